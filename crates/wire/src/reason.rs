@@ -9,7 +9,6 @@ use core::fmt;
 /// its provisioning. `docs/protocol.md` holds the table; a test keeps it in step with this enum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u16)]
-#[non_exhaustive]
 pub enum Reason {
     /// The release was installed.
     Installed = 1,
@@ -86,6 +85,8 @@ pub enum Reason {
     Crypto = 503,
     /// The updater met a state that must not occur.
     Internal = 504,
+    /// No application is installed, and the server offers none.
+    NothingToRun = 505,
 }
 
 impl Reason {
@@ -126,6 +127,7 @@ impl Reason {
         Self::BudgetSpent,
         Self::Crypto,
         Self::Internal,
+        Self::NothingToRun,
     ];
 
     /// The code that leaves the device.
@@ -179,6 +181,7 @@ impl Reason {
             Self::BudgetSpent => "budget-spent",
             Self::Crypto => "crypto",
             Self::Internal => "internal",
+            Self::NothingToRun => "nothing-to-run",
         }
     }
 
@@ -221,6 +224,7 @@ impl Reason {
             Self::BudgetSpent => "the time budget was used up",
             Self::Crypto => "a key could not be made or used",
             Self::Internal => "the updater met a state that must not occur",
+            Self::NothingToRun => "no application is installed and the server offers none",
         }
     }
 }

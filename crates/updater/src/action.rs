@@ -1,0 +1,193 @@
+//! What the engine wants done. The shell performs an action and makes no choice of its own.
+
+use core::fmt;
+
+use manifest::Digest;
+use wire::{CheckIn, Outcome, Reason, Report};
+
+use crate::facts::SlotIndex;
+use crate::record::InstallRecord;
+
+/// One thing to do; exactly one [`crate::Event`] answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read the partition table, the slots and the vault. Writes nothing.
+    Survey,
+    /// Join a network that the vault knows.
+    Join {
+        /// Give up after this.
+        timeout_ms: u64,
+    },
+    /// Make a P-256 key and store it in the vault.
+    MakeKey,
+    /// Ask for the first certificate (EST `simpleenroll`).
+    Enroll {
+        /// Give up after this.
+        timeout_ms: u64,
+    },
+    /// Ask for the next certificate (EST `simplereenroll`).
+    Renew {
+        /// Give up after this.
+        timeout_ms: u64,
+    },
+    /// Store the certificate that `Enroll` or `Renew` brought.
+    SaveCertificate {
+        /// The time floor to store with it, seconds since 1970; `None` to keep the stored one.
+        time_floor_s: Option<u64>,
+    },
+    /// Check in over mutual TLS.
+    CheckIn {
+        /// What to say.
+        check_in: CheckIn,
+        /// Give up after this.
+        timeout_ms: u64,
+    },
+    /// Hash a part of a slot.
+    HashChunk {
+        /// Slot to read.
+        slot: SlotIndex,
+        /// First byte, from the start of the slot.
+        offset_bytes: u32,
+        /// How many bytes.
+        length_bytes: u32,
+    },
+    /// Make the slot unbootable: erase its first sector, unless it is blank already.
+    Invalidate {
+        /// Slot that will be written.
+        slot: SlotIndex,
+    },
+    /// Download one chunk into a slot, and hash what is in flash afterwards.
+    FetchChunk(FetchChunk),
+    /// Write the held first sector. The slot is bootable afterwards.
+    Seal {
+        /// Slot to complete.
+        slot: SlotIndex,
+    },
+    /// Verify the whole image in a slot, as at a start.
+    VerifySlot {
+        /// Slot to verify.
+        slot: SlotIndex,
+    },
+    /// Store what is installed now. This commits an install.
+    SaveRecord {
+        /// The record.
+        record: InstallRecord,
+        /// The outcome to remember with it.
+        outcome: Outcome,
+        /// The time floor to store with it, seconds since 1970.
+        time_floor_s: u64,
+    },
+    /// Remember a refusal.
+    SaveNote {
+        /// The outcome to remember.
+        outcome: Outcome,
+    },
+    /// Store the time floor alone.
+    SaveTimeFloor {
+        /// Seconds since 1970.
+        time_floor_s: u64,
+    },
+    /// Append a critical error to the journal.
+    CountCritical {
+        /// The error.
+        reason: Reason,
+    },
+    /// Tell the server how it went.
+    Report {
+        /// What to say.
+        report: Report,
+        /// Give up after this.
+        timeout_ms: u64,
+    },
+    /// The pit stop is over.
+    Finish(Verdict),
+}
+
+/// One chunk to download.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchChunk {
+    /// Artifact to download from.
+    pub artifact: Digest,
+    /// Slot to write.
+    pub slot: SlotIndex,
+    /// First byte, the same in artifact and slot.
+    pub offset_bytes: u32,
+    /// How many bytes.
+    pub length_bytes: u32,
+    /// Keep the first flash sector in memory for `Seal` instead of writing it.
+    pub hold_first_sector: bool,
+    /// Wait this long before the try.
+    pub delay_ms: u64,
+    /// Give up after this.
+    pub timeout_ms: u64,
+}
+
+/// How a pit stop ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Give the chip to the application in this slot, which has been verified.
+    HandOver {
+        /// Slot to start.
+        slot: SlotIndex,
+        /// Why nothing newer is handed over, or what was done; `None` when there was nothing to do.
+        reason: Option<Reason>,
+    },
+    /// There is no application to start: wait, reset, try again.
+    Restart {
+        /// How long to wait.
+        after_ms: u64,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HandOver { slot, reason: None } => write!(f, "hand over to slot {}", slot.0),
+            Self::HandOver { slot, reason: Some(reason) } => {
+                write!(f, "hand over to slot {}: {reason}", slot.0)
+            }
+            Self::Restart { after_ms, reason } => write!(f, "restart in {after_ms} ms: {reason}"),
+        }
+    }
+}
+
+/// Which kinds of flash an action may change; tests hold the shell to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// Nothing.
+    Nothing,
+    /// The vault.
+    Vault,
+    /// The journal.
+    Journal,
+    /// This slot.
+    Slot(SlotIndex),
+}
+
+impl Action {
+    /// The region of flash that this action may change.
+    #[must_use]
+    pub fn writes(&self) -> Writes {
+        match self {
+            Self::Survey
+            | Self::Join { .. }
+            | Self::Enroll { .. }
+            | Self::Renew { .. }
+            | Self::CheckIn { .. }
+            | Self::HashChunk { .. }
+            | Self::VerifySlot { .. }
+            | Self::Report { .. }
+            | Self::Finish(_) => Writes::Nothing,
+            Self::MakeKey
+            | Self::SaveCertificate { .. }
+            | Self::SaveRecord { .. }
+            | Self::SaveNote { .. }
+            | Self::SaveTimeFloor { .. } => Writes::Vault,
+            Self::CountCritical { .. } => Writes::Journal,
+            Self::Invalidate { slot } | Self::Seal { slot } => Writes::Slot(*slot),
+            Self::FetchChunk(fetch) => Writes::Slot(fetch.slot),
+        }
+    }
+}

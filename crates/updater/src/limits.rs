@@ -1,0 +1,51 @@
+//! Every time limit and count of the engine, each with its arithmetic.
+
+/// Budget from the start of the updater to the decision, while an application is bootable (DESIGN section 3):
+/// the application is never held hostage.
+pub const BUDGET_MS: u64 = 20_000;
+
+/// The same while no application is bootable: there is nothing to hold hostage, yet a stuck network stack wants
+/// a fresh start now and then. Three times the slowest parts: 30 s association and DHCP, 10 s per exchange.
+pub const BUDGET_WITHOUT_APP_MS: u64 = 120_000;
+
+/// Joining a network: 10 s covers a scan of 13 channels (about 2 s), association and DHCP with one retry
+/// (RFC 2131 section 4.1: 4 s, then 8 s).
+pub const JOIN_MS: u64 = 10_000;
+
+/// One exchange with the server, TLS handshake included: on an ESP32-C3 the handshake takes about 1 s of
+/// computing, the rest is for a slow link.
+pub const EXCHANGE_MS: u64 = 10_000;
+
+/// Telling the server how it went, on the open connection.
+pub const REPORT_MS: u64 = 3_000;
+
+/// One chunk: 64 KiB in 60 s is 1.1 KiB/s, the slowest link on which an install goes on.
+pub const CHUNK_MS: u64 = 60_000;
+
+/// A whole install while another slot stays bootable; the rest continues at the next start, from the first
+/// chunk that differs.
+pub const INSTALL_WITH_APP_MS: u64 = 600_000;
+
+/// Tries for one chunk before the install is given up for this start.
+pub const CHUNK_TRIES: u8 = 3;
+
+/// Wait before try n of a chunk: n times this.
+pub const CHUNK_RETRY_MS: u64 = 2_000;
+
+/// First wait when there is no application to start; doubles with every failure in a row.
+pub const BACKOFF_MS: u64 = 5_000;
+
+/// The longest wait between two tries without an application.
+pub const BACKOFF_MAX_MS: u64 = 15 * 60_000;
+
+/// Crashes of the updater in a row, in the network phase, after which it skips the network once.
+pub const NETWORK_PHASE_DEATHS: u8 = 3;
+
+/// The stored time floor is raised when server time is this far ahead of it. A week bounds the flash wear at 52
+/// writes a year, and the error of the floor at a week.
+pub const TIME_FLOOR_STEP_S: u64 = 7 * 24 * 3600;
+
+const _: () = assert!(JOIN_MS + EXCHANGE_MS <= BUDGET_MS);
+const _: () = assert!(BUDGET_MS < BUDGET_WITHOUT_APP_MS);
+const _: () = assert!(CHUNK_MS * (CHUNK_TRIES as u64) < INSTALL_WITH_APP_MS);
+const _: () = assert!(BACKOFF_MS < BACKOFF_MAX_MS);

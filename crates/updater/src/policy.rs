@@ -1,0 +1,237 @@
+//! Questions with one answer, as pure functions that return their reason.
+
+use wire::{Reason, ResetCause};
+
+use crate::action::Verdict;
+use crate::facts::{CertificateLife, SlotIndex};
+use crate::limits;
+use crate::retained::Retained;
+
+/// Why the network is skipped at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// The updater reset the chip itself, to hand over from pristine hardware.
+    Ticket,
+    /// The application woke from deep sleep.
+    DeepSleepWake,
+    /// The updater died too often in the network phase.
+    Deaths,
+}
+
+impl Skip {
+    /// The reason that the verdict carries.
+    #[must_use]
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Ticket | Self::DeepSleepWake => None,
+            Self::Deaths => Some(Reason::NetworkPhaseDeaths),
+        }
+    }
+}
+
+/// May this start skip the network? Asked before anything is initialised, and again with a bootable slot known:
+/// without one there is nothing to skip to.
+#[must_use]
+pub fn skip_network(retained: Retained, reset_cause: ResetCause) -> Option<Skip> {
+    if retained.ticket {
+        Some(Skip::Ticket)
+    } else if reset_cause == ResetCause::DeepSleep {
+        Some(Skip::DeepSleepWake)
+    } else if retained.deaths >= limits::NETWORK_PHASE_DEATHS {
+        Some(Skip::Deaths)
+    } else {
+        None
+    }
+}
+
+/// The retained bits at the start: one more start, and one more death when the last one ended in the network
+/// phase by a crash.
+#[must_use]
+pub fn at_start(mut retained: Retained, reset_cause: ResetCause) -> Retained {
+    retained.starts = retained.starts.wrapping_add(1);
+    if retained.network_phase {
+        retained.network_phase = false;
+        if reset_cause.is_crash() {
+            retained.one_more_death();
+        }
+    }
+    retained
+}
+
+/// Who is to blame for a failure, and so what is done about it besides the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody: the install went well.
+    Nobody,
+    /// The release: remembered in the vault and reported, so that it is not tried endlessly.
+    Release,
+    /// The network or the server: nothing is written; the next start tries again.
+    Network,
+    /// This device: a critical error, counted in the journal.
+    Device,
+    /// Circumstances of this start, which the next one will not share.
+    Circumstances,
+}
+
+/// Who is to blame for a reason.
+#[must_use]
+pub fn blame(reason: Reason) -> Blame {
+    match reason {
+        Reason::Installed => Blame::Nobody,
+        Reason::ManifestMalformed
+        | Reason::ManifestSignature
+        | Reason::SequenceOlder
+        | Reason::SequenceReused
+        | Reason::ProductMismatch
+        | Reason::ChipMismatch
+        | Reason::ImageTooLarge
+        | Reason::ManifestExpired
+        | Reason::ManifestUnsupported
+        | Reason::ChunkDigest
+        | Reason::ImageDigest
+        | Reason::ImageInvalid => Blame::Release,
+        Reason::NetworkUnreachable
+        | Reason::NameResolution
+        | Reason::ServerUnreachable
+        | Reason::TlsRefused
+        | Reason::ConnectionLost
+        | Reason::Timeout
+        | Reason::ServerProtocol
+        | Reason::DeviceRefused
+        | Reason::EnrollmentRefused
+        | Reason::EnrollmentPending
+        | Reason::ServerFailed
+        | Reason::ArtifactMissing
+        | Reason::CertificateMismatch => Blame::Network,
+        Reason::FlashRead
+        | Reason::FlashWrite
+        | Reason::PartitionTable
+        | Reason::Vault
+        | Reason::Crypto
+        | Reason::Internal => Blame::Device,
+        Reason::NotProvisioned | Reason::NetworkPhaseDeaths | Reason::BudgetSpent | Reason::NothingToRun => {
+            Blame::Circumstances
+        }
+    }
+}
+
+/// Is a chunk that failed for this reason worth another try at this start? Not when the answer is known.
+#[must_use]
+pub fn worth_another_try(reason: Reason) -> bool {
+    match reason {
+        Reason::ChunkDigest | Reason::FlashWrite => true,
+        Reason::DeviceRefused | Reason::ArtifactMissing => false,
+        other => blame(other) == Blame::Network,
+    }
+}
+
+/// The recovery policy: how a pit stop ends. An application that can be started is started, whatever happened;
+/// without one the updater tries again, later and later. `docs/recovery.md` holds the table, kept by a test.
+#[must_use]
+pub fn verdict(
+    boot_slot: Option<SlotIndex>,
+    reason: Option<Reason>,
+    failures: u8,
+    server_backoff_s: Option<u32>,
+    jitter: u32,
+) -> Verdict {
+    match boot_slot {
+        Some(slot) => Verdict::HandOver { slot, reason },
+        None => Verdict::Restart {
+            after_ms: backoff_ms(failures, server_backoff_s, jitter),
+            reason: reason.unwrap_or(Reason::NothingToRun),
+        },
+    }
+}
+
+/// The wait before try `failures + 1`: doubling from [`limits::BACKOFF_MS`], at least what the server asks for, at
+/// most [`limits::BACKOFF_MAX_MS`], and then between half and all of it, so that a fleet does not return as one.
+#[must_use]
+pub fn backoff_ms(failures: u8, server_backoff_s: Option<u32>, jitter: u32) -> u64 {
+    let doubled_ms = limits::BACKOFF_MS << failures.min(15);
+    let asked_ms = u64::from(server_backoff_s.unwrap_or(0)) * 1000;
+    let whole_ms = doubled_ms.max(asked_ms).min(limits::BACKOFF_MAX_MS);
+    whole_ms / 2 + whole_ms / 2 * u64::from(jitter) / u64::from(u32::MAX)
+}
+
+/// Is it time for the next certificate? Yes from two thirds of its life on.
+#[must_use]
+pub fn renewal_due(life: CertificateLife, now_s: u64) -> bool {
+    let life_s = life.not_after_s.saturating_sub(life.not_before_s);
+    now_s >= life.not_before_s.saturating_add(life_s - life_s / 3)
+}
+
+/// Must the stored time floor be raised by a write of its own?
+#[must_use]
+pub fn time_floor_due(stored_s: u64, server_time_s: u64) -> bool {
+    server_time_s >= stored_s.saturating_add(limits::TIME_FLOOR_STEP_S)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_death_is_a_crash_in_the_network_phase() {
+        let in_phase = Retained { network_phase: true, deaths: 2, ..Retained::default() };
+        assert_eq!(at_start(in_phase, ResetCause::Watchdog).deaths, 3);
+        assert_eq!(at_start(in_phase, ResetCause::External).deaths, 2);
+        assert_eq!(at_start(Retained { network_phase: false, ..in_phase }, ResetCause::Panic).deaths, 2);
+        assert!(!at_start(in_phase, ResetCause::Watchdog).network_phase);
+    }
+
+    #[test]
+    fn the_network_is_skipped_for_three_reasons_only() {
+        let retained = Retained::default();
+        assert_eq!(skip_network(retained, ResetCause::PowerOn), None);
+        assert_eq!(skip_network(retained, ResetCause::DeepSleep), Some(Skip::DeepSleepWake));
+        assert_eq!(skip_network(Retained { deaths: 2, ..retained }, ResetCause::Panic), None);
+        assert_eq!(skip_network(Retained { deaths: 3, ..retained }, ResetCause::Panic), Some(Skip::Deaths));
+        let ticket = Retained { ticket: true, ..retained };
+        assert_eq!(skip_network(ticket, ResetCause::Software), Some(Skip::Ticket));
+    }
+
+    #[test]
+    fn renewal_starts_at_two_thirds() {
+        let life = CertificateLife { not_before_s: 1000, not_after_s: 1000 + 90 };
+        assert!(!renewal_due(life, 1059));
+        assert!(renewal_due(life, 1060));
+        assert!(renewal_due(CertificateLife { not_before_s: 9, not_after_s: 3 }, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn backoff_is_bounded_and_never_nothing(failures: u8, asked: Option<u32>, jitter: u32) {
+            let wait_ms = backoff_ms(failures, asked, jitter);
+            prop_assert!(wait_ms >= limits::BACKOFF_MS / 2);
+            prop_assert!(wait_ms <= limits::BACKOFF_MAX_MS);
+        }
+
+        #[test]
+        fn a_bootable_application_is_always_started(failures: u8, jitter: u32, code in 0..Reason::ALL.len()) {
+            let slot = SlotIndex(1);
+            let reason = Some(Reason::ALL[code]);
+            prop_assert_eq!(
+                verdict(Some(slot), reason, failures, Some(u32::MAX), jitter),
+                Verdict::HandOver { slot, reason }
+            );
+        }
+    }
+
+    /// The hundreds of the codes say who is to blame.
+    #[test]
+    fn blame_follows_the_hundreds() {
+        for &reason in Reason::ALL {
+            let expected = match reason.code() {
+                1 => Blame::Nobody,
+                100..300 => Blame::Release,
+                300..400 => Blame::Network,
+                400..500 | 503 | 504 => Blame::Device,
+                500..503 | 505 => Blame::Circumstances,
+                code => panic!("code {code} is in no hundred"),
+            };
+            assert_eq!(blame(reason), expected, "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,474 @@
+//! The engine against a world at the level of its own actions: what it does on good days, and what it never does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod world;
+
+use manifest::{Digest, Sequence};
+use proptest::prelude::*;
+
+use updater::{
+    Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotIndex, Verdict,
+    Writes, limits,
+};
+use wire::{Decision, Outcome, Reason, ResetCause};
+use world::{World, YEAR_S, release, sign};
+
+fn handed_over(slot: u8, reason: Option<Reason>) -> Verdict {
+    Verdict::HandOver { slot: SlotIndex(slot), reason }
+}
+
+fn outcome(sequence: u64, reason: Reason) -> Outcome {
+    Outcome { sequence: Some(sequence), reason: reason.code() }
+}
+
+#[test]
+fn first_start_enrolls_installs_and_hands_over() {
+    let mut world = World::new(1);
+    world.identity = Identity::Nothing;
+    let first = release(1, 1, 4);
+    world.offer(&first);
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+    assert_eq!(world.fetched, [1, 2, 3, 0], "the chunk with the header comes last");
+    assert_eq!(world.record, Some(InstallRecord::of(&first, SlotIndex(0))));
+    assert_eq!(world.reports, [outcome(1, Reason::Installed)]);
+    assert!(matches!(world.identity, Identity::Certified(_)));
+    assert!(world.retained.ticket, "the network was used, so the hand-over goes through a reset");
+
+    // The reset with the ticket hands over at once, and the reset after it comes back to the network.
+    let (verdict, steps) = world.pit_stop(ResetCause::Software, |_, _| None);
+    assert_eq!((verdict, steps), (handed_over(0, None), 1));
+    assert!(!world.retained.ticket);
+    let (_, steps) = world.pit_stop(ResetCause::Software, |_, _| None);
+    assert!(steps > 1);
+}
+
+#[test]
+fn nothing_new_writes_nothing() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 3));
+    assert_eq!(world.power_on(), handed_over(0, None));
+    // Even when the server offers what runs already.
+    world.offer(&release(1, 1, 3));
+    assert_eq!(world.power_on(), handed_over(0, None));
+    assert_eq!((world.vault_writes, world.slot_writes), (0, 0));
+    assert!(world.reports.is_empty());
+}
+
+#[test]
+fn one_slot_is_updated_in_place_and_keeps_equal_chunks() {
+    let mut world = World::new(1);
+    let old = release(1, 1, 4);
+    world.install(0, &old);
+    let mut new = release(2, 2, 4);
+    new.artifact.chunks[2] = old.artifact.chunks[2];
+    world.offer(&new);
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+    assert_eq!(world.fetched, [1, 3, 0], "chunk 2 is the same in both");
+}
+
+#[test]
+fn two_slots_leave_the_running_application_alone() {
+    let mut world = World::new(2);
+    world.install(0, &release(1, 1, 3));
+    world.offer(&release(2, 2, 3));
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        assert!(world.image(0).is_some(), "slot 0 stays bootable through {action:?}");
+        assert_ne!(action.writes(), Writes::Slot(SlotIndex(0)));
+        None
+    });
+    assert_eq!(verdict, handed_over(1, Some(Reason::Installed)));
+    // The next one goes back to slot 0.
+    world.offer(&release(3, 3, 3));
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+}
+
+#[test]
+fn an_interrupted_install_goes_on_at_the_first_chunk_that_differs() {
+    let mut world = World::new(1);
+    world.offer(&release(1, 1, 5));
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        let lost = matches!(action, Action::FetchChunk(_)) && world.fetched.len() >= 2;
+        lost.then_some(Event::Failed(Reason::ConnectionLost))
+    });
+    assert!(matches!(verdict, Verdict::Restart { reason: Reason::ConnectionLost, .. }));
+    world.fetched.clear();
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+    assert_eq!(world.fetched, [3, 4, 0]);
+}
+
+#[test]
+fn refusals_are_noted_once_and_reported_each_time() {
+    let running = release(5, 1, 2);
+    let cases: [(&str, Box<dyn Fn(&mut World)>, Outcome); 9] = [
+        (
+            "signed by a stranger",
+            Box::new(|world: &mut World| {
+                let stranger =
+                    manifest::PublisherSigningKey::new(p256::SecretKey::from_slice(&[9; 32]).unwrap());
+                let signed = manifest::Signed::sign(&release(6, 2, 2), &stranger).unwrap();
+                world.decision = Decision::new(YEAR_S, Some(signed.as_bytes().to_vec()));
+            }),
+            Outcome { sequence: None, reason: Reason::ManifestSignature.code() },
+        ),
+        (
+            "a changed byte",
+            Box::new(|world: &mut World| {
+                let mut bytes = sign(&release(6, 2, 2));
+                bytes[40] ^= 1;
+                world.decision = Decision::new(YEAR_S, Some(bytes));
+            }),
+            Outcome { sequence: None, reason: Reason::ManifestSignature.code() },
+        ),
+        (
+            "rubbish",
+            Box::new(|world: &mut World| world.decision = Decision::new(YEAR_S, Some(vec![0; 50]))),
+            Outcome { sequence: None, reason: Reason::ManifestMalformed.code() },
+        ),
+        (
+            "older",
+            Box::new(|world: &mut World| world.offer(&release(4, 2, 2))),
+            outcome(4, Reason::SequenceOlder),
+        ),
+        (
+            "the same number, another image",
+            Box::new(|world: &mut World| world.offer(&release(5, 2, 2))),
+            outcome(5, Reason::SequenceReused),
+        ),
+        (
+            "another product",
+            Box::new(|world: &mut World| {
+                let mut other = release(6, 2, 2);
+                other.product = "oven".into();
+                world.offer(&other);
+            }),
+            outcome(6, Reason::ProductMismatch),
+        ),
+        (
+            "another chip",
+            Box::new(|world: &mut World| {
+                let mut other = release(6, 2, 2);
+                other.chip_id = 9;
+                world.offer(&other);
+            }),
+            outcome(6, Reason::ChipMismatch),
+        ),
+        (
+            "too large",
+            Box::new(|world: &mut World| world.offer(&release(6, 2, 6))),
+            outcome(6, Reason::ImageTooLarge),
+        ),
+        (
+            "expired",
+            Box::new(|world: &mut World| {
+                let mut expired = release(6, 2, 2);
+                expired.expires_at_s = Some(YEAR_S - 1);
+                world.offer(&expired);
+            }),
+            outcome(6, Reason::ManifestExpired),
+        ),
+    ];
+    for (name, prepare, expected) in cases {
+        let mut world = World::new(1);
+        world.install(0, &running);
+        prepare(&mut world);
+        let reason = Reason::from_code(expected.reason);
+        assert_eq!(world.power_on(), handed_over(0, reason), "{name}");
+        assert_eq!(world.power_on(), handed_over(0, reason), "{name}");
+        assert_eq!(world.reports, [expected; 2], "{name}");
+        assert_eq!((world.vault_writes, world.slot_writes), (1, 0), "{name}: noted once, flash left alone");
+    }
+}
+
+#[test]
+fn a_signed_revert_goes_back() {
+    let mut world = World::new(2);
+    let old = release(1, 1, 2);
+    let mut new = release(2, 2, 2);
+    new.revert_to = Some(vec![Sequence(1)]);
+    world.install(0, &new);
+    world.offer(&old);
+    assert_eq!(world.power_on(), handed_over(1, Some(Reason::Installed)));
+    assert_eq!(world.record.as_ref().map(|record| record.sequence), Some(Sequence(1)));
+}
+
+#[test]
+fn a_damaged_slot_is_repaired_under_the_same_number() {
+    let mut world = World::new(1);
+    let release = release(3, 1, 4);
+    world.install(0, &release);
+    world.slots[0].chunks[2] = Some(Digest([1; 32]));
+    world.offer(&release);
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+    assert_eq!(world.fetched, [2, 0]);
+}
+
+#[test]
+fn an_application_is_started_whatever_the_network_does() {
+    let network = Reason::ALL.iter().copied().filter(|reason| matches!(reason.code(), 300..400));
+    for reason in network {
+        for at in ["Join", "CheckIn"] {
+            let mut world = World::new(1);
+            world.install(0, &release(1, 1, 2));
+            let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+                format!("{action:?}").starts_with(at).then_some(Event::Failed(reason))
+            });
+            assert_eq!(verdict, handed_over(0, Some(reason)), "{at}");
+            assert_eq!((world.vault_writes, world.slot_writes), (0, 0), "{at}: {reason:?} writes nothing");
+        }
+    }
+}
+
+#[test]
+fn without_an_application_it_keeps_trying_later_and_later() {
+    let mut world = World::new(1);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let (verdict, _) = world.pit_stop(ResetCause::Software, |_, action| {
+            matches!(action, Action::Join { .. }).then_some(Event::Failed(Reason::NetworkUnreachable))
+        });
+        let Verdict::Restart { after_ms, reason: Reason::NetworkUnreachable } = verdict else {
+            panic!("{verdict:?}")
+        };
+        waits.push(after_ms);
+    }
+    assert!(waits.is_sorted());
+    assert!(waits[1] > waits[0]);
+    assert!(*waits.last().unwrap() <= limits::BACKOFF_MAX_MS);
+    // The server has nothing for it either: the server's wish for patience is heard.
+    world.retained = Retained::default();
+    world.decision.backoff_s = Some(600);
+    let (verdict, _) = world.pit_stop(ResetCause::Software, |_, _| None);
+    assert!(
+        matches!(verdict, Verdict::Restart { after_ms: 300_000..=600_000, reason: Reason::NothingToRun }),
+        "{verdict:?}"
+    );
+}
+
+#[test]
+fn three_deaths_in_the_network_phase_skip_it_once() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    for _ in 0..3 {
+        // Die while joining: the retained bits stand as they were when the action began.
+        let (state, action) = updater::start(world.retained, ResetCause::Watchdog);
+        assert_eq!(action, Action::Survey);
+        let (state, action) = updater::step(state, world.perform(&action), 0);
+        assert!(matches!(action, Action::Join { .. }));
+        world.retained = state.retained();
+    }
+    let (verdict, steps) = world.pit_stop(ResetCause::Watchdog, |_, _| None);
+    assert_eq!((verdict, steps), (handed_over(0, Some(Reason::NetworkPhaseDeaths)), 1));
+    // The next start tries again, and a good one clears the count.
+    assert_eq!(world.pit_stop(ResetCause::Software, |_, _| None).0, handed_over(0, None));
+    assert_eq!(world.retained.deaths, 0);
+}
+
+#[test]
+fn a_deep_sleep_wake_goes_straight_to_the_application() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.offer(&release(2, 2, 2));
+    let (verdict, steps) = world.pit_stop(ResetCause::DeepSleep, |_, _| None);
+    assert_eq!((verdict, steps), (handed_over(0, None), 1));
+    assert!(!world.retained.ticket, "the hardware is pristine");
+}
+
+#[test]
+fn the_certificate_is_renewed_at_two_thirds_and_the_update_goes_on() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.offer(&release(2, 2, 2));
+    let life = CertificateLife { not_before_s: YEAR_S, not_after_s: YEAR_S + 90 };
+    world.identity = Identity::Certified(life);
+    world.decision.server_time_s = YEAR_S + 60;
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+    assert_ne!(world.identity, Identity::Certified(life));
+    // A renewal that fails does not hold up the update.
+    world.identity = Identity::Certified(life);
+    world.offer(&release(3, 3, 2));
+    world.retained = Retained::default();
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+        matches!(action, Action::Renew { .. }).then_some(Event::Failed(Reason::ServerFailed))
+    });
+    assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+}
+
+#[test]
+fn the_time_floor_rises_by_the_week_and_never_falls() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.decision.server_time_s = YEAR_S + limits::TIME_FLOOR_STEP_S - 1;
+    world.power_on();
+    assert_eq!((world.time_floor_s, world.vault_writes), (YEAR_S, 0));
+    world.decision.server_time_s += 1;
+    world.power_on();
+    assert_eq!((world.time_floor_s, world.vault_writes), (YEAR_S + limits::TIME_FLOOR_STEP_S, 1));
+    // A server whose clock goes back: an install keeps the higher floor.
+    world.decision.server_time_s = 1;
+    world.offer(&release(2, 2, 2));
+    world.power_on();
+    assert_eq!(world.time_floor_s, YEAR_S + limits::TIME_FLOOR_STEP_S);
+}
+
+#[test]
+fn a_critical_error_is_counted_and_the_application_started() {
+    for (reason, at) in [(Reason::FlashWrite, "SaveTimeFloor"), (Reason::Vault, "SaveNote")] {
+        let mut world = World::new(1);
+        world.install(0, &release(1, 1, 2));
+        world.decision.server_time_s = 3 * YEAR_S;
+        let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+            format!("{action:?}").starts_with(at).then_some(Event::Failed(reason))
+        });
+        assert_eq!(verdict, handed_over(0, None));
+    }
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.vault = Err(Reason::Vault);
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Vault)));
+    assert_eq!(world.criticals, [Reason::Vault]);
+}
+
+#[test]
+fn an_install_beside_a_bootable_application_ends_in_time() {
+    let mut world = World::new(2);
+    world.install(0, &release(1, 1, 3));
+    world.offer(&release(2, 2, 5));
+    world.tick_ms = 3_000;
+    let mut first_fetch_ms = None;
+    let mut now_ms = 0;
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        now_ms += world.tick_ms;
+        if let Action::FetchChunk(_) = action {
+            first_fetch_ms.get_or_insert(now_ms);
+            // A link so slow that the chunk takes its whole limit.
+            world.tick_ms = limits::CHUNK_MS * 5;
+        }
+        None
+    });
+    assert_eq!(verdict, handed_over(0, Some(Reason::BudgetSpent)));
+    // Nothing that was downloaded is lost.
+    world.tick_ms = 10;
+    world.fetched.clear();
+    assert_eq!(world.power_on(), handed_over(1, Some(Reason::Installed)));
+    assert!(world.fetched.len() < 5, "{:?}", world.fetched);
+}
+
+/// Any event at all, mostly ones that a hostile or broken shell would send.
+fn any_event() -> impl Strategy<Value = Event> {
+    let image = ImageFacts { digest: release(2, 2, 3).artifact.digest, version: None };
+    let chunks = release(2, 2, 3).artifact.chunks;
+    let life = CertificateLife { not_before_s: 0, not_after_s: u64::MAX };
+    prop_oneof![
+        Just(Event::Joined { free_heap_bytes: None }),
+        Just(Event::KeyStored),
+        Just(Event::CertificateIssued(life)),
+        Just(Event::Saved),
+        Just(Event::Decided(Decision::new(u64::MAX, Some(sign(&release(2, 2, 3)))))),
+        (0..3usize).prop_map(move |index| Event::ChunkHashed(chunks[index])),
+        any::<[u8; 32]>().prop_map(|digest| Event::ChunkHashed(Digest(digest))),
+        Just(Event::Invalidated),
+        Just(Event::Sealed),
+        Just(Event::SlotVerified(image)),
+        Just(Event::Reported),
+        (0..Reason::ALL.len()).prop_map(|index| Event::Failed(Reason::ALL[index])),
+    ]
+}
+
+fn any_cause() -> impl Strategy<Value = ResetCause> {
+    (0..9u32).prop_map(ResetCause::from_code)
+}
+
+/// Slots of a random world: blank, the old release, the new one, or a torn mix.
+fn any_world() -> impl Strategy<Value = World> {
+    let content = prop_oneof![Just(0), Just(1), Just(2), Just(3)];
+    let slots = proptest::collection::vec(content, 1..=2);
+    (slots, any::<Option<bool>>(), 0..4u8, any::<bool>(), any::<u32>()).prop_map(
+        |(slots, recorded, deaths, network_phase, serves)| {
+            let (old, new) = (release(1, 1, 3), release(2, 2, 3));
+            let mut world = World::new(slots.len());
+            world.offer(&new);
+            world.know(&old);
+            for (slot, content) in slots.into_iter().enumerate() {
+                match content {
+                    1 => world.put(slot, &old),
+                    2 => world.put(slot, &new),
+                    3 => {
+                        world.put(slot, &old);
+                        world.slots[slot].chunks[1] = Some(new.artifact.chunks[1]);
+                    }
+                    _ => {}
+                }
+            }
+            world.record = recorded.map(|new_one| {
+                InstallRecord::of(if new_one { &new } else { &old }, SlotIndex(serves as u8 & 1))
+            });
+            world.retained = Retained { deaths, network_phase, ..Retained::default() };
+            world
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever fails, and whenever: the pit stop ends in bounded steps, hands over only to a slot that is bootable
+    /// in truth, and hands over whenever one is.
+    #[test]
+    fn failures_at_any_point(
+        mut world in any_world(),
+        cause in any_cause(),
+        failures in proptest::collection::vec((any::<bool>(), 0..Reason::ALL.len()), 0..60),
+    ) {
+        let mut failures = failures.into_iter();
+        let (verdict, steps) = world.pit_stop(cause, |_, action| match failures.next() {
+            Some((true, index)) if *action != Action::Survey => Some(Event::Failed(Reason::ALL[index])),
+            _ => None,
+        });
+        prop_assert!(steps < 80, "{steps} steps");
+        match verdict {
+            Verdict::HandOver { slot, .. } => prop_assert!(world.image(usize::from(slot.0)).is_some()),
+            Verdict::Restart { after_ms, .. } => prop_assert!(after_ms <= limits::BACKOFF_MAX_MS),
+        }
+        // And when the failures stop, the device reaches the target.
+        let mut starts = 0;
+        while world.record.as_ref().map(|record| record.sequence) != Some(Sequence(2))
+            || !matches!(world.power_on(), Verdict::HandOver { .. })
+        {
+            world.power_on();
+            starts += 1;
+            prop_assert!(starts < 3, "not at the target after {starts} good starts");
+        }
+    }
+
+    /// Any answers in any order, true or not: bounded, and never a hand-over to a slot that was changed and not
+    /// verified since.
+    #[test]
+    fn any_events_in_any_order(
+        mut world in any_world(),
+        cause in any_cause(),
+        events in proptest::collection::vec(proptest::option::weighted(0.4, any_event()), 0..80),
+    ) {
+        let mut verified: Vec<bool> = (0..world.slots.len()).map(|slot| world.image(slot).is_some()).collect();
+        let mut pending = None;
+        let mut events = events.into_iter();
+        let (verdict, steps) = world.pit_stop(cause, |world, action| {
+            let event = match events.next().flatten() {
+                Some(event) if *action != Action::Survey => event,
+                _ => world.perform(action),
+            };
+            if let Writes::Slot(slot) = action.writes() {
+                verified[usize::from(slot.0)] = false;
+            }
+            if let (Action::VerifySlot { slot }, Event::SlotVerified(_)) = (action, &event) {
+                verified[usize::from(slot.0)] = true;
+            }
+            pending = Some(event.clone());
+            Some(event)
+        });
+        prop_assert!(steps < 100, "{steps} steps");
+        if let Verdict::HandOver { slot, .. } = verdict {
+            prop_assert!(verified[usize::from(slot.0)], "slot {slot:?} was not verified");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A world for the engine to act on: slots, vault and server at the level of the engine's own actions.
+
+use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
+use updater::{
+    Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotFacts, SlotIndex,
+    State, Survey, VaultFacts, Verdict,
+};
+use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
+
+pub(crate) const CHIP_ID: u16 = 5;
+pub(crate) const SLOT_BYTES: u32 = 5 * 65_536;
+pub(crate) const YEAR_S: u64 = 365 * 24 * 3600;
+
+pub(crate) fn publisher() -> PublisherSigningKey {
+    PublisherSigningKey::new(p256::SecretKey::from_slice(&[7; 32]).unwrap())
+}
+
+/// A release of `chunks` chunks; `build` makes the content unique. The last chunk is short.
+pub(crate) fn release(sequence: u64, build: u8, chunks: u32) -> Manifest {
+    let mut image = vec![build; chunks as usize * 65_536 - 100];
+    for (index, chunk) in image.chunks_mut(65_536).enumerate() {
+        chunk[0] = index as u8;
+    }
+    Manifest::describe(&image, Sequence(sequence), "lamp", CHIP_ID, &format!("{sequence}.0.0")).unwrap()
+}
+
+pub(crate) fn sign(manifest: &Manifest) -> Vec<u8> {
+    Signed::sign(manifest, &publisher()).unwrap().as_bytes().to_vec()
+}
+
+/// What is in a slot, chunk by chunk. The first sector of chunk 0 is kept apart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlotContent {
+    pub(crate) chunks: Vec<Option<Digest>>,
+    pub(crate) first_sector: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) slots: Vec<SlotContent>,
+    pub(crate) known_images: Vec<Manifest>,
+    pub(crate) record: Option<InstallRecord>,
+    pub(crate) last_outcome: Option<Outcome>,
+    pub(crate) identity: Identity,
+    pub(crate) time_floor_s: u64,
+    pub(crate) vault: Result<(), Reason>,
+    pub(crate) decision: Decision,
+    pub(crate) serves: Option<Manifest>,
+    pub(crate) vault_writes: u32,
+    pub(crate) slot_writes: u32,
+    pub(crate) fetched: Vec<u32>,
+    pub(crate) reports: Vec<Outcome>,
+    pub(crate) criticals: Vec<Reason>,
+    pub(crate) retained: Retained,
+    /// Time that each action takes.
+    pub(crate) tick_ms: u64,
+}
+
+impl World {
+    pub(crate) fn new(slots: usize) -> Self {
+        Self {
+            slots: vec![SlotContent::default(); slots],
+            known_images: Vec::new(),
+            record: None,
+            last_outcome: None,
+            identity: Identity::Certified(CertificateLife { not_before_s: YEAR_S, not_after_s: 2 * YEAR_S }),
+            time_floor_s: YEAR_S,
+            vault: Ok(()),
+            decision: Decision::new(YEAR_S, None),
+            serves: None,
+            vault_writes: 0,
+            slot_writes: 0,
+            fetched: Vec::new(),
+            reports: Vec::new(),
+            criticals: Vec::new(),
+            retained: Retained::default(),
+            tick_ms: 10,
+        }
+    }
+
+    pub(crate) fn offer(&mut self, manifest: &Manifest) {
+        self.decision.manifest = Some(sign(manifest).into());
+        self.serves = Some(manifest.clone());
+        self.know(manifest);
+    }
+
+    pub(crate) fn know(&mut self, manifest: &Manifest) {
+        self.known_images.push(manifest.clone());
+    }
+
+    pub(crate) fn put(&mut self, slot: usize, manifest: &Manifest) {
+        self.know(manifest);
+        self.slots[slot] = SlotContent {
+            chunks: manifest.artifact.chunks.iter().copied().map(Some).collect(),
+            first_sector: true,
+        };
+    }
+
+    pub(crate) fn install(&mut self, slot: usize, manifest: &Manifest) {
+        self.put(slot, manifest);
+        self.record = Some(InstallRecord::of(manifest, SlotIndex(slot as u8)));
+    }
+
+    /// What is bootable in a slot, by the model and not by the engine's word.
+    pub(crate) fn image(&self, slot: usize) -> Option<ImageFacts> {
+        let content = &self.slots[slot];
+        let whole = |manifest: &&Manifest| {
+            manifest
+                .artifact
+                .chunks
+                .iter()
+                .enumerate()
+                .all(|(index, chunk)| content.chunks.get(index).copied().flatten() == Some(*chunk))
+        };
+        let manifest = self.known_images.iter().find(whole).filter(|_| content.first_sector)?;
+        Some(ImageFacts { digest: manifest.artifact.digest, version: Some(manifest.version.clone()) })
+    }
+
+    pub(crate) fn survey(&self) -> Survey {
+        Survey {
+            chip_id: CHIP_ID,
+            updater_version: "0.1.0".into(),
+            strategy: HandOverStrategy::ChainLoad,
+            slots: (0..self.slots.len())
+                .map(|slot| SlotFacts {
+                    label: format!("ota_{slot}"),
+                    size_bytes: SLOT_BYTES,
+                    image: self.image(slot),
+                })
+                .collect(),
+            vault: self.vault.map(|()| VaultFacts {
+                product: "lamp".into(),
+                publishers: PublisherKeys::from_iter([publisher().publisher_key()]),
+                identity: self.identity,
+                record: self.record.clone(),
+                last_outcome: self.last_outcome,
+                time_floor_s: self.time_floor_s,
+            }),
+            critical_errors: 0,
+            last_critical: None,
+            jitter: 0x8000_0000,
+        }
+    }
+
+    /// Performs an action as a good shell with good hardware and a good network does.
+    pub(crate) fn perform(&mut self, action: &Action) -> Event {
+        match action {
+            Action::Survey => Event::Surveyed(Box::new(self.survey())),
+            Action::Join { .. } => Event::Joined { free_heap_bytes: Some(40_000) },
+            Action::MakeKey => {
+                self.vault_writes += 1;
+                self.identity = Identity::Key;
+                Event::KeyStored
+            }
+            Action::Enroll { .. } | Action::Renew { .. } => {
+                let now_s = self.decision.server_time_s;
+                Event::CertificateIssued(CertificateLife { not_before_s: now_s, not_after_s: now_s + YEAR_S })
+            }
+            Action::SaveCertificate { time_floor_s } => {
+                self.vault_writes += 1;
+                let now_s = self.decision.server_time_s;
+                let life = CertificateLife { not_before_s: now_s, not_after_s: now_s + YEAR_S };
+                self.identity = Identity::Certified(life);
+                self.time_floor_s = time_floor_s.unwrap_or(self.time_floor_s);
+                Event::Saved
+            }
+            Action::CheckIn { .. } => Event::Decided(self.decision.clone()),
+            Action::HashChunk { slot, offset_bytes, .. } => {
+                let content = &self.slots[usize::from(slot.0)];
+                let index = offset_bytes / 65_536;
+                let whole = index != 0 || content.first_sector;
+                let digest = content.chunks.get(index as usize).copied().flatten().filter(|_| whole);
+                Event::ChunkHashed(digest.unwrap_or(Digest([0xff; 32])))
+            }
+            Action::Invalidate { slot } => {
+                self.slot_writes += 1;
+                self.slots[usize::from(slot.0)].first_sector = false;
+                Event::Invalidated
+            }
+            Action::FetchChunk(fetch) => {
+                self.slot_writes += 1;
+                let index = (fetch.offset_bytes / 65_536) as usize;
+                self.fetched.push(index as u32);
+                let served = self.serves.as_ref().map(|manifest| manifest.artifact.chunks[index]);
+                let content = &mut self.slots[usize::from(fetch.slot.0)];
+                content.chunks.resize(content.chunks.len().max(index + 1), None);
+                content.chunks[index] = served;
+                Event::ChunkHashed(served.unwrap_or(Digest([0xee; 32])))
+            }
+            Action::Seal { slot } => {
+                self.slot_writes += 1;
+                self.slots[usize::from(slot.0)].first_sector = true;
+                Event::Sealed
+            }
+            Action::VerifySlot { slot } => match self.image(usize::from(slot.0)) {
+                Some(image) => Event::SlotVerified(image),
+                None => Event::Failed(Reason::ImageInvalid),
+            },
+            Action::SaveRecord { record, outcome, time_floor_s } => {
+                self.vault_writes += 1;
+                self.record = Some(record.clone());
+                self.last_outcome = Some(*outcome);
+                self.time_floor_s = *time_floor_s;
+                Event::Saved
+            }
+            Action::SaveNote { outcome } => {
+                self.vault_writes += 1;
+                self.last_outcome = Some(*outcome);
+                Event::Saved
+            }
+            Action::SaveTimeFloor { time_floor_s } => {
+                self.vault_writes += 1;
+                self.time_floor_s = *time_floor_s;
+                Event::Saved
+            }
+            Action::CountCritical { reason } => {
+                self.criticals.push(*reason);
+                Event::Saved
+            }
+            Action::Report { report, .. } => {
+                self.reports.push(report.outcome);
+                Event::Reported
+            }
+            Action::Finish(_) => panic!("nothing is to be done after the end"),
+        }
+    }
+
+    /// One pit stop; `meddle` may replace what the world answers. Returns the verdict and the steps taken.
+    pub(crate) fn pit_stop(
+        &mut self,
+        cause: ResetCause,
+        mut meddle: impl FnMut(&mut Self, &Action) -> Option<Event>,
+    ) -> (Verdict, u32) {
+        let (mut state, mut action) = updater::start(self.retained, cause);
+        let (mut now_ms, mut steps) = (0, 0);
+        loop {
+            self.retained = state.retained();
+            if let Action::Finish(verdict) = action {
+                assert_eq!(state, State::Done { verdict, retained: self.retained });
+                return (verdict, steps);
+            }
+            let event = match meddle(self, &action) {
+                Some(event) => event,
+                None => self.perform(&action),
+            };
+            now_ms += self.tick_ms;
+            steps += 1;
+            assert!(steps < 10_000, "the pit stop does not end");
+            (state, action) = updater::step(state, event, now_ms);
+        }
+    }
+
+    pub(crate) fn power_on(&mut self) -> Verdict {
+        self.retained = Retained::default();
+        self.pit_stop(ResetCause::PowerOn, |_, _| None).0
+    }
+}
