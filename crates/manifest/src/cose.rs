@@ -18,10 +18,12 @@ use crate::{Manifest, ManifestError, PublisherKeys};
 const TAG_SIGN1: u64 = 18;
 /// Header parameter `alg` (RFC 9052 table 3).
 const HEADER_ALG: i64 = 1;
+#[cfg(feature = "sign")]
 /// Header parameter `kid` (RFC 9052 table 3).
 const HEADER_KID: i64 = 4;
 /// Algorithm ES256 (RFC 9053 table 1).
 const ALG_ES256: i64 = -7;
+#[cfg(feature = "sign")]
 /// The protected header that is written: `{1: -7}`.
 const PROTECTED_ES256: [u8; 3] = [0xa1, 0x01, 0x26];
 
@@ -121,10 +123,8 @@ impl Signed<Manifest> {
         manifest.check()?;
         // Encoding into a `Vec` cannot fail.
         let payload = minicbor::to_vec(manifest).unwrap_or_default();
-        let signature: Signature = key
-            .signing_key()
-            .try_sign(&sig_structure(&PROTECTED_ES256, &payload))
-            .map_err(SignError::Key)?;
+        let signature: Signature =
+            key.signing_key().try_sign(&sig_structure(&PROTECTED_ES256, &payload)).map_err(SignError::Key)?;
         Ok(Self::from_bytes(encode(|encoder| {
             encoder.tag(Tag::new(TAG_SIGN1))?.array(4)?;
             encoder.bytes(&PROTECTED_ES256)?;

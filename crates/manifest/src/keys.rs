@@ -15,13 +15,19 @@ pub struct PublisherKey(VerifyingKey);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not a point of the curve.
-    #[error("expected a compressed P-256 point ({} bytes, SEC 1 section 2.3.3), found {found_bytes} bytes that are none", PublisherKey::BYTES)]
+    #[error(
+        "expected a compressed P-256 point ({} bytes, SEC 1 section 2.3.3), found {found_bytes} bytes that are none",
+        PublisherKey::BYTES
+    )]
     NotAPoint {
         /// Length of what was found.
         found_bytes: usize,
     },
     /// A list of keys with a length that no number of keys has.
-    #[error("expected a multiple of {} bytes of publisher keys, found {found_bytes}; provision the device again", PublisherKey::BYTES)]
+    #[error(
+        "expected a multiple of {} bytes of publisher keys, found {found_bytes}; provision the device again",
+        PublisherKey::BYTES
+    )]
     PartialList {
         /// Length of what was found.
         found_bytes: usize,

@@ -88,7 +88,12 @@ mod tests {
     use crate::body::tests::manifest;
     use alloc::vec::Vec;
 
-    fn verdict(installed: u64, revert_to: &[u64], offered: u64, same_image: bool) -> Result<Allowed, Refused> {
+    fn verdict(
+        installed: u64,
+        revert_to: &[u64],
+        offered: u64,
+        same_image: bool,
+    ) -> Result<Allowed, Refused> {
         let mut candidate = manifest(b"image");
         candidate.sequence = Sequence(offered);
         let digest = if same_image { candidate.artifact.digest } else { Digest::of(b"another") };

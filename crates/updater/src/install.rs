@@ -28,7 +28,31 @@ pub struct Install {
     deadline_ms: Option<u64>,
 }
 
+/// How far an install has come, for people to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Version of the release.
+    pub version: &'a str,
+    /// Bytes that are in the slot and verified.
+    pub verified_bytes: u32,
+    /// Bytes of the whole image.
+    pub size_bytes: u32,
+}
+
 impl Install {
+    pub(crate) fn progress(&self) -> Progress<'_> {
+        let artifact = &self.plan.manifest.artifact;
+        let left_bytes: u32 = (self.position..self.plan.chunks())
+            .filter_map(|position| artifact.chunk(self.plan.chunk_at(position)?))
+            .map(|(_, length_bytes)| length_bytes)
+            .sum();
+        Progress {
+            version: &self.plan.manifest.version,
+            verified_bytes: artifact.size_bytes.saturating_sub(left_bytes),
+            size_bytes: artifact.size_bytes,
+        }
+    }
+
     pub(crate) fn begin(session: Session, plan: Plan, now_ms: u64) -> (State, Action) {
         let keeps_an_app = session.survey.boot_slot().is_some_and(|slot| slot != plan.slot);
         let deadline_ms = keeps_an_app.then_some(now_ms.saturating_add(limits::INSTALL_WITH_APP_MS));

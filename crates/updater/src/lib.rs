@@ -32,6 +32,7 @@ pub mod state;
 pub use action::{Action, FetchChunk, Verdict, Writes};
 pub use event::Event;
 pub use facts::{CertificateLife, Identity, ImageFacts, SlotFacts, SlotIndex, Survey, VaultFacts};
+pub use install::Progress;
 pub use plan::Plan;
 pub use record::InstallRecord;
 pub use retained::Retained;

@@ -8,7 +8,7 @@ use wire::{CheckIn, Decision, Outcome, PROTOCOL_VERSION, Reason, Report, ResetCa
 use crate::action::{Action, Verdict};
 use crate::event::Event;
 use crate::facts::{CertificateLife, Identity, Survey};
-use crate::install::Install;
+use crate::install::{Install, Progress};
 use crate::plan::{self, Decided};
 use crate::policy::{self, Blame, Skip};
 use crate::retained::Retained;
@@ -260,6 +260,31 @@ fn failure(event: Event) -> Reason {
 }
 
 impl State {
+    /// How far an install has come, while there is one.
+    #[must_use]
+    pub fn install_progress(&self) -> Option<Progress<'_>> {
+        match self {
+            Self::Scanning(install)
+            | Self::Invalidating(install)
+            | Self::Fetching(install)
+            | Self::Sealing(install)
+            | Self::Verifying(install)
+            | Self::Recording(install) => Some(install.progress()),
+            Self::Surveying { .. }
+            | Self::Joining(_)
+            | Self::MakingKey(_)
+            | Self::Enrolling(_)
+            | Self::SavingCertificate(..)
+            | Self::CheckingIn(_)
+            | Self::Renewing(..)
+            | Self::Counting(_)
+            | Self::Noting(_)
+            | Self::RaisingFloor(_)
+            | Self::Reporting(_)
+            | Self::Done { .. } => None,
+        }
+    }
+
     /// The retained bits as they must stand while the action of this state is performed.
     #[must_use]
     pub fn retained(&self) -> Retained {
