@@ -1,0 +1,59 @@
+//! `PUT /api/v1/artifacts/{sha256}`: uploads.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt as _;
+use manifest::Digest;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::MAX_ARTIFACT_BYTES;
+use crate::app::App;
+use crate::artifact_store::UploadError;
+use crate::problem::Problem;
+
+#[derive(Serialize)]
+pub(super) struct Uploaded {
+    digest: String,
+    size_bytes: u64,
+}
+
+/// Takes an artifact under its own digest: 201, or 200 when it was there.
+pub(super) async fn upload(
+    State(app): State<Arc<App>>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Uploaded>), Problem> {
+    let digest: Digest = digest.parse().map_err(|error| Problem::Invalid(format!("{error}")))?;
+    if let Some(size_bytes) = app.artifacts.size_bytes(digest).await? {
+        return Ok((StatusCode::OK, Json(Uploaded { digest: digest.to_string(), size_bytes })));
+    }
+    let announced_bytes =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced_bytes.is_some_and(|bytes: u64| bytes > MAX_ARTIFACT_BYTES) {
+        return Err(UploadError::TooLarge.into());
+    }
+    let size_bytes = receive(&app, digest, body).await?;
+    Ok((StatusCode::CREATED, Json(Uploaded { digest: digest.to_string(), size_bytes })))
+}
+
+async fn receive(app: &App, digest: Digest, mut body: Body) -> Result<u64, Problem> {
+    let mut upload = app.artifacts.upload(digest).await?;
+    let mut size_bytes = 0;
+    loop {
+        let frame = timeout(app.config.limits.body_timeout, body.frame()).await;
+        let Some(frame) = frame.map_err(|_| Problem::TooSlow)? else { break };
+        // Trailers are of no use here.
+        if let Ok(data) = frame.map_err(|error| Problem::BrokenBody(error.to_string()))?.into_data() {
+            size_bytes += data.len() as u64;
+            upload.write(&data).await?;
+        }
+    }
+    upload.finish().await?;
+    Ok(size_bytes)
+}

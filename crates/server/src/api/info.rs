@@ -1,0 +1,33 @@
+//! `GET /api/v1/info`: where devices connect, and what they are to trust.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::clock;
+
+#[derive(Serialize)]
+pub(super) struct Info {
+    version: &'static str,
+    device_url: String,
+    ca_pem: String,
+    ca_der_base64: String,
+    server_name: String,
+    time: String,
+}
+
+pub(super) async fn show(State(app): State<Arc<App>>) -> Json<Info> {
+    Json(Info {
+        version: env!("CARGO_PKG_VERSION"),
+        device_url: app.device_url.clone(),
+        ca_pem: app.ca.pem().to_owned(),
+        ca_der_base64: BASE64_STANDARD.encode(app.ca.der()),
+        server_name: app.config.server_names.first().cloned().unwrap_or_default(),
+        time: clock::rfc3339(clock::now_ms()),
+    })
+}

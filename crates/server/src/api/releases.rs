@@ -1,0 +1,113 @@
+//! `/api/v1/products/{name}/releases`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::page::{Page, PageParams};
+use super::products;
+use super::request::{Body, Params};
+use crate::app::App;
+use crate::clock;
+use crate::problem::Problem;
+use crate::publish;
+use crate::store::ReleaseRow;
+
+#[derive(Deserialize)]
+pub(super) struct PublishBody {
+    /// The signed manifest (COSE_Sign1) in base64.
+    manifest: String,
+    #[serde(default)]
+    notes: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Release {
+    product: String,
+    sequence: i64,
+    version: String,
+    digest: String,
+    size_bytes: i64,
+    chip: String,
+    app: Option<Value>,
+    min_slot_bytes: i64,
+    notes: String,
+    created_at: String,
+}
+
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Body(body): Body<PublishBody>,
+) -> Result<(StatusCode, Json<Release>), Problem> {
+    let product = products::find(&app, name).await?;
+    let release = publish::publish(&app, &product, &body.manifest, &body.notes).await?;
+    Ok((StatusCode::CREATED, Json(show_release(release)?)))
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<Release>>, Problem> {
+    let product = products::find(&app, name).await?;
+    let up_to = match params.after() {
+        "" => i64::MAX,
+        cursor => sequence(cursor)?.saturating_sub(1),
+    };
+    let rows = app.store.releases(&product.name, up_to, params.rows()?).await?;
+    params.page(rows, |row| row.sequence.to_string(), show_release).map(Json)
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path((name, number)): Path<(String, String)>,
+) -> Result<Json<Release>, Problem> {
+    show_release(find(&app, name, &number).await?).map(Json)
+}
+
+/// The signed manifest as it is: COSE_Sign1 (RFC 9052 section 2).
+pub(super) async fn manifest(
+    State(app): State<Arc<App>>,
+    Path((name, number)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let release = find(&app, name, &number).await?;
+    let manifest = BASE64_STANDARD
+        .decode(release.manifest_base64)
+        .map_err(|error| Problem::Internal(Box::new(error)))?;
+    Ok(([(header::CONTENT_TYPE, "application/cose; cose-type=\"cose-sign1\"")], manifest).into_response())
+}
+
+async fn find(app: &App, name: String, number: &str) -> Result<ReleaseRow, Problem> {
+    let product = products::find(app, name).await?;
+    app.store
+        .release(&product.name, sequence(number)?)
+        .await?
+        .ok_or_else(|| Problem::NotFound { kind: "release", name: format!("{} {number}", product.name) })
+}
+
+fn sequence(text: &str) -> Result<i64, Problem> {
+    text.parse().map_err(|_| Problem::Invalid(format!("expected a sequence number, found {text:?}")))
+}
+
+fn show_release(row: ReleaseRow) -> Result<Release, Problem> {
+    Ok(Release {
+        product: row.product,
+        sequence: row.sequence,
+        version: row.version,
+        digest: row.digest,
+        size_bytes: row.size_bytes,
+        chip: row.chip,
+        app: row.app.map(|app| serde_json::from_str(&app)).transpose()?,
+        min_slot_bytes: row.min_slot_bytes,
+        notes: row.notes,
+        created_at: clock::rfc3339(row.created_at_ms),
+    })
+}

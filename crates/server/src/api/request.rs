@@ -1,0 +1,69 @@
+//! Bodies and names of requests, with problem details instead of plain text when they cannot be read.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// The longest product name and device id; also that of texts in a manifest.
+const MAX_NAME_BYTES: usize = 64;
+
+/// A JSON body.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let Json(value) = Json::from_request(request, state).await.map_err(|rejection: JsonRejection| {
+            // A well-formed document with a wrong value is as invalid as any other value.
+            let status = match rejection.status() {
+                StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+                status => status,
+            };
+            Problem::Json(rejection.body_text(), status)
+        })?;
+        Ok(Self(value))
+    }
+}
+
+/// Query parameters.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(value) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::Invalid(rejection.body_text()))?;
+        Ok(Self(value))
+    }
+}
+
+/// Checks a product name.
+pub(super) fn check_product_name(name: &str) -> Result<(), Problem> {
+    check("product name", "a-z 0-9 -", name, |byte| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+    })
+}
+
+/// Checks a device id. It has no colon, which ends the user name of HTTP Basic.
+pub(super) fn check_device_id(id: &str) -> Result<(), Problem> {
+    check("device id", "A-Z a-z 0-9 . _ -", id, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn check(what: &str, allowed: &str, text: &str, is_allowed: impl Fn(u8) -> bool) -> Result<(), Problem> {
+    if !text.is_empty() && text.len() <= MAX_NAME_BYTES && text.bytes().all(is_allowed) {
+        Ok(())
+    } else {
+        let shown: String = text.chars().take(2 * MAX_NAME_BYTES).collect();
+        Err(Problem::Invalid(format!(
+            "expected a {what} of 1 to {MAX_NAME_BYTES} characters out of {allowed}, found {shown:?}"
+        )))
+    }
+}

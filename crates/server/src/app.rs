@@ -1,0 +1,16 @@
+//! What all handlers share.
+
+use crate::artifact_store::ArtifactStore;
+use crate::ca::CertificateAuthority;
+use crate::config::Config;
+use crate::store::Store;
+
+/// What all handlers share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) artifacts: ArtifactStore,
+    pub(crate) ca: CertificateAuthority,
+    /// Where devices connect, such as `https://localhost:8443`.
+    pub(crate) device_url: String,
+}

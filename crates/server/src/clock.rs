@@ -1,0 +1,39 @@
+//! The server's clock: milliseconds since 1970 (UTC) inside, RFC 3339 outside.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Now, in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Now, in whole seconds: the precision of certificates.
+pub(crate) fn now_utc() -> OffsetDateTime {
+    from_ms(now_ms())
+}
+
+/// A time in milliseconds since 1970, in whole seconds.
+pub(crate) fn from_ms(at_ms: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(at_ms.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// A time as RFC 3339 in UTC with whole seconds, such as `2026-11-22T17:00:00Z`.
+pub(crate) fn rfc3339(at_ms: i64) -> String {
+    // Formatting fails for years past 9999 only.
+    from_ms(at_ms).format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_whole_seconds() {
+        assert_eq!(rfc3339(1_795_366_800_999), "2026-11-22T17:00:00Z");
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,58 @@
+//! `GET /v1/artifacts/{sha256}`: images, whole or in parts, streamed from disk.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use manifest::Digest;
+use tokio_util::io::ReaderStream;
+
+use super::range::{Selection, select};
+use super::{Device, Refusal};
+use crate::app::App;
+
+/// Bytes read from disk at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Sends an artifact of the device's own product. Any other one is not there.
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    device: Device,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    const MISSING: Refusal = Refusal::NotFound("no such artifact for this product");
+    let digest: Digest = digest.parse().map_err(|_| MISSING)?;
+    if !app.store.has_artifact(&device.known.product, &digest.to_string()).await? {
+        return Err(MISSING);
+    }
+    let size_bytes = app.artifacts.size_bytes(digest).await.map_err(Refusal::internal)?.ok_or(MISSING)?;
+    let etag = format!("\"{digest}\"");
+    let (status, first_byte, length_bytes) = match select(&headers, &etag, size_bytes) {
+        Selection::Whole => (StatusCode::OK, 0, size_bytes),
+        Selection::Part { first_byte, length_bytes } => {
+            (StatusCode::PARTIAL_CONTENT, first_byte, length_bytes)
+        }
+        Selection::Unsatisfiable => return Err(Refusal::Range { size_bytes }),
+    };
+    let reader = app.artifacts.read(digest, first_byte, length_bytes).await.map_err(Refusal::internal)?;
+    let mut response = (
+        status,
+        [
+            (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+            (header::CONTENT_LENGTH, length_bytes.to_string()),
+            (header::ACCEPT_RANGES, "bytes".to_owned()),
+            (header::ETAG, etag),
+        ],
+        Body::from_stream(ReaderStream::with_capacity(reader, READ_BYTES)),
+    )
+        .into_response();
+    if status == StatusCode::PARTIAL_CONTENT {
+        let last_byte = first_byte + length_bytes - 1;
+        let range = format!("bytes {first_byte}-{last_byte}/{size_bytes}");
+        response.headers_mut().insert(header::CONTENT_RANGE, range.try_into().map_err(Refusal::internal)?);
+    }
+    Ok(response)
+}

@@ -1,0 +1,106 @@
+//! What a device is told when it does not get what it asked for: a status and one line of text.
+
+use std::error::Error;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::store::StoreError;
+
+/// Why a request of a device was refused. The status is decided here and nowhere else.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("expected a client certificate, found none; enroll first")]
+    NoCertificate,
+    #[error("expected a certificate that this server knows, found another; enroll again")]
+    UnknownCertificate,
+    #[error("expected the device's newest certificate, found one that was replaced; enroll again")]
+    ReplacedCertificate,
+    #[error("this device is revoked: {0}")]
+    Revoked(String),
+    #[error("expected a device id and its enrollment token (HTTP Basic), found others; ask for a new token")]
+    Credentials,
+    #[error("the enrollment token was already used; ask for a new one")]
+    TokenUsed,
+    #[error("expected the content type {expected}, found {found}")]
+    MediaType { expected: &'static str, found: String },
+    #[error("expected a body of at most {max_bytes} bytes, found more")]
+    TooLarge { max_bytes: usize },
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    #[error("the body broke off")]
+    BrokenBody,
+    #[error("{0}")]
+    Bad(String),
+    #[error("{0}")]
+    NotFound(&'static str),
+    #[error("this path has another method")]
+    Method,
+    #[error("expected a range within {size_bytes} bytes")]
+    Range { size_bytes: u64 },
+    #[error("the server failed; try again later")]
+    Internal(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoCertificate | Self::Credentials | Self::TokenUsed => StatusCode::UNAUTHORIZED,
+            Self::UnknownCertificate | Self::ReplacedCertificate | Self::Revoked(_) => StatusCode::FORBIDDEN,
+            Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BrokenBody | Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Hides an error of the server from the device; the log has it.
+    pub(crate) fn internal(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        if let Self::Internal(error) = &self {
+            tracing::error!("a device's request failed: {error}");
+        }
+        let mut response = (self.status(), format!("{self}\n")).into_response();
+        let headers = response.headers_mut();
+        match self {
+            // RFC 7030 section 3.2.3: HTTP authentication is for enrollment alone.
+            Self::Credentials | Self::TokenUsed => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"pitstop\""));
+            }
+            // RFC 9110 section 15.5.17.
+            Self::Range { size_bytes } => {
+                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size_bytes}")) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
+            Self::NoCertificate
+            | Self::UnknownCertificate
+            | Self::ReplacedCertificate
+            | Self::Revoked(_)
+            | Self::MediaType { .. }
+            | Self::TooLarge { .. }
+            | Self::TooSlow
+            | Self::BrokenBody
+            | Self::Bad(_)
+            | Self::NotFound(_)
+            | Self::Method
+            | Self::Internal(_) => {}
+        }
+        response
+    }
+}

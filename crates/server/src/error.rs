@@ -1,0 +1,80 @@
+//! Why a server did not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::store::StoreError;
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A file or directory could not be used.
+    #[error("could not {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another server uses the data directory.
+    #[error("another server uses {}; stop it, or choose another data directory", path.display())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// There is no name to put into the TLS certificate.
+    #[error("expected at least one server name, found none; give the name that devices connect to")]
+    NoServerName,
+    /// A certificate could not be made or read.
+    #[error("could not {action}: {source}")]
+    Certificate {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: rcgen::Error,
+    },
+    /// A certificate file is not what it should be.
+    #[error("expected {expected} in {}; restore it from a backup", path.display())]
+    CertificateFile {
+        /// What should be in it.
+        expected: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// TLS could not be set up.
+    #[error("could not set up TLS: {0}")]
+    Tls(String),
+    /// The database could not be opened or brought up to date.
+    #[error("could not open the database: {0}")]
+    Database(String),
+    /// An address could not be listened on.
+    #[error("could not listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// Names the file of an IO error.
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// Names the step of a certificate error.
+    pub(crate) fn certificate(action: &'static str) -> impl FnOnce(rcgen::Error) -> Self {
+        move |source| Self::Certificate { action, source }
+    }
+}
+
+impl From<StoreError> for StartError {
+    fn from(error: StoreError) -> Self {
+        Self::Database(error.to_string())
+    }
+}

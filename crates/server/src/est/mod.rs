@@ -1,0 +1,127 @@
+//! Enrollment over Secure Transport (RFC 7030 as clarified by RFC 8951).
+//!
+//! Bodies are base64 of DER, with or without line breaks (RFC 8951 section 3). Off-spec: RFC 8951 section 3.1 has
+//! servers leave out `Content-Transfer-Encoding`; it is sent, because clients of RFC 7030 ask for it.
+
+mod basic;
+mod csr;
+mod pkcs7;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rcgen::SubjectPublicKeyInfo;
+use rustls::pki_types::CertificateDer;
+use serde_json::json;
+
+use crate::app::App;
+use crate::ca::DeviceCertificate;
+use crate::device::{Device, Refusal, read_body, require_media_type};
+use crate::store::{EnrollmentRow, Event, Redemption};
+use crate::{clock, secret};
+
+/// The longest enrollment body, in bytes: a CSR with a P-256 key is about 400 bytes of base64.
+const MAX_CSR_BYTES: usize = 8 * 1024;
+
+/// `GET cacerts` (section 4.1): the CA's certificate.
+pub(crate) async fn ca_certificates(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    certs_only(app.ca.der())
+}
+
+/// `GET csrattrs` (section 4.5.2): 204, the server asks for nothing beyond a P-256 key.
+pub(crate) async fn csr_attributes() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// `POST simpleenroll` (section 4.2.1): device id and one-time token (HTTP Basic) against a certificate.
+///
+/// A device that lost power before it stored the certificate asks again: the same key may redeem the same token
+/// until the device was first seen with its certificate.
+pub(crate) async fn enroll(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let device = authenticate(&app, &headers).await?;
+    let key = read_csr(&app, &headers, body).await?;
+    let now_ms = clock::now_ms();
+    let certificate = issue(&app, &device.id, &device.product, &key, now_ms)?;
+    match app.store.redeem_token(&device, &certificate, now_ms).await? {
+        Redemption::First => tracing::info!(device = device.id, "enrolled"),
+        Redemption::Again => tracing::info!(device = device.id, "enrolled again with the same key"),
+        Redemption::Used => {
+            let detail = json!({ "reason": "token already used", "key": certificate.key_digest });
+            let event = Event { device: &device.id, at_ms: now_ms, kind: "enrollment-refused", detail };
+            app.store.add_event(&event).await?;
+            return Err(Refusal::TokenUsed);
+        }
+    }
+    certs_only(&certificate.der)
+}
+
+/// `POST simplereenroll` (section 4.2.2): the current certificate against a new one, for the same key or another.
+pub(crate) async fn reenroll(
+    State(app): State<Arc<App>>,
+    device: Device,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let key = read_csr(&app, &headers, body).await?;
+    let now_ms = clock::now_ms();
+    let Device { known, serial } = device;
+    let certificate = issue(&app, &known.id, &known.product, &key, now_ms)?;
+    if !app.store.renew_certificate(&known.id, &serial, &certificate, now_ms).await? {
+        return Err(Refusal::ReplacedCertificate);
+    }
+    certs_only(&certificate.der)
+}
+
+/// The device whose token this is. An unknown device and a wrong token look the same, in text and in time.
+async fn authenticate(app: &App, headers: &HeaderMap) -> Result<EnrollmentRow, Refusal> {
+    let (id, token) = basic::credentials(headers).ok_or(Refusal::Credentials)?;
+    let device = app.store.enrollment(&id).await?;
+    let stored_hash = device.as_ref().map_or("", |device| &device.token_hash);
+    let is_right = secret::matches(&token, stored_hash);
+    let device = device.filter(|_| is_right).ok_or(Refusal::Credentials)?;
+    if let Some(reason) = device.revoked_reason {
+        return Err(Refusal::Revoked(reason));
+    }
+    if device.token_void_at_ms.is_some() {
+        return Err(Refusal::TokenUsed);
+    }
+    Ok(device)
+}
+
+async fn read_csr(app: &App, headers: &HeaderMap, body: Body) -> Result<SubjectPublicKeyInfo, Refusal> {
+    require_media_type(headers, "application/pkcs10")?;
+    let body = read_body(body, MAX_CSR_BYTES, app.config.limits.body_timeout).await?;
+    csr::public_key(&body).map_err(|error| Refusal::Bad(error.to_string()))
+}
+
+fn issue(
+    app: &App,
+    device: &str,
+    product: &str,
+    key: &SubjectPublicKeyInfo,
+    now_ms: i64,
+) -> Result<DeviceCertificate, Refusal> {
+    let now = clock::from_ms(now_ms);
+    app.ca
+        .issue_device(device, product, key, now, app.config.device_certificate_days)
+        .map_err(Refusal::internal)
+}
+
+fn certs_only(certificate: &CertificateDer<'_>) -> Result<Response, Refusal> {
+    let der = pkcs7::certs_only(certificate).map_err(Refusal::internal)?;
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "application/pkcs7-mime; smime-type=certs-only"),
+        ("content-transfer-encoding", "base64"),
+    ];
+    // One line: clients that decode strictly (RFC 4648 section 3.1) take it, and so do all others.
+    Ok((headers, BASE64_STANDARD.encode(der)).into_response())
+}

@@ -1,0 +1,147 @@
+//! What the admin API answers when it refuses: a problem detail (RFC 9457). Status and type are decided here and
+//! nowhere else.
+
+use std::io;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::artifact_store::UploadError;
+use crate::publish::PublishError;
+use crate::store::StoreError;
+
+/// Why a request of the admin API was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    #[error("expected `Authorization: Bearer` with an admin token; the first one is in the file admin.token")]
+    Unauthorized,
+    #[error("expected a path of the admin API, found another")]
+    NoSuchPath,
+    #[error("expected another method on this path")]
+    Method,
+    #[error("there is no {kind} {name}")]
+    NotFound { kind: &'static str, name: String },
+    #[error("there is a {kind} {name} already; choose another name")]
+    Exists { kind: &'static str, name: String },
+    #[error("device {id} is revoked, which is final; make a device with another id")]
+    DeviceRevoked { id: String },
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    Json(String, StatusCode),
+    #[error("the body broke off: {0}")]
+    BrokenBody(String),
+    #[error("expected the next part of the body in time, found none")]
+    TooSlow,
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("the server failed; its log says why")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Problem {
+    /// Status, kebab-case type, and title.
+    fn classify(&self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+
+        match self {
+            Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "No valid admin token"),
+            Self::NoSuchPath => (S::NOT_FOUND, "no-such-path", "No such path"),
+            Self::Method => (S::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
+            Self::NotFound { .. } => (S::NOT_FOUND, "not-found", "Not found"),
+            Self::Exists { .. } => (S::CONFLICT, "exists", "Already there"),
+            Self::DeviceRevoked { .. } => (S::CONFLICT, "device-revoked", "The device is revoked"),
+            Self::Invalid(_) => (S::BAD_REQUEST, "invalid", "Invalid value"),
+            Self::Json(_, status) => (*status, "unreadable", "Unreadable request"),
+            Self::BrokenBody(_) => (S::BAD_REQUEST, "broken-body", "The body broke off"),
+            Self::TooSlow => (S::REQUEST_TIMEOUT, "too-slow", "The body was too slow"),
+            Self::Upload(error) => match error {
+                UploadError::Digest { .. } => (S::UNPROCESSABLE_ENTITY, "digest-mismatch", "Another digest"),
+                UploadError::TooLarge => (S::PAYLOAD_TOO_LARGE, "artifact-too-large", "Artifact too large"),
+                UploadError::Io(_) => internal(),
+            },
+            Self::Publish(error) => classify_publish(error),
+            Self::Internal(_) => internal(),
+        }
+    }
+}
+
+fn internal() -> (StatusCode, &'static str, &'static str) {
+    (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed")
+}
+
+fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static str) {
+    use PublishError as E;
+    let (kind, title) = match error {
+        E::Base64 | E::Manifest(_) => ("manifest-malformed", "Not a signed manifest"),
+        E::NoPublisherKey { .. } => ("no-publisher-key", "The product has no publisher key"),
+        E::Signature { .. } => ("manifest-signature", "Signed by a stranger"),
+        E::Product { .. } => ("product-mismatch", "For another product"),
+        E::Chip { .. } => ("chip-mismatch", "For another chip"),
+        E::ArtifactMissing { .. } => ("artifact-missing", "The artifact is not on the server"),
+        E::Image(_) | E::ImageTail { .. } => ("image-invalid", "Not a bootable image"),
+        E::ImageChip { .. } => ("image-chip-mismatch", "An image for another chip"),
+        E::TooLarge { .. } => ("image-too-large", "The image does not fit a slot"),
+        E::MinSlot { .. } => ("min-slot-too-large", "The minimum slot is larger than a slot"),
+        E::Size { .. } | E::Chunk { .. } => ("artifact-mismatch", "Manifest and artifact differ"),
+        E::Sequence { .. } => {
+            return (StatusCode::CONFLICT, "sequence-not-newer", "The sequence number is not new");
+        }
+        E::Stored(..) | E::Store(_) | E::Io(_) => return internal(),
+    };
+    (StatusCode::UNPROCESSABLE_ENTITY, kind, title)
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl From<serde_json::Error> for Problem {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+/// The body (RFC 9457 section 3.1).
+#[derive(Serialize)]
+struct Body {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, kind, title) = self.classify();
+        let mut detail = self.to_string();
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            match &self {
+                Self::Internal(source) => tracing::error!("an admin request failed: {source}"),
+                other => tracing::error!("an admin request failed: {other}"),
+            }
+            detail = "the server failed; its log says why".to_owned();
+        }
+        let body =
+            Body { r#type: format!("urn:pitstop:problem:{kind}"), title, status: status.as_u16(), detail };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pitstop\""));
+        }
+        response
+    }
+}

@@ -1,0 +1,204 @@
+//! Starting and stopping.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::artifact_store::ArtifactStore;
+use crate::ca::CertificateAuthority;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::listener::Listener;
+use crate::store::Store;
+use crate::{api, clock, device, files, secret, tls};
+
+/// Starts a server and returns when both listeners accept connections.
+///
+/// On the first start of a data directory it makes the CA, the TLS certificate, the database and an admin token.
+///
+/// # Errors
+/// [`StartError`]; nothing keeps running then.
+pub async fn start(config: Config) -> Result<RunningServer, StartError> {
+    let now = clock::now_utc();
+    let dir = config.data_dir.clone();
+    files::create_private_dir(&dir).map_err(StartError::file("make", &dir))?;
+    let lock = lock(&dir)?;
+    let ca = CertificateAuthority::open(&dir.join("ca"), now)?;
+    let tls =
+        tls::server_config(&dir.join("tls"), &ca, &config.server_names, now, config.server_certificate_days)?;
+    let artifacts_dir = dir.join("artifacts");
+    let artifacts = ArtifactStore::open(&artifacts_dir).map_err(StartError::file("open", &artifacts_dir))?;
+    let store = Store::open_sqlite(&dir.join("pitstop.db")).await?;
+    let admin_token_path = dir.join("admin.token");
+    let first_admin_token = ensure_admin_token(&store, &admin_token_path).await?;
+
+    let device_tcp = listen(config.device_addr).await?;
+    let admin_tcp = listen(config.admin_addr).await?;
+    let device_addr = local_addr(&device_tcp, config.device_addr)?;
+    let admin_addr = local_addr(&admin_tcp, config.admin_addr)?;
+    let name = config.server_names.first().ok_or(StartError::NoServerName)?;
+    let device_url = format!("https://{}:{}", url_host(name), device_addr.port());
+
+    let limits = config.limits;
+    let app = Arc::new(App { config, store, artifacts, ca, device_url });
+    let stop = CancellationToken::new();
+    let mut listeners = JoinSet::new();
+    let device = Listener {
+        tcp: device_tcp,
+        tls: Some(TlsAcceptor::from(tls)),
+        router: device::router(app.clone()),
+        limits,
+    };
+    let admin = Listener { tcp: admin_tcp, tls: None, router: api::router(app.clone()), limits };
+    listeners.spawn(device.serve(stop.clone()));
+    listeners.spawn(admin.serve(stop.clone()));
+    Ok(RunningServer {
+        app,
+        device_addr,
+        admin_addr,
+        admin_token_path,
+        first_admin_token,
+        listeners,
+        stop,
+        _lock: lock,
+    })
+}
+
+/// A server that runs until it is shut down or dropped. Only [`RunningServer::shutdown`] lets open requests end.
+pub struct RunningServer {
+    app: Arc<App>,
+    device_addr: SocketAddr,
+    admin_addr: SocketAddr,
+    admin_token_path: PathBuf,
+    first_admin_token: Option<String>,
+    listeners: JoinSet<()>,
+    stop: CancellationToken,
+    _lock: File,
+}
+
+impl RunningServer {
+    /// Where devices connect, with the port that was taken.
+    #[must_use]
+    pub fn device_addr(&self) -> SocketAddr {
+        self.device_addr
+    }
+
+    /// Where the operator's tools connect, with the port that was taken.
+    #[must_use]
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// The URL that devices are given, such as `https://localhost:8443`.
+    #[must_use]
+    pub fn device_url(&self) -> &str {
+        &self.app.device_url
+    }
+
+    /// The URL of the admin listener, such as `http://127.0.0.1:8080`.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin_addr)
+    }
+
+    /// The CA's certificate as PEM: the trust anchor of devices.
+    #[must_use]
+    pub fn ca_certificate_pem(&self) -> &str {
+        self.app.ca.pem()
+    }
+
+    /// The CA's certificate as DER: the trust anchor of devices.
+    #[must_use]
+    pub fn ca_certificate_der(&self) -> &[u8] {
+        self.app.ca.der()
+    }
+
+    /// The admin token, when it was made by this start.
+    #[must_use]
+    pub fn first_admin_token(&self) -> Option<&str> {
+        self.first_admin_token.as_deref()
+    }
+
+    /// The file that holds the first admin token, for tools on this machine.
+    #[must_use]
+    pub fn admin_token_path(&self) -> &Path {
+        &self.admin_token_path
+    }
+
+    /// The device listener's routes without TLS, for benchmarks and tests within one process. A request is that of
+    /// a device when [`crate::PeerCertificate`] is in its extensions.
+    pub fn device_router(&self) -> Router {
+        device::router(self.app.clone())
+    }
+
+    /// Waits until a listener ends, which it does only when told to.
+    pub async fn wait(&mut self) {
+        self.listeners.join_next().await;
+    }
+
+    /// Stops accepting, lets open requests end (at most [`crate::Limits::shutdown_grace`]), closes the database.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        while self.listeners.join_next().await.is_some() {}
+        self.app.store.close().await;
+    }
+}
+
+impl Drop for RunningServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Takes the data directory for this process; the lock ends with the file handle.
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(StartError::file("make", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(StartError::File { action: "lock", path, source }),
+    }
+}
+
+/// Makes the first admin token; returns it when it is new.
+///
+/// The file is written before the database: after a power cut between the two, the token of the file is taken.
+async fn ensure_admin_token(store: &Store, path: &Path) -> Result<Option<String>, StartError> {
+    if store.has_admin_token().await? {
+        return Ok(None);
+    }
+    let stored = files::read_if_there(path).map_err(StartError::file("read", path))?;
+    let token = match stored {
+        Some(token) => token.trim().to_owned(),
+        None => {
+            let token = secret::new_token();
+            files::write_private(path, format!("{token}\n").as_bytes())
+                .map_err(StartError::file("write", path))?;
+            token
+        }
+    };
+    store.add_admin_token(&secret::hash(&token), "first", clock::now_ms()).await?;
+    Ok(Some(token))
+}
+
+async fn listen(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr).await.map_err(|source| StartError::Listen { addr, source })
+}
+
+fn local_addr(listener: &TcpListener, addr: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { addr, source })
+}
+
+/// A name as the host of a URL: IPv6 addresses stand in brackets (RFC 3986 section 3.2.2).
+fn url_host(name: &str) -> String {
+    if name.contains(':') { format!("[{name}]") } else { name.to_owned() }
+}

@@ -1,0 +1,157 @@
+//! Tables `devices` and `certificates`, as enrollment sees them.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
+use sqlx::AnyConnection;
+
+use super::{Event, Store, StoreError};
+use crate::ca::DeviceCertificate;
+
+/// What enrollment needs to know of a device.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct EnrollmentRow {
+    pub(crate) id: String,
+    pub(crate) product: String,
+    pub(crate) revoked_reason: Option<String>,
+    pub(crate) token_hash: String,
+    pub(crate) token_redeemed_key: Option<String>,
+    pub(crate) token_void_at_ms: Option<i64>,
+}
+
+/// How redeeming a token ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redemption {
+    /// For the first time.
+    First,
+    /// Again, by the same key: the answer to the first time was lost.
+    Again,
+    /// By another key, or after the device was seen with its certificate. Nothing was stored.
+    Used,
+}
+
+impl Store {
+    /// What enrollment needs to know of a device.
+    pub(crate) async fn enrollment(&self, id: &str) -> Result<Option<EnrollmentRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT id, product, revoked_reason, token_hash, token_redeemed_key, token_void_at_ms \
+             FROM devices WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
+    /// Redeems an enrollment token and stores the certificate, both or neither.
+    pub(crate) async fn redeem_token(
+        &self,
+        device: &EnrollmentRow,
+        certificate: &DeviceCertificate,
+        now_ms: i64,
+    ) -> Result<Redemption, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // The condition is judged by the statement that takes the token: of two requests at once, one wins. A
+        // certificate of before is good no longer: whoever has the token has the device in hand.
+        let redeemed = sqlx::query(
+            "UPDATE devices SET token_redeemed_key = $1, certificate_serial = $2, previous_serial = NULL, \
+                 enrolled_at_ms = COALESCE(enrolled_at_ms, $3) \
+             WHERE id = $4 AND token_hash = $5 AND revoked_at_ms IS NULL AND token_void_at_ms IS NULL \
+                 AND (token_redeemed_key IS NULL OR token_redeemed_key = $1)",
+        )
+        .bind(&certificate.key_digest)
+        .bind(&certificate.serial)
+        .bind(now_ms)
+        .bind(&device.id)
+        .bind(&device.token_hash)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if redeemed != 1 {
+            return Ok(Redemption::Used);
+        }
+        let (redemption, kind) = match device.token_redeemed_key {
+            None => (Redemption::First, "enrolled"),
+            Some(_) => (Redemption::Again, "enrolled-again"),
+        };
+        insert_certificate(&mut transaction, &device.id, certificate, now_ms).await?;
+        let detail = json!({ "serial": certificate.serial });
+        Event { device: &device.id, at_ms: now_ms, kind, detail }.insert(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(redemption)
+    }
+
+    /// Stores a renewed certificate. The one that asked for it (`used_serial`) stays good until the new one is
+    /// first used. `false`: that one is good no longer, and nothing was stored.
+    pub(crate) async fn renew_certificate(
+        &self,
+        device: &str,
+        used_serial: &str,
+        certificate: &DeviceCertificate,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let renewed = sqlx::query(
+            "UPDATE devices SET certificate_serial = $1, previous_serial = $2 \
+             WHERE id = $3 AND revoked_at_ms IS NULL AND (certificate_serial = $2 OR previous_serial = $2)",
+        )
+        .bind(&certificate.serial)
+        .bind(used_serial)
+        .bind(device)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if renewed != 1 {
+            return Ok(false);
+        }
+        insert_certificate(&mut transaction, device, certificate, now_ms).await?;
+        let detail = json!({ "serial": certificate.serial, "replaces": used_serial });
+        Event { device, at_ms: now_ms, kind: "certificate-renewed", detail }.insert(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// The device was seen with its current certificate: it has stored it, so that neither the one before nor the
+    /// enrollment token is needed again.
+    pub(crate) async fn confirm_certificate(
+        &self,
+        device: &str,
+        serial: &str,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE devices SET previous_serial = NULL, \
+                 token_void_at_ms = CASE WHEN token_redeemed_key IS NULL THEN token_void_at_ms \
+                     ELSE COALESCE(token_void_at_ms, $1) END \
+             WHERE id = $2 AND certificate_serial = $3",
+        )
+        .bind(now_ms)
+        .bind(device)
+        .bind(serial)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+async fn insert_certificate(
+    connection: &mut AnyConnection,
+    device: &str,
+    certificate: &DeviceCertificate,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO certificates \
+             (serial, device, key_digest, not_before_ms, not_after_ms, issued_at_ms, der_base64) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(&certificate.serial)
+    .bind(device)
+    .bind(&certificate.key_digest)
+    .bind(certificate.not_before.unix_timestamp() * 1000)
+    .bind(certificate.not_after.unix_timestamp() * 1000)
+    .bind(now_ms)
+    .bind(BASE64_STANDARD.encode(&certificate.der))
+    .execute(connection)
+    .await?;
+    Ok(())
+}

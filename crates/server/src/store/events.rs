@@ -1,0 +1,88 @@
+//! Table `events`: what happened to a device.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+use sqlx::AnyConnection;
+
+use super::{Store, StoreError};
+use crate::secret;
+
+/// Something that happened to a device.
+#[derive(Clone, Debug)]
+pub(crate) struct Event<'a> {
+    pub(crate) device: &'a str,
+    pub(crate) at_ms: i64,
+    pub(crate) kind: &'static str,
+    pub(crate) detail: Value,
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct EventRow {
+    pub(crate) id: String,
+    pub(crate) at_ms: i64,
+    pub(crate) kind: String,
+    /// JSON.
+    pub(crate) detail: String,
+}
+
+impl Event<'_> {
+    /// Adds the event on a connection, which may be within a transaction.
+    pub(super) async fn insert(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO events (id, device, at_ms, kind, detail) VALUES ($1, $2, $3, $4, $5)")
+            .bind(event_id(self.at_ms))
+            .bind(self.device)
+            .bind(self.at_ms)
+            .bind(self.kind)
+            .bind(self.detail.to_string())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// An id that sorts by time, then by the order within this process: 12 digits of milliseconds, 8 of a counter,
+/// and 8 random ones that keep processes apart.
+fn event_id(at_ms: i64) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("{at_ms:012x}{count:08x}{}", hex::encode(secret::random::<4>()))
+}
+
+impl Store {
+    /// Adds an event on its own.
+    pub(crate) async fn add_event(&self, event: &Event<'_>) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        event.insert(&mut connection).await
+    }
+
+    /// Events of a device, newest first, older than the event `before` (empty: from the newest).
+    pub(crate) async fn events(
+        &self,
+        device: &str,
+        before: &str,
+        limit: i64,
+    ) -> Result<Vec<EventRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT id, at_ms, kind, detail FROM events \
+             WHERE device = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3",
+        )
+        .bind(device)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_order() {
+        let ids = [event_id(1_700_000_000_000), event_id(1_700_000_000_000), event_id(1_700_000_000_001)];
+        assert!(ids.is_sorted(), "{ids:?}");
+    }
+}

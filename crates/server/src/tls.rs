@@ -1,0 +1,164 @@
+//! TLS of the device listener: 1.3 only, client certificates of our CA, small records.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use time::{Duration, OffsetDateTime};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::ca::{CertificateAuthority, pem_certificate};
+use crate::error::StartError;
+use crate::files;
+
+/// Plaintext that one TLS record to a device carries at most, so that a chip needs little heap.
+const RECORD_BYTES: usize = 2048;
+
+/// rustls counts the record header (RFC 8446 section 5.1) as part of a fragment.
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// Reads the server's key and certificate in `dir`, or issues new ones: on the first start, past two thirds of
+/// the certificate's life, when the names changed, and when the CA did.
+pub(crate) fn server_config(
+    dir: &Path,
+    ca: &CertificateAuthority,
+    names: &[String],
+    now: OffsetDateTime,
+    days: u32,
+) -> Result<Arc<ServerConfig>, StartError> {
+    if names.is_empty() {
+        return Err(StartError::NoServerName);
+    }
+    files::create_private_dir(dir).map_err(StartError::file("make", dir))?;
+    let (key_path, pem_path) = (dir.join("server.key"), dir.join("server.pem"));
+    let key_pem = files::read_if_there(&key_path).map_err(StartError::file("read", &key_path))?;
+    let pem = files::read_if_there(&pem_path).map_err(StartError::file("read", &pem_path))?;
+    let stored = match (key_pem, pem) {
+        (Some(key_pem), Some(pem)) => usable(&key_pem, &pem, &pem_path, ca, names, now, days),
+        (Some(_) | None, Some(_) | None) => None,
+    };
+    let (certificate, key) = match stored {
+        Some(stored) => stored,
+        None => {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+                .map_err(StartError::certificate("make the TLS key"))?;
+            let certificate = ca
+                .issue_server(names, &key, now, days)
+                .map_err(StartError::certificate("issue the TLS certificate"))?;
+            files::write_private(&key_path, key.serialize_pem().as_bytes())
+                .map_err(StartError::file("write", &key_path))?;
+            files::write_private(&pem_path, certificate.pem().as_bytes())
+                .map_err(StartError::file("write", &pem_path))?;
+            (certificate.der().clone(), key)
+        }
+    };
+    config(ca, certificate, &key).map_err(StartError::Tls)
+}
+
+/// The stored pair, when it still serves.
+fn usable(
+    key_pem: &str,
+    pem: &str,
+    pem_path: &Path,
+    ca: &CertificateAuthority,
+    names: &[String],
+    now: OffsetDateTime,
+    days: u32,
+) -> Option<(CertificateDer<'static>, KeyPair)> {
+    let key = KeyPair::from_pem(key_pem).ok()?;
+    let der = pem_certificate(pem, pem_path).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let (_, root) = X509Certificate::from_der(ca.der()).ok()?;
+    // The certificate starts with the CA, so its life counts from its end.
+    let a_third = Duration::days(days.into()) / 3;
+    let fresh = certificate.validity().not_after.to_datetime() - now > a_third;
+    let ours = certificate.verify_signature(Some(root.public_key())).is_ok();
+    let same_key = certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw();
+    let same_names =
+        alternative_names(&certificate)? == names.iter().map(|name| canonical(name)).collect::<BTreeSet<_>>();
+    (fresh && ours && same_key && same_names).then_some((der, key))
+}
+
+fn alternative_names(certificate: &X509Certificate<'_>) -> Option<BTreeSet<String>> {
+    let names = certificate.subject_alternative_name().ok()??;
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => (*name).to_owned(),
+        GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+            (Ok(v4), _) => IpAddr::from(v4).to_string(),
+            (_, Ok(v6)) => IpAddr::from(v6).to_string(),
+            (Err(_), Err(_)) => hex::encode(bytes),
+        },
+        other => other.to_string(),
+    };
+    Some(names.value.general_names.iter().map(text).collect())
+}
+
+/// IP addresses have more than one spelling.
+fn canonical(name: &str) -> String {
+    name.parse::<IpAddr>().map_or_else(|_| name.to_owned(), |address| address.to_string())
+}
+
+fn config(
+    ca: &CertificateAuthority,
+    certificate: CertificateDer<'static>,
+    key: &KeyPair,
+) -> Result<Arc<ServerConfig>, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.der().clone()).map_err(|error| error.to_string())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).map_err(|error| error.to_string())?;
+    // The leaf alone: devices have the CA pinned, and each byte of a handshake costs a chip heap.
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|builder| {
+            builder.with_client_cert_verifier(verifier).with_single_cert(vec![certificate], key)
+        })
+        .map_err(|error| error.to_string())?;
+    config.max_fragment_size = Some(RECORD_BYTES + RECORD_HEADER_BYTES);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A pit stop is one connection and a chip keeps no tickets over a reset: they would only cost bytes, and
+    // without them every connection checks the certificate's validity anew.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn the_certificate_is_kept_until_it_no_longer_serves() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = clock::now_utc();
+        let ca = CertificateAuthority::open(&dir.path().join("ca"), now).unwrap();
+        let tls = dir.path().join("tls");
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let pem_after = |ca: &CertificateAuthority, server_names: &[&str], day: i64| {
+            server_config(&tls, ca, &names(server_names), now + Duration::days(day), 90).unwrap();
+            std::fs::read_to_string(tls.join("server.pem")).unwrap()
+        };
+        let first = pem_after(&ca, &["localhost", "127.0.0.1", "::1"], 0);
+        assert_eq!(pem_after(&ca, &["localhost", "127.0.0.1", "::1"], 59), first);
+        let renewed = pem_after(&ca, &["localhost", "127.0.0.1", "::1"], 61);
+        assert_ne!(renewed, first, "past two thirds of its life");
+        let renamed = pem_after(&ca, &["ota.example", "127.0.0.1"], 61);
+        assert_ne!(renamed, renewed, "other names");
+        assert_eq!(pem_after(&ca, &["127.0.0.1", "ota.example"], 61), renamed, "the same names");
+        let other_ca = CertificateAuthority::open(&dir.path().join("other"), now).unwrap();
+        assert_ne!(pem_after(&other_ca, &["127.0.0.1", "ota.example"], 61), renamed, "another CA");
+        assert!(matches!(server_config(&tls, &ca, &[], now, 90), Err(StartError::NoServerName)));
+    }
+}

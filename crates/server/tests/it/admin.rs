@@ -1,0 +1,118 @@
+//! The admin API: who may use it, products, devices.
+
+use hyper::Method;
+use serde_json::json;
+
+use crate::app::{TestApp, product_body};
+use crate::client::{Connection, request};
+
+#[tokio::test]
+async fn everything_needs_a_token_but_the_health_check() {
+    let app = TestApp::start().await;
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    assert_eq!(connection.get("/healthz", &[]).await.expect(200).text().trim(), "ok");
+    for path in ["/api/v1/info", "/api/v1/products", "/api/v1/nothing"] {
+        for authorization in ["", "Bearer wrong", "Basic YTpi", "Bearer "] {
+            let answer = connection.get(path, &[("authorization", authorization)]).await.expect(401);
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            assert!(answer.header("www-authenticate").starts_with("Bearer"));
+        }
+    }
+    let bearer = format!("Bearer {}", app.token);
+    let authorized = [("authorization", bearer.as_str())];
+    connection.get("/api/v1/info", &authorized).await.expect(200);
+    let answer = connection.get("/api/v1/nothing", &authorized).await.expect(404);
+    assert_eq!(answer.json()["type"], "urn:pitstop:problem:no-such-path");
+    connection.send(request(Method::DELETE, "/api/v1/products", &authorized, "")).await.unwrap().expect(405);
+    // Devices' routes are not here, and the admin's are not there.
+    connection.get("/.well-known/est/cacerts", &authorized).await.expect(404);
+    app.connect(None).await.get("/api/v1/info", &authorized).await.expect(404);
+}
+
+#[tokio::test]
+async fn info_tells_what_a_device_needs() {
+    let app = TestApp::start().await;
+    let info = app.get("/info").await;
+    assert_eq!(info["device_url"], format!("https://localhost:{}", app.device_addr().port()));
+    assert_eq!(info["device_url"], app.server.device_url());
+    assert_eq!(info["ca_pem"], app.server.ca_certificate_pem());
+    assert_eq!(info["server_name"], "localhost");
+    let token = std::fs::read_to_string(app.server.admin_token_path()).unwrap();
+    assert_eq!(token.trim(), app.token);
+}
+
+#[tokio::test]
+async fn products_are_checked() {
+    let app = TestApp::start().await;
+    let product = app.post("/products", &product_body("lamp")).await.expect(201).json();
+    assert_eq!(product["strategy"], "chain-load");
+    assert_eq!(product["slots"], json!([{ "label": "ota_0", "size_bytes": 3_080_192 }]));
+    assert_eq!(product["publisher_keys"][0]["id"].as_str().unwrap().len(), 16);
+    assert_eq!(app.get("/products/lamp").await, product);
+    app.post("/products", &product_body("lamp")).await.expect(409);
+    for name in ["", "Lamp", "a b", &"a".repeat(65), "../x"] {
+        app.post("/products", &product_body(name)).await.expect(400);
+    }
+    let mut broken = product_body("fan");
+    broken["layout"]["csv"] = json!("# comment\nnvs, data, nvs, 0x9000\n");
+    let detail = app.post("/products", &broken).await.expect(400).json()["detail"].to_string();
+    assert!(detail.contains("line 2"), "{detail}");
+    broken["layout"]["csv"] = json!("nvs, data, nvs, 0x9000, 0x6000\nfactory, app, factory, 0x10000, 1M\n");
+    let detail = app.post("/products", &broken).await.expect(400).json()["detail"].to_string();
+    assert!(detail.contains("expected a slot"), "{detail}");
+    let mut chip = product_body("fan");
+    chip["chip"] = json!("esp8266");
+    app.post("/products", &chip).await.expect(400);
+    app.admin(Method::POST, "/products", "{").await.expect(400);
+    app.admin(Method::GET, "/products/fan", "").await.expect(404);
+}
+
+#[tokio::test]
+async fn the_classic_layout_keeps_its_first_slot_for_the_updater() {
+    let app = TestApp::start().await;
+    let mut body = product_body("lamp");
+    body["layout"] = json!({ "name": "classic", "csv": "nvs, data, nvs, 0x9000, 0x4000\n\
+        otadata, data, ota, 0xd000, 0x2000\nota_0, app, ota_0, 0x10000, 1M\nota_1, app, ota_1, 0x110000, 2M\n" });
+    let product = app.post("/products", &body).await.expect(201).json();
+    assert_eq!(product["strategy"], "otadata-rollback");
+    assert_eq!(product["slots"], json!([{ "label": "ota_1", "size_bytes": 2_097_152 }]));
+}
+
+#[tokio::test]
+async fn devices_are_listed_in_pages() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.create_product("fan").await;
+    for id in ["c", "a", "b"] {
+        app.create_device(id, "lamp").await;
+    }
+    app.create_device("d", "fan").await;
+    let first = app.get("/devices?product=lamp&limit=2").await;
+    let ids = |page: &serde_json::Value| -> Vec<_> {
+        page["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|device| device["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!((ids(&first), first["next_cursor"].as_str()), (vec!["a".into(), "b".into()], Some("b")));
+    let second = app.get("/devices?product=lamp&limit=2&cursor=b").await;
+    assert_eq!((ids(&second), second["next_cursor"].as_str()), (vec!["c".to_owned()], None));
+    assert_eq!(ids(&app.get("/devices").await).len(), 4);
+    assert_eq!(first["items"][0]["state"], "new");
+    for query in ["limit=0", "limit=1001", "limit=x"] {
+        app.admin(Method::GET, &format!("/devices?{query}"), "").await.expect(400);
+    }
+
+    app.post("/devices", &json!({ "id": "a", "product": "lamp" })).await.expect(409);
+    app.post("/devices", &json!({ "id": "x:y", "product": "lamp" })).await.expect(400);
+    app.post("/devices", &json!({ "id": "x", "product": "nothing" })).await.expect(404);
+    let made = app.post("/devices", &json!({ "product": "lamp" })).await.expect(201).json();
+    let id = made["id"].as_str().unwrap();
+    assert!(id.starts_with("lamp-") && id.len() == "lamp-".len() + 6, "{id}");
+    app.admin(Method::POST, "/devices/nobody/revoke", "").await.expect(404);
+    app.admin(Method::POST, "/devices/nobody/enrollment-token", "").await.expect(404);
+    app.admin(Method::GET, "/devices/nobody/events", "").await.expect(404);
+    app.admin(Method::POST, "/devices/a/revoke", "").await.expect(200);
+}

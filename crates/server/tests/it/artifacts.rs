@@ -1,0 +1,101 @@
+//! Artifacts: in through the admin API, out to devices.
+
+use hyper::Method;
+use manifest::Digest;
+
+use crate::app::{TestApp, image};
+
+#[tokio::test]
+async fn ranges_get_what_they_ask_for_and_nothing_else() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    let image = app.release(1, "1.0.0").await;
+    let size = image.len();
+    let digest = Digest::of(&image).to_string();
+    let path = format!("{}{digest}", wire::ARTIFACTS_PATH);
+    let etag = format!("\"{digest}\"");
+    let mut connection = app.connect(Some(&identity)).await;
+
+    let whole = connection.get(&path, &[]).await.expect(200);
+    assert_eq!(whole.body, image);
+    assert_eq!(whole.header("accept-ranges"), "bytes");
+    assert_eq!(whole.header("etag"), etag);
+    assert_eq!(whole.header("content-length"), size.to_string());
+    assert_eq!(whole.header("content-range"), "");
+
+    let last = size - 1;
+    for (range, first, end) in [
+        ("bytes=0-0".to_owned(), 0, 1),
+        ("bytes=65536-131071".to_owned(), 65_536, 131_072),
+        (format!("bytes=131072-{}", size * 2), 131_072, size),
+        ("bytes=100-".to_owned(), 100, size),
+        ("bytes=-10".to_owned(), size - 10, size),
+        (format!("bytes=-{}", size * 2), 0, size),
+        (format!("bytes={last}-{last}"), last, size),
+    ] {
+        let part = connection.get(&path, &[("range", &range), ("if-range", &etag)]).await.expect(206);
+        assert_eq!(part.body, image[first..end], "{range}");
+        assert_eq!(part.header("content-range"), format!("bytes {first}-{}/{size}", end - 1), "{range}");
+        assert_eq!(part.header("content-length"), (end - first).to_string(), "{range}");
+    }
+    for range in [format!("bytes={size}-"), format!("bytes={size}-{}", size + 9), "bytes=-0".to_owned()] {
+        let none = connection.get(&path, &[("range", &range)]).await.expect(416);
+        assert_eq!(none.header("content-range"), format!("bytes */{size}"), "{range}");
+    }
+    for range in ["bytes=5-4", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6"] {
+        assert_eq!(connection.get(&path, &[("range", range)]).await.expect(200).body, image, "{range}");
+    }
+    for condition in ["\"another\"", "W/\"another\"", "Sun, 22 Nov 2026 17:00:00 GMT"] {
+        let headers = [("range", "bytes=0-0"), ("if-range", condition)];
+        assert_eq!(connection.get(&path, &headers).await.expect(200).body, image, "{condition}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_gets_the_artifacts_of_its_own_product_only() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    app.create_product("fan").await;
+    let mut of_fan = crate::app::describe(&image("fan"), 1, "1.0.0");
+    of_fan.product = "fan".to_owned();
+    app.upload(&image("fan")).await.expect(201);
+    app.publish("fan", &crate::app::sign(&of_fan)).await.expect(201);
+    app.upload(&image("nobody")).await.expect(201);
+    let mut connection = app.connect(Some(&identity)).await;
+    for digest in [Digest::of(&image("fan")).to_string(), Digest::of(&image("nobody")).to_string()] {
+        connection.get(&format!("{}{digest}", wire::ARTIFACTS_PATH), &[]).await.expect(404);
+    }
+    for name in ["nothing", "..%2F..%2Fpitstop.db", &Digest::of(b"").to_string().to_uppercase()] {
+        connection.get(&format!("{}{name}", wire::ARTIFACTS_PATH), &[]).await.expect(404);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_with_another_digest_leaves_nothing_behind() {
+    let app = TestApp::start().await;
+    let digest = Digest::of(b"right");
+    let path = format!("/artifacts/{digest}");
+    let answer = app.admin(Method::PUT, &path, "wrong").await.expect(422).json();
+    assert_eq!(answer["type"], "urn:pitstop:problem:digest-mismatch");
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(
+        detail.contains(&digest.to_string()) && detail.contains(&Digest::of(b"wrong").to_string()),
+        "{detail}"
+    );
+    assert_eq!(stored_files(&app), 0);
+
+    app.admin(Method::PUT, &path, "right").await.expect(201);
+    app.admin(Method::PUT, &path, "right").await.expect(200);
+    assert_eq!(stored_files(&app), 1);
+
+    app.admin(Method::PUT, "/artifacts/nonsense", "right").await.expect(400);
+    let too_long = vec![0; server::MAX_ARTIFACT_BYTES as usize + 1];
+    let path = format!("/artifacts/{}", Digest::of(&too_long));
+    app.admin(Method::PUT, &path, too_long).await.expect(413);
+    assert_eq!(stored_files(&app), 1);
+}
+
+fn stored_files(app: &TestApp) -> usize {
+    let folders = std::fs::read_dir(app.dir.path().join("artifacts")).unwrap();
+    folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+}

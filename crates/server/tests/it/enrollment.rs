@@ -1,0 +1,226 @@
+//! EST: who gets a certificate, and for what.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hyper::Method;
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P384_SHA384};
+use serde_json::json;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::app::{TestApp, check_in, csr, new_key};
+use crate::client::request;
+
+const ENROLL: &str = "/.well-known/est/simpleenroll";
+const REENROLL: &str = "/.well-known/est/simplereenroll";
+
+#[tokio::test]
+async fn the_server_says_who_a_device_is_not_the_csr() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    let mut params = CertificateParams::new(vec!["evil.example".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "lamp-2");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let csr = params.serialize_request(&device.key).unwrap().der().to_vec();
+    let der = app.enroll(&device, &csr).await.expect(200).certificate();
+
+    let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+    assert_eq!(certificate.subject().to_string(), "OU=lamp, CN=lamp-1");
+    assert!(!certificate.is_ca());
+    assert!(certificate.subject_alternative_name().unwrap().is_none());
+    let usage = certificate.extended_key_usage().unwrap().unwrap().value;
+    assert!(usage.client_auth && !usage.server_auth && !usage.any);
+    assert_eq!(certificate.public_key().subject_public_key.data.as_ref(), device.key.public_key_raw());
+    assert_eq!(certificate.raw_serial().len(), 16);
+    let days = (certificate.validity().not_after.timestamp() - certificate.validity().not_before.timestamp())
+        / 86_400;
+    assert_eq!(days, 91, "90 days and one before");
+
+    let shown = app.get("/devices/lamp-1").await;
+    assert_eq!(shown["state"], "enrolled");
+    assert_eq!(shown["certificate"]["serial"], hex::encode(certificate.raw_serial()));
+}
+
+#[tokio::test]
+async fn cacerts_and_csrattrs_need_no_identity() {
+    let app = TestApp::start().await;
+    let mut connection = app.connect(None).await;
+    let ca = connection.get("/.well-known/est/cacerts", &[]).await.expect(200).certificate();
+    assert_eq!(ca.as_ref(), app.server.ca_certificate_der());
+    connection.get("/.well-known/est/csrattrs", &[]).await.expect(204);
+}
+
+#[tokio::test]
+async fn bodies_come_with_and_without_line_breaks() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    let plain = BASE64_STANDARD.encode(csr(&device.key));
+    for separator in ["", "\n", "\r\n"] {
+        let lines: Vec<_> =
+            plain.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let body = lines.join(separator) + separator;
+        app.enroll_as(&device.id, &device.token, body).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_can_be_asked_for_again_until_the_first_check_in() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    app.enroll(&device, &csr(&device.key)).await.expect(200);
+
+    let stranger = app.enroll(&device, &csr(&new_key())).await.expect(401);
+    assert!(stranger.text().contains("already used"), "{}", stranger.text());
+    assert!(stranger.header("www-authenticate").starts_with("Basic realm="));
+
+    let der = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    let identity = device.identity(der);
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(200);
+
+    let late = app.enroll(&device, &csr(&device.key)).await.expect(401);
+    assert!(late.text().contains("already used"), "{}", late.text());
+
+    let events = app.get("/devices/lamp-1/events").await;
+    let kinds: Vec<_> =
+        events["items"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds, ["check-in", "enrolled-again", "enrollment-refused", "enrolled", "created"]);
+}
+
+#[tokio::test]
+async fn of_two_keys_at_once_one_wins() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    let csrs: Vec<_> = (0..8).map(|_| csr(&new_key())).collect();
+    let mut statuses = Vec::new();
+    let answers = csrs.iter().map(|csr| app.enroll(&device, csr));
+    for answer in futures_join(answers).await {
+        statuses.push(answer.status.as_u16());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 401, 401, 401, 401, 401, 401, 401]);
+}
+
+/// Polls all at once.
+async fn futures_join<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    use std::task::Poll;
+
+    let mut waiting: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        for (future, output) in &mut waiting {
+            if output.is_none()
+                && let Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *output = Some(value);
+            }
+        }
+        if waiting.iter().all(|(_, output)| output.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[tokio::test]
+async fn wrong_credentials_look_all_the_same() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    let body = BASE64_STANDARD.encode(csr(&device.key));
+    let wrong_token = app.enroll_as("lamp-1", "wrong", body.clone()).await.expect(401);
+    let unknown = app.enroll_as("lamp-9", &device.token, body.clone()).await.expect(401);
+    assert_eq!(wrong_token.text(), unknown.text());
+    let headers = [("content-type", "application/pkcs10")];
+    let none = app.connect(None).await.send(request(Method::POST, ENROLL, &headers, body)).await.unwrap();
+    let none = none.expect(401);
+    assert!(none.header("www-authenticate").starts_with("Basic realm="));
+    app.enroll(&device, &csr(&device.key)).await.expect(200);
+}
+
+#[tokio::test]
+async fn bad_requests_leave_the_token_unused() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    let mut forged = csr(&device.key);
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let answer = app.enroll(&device, &forged).await.expect(400);
+    assert!(answer.text().contains("not signed by its own key"), "{}", answer.text());
+    let p384 = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
+    let answer = app.enroll(&device, &csr(&p384)).await.expect(400);
+    assert!(answer.text().contains("P-256"), "{}", answer.text());
+    app.enroll_as(&device.id, &device.token, "@@@").await.expect(400);
+    app.enroll_as(&device.id, &device.token, "A".repeat(9000)).await.expect(413);
+    let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", device.id, device.token)));
+    let headers = [("authorization", basic.as_str()), ("content-type", "application/json")];
+    let wrong_type = request(Method::POST, ENROLL, &headers, BASE64_STANDARD.encode(csr(&device.key)));
+    app.connect(None).await.send(wrong_type).await.unwrap().expect(415);
+    app.enroll(&device, &csr(&device.key)).await.expect(200);
+}
+
+#[tokio::test]
+async fn renewal_keeps_the_old_certificate_until_the_new_one_is_used() {
+    let app = TestApp::start().await;
+    let (device, old) = app.enrolled().await;
+    let mut connection = app.connect(Some(&old)).await;
+    connection.check_in(&check_in(None)).await.expect(200);
+    let new_key = new_key();
+    let forged = {
+        let mut forged = csr(&new_key);
+        let last = forged.len() - 1;
+        forged[last] ^= 1;
+        forged
+    };
+    connection.post(REENROLL, "application/pkcs10", BASE64_STANDARD.encode(forged)).await.expect(400);
+    // The first answer is lost: the device asks again with the old certificate.
+    for _ in 0..2 {
+        connection
+            .post(REENROLL, "application/pkcs10", BASE64_STANDARD.encode(csr(&new_key)))
+            .await
+            .expect(200);
+    }
+    let body = BASE64_STANDARD.encode(csr(&new_key));
+    let der = connection.post(REENROLL, "application/pkcs10", body).await.expect(200).certificate();
+    let (_, certificate) = X509Certificate::from_der(&der).unwrap();
+    assert_eq!(certificate.subject().to_string(), "OU=lamp, CN=lamp-1");
+    connection.check_in(&check_in(None)).await.expect(200);
+
+    let new = crate::client::Identity { certificate: der.clone(), key_der: new_key.serialize_der() };
+    app.connect(Some(&new)).await.check_in(&check_in(None)).await.expect(200);
+    let refused = connection.check_in(&check_in(None)).await.expect(403);
+    assert!(refused.text().contains("replaced"), "{}", refused.text());
+    let mut nobody = app.connect(None).await;
+    nobody.post(REENROLL, "application/pkcs10", BASE64_STANDARD.encode(csr(&device.key))).await.expect(401);
+}
+
+#[tokio::test]
+async fn a_new_token_voids_the_old_one_and_its_certificate() {
+    let app = TestApp::start().await;
+    let (mut device, old) = app.enrolled().await;
+    let first_token = device.token.clone();
+    let answer = app.post("/devices/lamp-1/enrollment-token", &json!({})).await.expect(201).json();
+    device.token = answer["enrollment_token"].as_str().unwrap().to_owned();
+    // The device that is still out there checks in, which must not use up the new token.
+    app.connect(Some(&old)).await.check_in(&check_in(None)).await.expect(200);
+    app.enroll_as("lamp-1", &first_token, BASE64_STANDARD.encode(csr(&device.key))).await.expect(401);
+    device.key = new_key();
+    let der = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    app.connect(Some(&old)).await.check_in(&check_in(None)).await.expect(403);
+    app.connect(Some(&device.identity(der))).await.check_in(&check_in(None)).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_revoked_device_gets_no_certificate() {
+    let app = TestApp::start().await;
+    let (device, identity) = app.enrolled().await;
+    app.post("/devices/lamp-1/revoke", &json!({ "reason": "stolen" })).await.expect(200);
+    let answer = app.enroll(&device, &csr(&device.key)).await.expect(403);
+    assert!(answer.text().contains("stolen"), "{}", answer.text());
+    let mut connection = app.connect(Some(&identity)).await;
+    let body = BASE64_STANDARD.encode(csr(&device.key));
+    connection.post(REENROLL, "application/pkcs10", body).await.expect(403);
+    let answer = app.post("/devices/lamp-1/enrollment-token", &json!({})).await.expect(409).json();
+    assert_eq!(answer["type"], "urn:pitstop:problem:device-revoked");
+}

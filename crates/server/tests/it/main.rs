@@ -1,0 +1,15 @@
+//! The server from outside: real listeners, real TLS, one [`app::TestApp`] per test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod admin;
+mod app;
+mod artifacts;
+mod check_in;
+mod client;
+mod enrollment;
+mod limits;
+mod openssl;
+mod publish;
+mod restart;
+mod tls;

@@ -1,0 +1,153 @@
+//! The handshake: which versions, which certificates, which records.
+
+use std::io;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::app::{TestApp, check_in, new_key};
+use crate::client::{Connection, Identity, request, tls_stream};
+
+/// A certificate for `lamp-1` by a CA that looks like ours.
+fn by_another_ca() -> Identity {
+    let (ca_key, key) = (new_key(), new_key());
+    let mut ca = CertificateParams::default();
+    ca.distinguished_name = rcgen::DistinguishedName::new();
+    ca.distinguished_name.push(rcgen::DnType::OrganizationName, "Pitstop");
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "Pitstop CA");
+    ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let mut leaf = CertificateParams::default();
+    leaf.distinguished_name.push(rcgen::DnType::CommonName, "lamp-1");
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    Identity { certificate: certificate.der().clone(), key_der: key.serialize_der() }
+}
+
+#[tokio::test]
+async fn a_client_certificate_of_another_ca_is_refused_in_the_handshake() {
+    let app = TestApp::start().await;
+    app.enrolled().await;
+    let identity = by_another_ca();
+    // In TLS 1.3 the client learns of it with its first read.
+    let request = request(hyper::Method::GET, "/.well-known/est/cacerts", &[], "");
+    let answer = async {
+        let ca = app.server.ca_certificate_der();
+        Connection::tls(app.device_addr(), ca, Some(&identity)).await?.send(request).await
+    };
+    assert!(answer.await.is_err());
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_database_does_not_know_is_refused() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    // A database that was lost, with the CA still there.
+    let TestApp { server, dir, .. } = app;
+    server.shutdown().await;
+    for name in ["pitstop.db", "pitstop.db-wal", "pitstop.db-shm"] {
+        let _ = std::fs::remove_file(dir.path().join(name));
+    }
+    let server = crate::app::start_in(dir.path(), |_| {}).await;
+    let token = server.first_admin_token().unwrap().to_owned();
+    let app = TestApp { server, token, dir };
+    let answer = app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
+    assert!(answer.text().contains("enroll again"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_device_with_another_ca_refuses_the_server() {
+    let (app, other) = (TestApp::start().await, TestApp::start().await);
+    let other_ca = other.server.ca_certificate_der();
+    let error = tls_stream(app.device_addr(), "localhost", other_ca, None).await.err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+}
+
+#[tokio::test]
+async fn the_certificate_is_for_the_names_of_the_server() {
+    let app = TestApp::start().await;
+    let ca = app.server.ca_certificate_der();
+    for name in ["localhost", "127.0.0.1"] {
+        tls_stream(app.device_addr(), name, ca, None).await.unwrap();
+    }
+    assert!(tls_stream(app.device_addr(), "example.com", ca, None).await.is_err());
+}
+
+#[tokio::test]
+async fn tls_1_2_is_not_spoken() {
+    // A hand-made ClientHello that offers TLS 1.2 only: legacy version, random, no session, one suite, no extension.
+    let app = TestApp::start().await;
+    let mut hello = vec![3, 3];
+    hello.extend_from_slice(&[0x42; 32]);
+    hello.extend_from_slice(&[0, 0, 2, 0xC0, 0x2B, 1, 0]);
+    let mut message = vec![1, 0, 0, hello.len() as u8];
+    message.extend_from_slice(&hello);
+    let mut record = vec![22, 3, 1, 0, message.len() as u8];
+    record.extend_from_slice(&message);
+    let mut tcp = TcpStream::connect(app.device_addr()).await.unwrap();
+    tcp.write_all(&record).await.unwrap();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer.first(), Some(&21), "an alert: {answer:02x?}");
+}
+
+#[tokio::test]
+async fn records_to_devices_carry_at_most_2_kib() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    let image = app.release(1, "1.0.0").await;
+    let lengths = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut stream = {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let server = TcpStream::connect(app.device_addr()).await.unwrap();
+        tokio::spawn(record_lengths(server, theirs, lengths.clone()));
+        let config = client_config(app.server.ca_certificate_der(), &identity);
+        TlsConnector::from(config).connect("localhost".try_into().unwrap(), ours).await.unwrap()
+    };
+    let path = format!("{}{}", wire::ARTIFACTS_PATH, manifest::Digest::of(&image));
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(&image));
+    let longest = lengths.lock().unwrap().iter().copied().max().unwrap();
+    // RFC 8446 section 5.2: content, one byte of type, 16 bytes of tag.
+    assert!(longest > 1024 && longest <= 2048 + 1 + 16, "{longest}");
+}
+
+fn client_config(ca: &[u8], identity: &Identity) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.to_vec().into()).unwrap();
+    let key = identity.key_der.clone().try_into().unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![identity.certificate.clone()], key)
+        .unwrap();
+    Arc::new(config)
+}
+
+/// Passes bytes on and notes the length of every record from the server.
+async fn record_lengths(
+    server: TcpStream,
+    client: tokio::io::DuplexStream,
+    lengths: Arc<std::sync::Mutex<Vec<usize>>>,
+) {
+    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let mut header = [0; 5];
+    while from_server.read_exact(&mut header).await.is_ok() {
+        let mut record = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
+        from_server.read_exact(&mut record).await.unwrap();
+        lengths.lock().unwrap().push(record.len());
+        to_client.write_all(&header).await.unwrap();
+        to_client.write_all(&record).await.unwrap();
+    }
+    let _ = to_client.shutdown().await;
+}

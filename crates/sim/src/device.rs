@@ -1,0 +1,341 @@
+//! A virtual ESP32: bootloader, the real updater, and the start of the application, on one flash.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use embedded_storage::nor_flash::ReadNorFlash;
+use flashfmt::image::{ImageError, ImageSummary, StreamVerifier, compose};
+use flashfmt::layout::Layout;
+use flashfmt::partition::TABLE_OFFSET;
+use flashfmt::{AppDescriptor, Chip, Partition};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rustls::crypto::CryptoProvider;
+use updater::{Retained, Verdict};
+use updater_io::board::{Board, BoardFacts, News};
+use updater_io::region::Region;
+use updater_io::vault::{Provisioning, VaultError, provision};
+use wire::{HandOverStrategy, Reason, ResetCause};
+
+use crate::bootloader::{Boot, Bootloader, NothingReason};
+use crate::flash::{FlashError, SimFlash};
+use crate::net::{SimNetwork, SimTimer};
+use crate::power::PowerSwitch;
+
+/// Version that the virtual updater reports.
+pub const UPDATER_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Name of the placeholder image in `factory`; on a virtual device the updater itself runs natively.
+const UPDATER_PROJECT: &str = "pitstop-updater";
+
+/// A virtual device. Its flash outlives every start, its retained register every reset, and nothing else does.
+pub struct VirtualDevice {
+    /// The flash.
+    pub flash: SimFlash,
+    /// The network.
+    pub network: SimNetwork,
+    chip: Chip,
+    layout: Layout,
+    random: StdRng,
+    retained_bits: u32,
+    crypto: Arc<CryptoProvider>,
+    observer: Observer,
+}
+
+/// Is told what happens at a pit stop.
+pub type Observer = Box<dyn FnMut(News<'_>) + Send>;
+
+/// Why no virtual device could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The layout does not fit the flash.
+    #[error("the layout needs {needed_bytes} bytes of flash, the virtual chip has {flash_bytes}; choose another layout")]
+    FlashTooSmall {
+        /// What the layout needs.
+        needed_bytes: u32,
+        /// What there is.
+        flash_bytes: u32,
+    },
+    /// The layout lacks a partition.
+    #[error("expected a partition `{label}` in the layout, found none; start from one of the built-in layouts")]
+    NoPartition {
+        /// The missing partition.
+        label: &'static str,
+    },
+    /// The placeholder image could not be composed.
+    #[error("the placeholder of the updater could not be composed")]
+    Compose(#[source] compose::ComposeError),
+    /// The flash refused.
+    #[error(transparent)]
+    Flash(#[from] FlashError),
+    /// The vault refused.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
+/// How a start of the device ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// An application runs.
+    Running(RunningApp),
+    /// The updater found nothing to start and waits before its next try.
+    Waiting {
+        /// How long.
+        after_ms: u64,
+        /// Why.
+        reason: Reason,
+    },
+    /// The chip cannot start anything.
+    Dead(NothingReason),
+    /// Power was lost on the way.
+    PowerLost,
+}
+
+/// An application that was handed over to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningApp {
+    /// Label of its slot.
+    pub slot: String,
+    /// Its image, verified once more at the hand-over, as the chain-loader does.
+    pub image: Box<ImageSummary>,
+    /// Why the updater handed over; `None` when there was nothing to do, or when the bootloader started the
+    /// application without the updater.
+    pub reason: Option<Reason>,
+    /// Whether the updater handed over, rather than the bootloader itself (damaged `factory`).
+    pub by_updater: bool,
+}
+
+impl RunningApp {
+    /// The application's own description.
+    pub fn app_desc(&self) -> Option<&AppDescriptor> {
+        self.image.app_desc.as_ref()
+    }
+
+    /// Version text of the application's own description, or nothing.
+    pub fn version(&self) -> &str {
+        self.app_desc().map_or("", |app_desc| app_desc.version.as_str())
+    }
+}
+
+impl VirtualDevice {
+    /// A device as it leaves the factory: partition table, the updater, a provisioned vault, empty slots.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    pub fn manufacture(
+        mut flash: SimFlash,
+        network: SimNetwork,
+        chip: Chip,
+        layout: Layout,
+        provisioning: &Provisioning<'_>,
+        seed: u64,
+    ) -> Result<Self, DeviceError> {
+        let flash_bytes = u32::try_from(flash.capacity()).unwrap_or(u32::MAX);
+        let needed_bytes = layout.needed_flash_bytes();
+        if needed_bytes > flash_bytes {
+            return Err(DeviceError::FlashTooSmall { needed_bytes, flash_bytes });
+        }
+        flash.put(TABLE_OFFSET, &layout.to_binary())?;
+        let factory = layout.factory().ok_or(DeviceError::NoPartition { label: "factory" })?;
+        let app_desc = AppDescriptor::new(UPDATER_PROJECT, UPDATER_VERSION);
+        let placeholder = compose::esp32c3(&app_desc, b"runs natively", &[], &[]);
+        flash.put(factory.offset, &placeholder.map_err(DeviceError::Compose)?)?;
+        let mut device = Self::from_flash(flash, network, chip, layout, seed);
+        device.provision(provisioning)?;
+        device.flash.reset_stats();
+        Ok(device)
+    }
+
+    /// A device on a flash that has been used before.
+    pub fn from_flash(flash: SimFlash, network: SimNetwork, chip: Chip, layout: Layout, seed: u64) -> Self {
+        Self {
+            flash,
+            network,
+            chip,
+            layout,
+            random: StdRng::seed_from_u64(seed),
+            retained_bits: 0,
+            crypto: Arc::new(rustls::crypto::ring::default_provider()),
+            observer: Box::new(|_| {}),
+        }
+    }
+
+    /// Rewrites the vault, as provisioning over a cable does.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    pub fn provision(&mut self, provisioning: &Provisioning<'_>) -> Result<(), DeviceError> {
+        let vault = self.vault_region().ok_or(DeviceError::NoPartition { label: "vault" })?;
+        Ok(provision(&mut self.flash, vault, provisioning)?)
+    }
+
+    /// Where the vault is.
+    pub fn vault_region(&self) -> Option<Region> {
+        let vault = self.layout.find_label("vault")?;
+        Some(Region { offset: vault.offset, size_bytes: vault.size })
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The switch that flash, network and clock share.
+    pub fn power(&self) -> PowerSwitch {
+        self.flash.power().clone()
+    }
+
+    /// Who is told what happens.
+    pub fn set_observer(&mut self, observer: impl FnMut(News<'_>) + Send + 'static) {
+        self.observer = Box::new(observer);
+    }
+
+    /// Applies power: the retained register holds nothing.
+    ///
+    /// # Errors
+    /// What the flash says, other than a loss of power.
+    pub async fn power_on(&mut self) -> Result<End, FlashError> {
+        self.power().restore();
+        self.retained_bits = 0;
+        self.start(ResetCause::PowerOn).await
+    }
+
+    /// Resets the chip: the application ended, or the updater waited.
+    ///
+    /// # Errors
+    /// What the flash says, other than a loss of power.
+    pub async fn reset(&mut self, cause: ResetCause) -> Result<End, FlashError> {
+        self.start(cause).await
+    }
+
+    /// The retained register.
+    pub fn retained(&self) -> Retained {
+        Retained::from_bits(self.retained_bits)
+    }
+
+    async fn start(&mut self, mut cause: ResetCause) -> Result<End, FlashError> {
+        // What the pit stop before a reset by ticket says about itself; the start after the reset knows nothing of it.
+        let mut reason_before = None;
+        loop {
+            match Bootloader::new(self.chip).boot(&mut self.flash) {
+                Ok(Boot::Updater { .. }) => {}
+                Ok(Boot::App { partition, image, .. }) => {
+                    let slot = partition.label.as_str().to_owned();
+                    return Ok(End::Running(RunningApp { slot, image, reason: None, by_updater: false }));
+                }
+                Ok(Boot::Nothing(reason)) => return Ok(End::Dead(reason)),
+                Err(FlashError::PowerLost) => return Ok(End::PowerLost),
+                Err(error) => return Err(error),
+            }
+            let power = self.power();
+            let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self, cause };
+            let verdict = tokio::select! {
+                biased;
+                () = power.lost() => return Ok(End::PowerLost),
+                verdict = updater_io::shell::pit_stop(&mut board) => verdict,
+            };
+            match verdict {
+                _ if !power.is_on() => return Ok(End::PowerLost),
+                Verdict::Restart { after_ms, reason } => return Ok(End::Waiting { after_ms, reason }),
+                // The way through a reset returns the hardware to its pristine state first.
+                Verdict::HandOver { reason, .. } if self.retained().ticket => {
+                    cause = ResetCause::Software;
+                    reason_before = reason;
+                }
+                Verdict::HandOver { slot, reason } => return self.chain_load(slot, reason.or(reason_before)),
+            }
+        }
+    }
+
+    fn chain_load(&mut self, slot: updater::SlotIndex, reason: Option<Reason>) -> Result<End, FlashError> {
+        let partition = self.layout.slots().nth(usize::from(slot.0));
+        let Some(partition) = partition else { return Ok(End::Waiting { after_ms: 0, reason: Reason::Internal }) };
+        match self.image_in(&partition)? {
+            Ok(image) => {
+                let slot = partition.label.as_str().to_owned();
+                Ok(End::Running(RunningApp { slot, image: Box::new(image), reason, by_updater: true }))
+            }
+            // The engine hands over to verified slots only.
+            Err(_) => Ok(End::Waiting { after_ms: 0, reason: Reason::ImageInvalid }),
+        }
+    }
+
+    /// Verifies what is in a partition, without the updater's code.
+    ///
+    /// # Errors
+    /// What the flash says; inside, what is wrong with the image.
+    pub fn image_in(&mut self, partition: &Partition) -> Result<Result<ImageSummary, ImageError>, FlashError> {
+        let mut bytes = vec![0; partition.size as usize];
+        self.flash.read(partition.offset, &mut bytes)?;
+        let mut verifier = StreamVerifier::new(partition.size);
+        Ok(verifier.update(&bytes).and_then(|_| verifier.finish()))
+    }
+}
+
+/// The device while the updater runs on it.
+struct VirtualBoard<'d> {
+    device: &'d mut VirtualDevice,
+    timer: SimTimer,
+    cause: ResetCause,
+}
+
+impl Board for VirtualBoard<'_> {
+    type Flash = SimFlash;
+    type Network = SimNetwork;
+    type Timer = SimTimer;
+    type Rng = StdRng;
+
+    fn flash(&mut self) -> &mut SimFlash {
+        &mut self.device.flash
+    }
+
+    fn network(&mut self) -> &mut SimNetwork {
+        &mut self.device.network
+    }
+
+    fn timer(&self) -> SimTimer {
+        self.timer.clone()
+    }
+
+    fn rng(&mut self) -> &mut StdRng {
+        &mut self.device.random
+    }
+
+    fn crypto_provider(&self) -> Arc<CryptoProvider> {
+        Arc::clone(&self.device.crypto)
+    }
+
+    fn facts(&self) -> BoardFacts {
+        BoardFacts {
+            chip_id: self.device.chip.id(),
+            updater_version: UPDATER_VERSION,
+            // The vault's time floor, set when the device is provisioned, is later than any build.
+            build_time_s: 0,
+            reset_cause: self.cause,
+            strategy: HandOverStrategy::ChainLoad,
+        }
+    }
+
+    fn retained_bits(&self) -> u32 {
+        self.device.retained_bits
+    }
+
+    fn retain_bits(&mut self, bits: u32) {
+        self.device.retained_bits = bits;
+    }
+
+    fn free_heap_bytes(&self) -> Option<u32> {
+        // The host's heap says nothing about a chip's.
+        None
+    }
+
+    fn observe(&mut self, news: News<'_>) {
+        (self.device.observer)(news);
+    }
+}
+
+/// The host's clock in seconds since 1970, for provisioning.
+pub fn host_time_s() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}

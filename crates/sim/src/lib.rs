@@ -1,0 +1,33 @@
+//! Virtual ESP32 devices: NOR flash with torn operations, bootloader model, networks, hostile servers.
+//!
+//! | module | what it stands for |
+//! | --- | --- |
+//! | [`flash`] | the SPI flash: NOR rules, wear counters, loss of power inside an operation, damaged bits |
+//! | [`power`] | the power supply that flash, network and clock of one device share |
+//! | [`bootloader`] | ESP-IDF's second-stage bootloader |
+//! | [`device`] | the whole device, with the real updater on it |
+//! | [`net`] | Wi-Fi or Ethernet, name resolution and the clock, for the shell in `updater-io` |
+//! | [`proxy`] | a bad network path: cut, stalled, reset or corrupted at a byte |
+//! | [`impostor`] | a server that lies, behind a real TLS handshake |
+//! | [`pki`] | certificates for tests, right and wrong |
+//!
+//! All servers bind 127.0.0.1. All randomness but keys and TLS is seeded.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod bootloader;
+pub mod device;
+pub mod flash;
+pub mod impostor;
+pub mod net;
+pub mod pki;
+pub mod power;
+pub mod proxy;
+
+mod service;
+
+pub use bootloader::{Boot, Bootloader};
+pub use device::{End, RunningApp, VirtualDevice};
+pub use flash::{FlashError, PowerCut, SimFlash, Tear};
+pub use power::PowerSwitch;

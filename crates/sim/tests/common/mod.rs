@@ -1,0 +1,142 @@
+//! A test bed: the real server on loopback, a product, and virtual devices for it.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flashfmt::image::compose;
+use flashfmt::layout::Layout;
+use flashfmt::{AppDescriptor, Chip};
+use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+use server::{Config, RunningServer};
+use sim::device::host_time_s;
+use sim::net::{Link, SimNetwork};
+use sim::{PowerSwitch, SimFlash, VirtualDevice};
+use updater_io::platform::WifiCredentials;
+use updater_io::vault::{Provisioning, ServerUrl};
+
+pub(crate) const PRODUCT: &str = "lamp";
+
+/// An application of `chunks` chunks of 64 KiB, its version in the app descriptor.
+pub(crate) fn application(version: &str, chunks: usize) -> Vec<u8> {
+    let mut rodata = vec![0; chunks.saturating_sub(2) * 65_536 + 4096];
+    // Different bytes in every version and every chunk.
+    for (index, byte) in rodata.iter_mut().enumerate() {
+        *byte = (index >> 8) as u8 ^ version.bytes().fold(index as u8, u8::wrapping_add);
+    }
+    let app_desc = AppDescriptor::new("hello", version);
+    compose::esp32c3(&app_desc, &rodata, version.as_bytes(), &[7; 256]).unwrap()
+}
+
+pub(crate) fn publisher(seed: u8) -> PublisherSigningKey {
+    PublisherSigningKey::new(p256::SecretKey::from_slice(&[seed; 32]).unwrap())
+}
+
+pub(crate) struct Bed {
+    pub(crate) server: RunningServer,
+    pub(crate) layout: Layout,
+    token: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Bed {
+    /// A server with the product `lamp` on a built-in layout.
+    pub(crate) async fn start(layout: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::new(folder.path());
+        config.device_addr.set_port(0);
+        config.admin_addr.set_port(0);
+        let server = server::start(config).await.unwrap();
+        let token = server.first_admin_token().unwrap().to_owned();
+        let csv = flashfmt::layout::BUILTIN.iter().find(|(name, _)| *name == layout).unwrap().1;
+        let bed = Self { server, layout: Layout::builtin(layout).unwrap(), token, _folder: folder };
+        let key = hex::encode(publisher(1).publisher_key().to_sec1());
+        bed.post(
+            "products",
+            &json!({
+                "name": PRODUCT,
+                "chip": "esp32c3",
+                "layout": { "name": layout, "csv": csv },
+                "publisher_keys": [{ "name": "alice", "key": key }],
+            }),
+        );
+        bed
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v1/{path}", self.server.admin_url().trim_end_matches('/'))
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
+        let bearer = format!("Bearer {}", self.token);
+        tokio::task::block_in_place(|| {
+            let request = ureq::post(self.url(path)).header("authorization", &bearer);
+            request.send_json(body).unwrap().body_mut().read_json().unwrap()
+        })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let bearer = format!("Bearer {}", self.token);
+        tokio::task::block_in_place(|| {
+            let request = ureq::get(self.url(path)).header("authorization", &bearer);
+            request.call().unwrap().body_mut().read_json().unwrap()
+        })
+    }
+
+    /// Signs and publishes.
+    pub(crate) fn publish(&self, sequence: u64, version: &str, image: &[u8]) -> Manifest {
+        let chip_id = Chip::Esp32C3.id();
+        let manifest = Manifest::describe(image, Sequence(sequence), PRODUCT, chip_id, version).unwrap();
+        let signed = Signed::sign(&manifest, &publisher(1)).unwrap();
+        let bearer = format!("Bearer {}", self.token);
+        tokio::task::block_in_place(|| {
+            let url = self.url(&format!("artifacts/{}", Digest::of(image)));
+            ureq::put(url).header("authorization", &bearer).send(image).unwrap();
+        });
+        let manifest_base64 = STANDARD.encode(signed.as_bytes());
+        self.post(&format!("products/{PRODUCT}/releases"), &json!({ "manifest": manifest_base64 }));
+        manifest
+    }
+
+    /// A new device id and its enrollment token.
+    pub(crate) fn enrollment_token(&self, id: &str) -> String {
+        let device = self.post("devices", &json!({ "id": id, "product": PRODUCT }));
+        device["enrollment_token"].as_str().unwrap().to_owned()
+    }
+
+    /// What the server knows of a device.
+    pub(crate) fn device(&self, id: &str) -> Value {
+        self.get(&format!("devices/{id}"))
+    }
+
+    /// A device fresh from the factory.
+    pub(crate) fn manufacture(&self, id: &str) -> VirtualDevice {
+        let token = self.enrollment_token(id);
+        let power = PowerSwitch::new();
+        let flash_bytes = self.layout.needed_flash_bytes().next_power_of_two();
+        let mut flash = SimFlash::new(flash_bytes);
+        flash.set_power(power.clone());
+        let network = SimNetwork::new(Link::Wifi(vec![workshop()]), power);
+        let (chip, layout) = (Chip::Esp32C3, self.layout.clone());
+        let server = ServerUrl::parse(self.server.device_url()).unwrap();
+        let anchors = [CertificateDer::from(self.server.ca_certificate_der())];
+        let publishers = PublisherKeys::from_iter([publisher(1).publisher_key()]);
+        let provisioning = Provisioning {
+            device_id: id,
+            product: PRODUCT,
+            server: &server,
+            token: Some(&token),
+            anchors: &anchors,
+            publishers: &publishers,
+            wifi: &[workshop()],
+            time_floor_s: Some(host_time_s()),
+        };
+        VirtualDevice::manufacture(flash, network, chip, layout, &provisioning, 1).unwrap()
+    }
+}
+
+pub(crate) fn workshop() -> WifiCredentials {
+    WifiCredentials { ssid: "workshop".into(), passphrase: "correct horse".to_owned().into() }
+}

@@ -1,0 +1,112 @@
+//! The life of a device against the real server, over real TCP and TLS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod common;
+
+use common::{Bed, application};
+use sim::{End, RunningApp};
+use wire::{Reason, ResetCause};
+
+fn running(end: End) -> RunningApp {
+    match end {
+        End::Running(app) => app,
+        End::Waiting { .. } | End::Dead(_) | End::PowerLost => panic!("{end:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enroll_install_update_and_then_nothing() {
+    let bed = Bed::start("4mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    bed.publish(1, "1.0.0", &application("1.0.0", 3));
+
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.slot.as_str(), app.reason), ("1.0.0", "ota_0", Some(Reason::Installed)));
+    assert_eq!(bed.device("lamp-1")["state"], "enrolled");
+    assert_eq!(bed.device("lamp-1")["last_outcome"]["reason"], "installed");
+
+    bed.publish(2, "1.1.0", &application("1.1.0", 4));
+    let app = running(device.reset(ResetCause::Software).await.unwrap());
+    assert_eq!((app.version(), app.reason), ("1.1.0", Some(Reason::Installed)));
+
+    // Nothing new: one connection, one request, and not a byte of flash.
+    device.flash.reset_stats();
+    let connections = device.network.counters().connections();
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.reason), ("1.1.0", None));
+    assert!(!device.flash.stats().is_mutated(), "{:?}", device.flash.stats());
+    assert_eq!(device.network.counters().connections() - connections, 1);
+    let known = bed.device("lamp-1");
+    assert_eq!(known["running"]["sequence"], 2);
+    assert_eq!(known["running"]["version"], "1.1.0");
+    assert!(device.flash.violations().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_slots_take_turns() {
+    let bed = Bed::start("8mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    for (sequence, version, slot) in [(1, "1.0.0", "ota_0"), (2, "1.1.0", "ota_1"), (3, "1.2.0", "ota_0")] {
+        bed.publish(sequence, version, &application(version, 3));
+        let app = running(device.power_on().await.unwrap());
+        assert_eq!((app.version(), app.slot.as_str()), (version, slot));
+    }
+    // The previous application is still there: when the newest is damaged, it is started.
+    let newest = device.layout().find_label("ota_0").unwrap();
+    device.flash.flip_bit(newest.offset + 70_000, 3).unwrap();
+    bed.server.shutdown().await;
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.slot.as_str()), ("1.1.0", "ota_1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_application_starts_without_server_network_or_updater() {
+    let bed = Bed::start("4mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    bed.publish(1, "1.0.0", &application("1.0.0", 3));
+    running(device.power_on().await.unwrap());
+    let written = device.flash.bytes().to_vec();
+
+    bed.server.shutdown().await;
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::ServerUnreachable)));
+    device.network = sim::net::SimNetwork::new(sim::net::Link::Wifi(Vec::new()), device.power());
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::NetworkUnreachable)));
+    assert!(device.flash.bytes() == written, "no server and no network: nothing is written");
+
+    // Deep sleep: at once. Updater damaged: by the bootloader itself.
+    let app = running(device.reset(ResetCause::DeepSleep).await.unwrap());
+    assert_eq!((app.version(), app.reason, app.by_updater), ("1.0.0", None, true));
+    let factory = device.layout().factory().unwrap();
+    device.flash.flip_bit(factory.offset + 100, 0).unwrap();
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.by_updater), ("1.0.0", false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_runs_its_application_and_gets_nothing_new() {
+    let bed = Bed::start("4mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    bed.publish(1, "1.0.0", &application("1.0.0", 3));
+    running(device.power_on().await.unwrap());
+    bed.post("devices/lamp-1/revoke", &serde_json::json!({ "reason": "lost" }));
+    bed.publish(2, "1.1.0", &application("1.1.0", 3));
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::DeviceRefused)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_serves_one_device_only() {
+    let bed = Bed::start("4mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    // A copy of the flash as it left the factory: same id, same token, and it will make another key.
+    let stolen = device.flash.bytes().to_vec();
+    bed.publish(1, "1.0.0", &application("1.0.0", 3));
+    running(device.power_on().await.unwrap());
+    let mut copy = bed.manufacture("lamp-2");
+    copy.flash.put(0, &stolen).unwrap();
+    let end = copy.power_on().await.unwrap();
+    assert!(matches!(end, End::Waiting { reason: Reason::EnrollmentRefused, .. }), "{end:?}");
+}

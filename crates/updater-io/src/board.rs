@@ -1,0 +1,93 @@
+//! The board: everything of one machine that the shell needs, in one trait.
+
+use alloc::sync::Arc;
+use core::error::Error;
+
+use embedded_storage::nor_flash::NorFlash;
+use rand_core::CryptoRngCore;
+use rustls::crypto::CryptoProvider;
+use updater::{Action, State};
+use wire::{HandOverStrategy, Reason, ResetCause};
+
+use crate::platform::{Network, Timer};
+
+/// One machine: an ESP32 or a virtual one.
+pub trait Board {
+    /// The whole flash, from address 0.
+    type Flash: NorFlash;
+    /// The way to the server.
+    type Network: Network;
+    /// Monotonic time. Clones tell the same time.
+    type Timer: Timer + Clone;
+    /// A cryptographic random number generator: on a chip the TRNG with its entropy source running.
+    type Rng: CryptoRngCore;
+
+    /// The whole flash, from address 0.
+    fn flash(&mut self) -> &mut Self::Flash;
+
+    /// The way to the server.
+    fn network(&mut self) -> &mut Self::Network;
+
+    /// Monotonic time.
+    fn timer(&self) -> Self::Timer;
+
+    /// Random numbers.
+    fn rng(&mut self) -> &mut Self::Rng;
+
+    /// What TLS computes with.
+    fn crypto_provider(&self) -> Arc<CryptoProvider>;
+
+    /// What is known without looking at flash.
+    fn facts(&self) -> BoardFacts;
+
+    /// The retained register (see [`updater::retained`]).
+    fn retained_bits(&self) -> u32;
+
+    /// Writes the retained register.
+    fn retain_bits(&mut self, bits: u32);
+
+    /// Free heap in bytes, where it can be known.
+    fn free_heap_bytes(&self) -> Option<u32>;
+
+    /// Called before each action and at every trouble: for a console, a progress bar, a watchdog.
+    fn observe(&mut self, news: News<'_>);
+}
+
+/// What is known about a board without looking at flash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoardFacts {
+    /// Chip id (ESP-IDF `esp_chip_id_t`).
+    pub chip_id: u16,
+    /// Version of the updater.
+    pub updater_version: &'static str,
+    /// When the updater was built, seconds since 1970: the lowest time floor.
+    pub build_time_s: u32,
+    /// Why the chip reset.
+    pub reset_cause: ResetCause,
+    /// How this board hands over.
+    pub strategy: HandOverStrategy,
+}
+
+/// What happens at a pit stop.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    /// An action begins.
+    Acting {
+        /// The engine's state.
+        state: &'a State,
+        /// What is about to be done.
+        action: &'a Action,
+    },
+    /// Bytes of the artifact have arrived and are on their way into flash.
+    Received {
+        /// How many.
+        bytes: u32,
+    },
+    /// Something failed.
+    Trouble {
+        /// The code that decides what is done about it.
+        reason: Reason,
+        /// What exactly; the sources tell more.
+        error: &'a (dyn Error + 'static),
+    },
+}

@@ -1,0 +1,66 @@
+//! What the shell asks of the machine that it runs on. A chip and the simulator implement these traits; there is
+//! no other difference between them.
+
+use alloc::string::String;
+use core::fmt;
+
+use embedded_io_async::{Read, Write};
+use zeroize::Zeroizing;
+
+/// A Wi-Fi network that the vault knows. The passphrase is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WifiCredentials {
+    /// Name of the network, up to 32 bytes (IEEE 802.11-2020 section 9.4.2.2).
+    pub ssid: String,
+    /// Passphrase; empty for an open network.
+    pub passphrase: Zeroizing<String>,
+}
+
+impl fmt::Debug for WifiCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WifiCredentials").field("ssid", &self.ssid).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// No known network is in reach, or none accepted the credentials, or there was no address (DHCP).
+    #[error("no known network could be joined")]
+    Join,
+    /// The name of the server has no address.
+    #[error("the server's name could not be resolved")]
+    Resolve,
+    /// The server did not accept a TCP connection.
+    #[error("the server did not accept a connection")]
+    Connect,
+}
+
+/// A way to the server: a radio and an IP stack, or the simulator's.
+#[allow(async_fn_in_trait, reason = "one task runs the updater; nothing asks the futures to be Send")]
+pub trait Network {
+    /// An open TCP connection; dropping it closes it.
+    type Connection: Read + Write;
+
+    /// Joins the first of `networks` that answers. A wired network ignores the list.
+    ///
+    /// # Errors
+    /// [`NetworkError::Join`].
+    async fn join(&mut self, networks: &[WifiCredentials]) -> Result<(), NetworkError>;
+
+    /// Connects to `host`, a DNS name or an IP address in text.
+    ///
+    /// # Errors
+    /// [`NetworkError::Resolve`] or [`NetworkError::Connect`].
+    async fn connect(&mut self, host: &str, port: u16) -> Result<Self::Connection, NetworkError>;
+}
+
+/// Monotonic time since the start of the updater.
+#[allow(async_fn_in_trait, reason = "one task runs the updater; nothing asks the futures to be Send")]
+pub trait Timer {
+    /// Milliseconds since the start.
+    fn now_ms(&self) -> u64;
+
+    /// Waits.
+    async fn sleep_ms(&self, duration_ms: u64);
+}

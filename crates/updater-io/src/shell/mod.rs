@@ -1,0 +1,149 @@
+//! The shell: performs the engine's actions on a board, and makes no choice of its own.
+
+mod flash;
+mod online;
+mod vaulted;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::error::Error;
+
+use manifest::Digest;
+use updater::{Action, Event, Retained, SlotIndex, Verdict};
+use wire::Reason;
+
+use crate::board::{Board, News};
+use crate::est::EnrolledChain;
+use crate::region::{Region, SECTOR_BYTES};
+use crate::time::FloorClock;
+
+pub use flash::FlashFault;
+use online::Online;
+pub use online::ProtocolFault;
+use vaulted::Credentials;
+
+/// Runs one pit stop from the start of the updater to its verdict.
+///
+/// The board's retained register is kept up to date on the way. What remains for the caller is to carry out the
+/// verdict: give the chip to the application (by way of a reset when [`Retained::ticket`] is set), or wait and
+/// reset.
+pub async fn pit_stop<B: Board>(board: &mut B) -> Verdict {
+    let facts = board.facts();
+    let retained = Retained::from_bits(board.retained_bits());
+    let (mut state, mut action) = updater::start(retained, facts.reset_cause);
+    let mut shell = Shell::new(board);
+    loop {
+        shell.board.retain_bits(state.retained().to_bits());
+        shell.board.observe(News::Acting { state: &state, action: &action });
+        if let Action::Finish(verdict) = action {
+            shell.disconnect().await;
+            return verdict;
+        }
+        let event = shell.perform(action).await.unwrap_or_else(Event::Failed);
+        let now_ms = shell.now_ms();
+        (state, action) = updater::step(state, event, now_ms);
+    }
+}
+
+/// A board, and what the shell holds between two actions.
+struct Shell<'b, B: Board> {
+    board: &'b mut B,
+    clock: FloorClock,
+    map: Map,
+    /// What the vault said at the survey.
+    credentials: Option<Credentials>,
+    /// A certificate between its issue and its way into the vault.
+    issued: Option<EnrolledChain>,
+    online: Option<Online<B>>,
+    /// The first sector of a slot between its download and `Seal`.
+    held_sector: Option<Box<Sector>>,
+}
+
+type Sector = [u8; SECTOR_BYTES as usize];
+
+/// Where things are in flash, as the partition table says.
+#[derive(Default)]
+struct Map {
+    slots: Vec<(String, Region)>,
+    vault: Option<Region>,
+    journal: Option<Region>,
+}
+
+impl<'b, B: Board> Shell<'b, B> {
+    fn new(board: &'b mut B) -> Self {
+        let clock = FloorClock::new(board.facts().build_time_s);
+        Self {
+            board,
+            clock,
+            map: Map::default(),
+            credentials: None,
+            issued: None,
+            online: None,
+            held_sector: None,
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Result<Event, Reason> {
+        match action {
+            Action::Survey => self.survey().map(Box::new).map(Event::Surveyed),
+            Action::Join { timeout_ms } => self.join(timeout_ms).await,
+            Action::MakeKey => self.make_key(),
+            Action::Enroll { timeout_ms } => self.enroll(timeout_ms).await,
+            Action::Renew { timeout_ms } => self.renew(timeout_ms).await,
+            Action::SaveCertificate { time_floor_s } => self.save_certificate(time_floor_s),
+            Action::CheckIn { check_in, timeout_ms } => self.check_in(&check_in, timeout_ms).await,
+            Action::HashChunk { slot, offset_bytes, length_bytes } => {
+                let slot = self.slot(slot)?;
+                self.hash(slot, offset_bytes, length_bytes).map(Event::ChunkHashed)
+            }
+            Action::Invalidate { slot } => {
+                let slot = self.slot(slot)?;
+                self.invalidate(slot).map(|()| Event::Invalidated)
+            }
+            Action::FetchChunk(fetch) => self.fetch_chunk(&fetch).await.map(Event::ChunkHashed),
+            Action::Seal { slot } => {
+                let slot = self.slot(slot)?;
+                self.seal(slot).map(|()| Event::Sealed)
+            }
+            Action::VerifySlot { slot } => {
+                let slot = self.slot(slot)?;
+                self.verify(slot).map(Event::SlotVerified)
+            }
+            Action::SaveRecord { record, outcome, time_floor_s } => {
+                self.save_record(&record, outcome, time_floor_s)
+            }
+            Action::SaveNote { outcome } => self.save_note(outcome),
+            Action::SaveTimeFloor { time_floor_s } => self.save_time_floor(time_floor_s),
+            Action::CountCritical { reason } => self.count_critical(reason),
+            Action::Report { report, timeout_ms } => self.report(&report, timeout_ms).await,
+            // `pit_stop` returns before it gets here.
+            Action::Finish(_) => Err(Reason::Internal),
+        }
+    }
+
+    fn slot(&self, slot: SlotIndex) -> Result<Region, Reason> {
+        let (_, region) = self.map.slots.get(usize::from(slot.0)).ok_or(Reason::Internal)?;
+        Ok(*region)
+    }
+
+    fn now_ms(&self) -> u64 {
+        use crate::platform::Timer as _;
+
+        let now_ms = self.board.timer().now_ms();
+        self.clock.set_uptime_ms(now_ms);
+        now_ms
+    }
+
+    /// Tells the board of a trouble and gives the engine its reason.
+    fn trouble(&mut self, reason: Reason, error: &(dyn Error + 'static)) -> Reason {
+        self.board.observe(News::Trouble { reason, error });
+        reason
+    }
+}
+
+fn digest(hash: sha2::Sha256) -> Digest {
+    use sha2::Digest as _;
+
+    Digest(hash.finalize().into())
+}

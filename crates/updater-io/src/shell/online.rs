@@ -1,0 +1,449 @@
+//! What the shell does on the network: one TLS connection, kept for the whole pit stop.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::Future;
+
+use embassy_futures::select::{Either, select};
+use manifest::Digest;
+use rustls::pki_types::ServerName;
+use updater::{Event, FetchChunk};
+use wire::{CheckIn, Decision, Message, Reason, Report};
+
+use super::Shell;
+use super::vaulted::{life, seconds};
+use crate::board::{Board, News};
+use crate::est::{self, EnrolledChain, EstError};
+use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, ResponseHead};
+use crate::pki;
+use crate::platform::{Network, NetworkError, Timer};
+use crate::region::SECTOR_BYTES;
+use crate::tls::{TlsError, TlsSession, client_config};
+
+type Client<B> = HttpClient<TlsSession<<<B as Board>::Network as Network>::Connection>>;
+
+/// An open connection to the server.
+pub(super) struct Online<B: Board> {
+    http: Client<B>,
+    /// Whether the device showed its certificate on it.
+    identified: bool,
+}
+
+/// An answer that no good server gives.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolFault {
+    /// Another status.
+    #[error("expected status {expected} to {what}, found {found}")]
+    Status {
+        /// What was asked.
+        what: &'static str,
+        /// What a good server answers.
+        expected: u16,
+        /// What this one answered.
+        found: u16,
+    },
+    /// Another part of the artifact.
+    #[error("expected bytes {first} to {last} of the artifact, found {found:?}")]
+    Range {
+        /// First byte asked for.
+        first: u64,
+        /// Last byte asked for.
+        last: u64,
+        /// What the server says it sent.
+        found: Option<ContentRange>,
+    },
+    /// Another length.
+    #[error("expected a body of {expected_bytes} bytes, found {found_bytes}")]
+    Length {
+        /// What was asked for.
+        expected_bytes: u64,
+        /// What came.
+        found_bytes: u64,
+    },
+    /// Too slow.
+    #[error("expected an answer within {timeout_ms} ms, found none")]
+    Timeout {
+        /// The limit.
+        timeout_ms: u64,
+    },
+    /// The vault has no way to a server.
+    #[error("expected {what} in the vault, found none; provision the device again")]
+    NotProvisioned {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A name that no certificate can carry.
+    #[error("expected a DNS name or an IP address as the server's name, found {found:?}")]
+    ServerName {
+        /// The name in the vault.
+        found: alloc::string::String,
+    },
+}
+
+impl<B: Board> Shell<'_, B> {
+    pub(super) async fn join(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
+        let timer = self.board.timer();
+        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
+        let wifi = credentials.settings.wifi.clone();
+        let joined = within(&timer, timeout_ms, self.board.network().join(&wifi)).await;
+        match joined {
+            Ok(Ok(())) => Ok(Event::Joined { free_heap_bytes: self.board.free_heap_bytes() }),
+            Ok(Err(error)) => Err(self.trouble(network_reason(error), &error)),
+            Err(fault) => Err(self.trouble(Reason::NetworkUnreachable, &fault)),
+        }
+    }
+
+    pub(super) async fn enroll(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
+        let key = self.device_key()?;
+        let Some((host, device_id)) = self.names() else { return Err(self.not_provisioned("settings")) };
+        let token = self.credentials.as_ref().and_then(|credentials| credentials.token.clone());
+        let Some(token) = token else { return Err(self.not_provisioned("an enrollment token")) };
+        let chain = self
+            .exchange(timeout_ms, false, async |http| {
+                est::simpleenroll(http, &host, &key, &device_id, &token).await.map_err(Trouble::from)
+            })
+            .await?;
+        self.certificate_issued(chain)
+    }
+
+    pub(super) async fn renew(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
+        let key = self.device_key()?;
+        let Some((host, device_id)) = self.names() else { return Err(self.not_provisioned("settings")) };
+        let chain = self
+            .exchange(timeout_ms, true, async |http| {
+                est::simplereenroll(http, &host, &key, &device_id).await.map_err(Trouble::from)
+            })
+            .await?;
+        self.certificate_issued(chain)
+    }
+
+    fn certificate_issued(&mut self, chain: EnrolledChain) -> Result<Event, Reason> {
+        let leaf = chain.certificates.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
+        let life = self.pki(pki::leaf_facts(leaf).map(|leaf| life(&leaf)))?;
+        self.issued = Some(chain);
+        Ok(Event::CertificateIssued(life))
+    }
+
+    pub(super) async fn check_in(&mut self, check_in: &CheckIn, timeout_ms: u64) -> Result<Event, Reason> {
+        let decision = self
+            .post(wire::CHECK_IN_PATH, "a check-in", 200, &check_in.to_cbor(), timeout_ms, async |http| {
+                let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
+                Decision::from_cbor(&body).map_err(Trouble::Cbor)
+            })
+            .await?;
+        self.clock.raise_floor(seconds(decision.server_time_s));
+        Ok(Event::Decided(decision))
+    }
+
+    pub(super) async fn report(&mut self, report: &Report, timeout_ms: u64) -> Result<Event, Reason> {
+        let body = report.to_cbor();
+        self.post(wire::REPORTS_PATH, "a report", 204, &body, timeout_ms, async |_| Ok(())).await?;
+        Ok(Event::Reported)
+    }
+
+    async fn post<T>(
+        &mut self,
+        path: &'static str,
+        what: &'static str,
+        expected: u16,
+        body: &[u8],
+        timeout_ms: u64,
+        read: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Trouble>,
+    ) -> Result<T, Reason> {
+        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings")) };
+        self.exchange(timeout_ms, true, async |http| {
+            let headers = [("Content-Type", wire::MEDIA_TYPE)];
+            let request = Request { method: Method::Post, path, host: &host, headers: &headers, body };
+            let head = http.send(&request).await?;
+            if head.status != expected {
+                return Err(Trouble::from(ProtocolFault::Status { what, expected, found: head.status }));
+            }
+            read(http).await
+        })
+        .await
+    }
+
+    /// Downloads one chunk into flash and hashes what is in flash then.
+    pub(super) async fn fetch_chunk(&mut self, fetch: &FetchChunk) -> Result<Digest, Reason> {
+        let timer = self.board.timer();
+        if fetch.delay_ms > 0 {
+            timer.sleep_ms(fetch.delay_ms).await;
+        }
+        let slot = self.slot(fetch.slot)?;
+        let part = self.part(slot, fetch.offset_bytes, fetch.length_bytes)?;
+        self.held_sector = None;
+        let downloaded = within(&timer, fetch.timeout_ms, self.download(fetch, part.offset)).await;
+        match downloaded {
+            Ok(Ok(())) => self.hash(slot, fetch.offset_bytes, fetch.length_bytes),
+            Ok(Err(reason)) => {
+                self.online = None;
+                Err(reason)
+            }
+            Err(fault) => {
+                self.online = None;
+                Err(self.trouble(Reason::Timeout, &fault))
+            }
+        }
+    }
+
+    async fn download(&mut self, fetch: &FetchChunk, address: u32) -> Result<(), Reason> {
+        let mut online = self.online(true).await?;
+        self.ask_for(&mut online.http, fetch).await?;
+        let mut erased = crate::region::Region { offset: address, size_bytes: fetch.length_bytes };
+        if fetch.hold_first_sector {
+            let held_bytes = SECTOR_BYTES.min(fetch.length_bytes);
+            erased.offset += held_bytes;
+            erased.size_bytes -= held_bytes;
+        }
+        self.erase_part(erased)?;
+        let mut sector = Vec::with_capacity(SECTOR_BYTES as usize);
+        for start in (0..fetch.length_bytes).step_by(SECTOR_BYTES as usize) {
+            let wanted_bytes = (fetch.length_bytes - start).min(SECTOR_BYTES) as usize;
+            sector.resize(wanted_bytes, 0);
+            let mut filled_bytes = 0;
+            while filled_bytes < wanted_bytes {
+                match online.http.read_body(&mut sector[filled_bytes..]).await {
+                    Ok(0) => {
+                        let missing_bytes = Some((wanted_bytes - filled_bytes) as u64);
+                        return Err(self.blame_online(HttpError::ConnectionLost { missing_bytes }));
+                    }
+                    Ok(bytes) => filled_bytes += bytes,
+                    Err(error) => return Err(self.blame_online(error)),
+                }
+            }
+            self.board.observe(News::Received { bytes: wanted_bytes as u32 });
+            if start == 0 && fetch.hold_first_sector {
+                self.hold_first_sector(&mut sector);
+            } else {
+                self.write_erased(address + start, &mut sector)?;
+            }
+        }
+        self.online = Some(online);
+        Ok(())
+    }
+
+    /// Asks for the bytes of one chunk and makes sure that just these come (RFC 9110 section 14).
+    async fn ask_for(&mut self, http: &mut Client<B>, fetch: &FetchChunk) -> Result<(), Reason> {
+        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings")) };
+        let first = u64::from(fetch.offset_bytes);
+        let expected_bytes = u64::from(fetch.length_bytes);
+        let last = first + expected_bytes - 1;
+        let path = format!("{}{}", wire::ARTIFACTS_PATH, fetch.artifact);
+        let range = format!("bytes={first}-{last}");
+        let headers = [("Range", range.as_str())];
+        let request = Request { method: Method::Get, path: &path, host: &host, headers: &headers, body: &[] };
+        let head = match http.send(&request).await {
+            Ok(head) => head,
+            Err(error) => return Err(self.blame_online(error)),
+        };
+        let checked = check_part(&head, first, last);
+        checked.map_err(|fault| self.trouble(protocol_reason(&fault), &fault))
+    }
+
+    /// One exchange on the connection, within its time. A connection on which it failed is given up.
+    async fn exchange<T>(
+        &mut self,
+        timeout_ms: u64,
+        identified: bool,
+        act: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Trouble>,
+    ) -> Result<T, Reason> {
+        let timer = self.board.timer();
+        let exchange = async {
+            let mut online = self.online(identified).await?;
+            match act(&mut online.http).await {
+                Ok(answer) => {
+                    self.online = Some(online);
+                    Ok(answer)
+                }
+                Err(trouble) => Err(self.blame_online(trouble)),
+            }
+        };
+        match within(&timer, timeout_ms, exchange).await {
+            Ok(result) => result,
+            Err(fault) => Err(self.trouble(Reason::Timeout, &fault)),
+        }
+    }
+
+    /// The open connection, or a new one. Taken out for the exchange; whoever is done with it puts it back.
+    async fn online(&mut self, identified: bool) -> Result<Online<B>, Reason> {
+        if let Some(online) = self.online.take() {
+            if online.identified == identified && online.http.is_reusable() {
+                return Ok(online);
+            }
+            let _ = online.http.into_stream().close().await;
+        }
+        let now_ms = self.now_ms();
+        self.clock.set_uptime_ms(now_ms);
+        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
+        let server = credentials.settings.server.clone();
+        let anchors = credentials.settings.anchors.clone();
+        let identity = if identified { self.tls_identity() } else { None };
+        let Ok(name) = ServerName::try_from(server.host.clone()) else {
+            let fault = ProtocolFault::ServerName { found: server.host.to_string() };
+            return Err(self.trouble(Reason::NotProvisioned, &fault));
+        };
+        let provider = self.board.crypto_provider();
+        let clock = Arc::new(self.clock.clone());
+        let config = match client_config(provider, clock, &anchors, identity) {
+            Ok(config) => Arc::new(config),
+            Err(error) => return Err(self.trouble(tls_reason(&error), &error)),
+        };
+        let connection = match self.board.network().connect(&server.host, server.port).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.trouble(network_reason(error), &error)),
+        };
+        match TlsSession::handshake(connection, config, name).await {
+            Ok(session) => Ok(Online { http: HttpClient::new(session), identified }),
+            Err(error) => Err(self.trouble(tls_reason(&error), &error)),
+        }
+    }
+
+    /// Says goodbye (close_notify) to the server; no harm when it does not hear it.
+    pub(super) async fn disconnect(&mut self) {
+        /// A server that does not take two dozen bytes in this time is not waited for.
+        const GOODBYE_MS: u64 = 500;
+        if let Some(online) = self.online.take() {
+            let timer = self.board.timer();
+            let _ = within(&timer, GOODBYE_MS, online.http.into_stream().close()).await;
+        }
+    }
+
+    /// The Host field and the device's id.
+    fn names(&self) -> Option<(alloc::string::String, alloc::string::String)> {
+        let settings = &self.credentials.as_ref()?.settings;
+        Some((settings.server.authority(), settings.device_id.clone()))
+    }
+
+    fn not_provisioned(&mut self, what: &'static str) -> Reason {
+        self.trouble(Reason::NotProvisioned, &ProtocolFault::NotProvisioned { what })
+    }
+
+    fn blame_online(&mut self, trouble: impl Into<Trouble>) -> Reason {
+        match trouble.into() {
+            Trouble::Http(error) => self.trouble(http_reason(&error), &error),
+            Trouble::Est(error) => self.trouble(est_reason(&error), &error),
+            Trouble::Cbor(error) => self.trouble(Reason::ServerProtocol, &error),
+            Trouble::Protocol(fault) => self.trouble(protocol_reason(&fault), &fault),
+        }
+    }
+}
+
+/// What can go wrong in an exchange.
+enum Trouble {
+    Http(HttpError),
+    Est(EstError),
+    Cbor(wire::DecodeError),
+    Protocol(ProtocolFault),
+}
+
+impl From<HttpError> for Trouble {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<EstError> for Trouble {
+    fn from(error: EstError) -> Self {
+        Self::Est(error)
+    }
+}
+
+impl From<ProtocolFault> for Trouble {
+    fn from(fault: ProtocolFault) -> Self {
+        Self::Protocol(fault)
+    }
+}
+
+async fn within<T: Timer, O>(
+    timer: &T,
+    timeout_ms: u64,
+    action: impl Future<Output = O>,
+) -> Result<O, ProtocolFault> {
+    match select(action, timer.sleep_ms(timeout_ms)).await {
+        Either::First(output) => Ok(output),
+        Either::Second(()) => Err(ProtocolFault::Timeout { timeout_ms }),
+    }
+}
+
+/// Only the bytes asked for, all of them, and nothing else: a whole artifact (200) in place of a part would go into
+/// the wrong place of the slot.
+fn check_part(head: &ResponseHead, first: u64, last: u64) -> Result<(), ProtocolFault> {
+    if head.status != 206 {
+        return Err(ProtocolFault::Status { what: "a range request", expected: 206, found: head.status });
+    }
+    let found = head.content_range;
+    if found.is_none_or(|range| (range.first, range.last) != (first, last)) {
+        return Err(ProtocolFault::Range { first, last, found });
+    }
+    let expected_bytes = last - first + 1;
+    if head.content_length != expected_bytes {
+        return Err(ProtocolFault::Length { expected_bytes, found_bytes: head.content_length });
+    }
+    Ok(())
+}
+
+fn network_reason(error: NetworkError) -> Reason {
+    match error {
+        NetworkError::Join => Reason::NetworkUnreachable,
+        NetworkError::Resolve => Reason::NameResolution,
+        NetworkError::Connect => Reason::ServerUnreachable,
+    }
+}
+
+fn tls_reason(error: &TlsError) -> Reason {
+    match error {
+        TlsError::ConnectionLost { .. } | TlsError::Truncated => Reason::ConnectionLost,
+        TlsError::ServerRefused(_) | TlsError::Protocol(_) | TlsError::RecordTooLong => Reason::TlsRefused,
+        TlsError::RefusedByServer { .. } => Reason::DeviceRefused,
+        TlsError::NoAnchors | TlsError::BadAnchor { .. } => Reason::NotProvisioned,
+        TlsError::OutOfMemory { .. }
+        | TlsError::BadIdentity(_)
+        | TlsError::Device(_)
+        | TlsError::Unexpected => Reason::Crypto,
+    }
+}
+
+fn http_reason(error: &HttpError) -> Reason {
+    match error {
+        HttpError::Stream(error) => tls_reason(error),
+        HttpError::ConnectionLost { .. } => Reason::ConnectionLost,
+        HttpError::BadHead(_)
+        | HttpError::UnsupportedTransferEncoding
+        | HttpError::BodyTooLarge { .. }
+        | HttpError::BodyUnread { .. }
+        | HttpError::ConnectionClosed => Reason::ServerProtocol,
+        HttpError::OutOfMemory { .. } | HttpError::BadRequest => Reason::Internal,
+    }
+}
+
+fn est_reason(error: &EstError) -> Reason {
+    match error {
+        EstError::Http(error) => http_reason(error),
+        EstError::Pending { .. } => Reason::EnrollmentPending,
+        EstError::Refused { .. } => Reason::EnrollmentRefused,
+        EstError::Status { status } => status_reason(*status),
+        EstError::NotPkcs7 | EstError::Pki(_) => Reason::ServerProtocol,
+        EstError::CertificateMismatch => Reason::CertificateMismatch,
+    }
+}
+
+fn protocol_reason(fault: &ProtocolFault) -> Reason {
+    match fault {
+        ProtocolFault::Status { found, .. } => status_reason(*found),
+        ProtocolFault::Range { .. } | ProtocolFault::Length { .. } => Reason::ServerProtocol,
+        ProtocolFault::Timeout { .. } => Reason::Timeout,
+        ProtocolFault::NotProvisioned { .. } | ProtocolFault::ServerName { .. } => Reason::NotProvisioned,
+    }
+}
+
+fn status_reason(status: u16) -> Reason {
+    match status {
+        401 | 403 => Reason::DeviceRefused,
+        404 => Reason::ArtifactMissing,
+        // A server that is busy or limits the rate is not broken, and yet did not serve.
+        429 | 500..=599 => Reason::ServerFailed,
+        _ => Reason::ServerProtocol,
+    }
+}

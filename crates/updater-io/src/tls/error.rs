@@ -1,0 +1,113 @@
+//! What can go wrong, by blame.
+
+use core::fmt;
+
+use embedded_io_async::ErrorKind;
+use rustls::{AlertDescription, Error};
+
+/// Why there is no TLS connection, or no longer one.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Network: the connection broke.
+    #[error("the connection to the server was lost ({kind:?}); try again later")]
+    ConnectionLost {
+        /// The transport's kind of error.
+        kind: ErrorKind,
+    },
+    /// Network or server: the connection ended without a close_notify (RFC 8446 section 6.1), so something may
+    /// be missing.
+    #[error("the connection to the server ended without a close_notify; what was received is incomplete")]
+    Truncated,
+    /// Server: its certificate or its offer was refused.
+    #[error("the server is not to be trusted; check its certificate and the trust anchors in the vault")]
+    ServerRefused(#[source] RustlsError),
+    /// Server: it refused the device with an alert, which may be the device's certificate's fault.
+    #[error("the server refused the device with the TLS alert {alert:?}; check the device's certificate")]
+    RefusedByServer {
+        /// The alert (RFC 8446 section 6).
+        alert: AlertDescription,
+    },
+    /// Server: it broke the protocol, or somebody changed bytes on the way.
+    #[error("the server broke the TLS protocol")]
+    Protocol(#[source] RustlsError),
+    /// Server: a record or handshake message longer than the device has room for.
+    #[error("the server sent a TLS record or handshake message of more than {} bytes; let it send records of at most 2 KiB", super::MAX_INCOMING_BYTES)]
+    RecordTooLong,
+    /// Device: a buffer could not be had.
+    #[error("no memory for {wanted_bytes} bytes of TLS buffers")]
+    OutOfMemory {
+        /// What was asked for.
+        wanted_bytes: usize,
+    },
+    /// Device: the vault holds no trust anchor, so no server can be trusted.
+    #[error("expected at least one trust anchor, found none; provision the device again")]
+    NoAnchors,
+    /// Device: a trust anchor is no certificate.
+    #[error("trust anchor number {index} is not an X.509 certificate; provision the device again")]
+    BadAnchor {
+        /// Its place in the list, from 0.
+        index: usize,
+        /// Why.
+        source: RustlsError,
+    },
+    /// Device: the device's key or certificate cannot be used, or they do not belong together.
+    #[error("the device's key and certificate cannot be used; enroll the device again")]
+    BadIdentity(#[source] RustlsError),
+    /// Device: the crypto provider, the random numbers or the clock failed.
+    #[error("the device's own TLS stack failed")]
+    Device(#[source] RustlsError),
+    /// Device: rustls is in a state that a client cannot be in.
+    #[error("the device's own TLS stack is in an unexpected state; please report this")]
+    Unexpected,
+}
+
+impl TlsError {
+    /// Sorts what rustls reports about a connection by blame.
+    pub(super) fn from_rustls(error: Error) -> Self {
+        match error {
+            Error::InvalidCertificate(_)
+            | Error::NoCertificatesPresented
+            | Error::UnsupportedNameType
+            | Error::PeerIncompatible(_)
+            | Error::InvalidCertRevocationList(_)
+            | Error::NoApplicationProtocol => Self::ServerRefused(RustlsError(error)),
+            Error::AlertReceived(alert) => Self::RefusedByServer { alert },
+            Error::PeerSentOversizedRecord => Self::RecordTooLong,
+            Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. }
+            | Error::InvalidMessage(_)
+            | Error::DecryptError
+            | Error::PeerMisbehaved(_)
+            | Error::InvalidEncryptedClientHello(_) => Self::Protocol(RustlsError(error)),
+            // What remains concerns this side; rustls may add to it in a minor version.
+            _ => Self::Device(RustlsError(error)),
+        }
+    }
+}
+
+impl embedded_io_async::Error for TlsError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ConnectionLost { kind } => *kind,
+            Self::Truncated => ErrorKind::ConnectionAborted,
+            Self::ServerRefused(_) | Self::BadIdentity(_) => ErrorKind::PermissionDenied,
+            Self::RefusedByServer { .. } => ErrorKind::ConnectionRefused,
+            Self::Protocol(_) | Self::RecordTooLong => ErrorKind::InvalidData,
+            Self::OutOfMemory { .. } => ErrorKind::OutOfMemory,
+            Self::NoAnchors | Self::BadAnchor { .. } => ErrorKind::InvalidInput,
+            Self::Device(_) | Self::Unexpected => ErrorKind::Other,
+        }
+    }
+}
+
+/// An error of rustls, which is a [`core::error::Error`] by itself only with its feature `std`.
+#[derive(Clone, Debug)]
+pub struct RustlsError(pub Error);
+
+impl fmt::Display for RustlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl core::error::Error for RustlsError {}

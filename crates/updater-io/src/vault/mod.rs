@@ -1,0 +1,344 @@
+//! The vault: the updater's own NVS partition, in Espressif's format, so that Espressif's tools can read and make
+//! it (ESP-IDF v5.5, `docs/en/api-reference/storage/nvs_flash.rst`). Crate `esp-nvs` implements the format.
+//!
+//! | key | type | content |
+//! | --- | --- | --- |
+//! | `device_id`, `product` | string | who the device is |
+//! | `server_url` | string | `https://host:port` |
+//! | `token` | string, optional | one-time enrollment token; deleted after enrollment |
+//! | `ca` | blob | trust anchors: DER certificates one after the other |
+//! | `publishers` | blob | publisher keys: compressed points one after the other |
+//! | `ssid0`, `pass0` … `ssid7`, `pass7` | strings, optional | Wi-Fi networks, best first |
+//! | `key` | blob, optional | the device's key, PKCS#8 DER |
+//! | `cert` | blob, optional | the device's chain: DER certificates one after the other, its own first |
+//! | `record`, `outcome` | blobs, optional | the shell's |
+//! | `time_floor` | u32, optional | seconds since 1970-01-01 UTC |
+//!
+//! Power cuts: replacing a value writes the new one first and then marks the old one erased; where both are found
+//! at the next open, the newer one stays, and where the new one is torn, the old one. Setting a value that is
+//! there already writes nothing, and opening an intact or blank vault writes nothing; opening one that a power cut
+//! left in the middle of something repairs it, which does write.
+
+mod error;
+mod nvs;
+mod provision;
+mod server_url;
+
+pub use error::{ItemError, VaultError};
+pub use provision::{Provisioning, provision};
+pub use server_url::{ServerUrl, ServerUrlError};
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use embedded_storage::nor_flash::NorFlash;
+use manifest::PublisherKeys;
+use rustls::pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use crate::pki::{MAX_DEVICE_ID_BYTES, split_certificates};
+use crate::platform::WifiCredentials;
+use crate::region::Region;
+use nvs::Store;
+
+/// The smallest vault, in sectors: what Espressif's tools ask of any NVS partition (one is always kept free).
+pub const MIN_SECTORS: u32 = 3;
+
+/// The most Wi-Fi networks.
+pub const MAX_WIFI_NETWORKS: usize = WIFI_KEYS.len();
+
+/// Names of the items, each at most 15 characters (the format's limit).
+mod key {
+    pub(super) const DEVICE_ID: &str = "device_id";
+    pub(super) const PRODUCT: &str = "product";
+    pub(super) const SERVER_URL: &str = "server_url";
+    pub(super) const TOKEN: &str = "token";
+    pub(super) const ANCHORS: &str = "ca";
+    pub(super) const PUBLISHERS: &str = "publishers";
+    pub(super) const KEY: &str = "key";
+    pub(super) const CHAIN: &str = "cert";
+    pub(super) const RECORD: &str = "record";
+    pub(super) const OUTCOME: &str = "outcome";
+    pub(super) const TIME_FLOOR: &str = "time_floor";
+}
+
+const WIFI_KEYS: [(&str, &str); 8] = [
+    ("ssid0", "pass0"),
+    ("ssid1", "pass1"),
+    ("ssid2", "pass2"),
+    ("ssid3", "pass3"),
+    ("ssid4", "pass4"),
+    ("ssid5", "pass5"),
+    ("ssid6", "pass6"),
+    ("ssid7", "pass7"),
+];
+
+/// What the device needs before it can do anything on a network. Written when the device is provisioned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of the device at the server.
+    pub device_id: String,
+    /// Kind of the device.
+    pub product: String,
+    /// Where the server is.
+    pub server: ServerUrl,
+    /// Whose certificates a server may have; at least one.
+    pub anchors: Vec<CertificateDer<'static>>,
+    /// Whose manifests are trusted; at least one.
+    pub publishers: PublisherKeys,
+    /// Wi-Fi networks, best first; none on a wired device. A damaged one is left out.
+    pub wifi: Vec<WifiCredentials>,
+}
+
+/// Everything in the vault. One damaged item leaves the others readable: what to do about it is the caller's to
+/// choose.
+pub struct VaultContents {
+    /// What the device was provisioned with.
+    pub settings: Result<Settings, VaultError>,
+    /// The one-time enrollment token.
+    pub token: Result<Option<Zeroizing<String>>, VaultError>,
+    /// The device's key, PKCS#8 DER.
+    pub key: Result<Option<Zeroizing<Vec<u8>>>, VaultError>,
+    /// The device's chain, its own certificate first.
+    pub chain: Result<Option<Vec<CertificateDer<'static>>>, VaultError>,
+    /// The record of the last install, as the shell encodes it.
+    pub record: Result<Option<Vec<u8>>, VaultError>,
+    /// The outcome of the last install or refusal, as the shell encodes it.
+    pub outcome: Result<Option<Vec<u8>>, VaultError>,
+    /// The time floor, in seconds since 1970-01-01 UTC.
+    pub time_floor_s: Result<Option<u32>, VaultError>,
+}
+
+impl fmt::Debug for VaultContents {
+    /// Without token and key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VaultContents")
+            .field("settings", &self.settings)
+            .field("chain", &self.chain.as_ref().map(|chain| chain.as_ref().map(Vec::len)))
+            .field("record", &self.record)
+            .field("outcome", &self.outcome)
+            .field("time_floor_s", &self.time_floor_s)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An open vault. It borrows the flash: open it, use it, drop it.
+pub struct Vault<'f, F: NorFlash>(Store<'f, F>);
+
+impl<'f, F: NorFlash> Vault<'f, F> {
+    /// Opens the vault in `region`. A blank region is an empty vault. It reads the whole region, one sector at a
+    /// time onto the stack (4 KiB), and keeps an index of a few bytes for each item.
+    ///
+    /// # Errors
+    /// [`VaultError::Region`] and [`VaultError::Flash`]. Damaged items are no error here.
+    pub fn open(flash: &'f mut F, region: Region) -> Result<Self, VaultError> {
+        Store::open(flash, region).map(Self)
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// [`VaultError::Flash`] when the flash cannot be read; other errors are in the items that they concern.
+    pub fn load(&mut self) -> Result<VaultContents, VaultError> {
+        Ok(VaultContents {
+            settings: unless_flash_fails(self.settings())?,
+            token: unless_flash_fails(self.token())?,
+            key: unless_flash_fails(self.key())?,
+            chain: unless_flash_fails(self.chain())?,
+            record: unless_flash_fails(self.record())?,
+            outcome: unless_flash_fails(self.outcome())?,
+            time_floor_s: unless_flash_fails(self.time_floor_s())?,
+        })
+    }
+
+    /// Reads what the device was provisioned with.
+    ///
+    /// # Errors
+    /// [`VaultError`], for the first item that is missing, damaged or not acceptable.
+    pub fn settings(&mut self) -> Result<Settings, VaultError> {
+        Ok(Settings {
+            device_id: accept(key::DEVICE_ID, self.required_string(key::DEVICE_ID)?, check_device_id)?,
+            product: accept(key::PRODUCT, self.required_string(key::PRODUCT)?, check_product)?,
+            server: accept(key::SERVER_URL, self.required_string(key::SERVER_URL)?, |url| {
+                ServerUrl::parse(&url).map_err(ItemError::ServerUrl)
+            })?,
+            anchors: accept(key::ANCHORS, self.required_blob(key::ANCHORS)?, |der| certificates(&der))?,
+            publishers: accept(key::PUBLISHERS, self.required_blob(key::PUBLISHERS)?, |bytes| {
+                check_publishers(PublisherKeys::from_bytes(&bytes).map_err(ItemError::Publishers)?)
+            })?,
+            wifi: self.wifi()?,
+        })
+    }
+
+    /// Reads the one-time enrollment token.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn token(&mut self) -> Result<Option<Zeroizing<String>>, VaultError> {
+        Ok(self.0.string(key::TOKEN)?.map(Zeroizing::new))
+    }
+
+    /// Reads the device's key, PKCS#8 DER.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn key(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
+        Ok(self.0.blob(key::KEY)?.map(Zeroizing::new))
+    }
+
+    /// Reads the device's chain.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn chain(&mut self) -> Result<Option<Vec<CertificateDer<'static>>>, VaultError> {
+        let chain = self.0.blob(key::CHAIN)?;
+        chain.map(|der| accept(key::CHAIN, der, |der| certificates(&der))).transpose()
+    }
+
+    /// Reads the record of the last install.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn record(&mut self) -> Result<Option<Vec<u8>>, VaultError> {
+        self.0.blob(key::RECORD)
+    }
+
+    /// Reads the outcome of the last install or refusal.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn outcome(&mut self) -> Result<Option<Vec<u8>>, VaultError> {
+        self.0.blob(key::OUTCOME)
+    }
+
+    /// Reads the time floor, in seconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn time_floor_s(&mut self) -> Result<Option<u32>, VaultError> {
+        self.0.number(key::TIME_FLOOR)
+    }
+
+    /// Deletes the enrollment token. None is no error.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn delete_token(&mut self) -> Result<(), VaultError> {
+        self.0.delete(key::TOKEN)
+    }
+
+    /// Saves the device's key, PKCS#8 DER. To be called before the first certificate is asked for.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn set_key(&mut self, pkcs8: &[u8]) -> Result<(), VaultError> {
+        self.0.set_blob(key::KEY, pkcs8)
+    }
+
+    /// Saves the device's chain, its own certificate first.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn set_chain(&mut self, chain: &[CertificateDer<'_>]) -> Result<(), VaultError> {
+        self.0.set_blob(key::CHAIN, &concatenate(chain))
+    }
+
+    /// Saves the record of the last install.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn set_record(&mut self, record: &[u8]) -> Result<(), VaultError> {
+        self.0.set_blob(key::RECORD, record)
+    }
+
+    /// Saves the outcome of the last install or refusal.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn set_outcome(&mut self, outcome: &[u8]) -> Result<(), VaultError> {
+        self.0.set_blob(key::OUTCOME, outcome)
+    }
+
+    /// Deletes the outcome of the last install or refusal. None is no error.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn delete_outcome(&mut self) -> Result<(), VaultError> {
+        self.0.delete(key::OUTCOME)
+    }
+
+    /// Saves the time floor, in seconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn set_time_floor_s(&mut self, time_floor_s: u32) -> Result<(), VaultError> {
+        self.0.set_number(key::TIME_FLOOR, time_floor_s)
+    }
+
+    fn required_string(&mut self, key: &'static str) -> Result<String, VaultError> {
+        self.0.string(key)?.ok_or(VaultError::Missing { key })
+    }
+
+    fn required_blob(&mut self, key: &'static str) -> Result<Vec<u8>, VaultError> {
+        self.0.blob(key)?.ok_or(VaultError::Missing { key })
+    }
+
+    fn wifi(&mut self) -> Result<Vec<WifiCredentials>, VaultError> {
+        let mut networks = Vec::new();
+        for (ssid_key, passphrase_key) in WIFI_KEYS {
+            let ssid = unless_flash_fails(self.0.string(ssid_key))?;
+            let passphrase = unless_flash_fails(self.0.string(passphrase_key))?;
+            if let (Ok(Some(ssid)), Ok(passphrase)) = (ssid, passphrase) {
+                let passphrase = Zeroizing::new(passphrase.unwrap_or_default());
+                networks.push(WifiCredentials { ssid, passphrase });
+            }
+        }
+        Ok(networks)
+    }
+}
+
+/// Lets [`VaultError::Flash`] through and keeps every other error for the item.
+fn unless_flash_fails<T>(item: Result<T, VaultError>) -> Result<Result<T, VaultError>, VaultError> {
+    match item {
+        Err(VaultError::Flash) => Err(VaultError::Flash),
+        item => Ok(item),
+    }
+}
+
+/// Makes something of an item, or says whose fault it is that nothing can be made of it.
+fn accept<T, U>(
+    key: &'static str,
+    item: T,
+    make: impl FnOnce(T) -> Result<U, ItemError>,
+) -> Result<U, VaultError> {
+    make(item).map_err(|source| VaultError::Invalid { key, source })
+}
+
+/// A device id becomes a common name and the user of HTTP Basic, which ends at a colon (RFC 7617 section 2).
+fn check_device_id(device_id: String) -> Result<String, ItemError> {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    let found_bytes = device_id.len();
+    if (1..=MAX_DEVICE_ID_BYTES).contains(&found_bytes) && device_id.bytes().all(is_allowed) {
+        Ok(device_id)
+    } else {
+        Err(ItemError::DeviceId { found_bytes })
+    }
+}
+
+fn check_product(product: String) -> Result<String, ItemError> {
+    if product.is_empty() { Err(ItemError::Empty) } else { Ok(product) }
+}
+
+fn check_publishers(publishers: PublisherKeys) -> Result<PublisherKeys, ItemError> {
+    if publishers.is_empty() { Err(ItemError::Empty) } else { Ok(publishers) }
+}
+
+fn certificates(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, ItemError> {
+    let certificates = split_certificates(der).map_err(ItemError::Certificates)?;
+    Ok(certificates.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
+}
+
+fn concatenate(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+    certificates.iter().flat_map(|der| der.iter().copied()).collect()
+}

@@ -1,0 +1,284 @@
+//! The vault on NOR flash.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use manifest::{PublisherKey, PublisherKeys};
+use proptest::prelude::*;
+use rustls::pki_types::CertificateDer;
+use support::flash::NorMock;
+use updater_io::pki::leaf_facts;
+use updater_io::platform::WifiCredentials;
+use updater_io::region::{Region, SECTOR_BYTES};
+use updater_io::vault::{ItemError, Provisioning, ServerUrl, Vault, VaultError, provision};
+
+const REGION: Region = Region { offset: SECTOR_BYTES, size_bytes: 4 * SECTOR_BYTES };
+
+/// The base point of P-256, compressed.
+const PUBLISHER: [u8; 33] = [
+    0x03, 0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5, 0x63, 0xa4, 0x40, 0xf2, 0x77,
+    0x03, 0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4, 0xa1, 0x39, 0x45, 0xd8, 0x98, 0xc2, 0x96,
+];
+
+fn anchor() -> CertificateDer<'static> {
+    include_bytes!("golden/ca.der").as_slice().into()
+}
+
+fn publishers() -> PublisherKeys {
+    [PublisherKey::from_sec1(&PUBLISHER).unwrap()].into_iter().collect()
+}
+
+fn network(ssid: &str, passphrase: &str) -> WifiCredentials {
+    WifiCredentials { ssid: ssid.into(), passphrase: passphrase.to_string().into() }
+}
+
+fn provisioned() -> NorMock {
+    let mut flash = NorMock::blank(6 * SECTOR_BYTES as usize);
+    let provisioning = Provisioning {
+        device_id: "device-1",
+        product: "product-1",
+        server: &ServerUrl::parse("https://localhost:8443").unwrap(),
+        token: Some("top-secret-token"),
+        anchors: &[anchor(), anchor()],
+        publishers: &publishers(),
+        wifi: &[network("home", "secret passphrase"), network("open", "")],
+        time_floor_s: Some(1_800_000_000),
+    };
+    provision(&mut flash, REGION, &provisioning).unwrap();
+    flash
+}
+
+#[test]
+fn what_is_provisioned_is_read_and_reading_writes_nothing() {
+    let mut flash = provisioned();
+    (flash.erases, flash.writes) = (0, 0);
+    let contents = Vault::open(&mut flash, REGION).unwrap().load().unwrap();
+    assert_eq!((flash.erases, flash.writes), (0, 0));
+
+    let settings = contents.settings.as_ref().unwrap();
+    assert_eq!((settings.device_id.as_str(), settings.product.as_str()), ("device-1", "product-1"));
+    assert_eq!((settings.server.host.as_str(), settings.server.port), ("localhost", 8443));
+    assert_eq!(settings.anchors, [anchor(), anchor()]);
+    assert_eq!(settings.publishers, publishers());
+    assert_eq!(settings.wifi, [network("home", "secret passphrase"), network("open", "")]);
+    assert_eq!(contents.token.as_ref().unwrap().as_deref().map(String::as_str), Some("top-secret-token"));
+    assert_eq!(contents.time_floor_s, Ok(Some(1_800_000_000)));
+    assert_eq!((&contents.record, &contents.outcome), (&Ok(None), &Ok(None)));
+    assert!(contents.key.as_ref().is_ok_and(Option::is_none) && contents.chain == Ok(None));
+
+    let shown = format!("{contents:?}");
+    assert!(shown.contains("device-1") && !shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn a_blank_vault_is_empty_and_opening_it_writes_nothing() {
+    let mut flash = NorMock::blank(6 * SECTOR_BYTES as usize);
+    let contents = Vault::open(&mut flash, REGION).unwrap().load().unwrap();
+    assert_eq!(contents.settings, Err(VaultError::Missing { key: "device_id" }));
+    assert_eq!(contents.record, Ok(None));
+    assert_eq!((flash.erases, flash.writes), (0, 0));
+}
+
+#[test]
+fn what_the_updater_saves_is_there_after_a_restart_and_saving_it_again_writes_nothing() {
+    let mut flash = provisioned();
+    let chain = [CertificateDer::from(include_bytes!("golden/leaf.der").as_slice()), anchor()];
+    let save = |flash: &mut NorMock| {
+        let mut vault = Vault::open(flash, REGION).unwrap();
+        vault.set_key(b"key bytes").unwrap();
+        vault.set_chain(&chain).unwrap();
+        vault.set_record(b"record").unwrap();
+        vault.set_outcome(b"outcome").unwrap();
+        vault.set_time_floor_s(1_900_000_000).unwrap();
+        vault.delete_token().unwrap();
+    };
+    save(&mut flash);
+    (flash.erases, flash.writes) = (0, 0);
+    save(&mut flash);
+    assert_eq!((flash.erases, flash.writes), (0, 0));
+    let contents = Vault::open(&mut flash, REGION).unwrap().load().unwrap();
+    assert_eq!(contents.key.as_ref().unwrap().as_deref().map(Vec::as_slice), Some(&b"key bytes"[..]));
+    assert_eq!(contents.chain, Ok(Some(chain.to_vec())));
+    assert_eq!(contents.record, Ok(Some(b"record".to_vec())));
+    assert_eq!(contents.outcome, Ok(Some(b"outcome".to_vec())));
+    assert_eq!(contents.time_floor_s, Ok(Some(1_900_000_000)));
+    assert!(contents.token.as_ref().is_ok_and(Option::is_none));
+    Vault::open(&mut flash, REGION).unwrap().delete_outcome().unwrap();
+    assert_eq!(Vault::open(&mut flash, REGION).unwrap().outcome(), Ok(None));
+}
+
+/// Espressif's generator made the image; see `golden/README.md`.
+#[test]
+fn an_image_of_espressifs_generator_is_read_without_writing() {
+    let region = Region { offset: 0, size_bytes: 3 * SECTOR_BYTES };
+    let mut flash = NorMock::new(include_bytes!("golden/vault.bin").to_vec());
+    let contents = Vault::open(&mut flash, region).unwrap().load().unwrap();
+    assert_eq!((flash.erases, flash.writes), (0, 0));
+    let settings = contents.settings.unwrap();
+    assert_eq!(
+        (settings.device_id.as_str(), settings.product.as_str(), settings.server.to_string().as_str()),
+        ("golden-device", "golden-product", "https://updates.example:8443")
+    );
+    assert_eq!(settings.anchors, [anchor()]);
+    assert_eq!(settings.publishers.iter().count(), 1);
+    assert_eq!(
+        settings.wifi,
+        [network("Golden network", "golden passphrase"), network("Open network", "")],
+        "ssid0 and ssid3: gaps are allowed"
+    );
+    assert_eq!(contents.token.unwrap().as_deref().map(String::as_str), Some("golden-token"));
+    assert_eq!(contents.record, Ok(Some(vec![0xa1, 0x01, 0x02])));
+    assert_eq!(contents.time_floor_s, Ok(Some(1_800_000_000)));
+    let chain = contents.chain.unwrap().unwrap();
+    assert_eq!(leaf_facts(&chain[0]).unwrap().common_name, Some("golden-device"));
+
+    // And it can be written to.
+    Vault::open(&mut flash, region).unwrap().set_record(b"new").unwrap();
+    assert_eq!(Vault::open(&mut flash, region).unwrap().record(), Ok(Some(b"new".to_vec())));
+}
+
+#[test]
+fn a_damaged_item_leaves_the_others_readable_and_is_named() {
+    let golden = include_bytes!("golden/vault.bin");
+    let region = Region { offset: 0, size_bytes: 3 * SECTOR_BYTES };
+    let at = |text: &[u8]| golden.windows(text.len()).position(|window| window == text).unwrap();
+    let damaged = |offset: usize| {
+        let mut flash = NorMock::new(golden.to_vec());
+        flash.bytes[offset] ^= 1;
+        Vault::open(&mut flash, region).unwrap().load().unwrap()
+    };
+    // The content of `product`: a string whose checksum is wrong is as good as absent.
+    let contents = damaged(at(b"golden-product"));
+    assert_eq!(contents.settings, Err(VaultError::Missing { key: "product" }));
+    assert_eq!(contents.record, Ok(Some(vec![0xa1, 0x01, 0x02])));
+    // The content of the chain; the leaf comes after the CA in the image, and starts like nothing else.
+    let contents = damaged(at(&include_bytes!("golden/leaf.der")[..64]) + 40);
+    assert!(contents.settings.is_ok());
+    assert_eq!(contents.chain, Err(VaultError::Damaged { key: "cert" }));
+    // One Wi-Fi network of two.
+    let contents = damaged(at(b"golden passphrase"));
+    assert_eq!(contents.settings.unwrap().wifi.len(), 2);
+}
+
+#[test]
+fn items_that_make_no_sense_are_named_with_the_reason() {
+    let mut flash = provisioned();
+    Vault::open(&mut flash, REGION).unwrap().set_chain(&[CertificateDer::from(&b"no DER"[..])]).unwrap();
+    let contents = Vault::open(&mut flash, REGION).unwrap().load().unwrap();
+    assert!(matches!(
+        contents.chain,
+        Err(VaultError::Invalid { key: "cert", source: ItemError::Certificates(_) })
+    ));
+    assert!(contents.settings.is_ok());
+}
+
+#[test]
+fn bad_provisioning_is_refused_before_anything_is_erased() {
+    let server = ServerUrl::parse("https://localhost:8443").unwrap();
+    let (anchors, keys) = ([anchor()], publishers());
+    let good = Provisioning {
+        device_id: "device",
+        product: "product",
+        server: &server,
+        token: None,
+        anchors: &anchors,
+        publishers: &keys,
+        wifi: &[],
+        time_floor_s: None,
+    };
+    let long = "x".repeat(65);
+    let nine = vec![network("n", ""); 9];
+    let (short, nameless) = ([network("n", "1234567")], [network("", "")]);
+    let no_keys = PublisherKeys::default();
+    let cases: [(&str, Provisioning<'_>); 10] = [
+        ("device_id", Provisioning { device_id: "", ..good }),
+        ("device_id", Provisioning { device_id: "a:b", ..good }),
+        ("device_id", Provisioning { device_id: "a\r\nb", ..good }),
+        ("device_id", Provisioning { device_id: &long, ..good }),
+        ("product", Provisioning { product: "", ..good }),
+        ("ca", Provisioning { anchors: &[], ..good }),
+        ("publishers", Provisioning { publishers: &no_keys, ..good }),
+        ("ssid0", Provisioning { wifi: &nine, ..good }),
+        ("ssid0", Provisioning { wifi: &short, ..good }),
+        ("ssid0", Provisioning { wifi: &nameless, ..good }),
+    ];
+    let mut flash = NorMock::new(vec![0; 6 * SECTOR_BYTES as usize]);
+    for (item, provisioning) in cases {
+        let error = provision(&mut flash, REGION, &provisioning).unwrap_err();
+        assert!(matches!(error, VaultError::Invalid { key, .. } if key == item), "{item}: {error:?}");
+    }
+    for (offset, sectors) in [(0, 2), (0, 7), (1, 3)] {
+        let region = Region { offset, size_bytes: sectors * SECTOR_BYTES };
+        assert!(matches!(provision(&mut flash, region, &good), Err(VaultError::Region { .. })));
+    }
+    assert_eq!((flash.erases, flash.writes), (0, 0));
+    provision(&mut flash, REGION, &good).unwrap();
+    assert!(Vault::open(&mut flash, REGION).unwrap().settings().is_ok());
+}
+
+/// Cut at every byte that saving the record, the chain and the time floor touches: each item is the old or the new
+/// one, and everything else is as before.
+#[test]
+fn a_power_cut_while_saving_leaves_the_old_or_the_new_value() {
+    let save = |flash: &mut NorMock, number: u32| -> Result<(), VaultError> {
+        let mut vault = Vault::open(flash, REGION)?;
+        vault.set_chain(&vec![anchor(); 1 + number as usize % 2])?;
+        vault.set_record(&[number as u8; 100])?;
+        vault.set_time_floor_s(1_800_000_000 + number)
+    };
+    let mut before = provisioned();
+    // So many that pages are reclaimed during the last one.
+    let last = (1..60)
+        .find(|number| {
+            let erases = before.erases;
+            let mut next = before.clone();
+            save(&mut next, *number).unwrap();
+            let reclaims = *number > 20 && next.erases > erases;
+            if !reclaims {
+                before = next;
+            }
+            reclaims
+        })
+        .expect("a vault of four sectors is reclaimed sooner or later");
+    let old = Vault::open(&mut before.clone(), REGION).unwrap().load().unwrap();
+
+    let mut cuts = 0;
+    for power_bytes in 0.. {
+        let mut cut = NorMock { power_bytes: Some(power_bytes), ..before.clone() };
+        if save(&mut cut, last).is_ok() {
+            break;
+        }
+        cuts += 1;
+        let mut revived = cut.revived();
+        let found = Vault::open(&mut revived, REGION).unwrap().load().unwrap();
+        assert_eq!(found.settings, old.settings, "cut after {power_bytes} bytes");
+        let is_old_or_new = found.chain == old.chain
+            || found.chain == Ok(Some(vec![anchor(); 1 + last as usize % 2]));
+        assert!(is_old_or_new, "cut after {power_bytes} bytes: {:?}", found.chain.map(|_| ()));
+        let is_old_or_new = found.record == old.record || found.record == Ok(Some(vec![last as u8; 100]));
+        assert!(is_old_or_new, "cut after {power_bytes} bytes: {:?}", found.record);
+        let floor_s = found.time_floor_s.unwrap().unwrap();
+        assert!(floor_s == 1_800_000_000 + last || Ok(Some(floor_s)) == old.time_floor_s);
+        // It goes on from there.
+        save(&mut revived, last).unwrap();
+    }
+    assert!(cuts > 100, "only {cuts} cuts");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_content_is_opened_without_a_panic(
+        places in proptest::collection::vec((0usize..4 * 4096, any::<u8>()), 1..40),
+    ) {
+        let mut flash = provisioned();
+        for (place, byte) in places {
+            flash.bytes[4096 + place] &= byte;
+        }
+        if let Ok(mut vault) = Vault::open(&mut flash, REGION) {
+            let _ = vault.load();
+            let _ = vault.set_record(b"record");
+        }
+    }
+}
