@@ -32,7 +32,7 @@ fn built_in_layouts_become_tables_that_read_back() {
 #[test]
 fn built_in_layouts_hold_what_the_design_says() {
     for (name, flash_bytes, slot_count, has_otadata) in
-        [("4mb", 4, 1, false), ("8mb", 8, 2, false), ("16mb", 16, 2, false), ("8mb-rollback", 8, 2, true)]
+        [("4mb", 4, 1, false), ("8mb", 8, 2, false), ("16mb", 16, 2, false), ("8mb-rollback", 8, 1, true)]
     {
         let layout = Layout::builtin(name).unwrap();
         assert_eq!(layout.needed_flash_bytes(), flash_bytes << 20, "{name}");

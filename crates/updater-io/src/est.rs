@@ -41,7 +41,9 @@ pub enum EstError<E = TlsError> {
         retry_after_s: Option<u32>,
     },
     /// Server: it does not accept the device or its enrollment token.
-    #[error("the server refused the enrollment (status {status}); check that the device exists and that its enrollment token was not used before")]
+    #[error(
+        "the server refused the enrollment (status {status}); check that the device exists and that its enrollment token was not used before"
+    )]
     Refused {
         /// 401 or 403.
         status: u16,

@@ -52,7 +52,10 @@ pub enum JournalError {
     #[error("an entry of the journal does not read back; the flash may be worn out")]
     NotWritten,
     /// Layout: the region cannot be a journal.
-    #[error("expected a journal of at least {} sectors of 4 KiB inside the flash, found {size_bytes} bytes at {offset:#x}; correct the partition table", MIN_SECTORS)]
+    #[error(
+        "expected a journal of at least {} sectors of 4 KiB inside the flash, found {size_bytes} bytes at {offset:#x}; correct the partition table",
+        MIN_SECTORS
+    )]
     Region {
         /// Where it starts.
         offset: u32,

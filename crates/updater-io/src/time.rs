@@ -80,10 +80,7 @@ mod tests {
         clock.raise_floor(1500);
         clock.set_uptime_ms(3_000);
         assert_eq!(shared.now_s(), 2003);
-        assert_eq!(
-            shared.current_time(),
-            Some(UnixTime::since_unix_epoch(Duration::from_secs(2003)))
-        );
+        assert_eq!(shared.current_time(), Some(UnixTime::since_unix_epoch(Duration::from_secs(2003))));
     }
 
     #[test]

@@ -38,10 +38,8 @@ fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 fn pkcs7(certificates: &[&[u8]]) -> Vec<u8> {
     const SIGNED_DATA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
     const DATA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
-    let signed_data = tlv(
-        0x30,
-        &[&[2, 1, 1], &[0x31, 0], &tlv(0x30, &[DATA]), &tlv(0xa0, certificates), &[0x31, 0]],
-    );
+    let signed_data =
+        tlv(0x30, &[&[2, 1, 1], &[0x31, 0], &tlv(0x30, &[DATA]), &tlv(0xa0, certificates), &[0x31, 0]]);
     tlv(0x30, &[SIGNED_DATA, &tlv(0xa0, &[&signed_data])])
 }
 
@@ -153,7 +151,8 @@ fn response(status: &str, fields: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len()).into_bytes()
 }
 
-const PKCS7: &str = "Content-Type: application/pkcs7-mime; smime-type=certs-only\r\nContent-Transfer-Encoding: base64\r\n";
+const PKCS7: &str =
+    "Content-Type: application/pkcs7-mime; smime-type=certs-only\r\nContent-Transfer-Encoding: base64\r\n";
 
 fn enroll(key: &DeviceKey, response: &[u8]) -> Result<EnrolledChain, EstError<ErrorKind>> {
     let mut http = HttpClient::new(Script::whole(response));
@@ -205,10 +204,7 @@ fn a_certificate_is_taken_in_any_order_and_with_or_without_line_breaks() {
 fn whatever_else_a_server_answers_has_its_own_error() {
     let key = DeviceKey::generate(&mut OsRng).unwrap();
     let pending = |fields| enroll(&key, &response("202 Accepted", fields, ""));
-    assert!(matches!(
-        pending("Retry-After: 120\r\n"),
-        Err(EstError::Pending { retry_after_s: Some(120) })
-    ));
+    assert!(matches!(pending("Retry-After: 120\r\n"), Err(EstError::Pending { retry_after_s: Some(120) })));
     assert!(matches!(pending(""), Err(EstError::Pending { retry_after_s: None })));
     assert!(matches!(
         pending("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n"),
@@ -219,10 +215,7 @@ fn whatever_else_a_server_answers_has_its_own_error() {
         assert!(matches!(answer, Err(EstError::Status { status: found }) if found == status));
     }
     let good = base64(&pkcs7(&[LEAF, CA]));
-    assert!(matches!(
-        enroll(&key, &response("200 OK", PKCS7, &good)),
-        Err(EstError::CertificateMismatch)
-    ));
+    assert!(matches!(enroll(&key, &response("200 OK", PKCS7, &good)), Err(EstError::CertificateMismatch)));
     let html = "Content-Type: text/html\r\n";
     assert!(matches!(enroll(&key, &response("200 OK", html, &good)), Err(EstError::NotPkcs7)));
     assert!(matches!(enroll(&key, &response("200 OK", PKCS7, "!")), Err(EstError::NotPkcs7)));

@@ -16,7 +16,12 @@ fn flash() -> NorMock {
 }
 
 fn entry(number: u32) -> Entry {
-    Entry { starts: number, critical_errors: number / 2, last_critical_code: number as u16, network_deaths: 1 }
+    Entry {
+        starts: number,
+        critical_errors: number / 2,
+        last_critical_code: number as u16,
+        network_deaths: 1,
+    }
 }
 
 #[test]
@@ -62,7 +67,10 @@ fn a_power_cut_at_any_byte_loses_the_entry_being_written_at_most() {
             let mut revived = cut.revived();
             let mut reopened = Journal::open(&mut revived, REGION).unwrap();
             let found = reopened.latest();
-            assert!(found == previous || found == Some(entry(appended)), "{appended} {power_bytes}: {found:?}");
+            assert!(
+                found == previous || found == Some(entry(appended)),
+                "{appended} {power_bytes}: {found:?}"
+            );
             // Cut the next append as well, then let one through.
             revived.power_bytes = Some(power_bytes % 40);
             let _ = reopened.append(&mut revived, entry(appended + 1));

@@ -51,7 +51,9 @@ impl World {
 
 fn client(authority: &Authority, now_s: u32, identity: Option<Identity>) -> Arc<rustls::ClientConfig> {
     let clock = Arc::new(FloorClock::new(now_s));
-    Arc::new(client_config(provider(), clock, &[authority.certificate.clone()], identity).unwrap())
+    Arc::new(
+        client_config(provider(), clock, std::slice::from_ref(&authority.certificate), identity).unwrap(),
+    )
 }
 
 fn server_config(
@@ -137,9 +139,10 @@ fn bytes_go_both_ways_in_records_and_pieces_of_any_size() {
                         TlsSession::handshake(ours, world.client(None), localhost()).await.unwrap();
                     let received = exchange(&mut session, &message).await.unwrap();
                     assert!(received == message, "{record_bytes:?} {piece_bytes}");
-                    session.close().await.unwrap();
+                    // The pipe stays open until the server is done.
+                    session.close().await.unwrap()
                 };
-                let (seen, ()) = tokio::join!(echo(config, theirs), device);
+                let (seen, _pipe) = tokio::join!(echo(config, theirs), device);
                 assert_eq!(seen.expect("the end is orderly"), None);
             });
         }
@@ -186,9 +189,9 @@ fn the_device_shows_its_certificate() {
             let config = world.client(Some(device.identity()));
             let mut session = TlsSession::handshake(ours, config, localhost()).await.unwrap();
             assert_eq!(exchange(&mut session, b"hello").await.unwrap(), b"hello");
-            session.close().await.unwrap();
+            session.close().await.unwrap()
         };
-        let (seen, ()) = tokio::join!(echo(config, theirs), client);
+        let (seen, _pipe) = tokio::join!(echo(config, theirs), client);
         assert_eq!(seen.unwrap(), Some(device.certificate.clone()));
     });
     // Without a certificate, or with a stranger's, the server refuses; the device learns it at its first read.
@@ -207,6 +210,8 @@ fn the_device_shows_its_certificate() {
                     matches!(error, TlsError::RefusedByServer { alert } if alert == expected),
                     "{error:?}"
                 );
+                assert!(matches!(session.read(&mut [0; 16]).await, Err(TlsError::ConnectionLost { .. })));
+                assert!(matches!(session.write(b"x").await, Err(TlsError::ConnectionLost { .. })));
             };
             let (seen, ()) = tokio::join!(echo(config, theirs), client);
             assert!(seen.is_err());
@@ -215,7 +220,11 @@ fn the_device_shows_its_certificate() {
 }
 
 /// The error of a handshake with a server that shows `chain`, and whether the server was told why.
-fn refusal(chain: Vec<CertificateDer<'static>>, server: &Subject, client: Arc<rustls::ClientConfig>) -> TlsError {
+fn refusal(
+    chain: Vec<CertificateDer<'static>>,
+    server: &Subject,
+    client: Arc<rustls::ClientConfig>,
+) -> TlsError {
     run(async {
         let (ours, theirs) = pipe(usize::MAX, Fault::None);
         let config = server_config(chain, server, None);
@@ -371,7 +380,8 @@ fn a_connection_that_ends_at_any_byte_is_truncated() {
     let world = World::new();
     let (received, total_bytes) = with_fault(&world, usize::MAX, Fault::None);
     assert_eq!(received.unwrap(), [7; 600]);
-    for end in (0..600).chain((600..total_bytes).step_by(13)) {
+    // Signatures differ by a few bytes from one handshake to the next, so the last cut is not at the last byte.
+    for end in (0..600).chain((600..total_bytes - 20).step_by(13)) {
         let (result, _) = with_fault(&world, usize::MAX, Fault::CutAt(end));
         assert!(matches!(result, Err(TlsError::Truncated)), "{end} of {total_bytes}: {result:?}");
     }

@@ -16,8 +16,8 @@ const REGION: Region = Region { offset: SECTOR_BYTES, size_bytes: 4 * SECTOR_BYT
 
 /// The base point of P-256, compressed.
 const PUBLISHER: [u8; 33] = [
-    0x03, 0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5, 0x63, 0xa4, 0x40, 0xf2, 0x77,
-    0x03, 0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4, 0xa1, 0x39, 0x45, 0xd8, 0x98, 0xc2, 0x96,
+    0x03, 0x6b, 0x17, 0xd1, 0xf2, 0xe1, 0x2c, 0x42, 0x47, 0xf8, 0xbc, 0xe6, 0xe5, 0x63, 0xa4, 0x40, 0xf2,
+    0x77, 0x03, 0x7d, 0x81, 0x2d, 0xeb, 0x33, 0xa0, 0xf4, 0xa1, 0x39, 0x45, 0xd8, 0x98, 0xc2, 0x96,
 ];
 
 fn anchor() -> CertificateDer<'static> {
@@ -252,8 +252,8 @@ fn a_power_cut_while_saving_leaves_the_old_or_the_new_value() {
         let mut revived = cut.revived();
         let found = Vault::open(&mut revived, REGION).unwrap().load().unwrap();
         assert_eq!(found.settings, old.settings, "cut after {power_bytes} bytes");
-        let is_old_or_new = found.chain == old.chain
-            || found.chain == Ok(Some(vec![anchor(); 1 + last as usize % 2]));
+        let is_old_or_new =
+            found.chain == old.chain || found.chain == Ok(Some(vec![anchor(); 1 + last as usize % 2]));
         assert!(is_old_or_new, "cut after {power_bytes} bytes: {:?}", found.chain.map(|_| ()));
         let is_old_or_new = found.record == old.record || found.record == Ok(Some(vec![last as u8; 100]));
         assert!(is_old_or_new, "cut after {power_bytes} bytes: {:?}", found.record);

@@ -98,7 +98,7 @@ impl Layout {
         partition::find_label(self.iter(), label)
     }
 
-    /// The slots: `ota_0`, `ota_1`, ... in order of their numbers.
+    /// The slots that hold applications, in order of their numbers; see [`PartitionTable::app_slots`].
     pub fn slots(&self) -> impl Iterator<Item = Partition> + '_ {
         partition::app_slots(self.iter())
     }

@@ -215,7 +215,13 @@ impl<'a> PartitionTable<'a> {
         find_label(self.iter(), label)
     }
 
-    /// The slots: `ota_0`, `ota_1`, ... in order of their numbers.
+    /// What the bootloader counts with: `ota_0`, `ota_1`, ... in order of their numbers.
+    pub fn ota_partitions(&self) -> impl Iterator<Item = Partition> + use<'a> {
+        ota_partitions(self.iter())
+    }
+
+    /// The slots that hold applications, in order of their numbers: all `ota_n` where the updater is in `factory`;
+    /// without `factory` (the classic layout) the first one is the updater's.
     pub fn app_slots(&self) -> impl Iterator<Item = Partition> + use<'a> {
         app_slots(self.iter())
     }
@@ -332,7 +338,14 @@ pub(crate) fn find_kind(
     partitions.find(|partition| partition.kind == kind)
 }
 
-pub(crate) fn app_slots(
+pub(crate) fn app_slots<'a>(
+    partitions: impl Iterator<Item = Partition> + Clone + 'a,
+) -> impl Iterator<Item = Partition> + 'a {
+    let has_factory = find_kind(partitions.clone(), PartitionKind::App(AppSubtype::Factory)).is_some();
+    ota_partitions(partitions).skip(usize::from(!has_factory))
+}
+
+pub(crate) fn ota_partitions(
     partitions: impl Iterator<Item = Partition> + Clone,
 ) -> impl Iterator<Item = Partition> {
     (0..OtaIndex::COUNT)

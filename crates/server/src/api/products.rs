@@ -143,15 +143,9 @@ fn strategy(layout: &Layout) -> &'static str {
     if layout.otadata().is_some() { "otadata-rollback" } else { "chain-load" }
 }
 
-/// The slots that applications go to. Without a factory partition the updater itself is in `ota_0` (the classic
-/// layout of DESIGN section 3).
+/// The slots that applications go to.
 fn app_slots(layout: &Layout) -> Vec<SlotSize> {
-    let updater_in_slot = layout.factory().is_none();
-    layout
-        .slots()
-        .skip(usize::from(updater_in_slot))
-        .map(|slot| SlotSize { label: slot.label.to_string(), size_bytes: slot.size })
-        .collect()
+    layout.slots().map(|slot| SlotSize { label: slot.label.to_string(), size_bytes: slot.size }).collect()
 }
 
 fn new_key(body: NewKeyBody) -> Result<KeyRow, Problem> {

@@ -1,7 +1,10 @@
 //! Enrollment over Secure Transport (RFC 7030 as clarified by RFC 8951).
 //!
-//! Bodies are base64 of DER, with or without line breaks (RFC 8951 section 3). Off-spec: RFC 8951 section 3.1 has
-//! servers leave out `Content-Transfer-Encoding`; it is sent, because clients of RFC 7030 ask for it.
+//! Bodies are base64 of DER, with or without line breaks (RFC 8951 section 3).
+//!
+//! Off-spec: erratum 5107 of RFC 7030, which RFC 8951 took up, would have servers leave out
+//! `Content-Transfer-Encoding`. It is sent, because clients made for RFC 7030 may ask for it; no other needs to
+//! look at it.
 
 mod basic;
 mod csr;

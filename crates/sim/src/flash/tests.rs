@@ -112,6 +112,22 @@ fn a_torn_erase_leaves_exactly_what_its_tear_says() {
 }
 
 #[test]
+fn the_byte_at_the_boundary_is_half_way() {
+    for bytes in [0, 100, u32::MAX] {
+        let boundary = (bytes as usize).min(SECTOR - 1);
+        let found: std::collections::BTreeSet<u8> = (0..64)
+            .map(|seed| {
+                let mut flash = flash_of(0x00);
+                flash.arm(PowerCut { operation: 1, tear: Tear::Prefix { bytes }, seed });
+                assert_eq!(flash.erase(0, SECTOR_BYTES), Err(FlashError::PowerLost));
+                flash.bytes()[boundary]
+            })
+            .collect();
+        assert!(found.len() > 16, "{bytes}: {found:x?}");
+    }
+}
+
+#[test]
 fn a_torn_write_changes_only_bits_that_it_would_change() {
     let wanted: Vec<u8> = (0..=255).collect();
     for tear in Tear::samples(256) {

@@ -112,6 +112,8 @@ async fn ranges_right_and_wrong() {
     ] {
         assert_eq!(answered(artifact(range), GET_RANGE).await.0, expected);
     }
+    let middle = head(206, "Content-Range: bytes 2-4/10\r\nContent-Length: 3\r\n") + "234";
+    assert_eq!(answered(artifact(RangeAnswer::Right), &GET_RANGE.replace("4-", "2-4")).await.0, middle);
     let whole = head(200, "Content-Length: 10\r\n") + "0123456789";
     assert_eq!(answered(artifact(RangeAnswer::Right), GET).await.0, whole);
     let beyond = GET_RANGE.replace("4-", "10-12");

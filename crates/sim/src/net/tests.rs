@@ -107,6 +107,18 @@ async fn without_power_everything_stays_pending() {
 }
 
 #[tokio::test]
+async fn a_join_does_not_outlive_a_loss_of_power() {
+    let server = echo().await;
+    let power = PowerSwitch::new();
+    let mut network = SimNetwork::new(Link::Wired, power.clone());
+    network.join(&[]).await.unwrap();
+    power.cut();
+    power.restore();
+    let attempt = timeout(Duration::from_secs(1), network.connect("localhost", server.port()));
+    assert_eq!(attempt.await.unwrap().unwrap_err(), NetworkError::Resolve);
+}
+
+#[tokio::test]
 async fn a_read_under_way_is_cut_off() {
     let server = echo().await;
     let power = PowerSwitch::new();

@@ -18,7 +18,9 @@ pub enum HttpError<E = TlsError> {
     #[error("the server sent a response head that is not acceptable: {0}")]
     BadHead(HeadProblem),
     /// Server: the body has a transfer coding (RFC 9112 section 6.1), for example chunked.
-    #[error("expected a body with a Content-Length, found one with a Transfer-Encoding; let the server or the proxy send lengths")]
+    #[error(
+        "expected a body with a Content-Length, found one with a Transfer-Encoding; let the server or the proxy send lengths"
+    )]
     UnsupportedTransferEncoding,
     /// Server: the body is longer than what was asked for may be.
     #[error("the body has {body_bytes} bytes, more than the {limit_bytes} that are accepted")]

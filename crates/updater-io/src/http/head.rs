@@ -165,7 +165,9 @@ mod tests {
     fn content_ranges() {
         let range = |value| ContentRange::parse(value);
         assert_eq!(range("bytes 0-0/*"), Some(ContentRange { first: 0, last: 0, total_bytes: None }));
-        for bad in ["", "bytes */5", "bytes 5-4/9", "bytes 0-9/9", "bytes -1-2/9", "octets 0-1/2", "bytes 1/2"] {
+        for bad in
+            ["", "bytes */5", "bytes 5-4/9", "bytes 0-9/9", "bytes -1-2/9", "octets 0-1/2", "bytes 1/2"]
+        {
             assert_eq!(range(bad), None, "{bad:?}");
         }
     }

@@ -295,7 +295,8 @@ fn request_head(request: &Request<'_>) -> Option<Vec<u8>> {
     }
     let mut head = alloc::string::String::with_capacity(FIRST_WRITE_BYTES / 4);
     // Writing into a `String` does not fail.
-    let _ = write!(head, "{} {} HTTP/1.1\r\nHost: {}\r\n", request.method.as_str(), request.path, request.host);
+    let _ =
+        write!(head, "{} {} HTTP/1.1\r\nHost: {}\r\n", request.method.as_str(), request.path, request.host);
     for (name, value) in fields {
         let _ = write!(head, "{name}: {value}\r\n");
     }

@@ -134,8 +134,7 @@ fn walk_certificate(der: &[u8]) -> der::Result<(LeafFacts<'_>, Option<&[u8]>)> {
 
     let common_name = common_name(subject)?;
     let public_key = p256_key(&mut key_info)?;
-    let facts =
-        LeafFacts { serial: serial.value(), not_before_s, not_after_s, common_name, public_key: &[] };
+    let facts = LeafFacts { serial: serial.value(), not_before_s, not_after_s, common_name, public_key: &[] };
     Ok((facts, public_key))
 }
 

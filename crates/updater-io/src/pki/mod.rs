@@ -33,7 +33,10 @@ pub enum PkiError {
     #[error("the random number generator does not deliver; the device cannot make a key")]
     NoRandomness,
     /// Vault: a device id that fits into no certificate.
-    #[error("expected a device id of 1 to {} bytes, found {found_bytes}; provision the device again", MAX_DEVICE_ID_BYTES)]
+    #[error(
+        "expected a device id of 1 to {} bytes, found {found_bytes}; provision the device again",
+        MAX_DEVICE_ID_BYTES
+    )]
     BadDeviceId {
         /// Its length.
         found_bytes: usize,

@@ -217,8 +217,7 @@ fn hash<F: ReadNorFlash>(
     if let Some(sector) = first_sector {
         let held_bytes = SECTOR_BYTES.min(part.size_bytes);
         hash.update(&sector[..held_bytes as usize]);
-        flash_part =
-            Region { offset: part.offset + held_bytes, size_bytes: part.size_bytes - held_bytes };
+        flash_part = Region { offset: part.offset + held_bytes, size_bytes: part.size_bytes - held_bytes };
     }
     for_each_sector(flash, flash_part, |bytes| {
         hash.update(bytes);
@@ -272,11 +271,7 @@ fn for_each_sector<F: ReadNorFlash>(
 
 fn read<F: ReadNorFlash>(flash: &mut F, address: u32, bytes: &mut [u8]) -> Result<(), FlashFault> {
     let length_bytes = bytes.len();
-    flash.read(address, bytes).map_err(|error| FlashFault::Read {
-        address,
-        length_bytes,
-        kind: error.kind(),
-    })
+    flash.read(address, bytes).map_err(|error| FlashFault::Read { address, length_bytes, kind: error.kind() })
 }
 
 fn erase<F: NorFlash>(flash: &mut F, part: Region) -> Result<(), FlashFault> {

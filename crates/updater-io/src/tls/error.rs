@@ -31,7 +31,10 @@ pub enum TlsError {
     #[error("the server broke the TLS protocol")]
     Protocol(#[source] RustlsError),
     /// Server: a record or handshake message longer than the device has room for.
-    #[error("the server sent a TLS record or handshake message of more than {} bytes; let it send records of at most 2 KiB", super::MAX_INCOMING_BYTES)]
+    #[error(
+        "the server sent a TLS record or handshake message of more than {} bytes; let it send records of at most 2 KiB",
+        super::MAX_INCOMING_BYTES
+    )]
     RecordTooLong,
     /// Device: a buffer could not be had.
     #[error("no memory for {wanted_bytes} bytes of TLS buffers")]

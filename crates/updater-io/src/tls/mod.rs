@@ -18,9 +18,9 @@ use alloc::vec::Vec;
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use rustls::ClientConfig;
-use rustls::client::UnbufferedClientConnection;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 
 use incoming::Incoming;
 
@@ -30,13 +30,10 @@ pub const MAX_WRITE_BYTES: usize = 2048;
 /// The longest outgoing record: header (5 bytes, RFC 8446 section 5.1), plaintext, content type (1), tag (16).
 const MAX_OUTGOING_RECORD_BYTES: usize = 5 + MAX_WRITE_BYTES + 1 + 16;
 
-/// How often rustls may hand out a further piece of an alert after it failed; one is enough for TLS 1.3.
-const MAX_ALERT_STEPS: usize = 4;
-
 /// An established TLS connection.
 ///
 /// Reading and writing are not cancel-safe: after a read or write that was dropped before it ended (a deadline),
-/// drop the session too. After an error every further operation fails.
+/// drop the session too. After an error every further operation fails with [`TlsError::ConnectionLost`].
 pub struct TlsSession<C> {
     connection: C,
     tls: UnbufferedClientConnection,
@@ -48,6 +45,8 @@ pub struct TlsSession<C> {
     read_bytes: usize,
     /// The server has sent close_notify: what was decrypted is all there is.
     server_closed: bool,
+    /// An operation failed, or was dropped in the middle of a record: nothing more can be done.
+    failed: bool,
 }
 
 /// What rustls is to send once the handshake is over.
@@ -97,6 +96,7 @@ impl<C: Read + Write> TlsSession<C> {
             plaintext: Vec::new(),
             read_bytes: 0,
             server_closed: false,
+            failed: false,
         };
         loop {
             match session.step(Outbound::Nothing).await? {
@@ -133,19 +133,27 @@ impl<C: Read + Write> TlsSession<C> {
 
     /// Lets rustls make one step; when it fails, sends the alert that tells the server why.
     async fn step(&mut self, outbound: Outbound<'_>) -> Result<Step, TlsError> {
+        if self.failed {
+            return Err(TlsError::ConnectionLost { kind: ErrorKind::NotConnected });
+        }
         match self.advance(outbound) {
             Ok(step) => Ok(step),
             Err(error) => {
-                self.queue_alert();
-                // The error at hand says more than one about an alert that could not be sent.
-                let _ = self.transmit().await;
+                // A server that sent an alert itself gets none.
+                if !matches!(error, TlsError::RefusedByServer { .. }) {
+                    self.queue_alert();
+                    // The error at hand says more than one about an alert that could not be sent.
+                    let _ = self.transmit().await;
+                }
+                self.failed = true;
                 Err(error)
             }
         }
     }
 
     fn advance(&mut self, outbound: Outbound<'_>) -> Result<Step, TlsError> {
-        let UnbufferedStatus { mut discard, state } = self.tls.process_tls_records(self.incoming.filled_mut());
+        let UnbufferedStatus { mut discard, state } =
+            self.tls.process_tls_records(self.incoming.filled_mut());
         let step = match state.map_err(TlsError::from_rustls)? {
             ConnectionState::ReadTraffic(mut traffic) => {
                 if self.read_bytes == self.plaintext.len() {
@@ -161,12 +169,8 @@ impl<C: Read + Write> TlsSession<C> {
                 }
                 Step::Continue
             }
-            ConnectionState::EncodeTlsData(mut data) => {
-                append(&mut self.outgoing, 0, |space| match data.encode(space) {
-                    Ok(bytes) => Ok(bytes),
-                    Err(EncodeError::InsufficientSize(size)) => Err(Some(size.required_size)),
-                    Err(EncodeError::AlreadyEncoded) => Err(None),
-                })?;
+            ConnectionState::EncodeTlsData(data) => {
+                encode(&mut self.outgoing, data)?;
                 Step::Continue
             }
             ConnectionState::TransmitTlsData(data) => {
@@ -211,38 +215,40 @@ impl<C: Read + Write> TlsSession<C> {
         Ok(step)
     }
 
-    /// Puts the alert that rustls has prepared, if any, into `outgoing`.
+    /// Puts the alert that rustls has prepared, if any, into `outgoing`. rustls hands it out before it looks at
+    /// input again, and must not be asked twice: it would judge the same bytes once more.
     fn queue_alert(&mut self) {
-        for _ in 0..MAX_ALERT_STEPS {
-            let UnbufferedStatus { discard, state } =
-                self.tls.process_tls_records(self.incoming.filled_mut());
-            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else {
-                return;
-            };
-            let encoded = append(&mut self.outgoing, 0, |space| {
-                data.encode(space).map_err(|error| match error {
-                    EncodeError::InsufficientSize(size) => Some(size.required_size),
-                    EncodeError::AlreadyEncoded => None,
-                })
-            });
-            if encoded.is_err() {
-                return;
-            }
-            self.incoming.discard(discard);
+        let status = self.tls.process_tls_records(self.incoming.filled_mut());
+        if let Ok(ConnectionState::EncodeTlsData(data)) = status.state {
+            // Without its alert the server learns the reason from nobody, which is no reason to fail otherwise.
+            let _ = encode(&mut self.outgoing, data);
         }
     }
 
     async fn receive(&mut self) -> Result<(), TlsError> {
-        let space = self.incoming.space()?;
-        let received_bytes = self.connection.read(space).await.map_err(|error| lost(&error))?;
-        if received_bytes == 0 {
-            return Err(TlsError::Truncated);
+        let received = match self.incoming.space() {
+            Ok(space) => match self.connection.read(space).await {
+                Ok(0) => Err(TlsError::Truncated),
+                Ok(bytes) => Ok(bytes),
+                Err(error) => Err(lost(&error)),
+            },
+            Err(error) => Err(error),
+        };
+        match received {
+            Ok(bytes) => {
+                self.incoming.add(bytes);
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = true;
+                Err(error)
+            }
         }
-        self.incoming.add(received_bytes);
-        Ok(())
     }
 
     async fn transmit(&mut self) -> Result<(), TlsError> {
+        // Half a record may be out when this is dropped or fails.
+        let failed_before = core::mem::replace(&mut self.failed, true);
         let mut sent_bytes = 0;
         // Not `write_all`: it panics on a connection that takes nothing.
         while let Some(rest @ [_, ..]) = self.outgoing.get(sent_bytes..) {
@@ -252,7 +258,9 @@ impl<C: Read + Write> TlsSession<C> {
             }
         }
         self.outgoing.clear();
-        self.connection.flush().await.map_err(|error| lost(&error))
+        self.connection.flush().await.map_err(|error| lost(&error))?;
+        self.failed = failed_before;
+        Ok(())
     }
 
     /// Moves decrypted bytes to the reader.
@@ -267,6 +275,16 @@ impl<C: Read + Write> TlsSession<C> {
 
 fn lost(error: &impl embedded_io_async::Error) -> TlsError {
     TlsError::ConnectionLost { kind: error.kind() }
+}
+
+/// Appends a handshake record or an alert to `outgoing`.
+fn encode(outgoing: &mut Vec<u8>, mut data: EncodeTlsData<'_, ClientConnectionData>) -> Result<(), TlsError> {
+    append(outgoing, 0, |space| {
+        data.encode(space).map_err(|error| match error {
+            EncodeError::InsufficientSize(size) => Some(size.required_size),
+            EncodeError::AlreadyEncoded => None,
+        })
+    })
 }
 
 /// Appends to `buffer` what `encode` writes into the space behind it; `space_bytes` is the first guess of how
@@ -345,6 +363,9 @@ impl<C: Read + Write> Write for TlsSession<C> {
     }
 
     async fn flush(&mut self) -> Result<(), TlsError> {
+        if self.failed {
+            return Err(TlsError::ConnectionLost { kind: ErrorKind::NotConnected });
+        }
         self.transmit().await
     }
 }

@@ -10,7 +10,10 @@ pub enum VaultError {
     #[error("the flash failed under the vault")]
     Flash,
     /// Layout: the region cannot be a vault.
-    #[error("expected a vault of at least {} sectors of 4 KiB inside the flash, found {size_bytes} bytes at {offset:#x}; correct the partition table", MIN_SECTORS)]
+    #[error(
+        "expected a vault of at least {} sectors of 4 KiB inside the flash, found {size_bytes} bytes at {offset:#x}; correct the partition table",
+        MIN_SECTORS
+    )]
     Region {
         /// Where it starts.
         offset: u32,
@@ -52,7 +55,10 @@ pub enum ItemError {
     #[error("expected something, found nothing")]
     Empty,
     /// A device id that fits into no certificate or into no HTTP field.
-    #[error("expected 1 to {} visible ASCII characters without a colon, found {found_bytes} bytes", MAX_DEVICE_ID_BYTES)]
+    #[error(
+        "expected 1 to {} visible ASCII characters without a colon, found {found_bytes} bytes",
+        MAX_DEVICE_ID_BYTES
+    )]
     DeviceId {
         /// Its length.
         found_bytes: usize,
@@ -67,7 +73,9 @@ pub enum ItemError {
     #[error(transparent)]
     Certificates(PkiError),
     /// Not a Wi-Fi network: the name has 1 to 32 bytes, the passphrase none or 8 to 64.
-    #[error("expected a network name of 1 to 32 bytes and no passphrase or one of 8 to 64, found {ssid_bytes} and {passphrase_bytes}")]
+    #[error(
+        "expected a network name of 1 to 32 bytes and no passphrase or one of 8 to 64, found {ssid_bytes} and {passphrase_bytes}"
+    )]
     Wifi {
         /// Length of the name.
         ssid_bytes: usize,

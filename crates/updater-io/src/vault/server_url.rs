@@ -26,7 +26,9 @@ pub enum ServerUrlError {
     #[error("expected a URL that starts with https://, found another scheme or none")]
     Scheme,
     /// The host is missing, too long, or has a character that no host has.
-    #[error("expected https://host:port, found a host that is empty, too long, or neither a name nor an address")]
+    #[error(
+        "expected https://host:port, found a host that is empty, too long, or neither a name nor an address"
+    )]
     Host,
     /// The port is not a number from 1 to 65535.
     #[error("expected a port from 1 to 65535, found something else")]

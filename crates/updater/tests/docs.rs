@@ -1,0 +1,95 @@
+//! What the documents say against what the code does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use updater::limits;
+use updater::policy::{self, Blame};
+use wire::Reason;
+
+const RECOVERY: &str = include_str!("../../../docs/recovery.md");
+const STATE_SOURCE: &str = include_str!("../src/state.rs");
+
+/// The rows of the table below a heading of the document, each as its cells.
+fn table(heading: &str) -> Vec<Vec<&'static str>> {
+    let section = RECOVERY.split("\n## ").find(|section| section.starts_with(heading));
+    let section = section.unwrap_or_else(|| panic!("docs/recovery.md has no section {heading:?}"));
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect();
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with('|')).skip(2).map(cells).collect();
+    assert!(!rows.is_empty(), "docs/recovery.md has no table below {heading:?}");
+    rows
+}
+
+fn written(blame: Blame) -> &'static str {
+    match blame {
+        Blame::Nobody => "vault: outcome, time floor, record",
+        Blame::Release => "vault: outcome, unless it is there already",
+        Blame::Device => "journal: one entry",
+        Blame::Network | Blame::Circumstances => "nothing",
+    }
+}
+
+#[test]
+fn the_table_of_blame_is_that_of_the_policy() {
+    let row = |&reason: &Reason| {
+        let blame = policy::blame(reason);
+        let chunk = if policy::worth_another_try(reason) { "tried again" } else { "ends the install" };
+        vec![format!("`{}`", reason.name()), format!("{blame:?}"), written(blame).into(), chunk.into()]
+    };
+    let expected: Vec<_> = Reason::ALL.iter().map(row).collect();
+    assert_eq!(table("Who is to blame"), expected);
+}
+
+#[test]
+fn the_table_of_limits_is_that_of_the_code() {
+    let expected = [
+        ("BUDGET_MS", limits::BUDGET_MS),
+        ("BUDGET_WITHOUT_APP_MS", limits::BUDGET_WITHOUT_APP_MS),
+        ("JOIN_MS", limits::JOIN_MS),
+        ("EXCHANGE_MS", limits::EXCHANGE_MS),
+        ("REPORT_MS", limits::REPORT_MS),
+        ("CHUNK_MS", limits::CHUNK_MS),
+        ("INSTALL_WITH_APP_MS", limits::INSTALL_WITH_APP_MS),
+        ("CHUNK_TRIES", limits::CHUNK_TRIES.into()),
+        ("CHUNK_RETRY_MS", limits::CHUNK_RETRY_MS),
+        ("BACKOFF_MS", limits::BACKOFF_MS),
+        ("BACKOFF_MAX_MS", limits::BACKOFF_MAX_MS),
+        ("NETWORK_PHASE_DEATHS", limits::NETWORK_PHASE_DEATHS.into()),
+        ("TIME_FLOOR_STEP_S", limits::TIME_FLOOR_STEP_S),
+    ];
+    let documented: Vec<_> =
+        table("Limits").into_iter().map(|row| [row[0], row[1]].map(String::from)).collect();
+    assert_eq!(documented, expected.map(|(name, value)| [format!("`{name}`"), value.to_string()]));
+    // A limit that is added must be documented too.
+    let declared =
+        include_str!("../src/limits.rs").lines().filter(|line| line.starts_with("pub const")).count();
+    assert_eq!(declared, expected.len());
+}
+
+#[test]
+fn the_table_of_waits_is_that_of_the_policy() {
+    for row in table("Backoff") {
+        let failures: u8 = row[0].parse().unwrap();
+        let wait_ms = |jitter| policy::backoff_ms(failures, None, jitter).to_string();
+        assert_eq!([row[1], row[2]], [wait_ms(0), wait_ms(u32::MAX)], "after {failures} failures");
+    }
+}
+
+/// STYLE 3: the diagram above the enum names every state.
+#[test]
+fn the_diagram_names_every_state() {
+    let (above, rest) = STATE_SOURCE.split_once("pub enum State {").unwrap();
+    let diagram = above.rsplit("```").nth(1).unwrap();
+    let (body, _) = rest.split_once("\n}").unwrap();
+    // Variants stand four spaces deep and begin with a capital; fields and comments do not.
+    let names: Vec<_> = body
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()))
+        .map(|line| line.split(|end: char| !end.is_ascii_alphanumeric()).next().unwrap())
+        .collect();
+    assert!(names.len() > 10 && names.contains(&"Done"), "the enum was not found: {names:?}");
+    let words: Vec<_> = diagram.split(|end: char| !end.is_ascii_alphanumeric()).collect();
+    for name in names {
+        assert!(words.contains(&name), "the diagram above `enum State` does not name {name}");
+    }
+}

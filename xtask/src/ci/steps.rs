@@ -1,0 +1,174 @@
+//! The steps of the gate, cheap ones first within what their builds share.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::bail;
+
+use super::{Gate, Outcome, Step};
+use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
+use crate::{default_firmware_dir, firmware, golden, layering, process};
+
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "fmt", run: fmt },
+    Step { name: "layering", run: layering },
+    Step { name: "golden", run: golden },
+    Step { name: "clippy", run: clippy },
+    Step { name: "tests", run: tests },
+    Step { name: "doc-tests", run: doc_tests },
+    Step { name: "doc", run: doc },
+    Step { name: "no-std", run: no_std },
+    Step { name: "firmware", run: firmware },
+    Step { name: "deny", run: deny },
+    Step { name: "advisories", run: advisories },
+];
+
+/// Crates that must build for the chip as rustc knows it. Each is built alone, so that a feature which another crate
+/// turns on cannot hide what is missing.
+const NO_STD_CRATES: [&str; 4] = ["flashfmt", "manifest", "wire", "updater"];
+
+/// Crates that use rustls, which keeps its configuration in an `Arc`: the chip has no compare-and-swap instruction, so
+/// they need the target that promises to bring a replacement.
+const NO_STD_CRATES_WITH_ARC: [&str; 1] = ["updater-io"];
+
+/// Exit code of `cargo deny fetch` when the data cannot be had (wrong usage would be 2).
+const DENY_FETCH_FAILED: i32 = 1;
+
+/// Both workspaces, as `--manifest-path` takes them.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "firmware/Cargo.toml"];
+
+fn cargo(gate: &Gate<'_>) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(gate.root);
+    command
+}
+
+fn run(command: &mut Command) -> anyhow::Result<Outcome> {
+    process::run(command).map(|()| Outcome::Passed)
+}
+
+fn fmt(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    for manifest in MANIFESTS {
+        process::run(cargo(gate).args(["fmt", "--all", "--check", "--manifest-path", manifest]))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn layering(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    layering::run(gate.root).map(|()| Outcome::Passed)
+}
+
+fn golden(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    Ok(match golden::run(gate.root)? {
+        golden::Outcome::Unchanged(count) => {
+            println!("{}", golden::Outcome::Unchanged(count));
+            Outcome::Passed
+        }
+        // Not a tool that could be installed: continuous integration often has a shallow clone.
+        golden::Outcome::Skipped(reason) => Outcome::Skipped(reason),
+    })
+}
+
+fn clippy(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    run(cargo(gate).args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))
+}
+
+fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    if process::succeeds(cargo(gate).args(["nextest", "--version"])) {
+        return run(cargo(gate).args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]));
+    }
+    println!("cargo-nextest is not installed, using cargo test");
+    run(cargo(gate).args(["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"]))
+}
+
+fn doc_tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    run(cargo(gate).args(["test", "--workspace", "--doc", "--locked", "--no-fail-fast"]))
+}
+
+fn doc(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    run(cargo(gate)
+        .args(["doc", "--workspace", "--no-deps", "--locked"])
+        .env("RUSTDOCFLAGS", "--deny warnings"))
+}
+
+fn no_std(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    let toolchain = match toolchain::find_or_install(gate.root) {
+        Ok(toolchain) => toolchain,
+        Err(missing) => return gate.missing(missing.to_string()),
+    };
+    println!("toolchain: {toolchain}");
+    for name in NO_STD_CRATES {
+        process::run(&mut device_build(toolchain.cargo(), gate.root, name, TARGET))?;
+    }
+    for name in NO_STD_CRATES_WITH_ARC {
+        let Some(cargo) = toolchain.cargo_from_source() else {
+            return gate.missing(format!(
+                "{name} needs the sources of the standard library: `cd firmware && rustup component add rust-src`"
+            ));
+        };
+        process::run(&mut device_build(cargo, gate.root, name, TARGET_WITH_CAS))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Only the library, and in a folder of its own: another compiler than the host's may be at work.
+///
+/// Nothing of this is ever run, so it is built without optimisation and debug information, four times as fast.
+fn device_build(mut cargo: Command, root: &Path, name: &str, target: &str) -> Command {
+    cargo
+        .args(["build", "--lib", "--package", name, "--no-default-features", "--locked", "--target", target])
+        .args(["--target-dir", "target/device", "--config", "profile.dev.debug=false"])
+        .args(["--config", "profile.dev.package.'*'.opt-level=0"])
+        // Clippy sees the host's features only; what they hide must not pass here.
+        .env("RUSTFLAGS", "--deny warnings")
+        .current_dir(root);
+    cargo
+}
+
+fn firmware(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    let toolchain = match toolchain::find_or_install(gate.root) {
+        Ok(toolchain) => toolchain,
+        Err(missing) => return gate.missing(missing.to_string()),
+    };
+    println!("toolchain: {toolchain}");
+    firmware::build(gate.root, &toolchain, &default_firmware_dir(gate.root)).map(|()| Outcome::Passed)
+}
+
+fn deny(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    if let Some(outcome) = cargo_deny_missing(gate) {
+        return outcome;
+    }
+    check_deny(gate, &["check", "bans", "licenses", "sources"])
+}
+
+fn advisories(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    if let Some(outcome) = cargo_deny_missing(gate) {
+        return outcome;
+    }
+    // Fetched apart from the check: a database that cannot be reached is no vulnerability, and no proof of none.
+    let fetched = process::status(cargo(gate).args(["deny", "--config", "deny.toml", "fetch", "db"]))?;
+    match fetched.code() {
+        Some(0) => {}
+        Some(DENY_FETCH_FAILED) => {
+            return Ok(Outcome::Skipped(
+                "the advisory database cannot be reached, nothing was checked".into(),
+            ));
+        }
+        _ => bail!("`cargo deny fetch db` failed: {fetched}"),
+    }
+    check_deny(gate, &["check", "advisories"])
+}
+
+fn check_deny(gate: &Gate<'_>, check: &[&str]) -> anyhow::Result<Outcome> {
+    for manifest in MANIFESTS {
+        let arguments = ["deny", "--locked", "--config", "deny.toml", "--manifest-path", manifest];
+        process::run(cargo(gate).args(arguments).args(check))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn cargo_deny_missing(gate: &Gate<'_>) -> Option<anyhow::Result<Outcome>> {
+    let installed = process::succeeds(cargo(gate).args(["deny", "--version"]));
+    (!installed)
+        .then(|| gate.missing("cargo-deny is not installed: `cargo install --locked cargo-deny`".into()))
+}

@@ -1,0 +1,80 @@
+//! The repository's own commands, run as `cargo xtask <command>`.
+//!
+//! | command | what it does |
+//! | --- | --- |
+//! | `ci` | the whole gate: everything that must pass before a change is merged |
+//! | `firmware` | builds the firmware's example application into ESP images |
+//! | `layering` | checks the arrows between the crates |
+//! | `golden` | checks that no golden file was ever edited |
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 (`firmware` only) no toolchain for the chip.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod ci;
+mod firmware;
+mod golden;
+mod image;
+mod layering;
+mod process;
+mod toolchain;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code of `cargo xtask firmware` when no toolchain can build for the chip.
+const EXIT_NO_TOOLCHAIN: u8 = 3;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The repository's own commands", max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the whole gate: format, lints, tests, docs, device builds, firmware, licences, layering, golden files
+    Ci(ci::Arguments),
+    /// Build the example application into ESP images (exit code 3: no toolchain for the chip)
+    Firmware(firmware::Arguments),
+    /// Check who may depend on whom (DESIGN, "Workspace")
+    Layering,
+    /// Check that no golden file differs from what was first committed
+    Golden,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let root = repository_root();
+    let result = match arguments.command {
+        Command::Ci(arguments) => ci::run(root, &arguments),
+        Command::Firmware(arguments) => firmware::run(root, &arguments),
+        Command::Layering => layering::run(root),
+        Command::Golden => golden::run(root).map(|outcome| println!("{outcome}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            match error.downcast_ref::<toolchain::Missing>() {
+                Some(_) => ExitCode::from(EXIT_NO_TOOLCHAIN),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// The folder that holds the workspace's `Cargo.toml`: the parent of this crate's folder.
+fn repository_root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Where files built for the chip go unless told otherwise: `target/firmware`.
+fn default_firmware_dir(root: &Path) -> PathBuf {
+    root.join("target/firmware")
+}
