@@ -142,7 +142,9 @@ impl VirtualDevice {
         flash.put(factory.offset, &placeholder.map_err(DeviceError::Compose)?)?;
         let mut device = Self::from_flash(flash, network, chip, layout, seed);
         device.provision(provisioning)?;
+        // What the factory does is not what the device does.
         device.flash.reset_stats();
+        device.flash.take_log();
         Ok(device)
     }
 
