@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::path::Path;
+
 use updater::limits;
 use updater::policy::{self, Blame};
 use wire::Reason;
@@ -92,4 +94,37 @@ fn the_diagram_names_every_state() {
     for name in names {
         assert!(words.contains(&name), "the diagram above `enum State` does not name {name}");
     }
+}
+
+/// Documents name tests as `file`: `test`, `test`; each must be a function of that file.
+#[test]
+fn tests_named_in_the_documents_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut named = 0;
+    for document in ["recovery.md", "flash.md", "threat-model.md", "protocol.md"] {
+        let text = std::fs::read_to_string(root.join("docs").join(document)).unwrap();
+        let mut file = None;
+        // Odd parts stand between backquotes, even ones around them.
+        for (index, part) in text.split('`').enumerate() {
+            let is_code = index % 2 == 1;
+            let is_name =
+                part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            match file {
+                _ if is_code && part.starts_with("crates/") && part.ends_with(".rs") => {
+                    let source = std::fs::read_to_string(root.join(part));
+                    file = Some((
+                        part,
+                        source.unwrap_or_else(|error| panic!("{document} names {part}: {error}")),
+                    ));
+                }
+                Some((path, ref source)) if is_code && is_name => {
+                    assert!(source.contains(&format!("fn {part}(")), "{document}: no `{part}` in {path}");
+                    named += 1;
+                }
+                Some(_) if !is_code && matches!(part.trim(), ":" | ",") => {}
+                _ => file = None,
+            }
+        }
+    }
+    assert!(named > 50, "only {named} tests were found in the documents");
 }
