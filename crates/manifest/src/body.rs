@@ -104,7 +104,7 @@ pub enum ManifestError {
         /// What was found.
         found_bytes: u32,
     },
-    /// A text is empty, too long, or a product name with other characters than `a-z 0-9 -`.
+    /// A text is empty or too long.
     #[error("expected a {field} of 1 to {MAX_TEXT_BYTES} bytes, found {found_bytes}")]
     Text {
         /// The field.
@@ -112,6 +112,9 @@ pub enum ManifestError {
         /// Its length.
         found_bytes: usize,
     },
+    /// A product name that cannot be one.
+    #[error("expected a product name of a-z, 0-9 and -, found another character in it")]
+    ProductName,
     /// Too many releases to return to.
     #[error("expected at most {MAX_REVERTS} releases to revert to, found {found}")]
     Reverts {
@@ -180,6 +183,10 @@ impl Manifest {
                 return Err(ManifestError::Text { field, found_bytes: text.len() });
             }
         }
+        let in_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !self.product.bytes().all(in_name) {
+            return Err(ManifestError::ProductName);
+        }
         if self.reverts().len() > MAX_REVERTS {
             return Err(ManifestError::Reverts { found: self.reverts().len() });
         }
@@ -237,6 +244,7 @@ pub(crate) mod tests {
         ));
         assert!(matches!(broken(|m| m.min_slot_bytes = 69_999), ManifestError::MinSlot { .. }));
         assert!(matches!(broken(|m| m.product.clear()), ManifestError::Text { field: "product", .. }));
+        assert_eq!(broken(|m| m.product = "Lamp".into()), ManifestError::ProductName);
         assert!(matches!(broken(|m| m.version = "9".repeat(65)), ManifestError::Text { .. }));
         assert!(matches!(
             broken(|m| m.revert_to = Some(alloc::vec![Sequence(1); 17])),

@@ -162,7 +162,9 @@ fn ca_params(now: OffsetDateTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "Pitstop");
-    params.distinguished_name.push(DnType::CommonName, "Pitstop CA");
+    // Two CAs have two names, so that a device that meets the wrong one says "unknown issuer" and not "bad signature".
+    let name = format!("Pitstop CA {}", hex::encode(secret::random::<4>()));
+    params.distinguished_name.push(DnType::CommonName, name);
     params.serial_number = Some(SerialNumber::from_slice(&new_serial()));
     params.not_before = now - BACKDATED;
     params.not_after = now + Duration::days(CA_DAYS);

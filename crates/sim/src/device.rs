@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use embedded_storage::nor_flash::ReadNorFlash;
-use flashfmt::image::{ImageError, ImageSummary, StreamVerifier, compose};
+use flashfmt::image::compose::{ComposeError, Composer};
+use flashfmt::image::{ImageError, ImageSummary, StreamVerifier};
 use flashfmt::layout::Layout;
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{AppDescriptor, Chip, Partition};
@@ -27,6 +28,8 @@ pub const UPDATER_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Name of the placeholder image in `factory`; on a virtual device the updater itself runs natively.
 const UPDATER_PROJECT: &str = "pitstop-updater";
+/// Where the placeholder says it is loaded: RAM, or at least not mapped flash, on every chip.
+const PLACEHOLDER_ADDR: u32 = 0x4037_0000;
 
 /// A virtual device. Its flash outlives every start, its retained register every reset, and nothing else does.
 pub struct VirtualDevice {
@@ -49,7 +52,9 @@ pub type Observer = Box<dyn FnMut(News<'_>) + Send>;
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The layout does not fit the flash.
-    #[error("the layout needs {needed_bytes} bytes of flash, the virtual chip has {flash_bytes}; choose another layout")]
+    #[error(
+        "the layout needs {needed_bytes} bytes of flash, the virtual chip has {flash_bytes}; choose another layout"
+    )]
     FlashTooSmall {
         /// What the layout needs.
         needed_bytes: u32,
@@ -57,14 +62,16 @@ pub enum DeviceError {
         flash_bytes: u32,
     },
     /// The layout lacks a partition.
-    #[error("expected a partition `{label}` in the layout, found none; start from one of the built-in layouts")]
+    #[error(
+        "expected a partition `{label}` in the layout, found none; start from one of the built-in layouts"
+    )]
     NoPartition {
         /// The missing partition.
         label: &'static str,
     },
     /// The placeholder image could not be composed.
     #[error("the placeholder of the updater could not be composed")]
-    Compose(#[source] compose::ComposeError),
+    Compose(#[source] ComposeError),
     /// The flash refused.
     #[error(transparent)]
     Flash(#[from] FlashError),
@@ -138,8 +145,11 @@ impl VirtualDevice {
         flash.put(TABLE_OFFSET, &layout.to_binary())?;
         let factory = layout.factory().ok_or(DeviceError::NoPartition { label: "factory" })?;
         let app_desc = AppDescriptor::new(UPDATER_PROJECT, UPDATER_VERSION);
-        let placeholder = compose::esp32c3(&app_desc, b"runs natively", &[], &[]);
-        flash.put(factory.offset, &placeholder.map_err(DeviceError::Compose)?)?;
+        let placeholder = Composer::new(chip, PLACEHOLDER_ADDR)
+            .segment_with_app_desc(PLACEHOLDER_ADDR, &app_desc, b"runs natively")
+            .build()
+            .map_err(DeviceError::Compose)?;
+        flash.put(factory.offset, &placeholder)?;
         let mut device = Self::from_flash(flash, network, chip, layout, seed);
         device.provision(provisioning)?;
         // What the factory does is not what the device does.
@@ -251,7 +261,9 @@ impl VirtualDevice {
 
     fn chain_load(&mut self, slot: updater::SlotIndex, reason: Option<Reason>) -> Result<End, FlashError> {
         let partition = self.layout.slots().nth(usize::from(slot.0));
-        let Some(partition) = partition else { return Ok(End::Waiting { after_ms: 0, reason: Reason::Internal }) };
+        let Some(partition) = partition else {
+            return Ok(End::Waiting { after_ms: 0, reason: Reason::Internal });
+        };
         match self.image_in(&partition)? {
             Ok(image) => {
                 let slot = partition.label.as_str().to_owned();
@@ -266,7 +278,10 @@ impl VirtualDevice {
     ///
     /// # Errors
     /// What the flash says; inside, what is wrong with the image.
-    pub fn image_in(&mut self, partition: &Partition) -> Result<Result<ImageSummary, ImageError>, FlashError> {
+    pub fn image_in(
+        &mut self,
+        partition: &Partition,
+    ) -> Result<Result<ImageSummary, ImageError>, FlashError> {
         let mut bytes = vec![0; partition.size as usize];
         self.flash.read(partition.offset, &mut bytes)?;
         let mut verifier = StreamVerifier::new(partition.size);

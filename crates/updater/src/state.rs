@@ -41,7 +41,7 @@ use crate::{limits, record};
 ///      ▼
 ///   Recording ──┐
 ///               ▼
-///  from every state, with its reason:  Counting ► Noting ► RaisingFloor ► Reporting ► Done
+///  from every state after the survey, with its reason:  Counting ► Noting ► RaisingFloor ► Reporting ► Done
 ///  (Counting only for critical errors, Noting only for refusals that the vault does not hold yet,
 ///  RaisingFloor only when server time is a week ahead, Reporting only online)
 /// ```

@@ -100,7 +100,8 @@ fn an_interrupted_install_goes_on_at_the_first_chunk_that_differs() {
 #[test]
 fn refusals_are_noted_once_and_reported_each_time() {
     let running = release(5, 1, 2);
-    let cases: [(&str, Box<dyn Fn(&mut World)>, Outcome); 9] = [
+    type Prepare = Box<dyn Fn(&mut World)>;
+    let cases: [(&str, Prepare, Outcome); 9] = [
         (
             "signed by a stranger",
             Box::new(|world: &mut World| {

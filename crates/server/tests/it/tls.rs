@@ -11,19 +11,14 @@ use tokio_rustls::TlsConnector;
 use crate::app::{TestApp, check_in, new_key};
 use crate::client::{Connection, Identity, request, tls_stream};
 
-/// A certificate for `lamp-1` by a CA that looks like ours.
-fn by_another_ca() -> Identity {
-    let (ca_key, key) = (new_key(), new_key());
-    let mut ca = CertificateParams::default();
-    ca.distinguished_name = rcgen::DistinguishedName::new();
-    ca.distinguished_name.push(rcgen::DnType::OrganizationName, "Pitstop");
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "Pitstop CA");
-    ca.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+/// A certificate for `lamp-1` by a CA that has our CA's name and another key.
+fn by_another_ca(ca_der: &[u8]) -> Identity {
+    let key = new_key();
+    let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(ca_der), new_key()).unwrap();
     let mut leaf = CertificateParams::default();
     leaf.distinguished_name.push(rcgen::DnType::CommonName, "lamp-1");
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    let certificate = leaf.signed_by(&key, &issuer).unwrap();
     Identity { certificate: certificate.der().clone(), key_der: key.serialize_der() }
 }
 
@@ -31,7 +26,7 @@ fn by_another_ca() -> Identity {
 async fn a_client_certificate_of_another_ca_is_refused_in_the_handshake() {
     let app = TestApp::start().await;
     app.enrolled().await;
-    let identity = by_another_ca();
+    let identity = by_another_ca(app.server.ca_certificate_der());
     // In TLS 1.3 the client learns of it with its first read.
     let request = request(hyper::Method::GET, "/.well-known/est/cacerts", &[], "");
     let answer = async {

@@ -9,15 +9,25 @@ use flashfmt::layout::Layout;
 use flashfmt::{AppDescriptor, Chip};
 use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use server::{Config, RunningServer};
 use sim::device::host_time_s;
-use sim::net::{Link, SimNetwork};
+use sim::impostor::{Impostor, Reply, Rule};
+use sim::net::{Link, Route, SimNetwork};
+use sim::pki::Identity;
 use sim::{PowerSwitch, SimFlash, VirtualDevice};
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
 
 pub(crate) const PRODUCT: &str = "lamp";
+
+/// An answer to check-ins that offers this manifest.
+pub(crate) fn offer(manifest: &Signed<Manifest>) -> Rule {
+    let bytes = manifest.as_bytes().to_vec();
+    let decision = wire::Decision::new(u64::from(host_time_s()), Some(bytes)).to_cbor();
+    Rule::new("POST", wire::CHECK_IN_PATH, Reply::ok(wire::MEDIA_TYPE, &decision))
+}
 
 /// An application of `chunks` chunks of 64 KiB, its version in the app descriptor.
 pub(crate) fn application(version: &str, chunks: usize) -> Vec<u8> {
@@ -38,7 +48,7 @@ pub(crate) struct Bed {
     pub(crate) server: RunningServer,
     pub(crate) layout: Layout,
     token: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bed {
@@ -51,7 +61,7 @@ impl Bed {
         let server = server::start(config).await.unwrap();
         let token = server.first_admin_token().unwrap().to_owned();
         let csv = flashfmt::layout::BUILTIN.iter().find(|(name, _)| *name == layout).unwrap().1;
-        let bed = Self { server, layout: Layout::builtin(layout).unwrap(), token, _folder: folder };
+        let bed = Self { server, layout: Layout::builtin(layout).unwrap(), token, folder };
         let key = hex::encode(publisher(1).publisher_key().to_sec1());
         bed.post(
             "products",
@@ -111,8 +121,29 @@ impl Bed {
         self.get(&format!("devices/{id}"))
     }
 
+    /// What a thief of the whole server holds: the certificate and key of its device listener.
+    pub(crate) fn stolen_identity(&self) -> Identity {
+        let tls = self.folder.path().join("tls");
+        let chain_pem = std::fs::read_to_string(tls.join("server.pem")).unwrap();
+        let key_pem = std::fs::read_to_string(tls.join("server.key")).unwrap();
+        let certificate_der = CertificateDer::from_pem_slice(chain_pem.as_bytes()).unwrap().to_vec();
+        Identity { chain_pem, certificate_der, key_pem }
+    }
+
+    /// Leads the device to another server instead of this one, as a hijacked name does, or back again.
+    pub(crate) fn lead(&self, device: &mut VirtualDevice, impostor: Option<&Impostor>) {
+        let url = ServerUrl::parse(self.server.device_url()).unwrap();
+        let address = impostor.map_or(self.server.device_addr(), Impostor::address);
+        device.network.set_route(&url.host, url.port, Route::To(address));
+    }
+
     /// A device fresh from the factory.
     pub(crate) fn manufacture(&self, id: &str) -> VirtualDevice {
+        self.manufacture_trusting(id, &[self.server.ca_certificate_der()])
+    }
+
+    /// A device fresh from the factory that trusts these CAs (DER).
+    pub(crate) fn manufacture_trusting(&self, id: &str, anchors: &[&[u8]]) -> VirtualDevice {
         let token = self.enrollment_token(id);
         let power = PowerSwitch::new();
         let flash_bytes = self.layout.needed_flash_bytes().next_power_of_two();
@@ -121,7 +152,7 @@ impl Bed {
         let network = SimNetwork::new(Link::Wifi(vec![workshop()]), power);
         let (chip, layout) = (Chip::Esp32C3, self.layout.clone());
         let server = ServerUrl::parse(self.server.device_url()).unwrap();
-        let anchors = [CertificateDer::from(self.server.ca_certificate_der())];
+        let anchors: Vec<_> = anchors.iter().map(|anchor| CertificateDer::from(*anchor)).collect();
         let publishers = PublisherKeys::from_iter([publisher(1).publisher_key()]);
         let provisioning = Provisioning {
             device_id: id,

@@ -1,0 +1,83 @@
+//! The options, by clap. Each resource keeps its own in its file under `commands/`.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{device, image, keys, product, release, serve};
+use crate::demo::Demo;
+use crate::ui::CLAP_STYLES;
+
+const EXAMPLES: &str = "\
+Examples:
+  pitstop demo                                              the main job end to end, on a virtual device
+  pitstop serve                        run the server
+  pitstop keys new                     make a publisher key
+  pitstop product new lamp --chip esp32c3 --key publisher.key
+  pitstop device new --product lamp    make a device and its enrollment token
+  pitstop release publish app.bin --product lamp --key publisher.key
+  pitstop image inspect app.bin        look into an image, without a server
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. NO_COLOR is respected.";
+
+/// Behind the options of every command, before `--help`.
+const JSON_ORDER: usize = 900;
+
+/// Over-the-air updates for ESP32 applications that never know they are being updated.
+#[derive(Debug, Parser)]
+#[command(name = "pitstop", version, styles = CLAP_STYLES, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print the result as JSON, for scripts
+    #[arg(long, global = true, display_order = JSON_ORDER)]
+    pub(crate) json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(serve::Serve),
+
+    /// Show the main job end to end, on a virtual device
+    Demo(Demo),
+
+    /// Publisher keys: who may publish
+    #[command(subcommand)]
+    Keys(keys::Keys),
+
+    /// Products: a chip, a flash layout, publisher keys
+    #[command(subcommand)]
+    Product(product::ProductCommand),
+
+    /// Devices: ids, enrollment tokens, state
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+
+    /// Releases: publish an application
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
+
+    /// Image files, without a server
+    #[command(subcommand)]
+    Image(image::Image),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn json_may_stand_anywhere() {
+        for line in [["pitstop", "--json", "product", "list"], ["pitstop", "product", "list", "--json"]] {
+            assert!(Cli::try_parse_from(line).unwrap().json);
+        }
+    }
+}

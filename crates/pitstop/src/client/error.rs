@@ -1,0 +1,125 @@
+//! Why the server could not be asked, or what it said instead.
+
+use std::io;
+
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// Media type of problem details (RFC 9457 section 3).
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The start of the problem types of Pitstop's own.
+const URN: &str = "urn:pitstop:problem:";
+
+/// Problem details (RFC 9457 section 3.1).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Problem {
+    /// What kind of problem; `about:blank` says no more than the status.
+    #[serde(default, rename = "type")]
+    pub(crate) kind: String,
+    /// A few words, the same for every problem of this kind.
+    #[serde(default)]
+    pub(crate) title: String,
+    /// What was expected, what was found, what to do.
+    pub(crate) detail: Option<String>,
+}
+
+impl Problem {
+    /// The next step, where the server cannot name it because it does not know these commands.
+    fn hint(&self) -> Option<&'static str> {
+        match self.kind.strip_prefix(URN)? {
+            "unauthorized" => Some(
+                "name the server's data directory with --data, or give the token itself with --token or \
+                 PITSTOP_TOKEN",
+            ),
+            "not-found" => Some("`pitstop product list` and `pitstop device list` show what there is"),
+            "sequence-not-newer" => Some("leave out --sequence to take the next number"),
+            "internal" => Some("look at what `pitstop serve` prints, then try again"),
+            _ => None,
+        }
+    }
+}
+
+/// A request to the admin API that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// Nobody listens there, or the network does not reach it.
+    #[error("the server at {url} cannot be reached: {}", reason(.source))]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// What the network said.
+        source: ureq::Error,
+    },
+    /// The server took the connection and said nothing for too long, or the connection broke.
+    #[error("the connection to {url} failed: {}", reason(.source))]
+    Broken {
+        /// Whom it was to.
+        url: String,
+        /// What happened.
+        source: ureq::Error,
+    },
+    /// The server refused, and said why.
+    #[error("{}", .problem.detail.as_deref().unwrap_or(&.problem.title))]
+    Refused {
+        /// Why.
+        problem: Problem,
+    },
+    /// Something answered, but not as a Pitstop server does.
+    #[error("expected a Pitstop server at {url}, found {found}")]
+    NotPitstop {
+        /// Who answered.
+        url: String,
+        /// With what.
+        found: String,
+    },
+}
+
+/// The reason without ureq's word before it.
+fn reason(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+impl ClientError {
+    /// Sorts ureq's errors by what can be done about them.
+    pub(super) fn from_transport(url: &str, source: ureq::Error) -> Self {
+        let url = url.to_owned();
+        match &source {
+            ureq::Error::Io(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
+                Self::Broken { url, source }
+            }
+            ureq::Error::Io(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                Self::Unreachable { url, source }
+            }
+            // ureq's error is non-exhaustive; what remains broke on the way.
+            _ => Self::Broken { url, source },
+        }
+    }
+
+    /// The next step.
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { .. } => {
+                Some("start it with `pitstop serve`, or name a running one with --url or PITSTOP_URL")
+            }
+            Self::Broken { .. } => Some("look at what `pitstop serve` prints, then try again"),
+            Self::Refused { problem } => problem.hint(),
+            Self::NotPitstop { .. } => {
+                Some("is it the admin listener, and of this version? `pitstop serve` prints its address")
+            }
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Failure::new(error.to_string()).maybe_hint(error.hint().map(str::to_owned))
+    }
+}

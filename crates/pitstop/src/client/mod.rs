@@ -1,0 +1,238 @@
+//! The typed client of the admin API.
+//!
+//! Blocking, one method per operation. Errors of the server arrive as problem details (RFC 9457) and leave as
+//! [`ClientError::Refused`].
+
+mod connection;
+mod error;
+pub(crate) mod types;
+
+pub(crate) use connection::Connection;
+pub(crate) use error::ClientError;
+
+use std::io::Read;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::http::Response;
+use ureq::{Agent, Body, RequestBuilder, SendBody};
+
+use error::{PROBLEM_JSON, Problem};
+use types::{
+    Device, DeviceId, Event, Info, Issued, NewDevice, NewProduct, NewPublisherKey, NewRelease, Page, Product,
+    PublisherKey, Release,
+};
+
+/// A server on this machine or behind a tunnel answers a handshake in far less.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest silence of a server: it verifies a 16 MiB image and syncs it to disk before it answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest answer that is read: a full page of devices stays far below it.
+const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The entries asked for at once.
+const PAGE_ENTRIES: usize = 100;
+
+/// A client of one server's admin listener.
+#[derive(Debug)]
+pub(crate) struct Client {
+    agent: Agent,
+    /// Without the slash at its end.
+    url: String,
+    authorization: String,
+}
+
+impl Client {
+    /// A client for the admin listener at `url`, such as `http://127.0.0.1:8080`. Nothing is sent yet.
+    pub(crate) fn new(url: &str, token: &str) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // The admin listener is reached directly: the token is not shown to a proxy.
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_recv_body(Some(ANSWER_TIMEOUT))
+            .user_agent(concat!("pitstop/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Self { agent, url: url.trim_end_matches('/').to_owned(), authorization: format!("Bearer {token}") }
+    }
+
+    /// What the server says of itself.
+    pub(crate) fn info(&self) -> Result<Info, ClientError> {
+        self.get("/info")
+    }
+
+    /// Makes a product.
+    pub(crate) fn create_product(&self, product: &NewProduct) -> Result<Product, ClientError> {
+        self.post("/products", product)
+    }
+
+    /// One product.
+    pub(crate) fn product(&self, name: &str) -> Result<Product, ClientError> {
+        self.get(&format!("/products/{name}"))
+    }
+
+    /// The first `limit` products.
+    pub(crate) fn products(&self, limit: usize) -> Result<Page<Product>, ClientError> {
+        self.list("/products", &[], limit)
+    }
+
+    /// Lets a product trust one more publisher key.
+    pub(crate) fn add_publisher_key(
+        &self,
+        product: &str,
+        key: &NewPublisherKey,
+    ) -> Result<PublisherKey, ClientError> {
+        self.post(&format!("/products/{product}/publisher-keys"), key)
+    }
+
+    /// Makes a device id with its one-time enrollment token.
+    pub(crate) fn create_device(&self, device: &NewDevice) -> Result<Issued<Device>, ClientError> {
+        self.post("/devices", device)
+    }
+
+    /// One device.
+    pub(crate) fn device(&self, id: &str) -> Result<Device, ClientError> {
+        self.get(&format!("/devices/{id}"))
+    }
+
+    /// The first `limit` devices, of one product when one is named.
+    pub(crate) fn devices(&self, product: Option<&str>, limit: usize) -> Result<Page<Device>, ClientError> {
+        let query: Vec<_> = product.map(|name| ("product", name)).into_iter().collect();
+        self.list("/devices", &query, limit)
+    }
+
+    /// The newest `limit` events of a device, newest first.
+    pub(crate) fn device_events(&self, id: &str, limit: usize) -> Result<Page<Event>, ClientError> {
+        self.list(&format!("/devices/{id}/events"), &[], limit)
+    }
+
+    /// Revokes a device: its next request is refused.
+    pub(crate) fn revoke_device(&self, id: &str, reason: Option<&str>) -> Result<Device, ClientError> {
+        #[derive(Serialize)]
+        struct Revoke<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reason: Option<&'a str>,
+        }
+        self.post(&format!("/devices/{id}/revoke"), &Revoke { reason })
+    }
+
+    /// A new enrollment token; the old one is void.
+    pub(crate) fn issue_enrollment_token(&self, id: &str) -> Result<Issued<DeviceId>, ClientError> {
+        self.post(&format!("/devices/{id}/enrollment-token"), &serde_json::Map::new())
+    }
+
+    /// Uploads an artifact of `size_bytes` bytes that hash to `digest` (64 hexadecimal digits).
+    pub(crate) fn upload_artifact(
+        &self,
+        digest: &str,
+        size_bytes: u64,
+        mut content: impl Read,
+    ) -> Result<(), ClientError> {
+        let request = self.agent.put(self.address(&format!("/artifacts/{digest}")));
+        let request = self
+            .signed(request)
+            // The server may have the artifact already, or refuse: it then answers before the content is sent.
+            .header("expect", "100-continue")
+            .header("content-type", "application/octet-stream")
+            .header("content-length", size_bytes.to_string());
+        let answer = request.send(SendBody::from_reader(&mut content));
+        self.accepted(answer).map(drop)
+    }
+
+    /// Publishes a release: `manifest` is the COSE_Sign1.
+    pub(crate) fn create_release(
+        &self,
+        product: &str,
+        manifest: &[u8],
+        notes: Option<String>,
+    ) -> Result<Release, ClientError> {
+        let release = NewRelease { manifest: STANDARD.encode(manifest), notes };
+        self.post(&format!("/products/{product}/releases"), &release)
+    }
+
+    /// One release.
+    pub(crate) fn release(&self, product: &str, sequence: u64) -> Result<Release, ClientError> {
+        self.get(&format!("/products/{product}/releases/{sequence}"))
+    }
+
+    /// The newest `limit` releases of a product, newest first.
+    pub(crate) fn releases(&self, product: &str, limit: usize) -> Result<Page<Release>, ClientError> {
+        self.list(&format!("/products/{product}/releases"), &[], limit)
+    }
+
+    /// Follows the cursors of a list until `limit` entries are there; `next_cursor` tells whether there are more.
+    fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        limit: usize,
+    ) -> Result<Page<T>, ClientError> {
+        let mut all = Page { items: Vec::new(), next_cursor: None };
+        loop {
+            let ask_for = (limit - all.items.len()).min(PAGE_ENTRIES);
+            let mut request = self.signed(self.agent.get(self.address(path)));
+            request = request.query("limit", ask_for.to_string()).query_pairs(query.iter().copied());
+            if let Some(cursor) = &all.next_cursor {
+                request = request.query("cursor", cursor);
+            }
+            let page: Page<T> = self.read(self.accepted(request.call())?)?;
+            let got = page.items.len();
+            all.items.extend(page.items);
+            all.next_cursor = page.next_cursor;
+            // An empty page with a cursor would be asked for for ever.
+            if all.next_cursor.is_none() || got == 0 || all.items.len() >= limit {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.signed(self.agent.get(self.address(path))).call();
+        self.read(self.accepted(answer)?)
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let answer = self.signed(self.agent.post(self.address(path))).send_json(body);
+        self.read(self.accepted(answer)?)
+    }
+
+    fn address(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.url)
+    }
+
+    fn signed<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        request.header("authorization", &self.authorization).header("accept", "application/json")
+    }
+
+    /// The answer when its status is 2xx, the problem that it tells of otherwise.
+    fn accepted(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, ClientError> {
+        let mut answer = answer.map_err(|source| ClientError::from_transport(&self.url, source))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let is_problem = answer.body().mime_type() == Some(PROBLEM_JSON);
+        let problem = is_problem.then(|| answer.body_mut().read_json::<Problem>().ok()).flatten();
+        Err(match problem {
+            Some(problem) => ClientError::Refused { problem },
+            None => ClientError::NotPitstop { url: self.url.clone(), found: format!("status {status}") },
+        })
+    }
+
+    fn read<T: DeserializeOwned>(&self, mut answer: Response<Body>) -> Result<T, ClientError> {
+        answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_json().map_err(|source| {
+            ClientError::NotPitstop {
+                url: self.url.clone(),
+                found: format!("an answer that is not ours ({source})"),
+            }
+        })
+    }
+}

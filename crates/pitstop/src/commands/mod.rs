@@ -1,0 +1,29 @@
+//! What each command does: one file per resource, options first, then the work.
+
+pub(crate) mod device;
+pub(crate) mod image;
+pub(crate) mod keys;
+mod options;
+pub(crate) mod product;
+pub(crate) mod release;
+pub(crate) mod serve;
+
+use crate::cli::Command;
+use crate::failure::Failure;
+use crate::ui::Ui;
+
+/// Runs a command.
+///
+/// # Errors
+/// [`Failure`]: what a person reads, with the next step and the exit code.
+pub(crate) fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
+    match command {
+        Command::Serve(serve) => serve.run(ui),
+        Command::Demo(demo) => demo.run(ui),
+        Command::Keys(keys) => keys.run(ui),
+        Command::Product(product) => product.run(ui),
+        Command::Device(device) => device.run(ui),
+        Command::Release(release) => release.run(ui),
+        Command::Image(image) => image.run(ui),
+    }
+}

@@ -1,0 +1,243 @@
+//! `pitstop serve`: the server, embedded.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use server::{Config, RunningServer, StartError};
+use tokio::signal;
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+use crate::ui::{Cell, Page, Ui};
+
+const EXAMPLES: &str = "\
+Examples:
+  pitstop serve
+  pitstop serve --data /var/lib/pitstop --listen 0.0.0.0:8443 \\
+      --name updates.example.org
+
+The first start makes CA, TLS certificate, database and admin token; later
+starts find them. PITSTOP_LOG sets what is logged to standard error: error,
+warn, info (the default), debug or trace.";
+
+/// What is logged unless `PITSTOP_LOG` says otherwise.
+const DEFAULT_LOG: &str = "info";
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Serve {
+    /// Where everything is kept: database, artifacts, CA, keys
+    #[arg(
+        long,
+        env = "PITSTOP_DATA",
+        hide_env_values = true,
+        value_name = "DIR",
+        default_value = "pitstop-data"
+    )]
+    data: PathBuf,
+
+    /// The device listener: mutual TLS
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+
+    /// The admin listener: plain HTTP, so keep it on loopback
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    admin: SocketAddr,
+
+    /// A name or IP address that devices reach the server by; the first is the one they are given, all are in
+    /// the TLS certificate [default: localhost, 127.0.0.1]
+    #[arg(long = "name", value_name = "HOST")]
+    names: Vec<String>,
+}
+
+/// Where everything is.
+#[derive(Serialize)]
+struct Places {
+    device_url: String,
+    device_address: SocketAddr,
+    admin_url: String,
+    data: PathBuf,
+    database: PathBuf,
+    artifacts: PathBuf,
+    ca: PathBuf,
+    admin_token: PathBuf,
+    first_start: bool,
+}
+
+impl Serve {
+    /// Serves until Ctrl-C or SIGTERM, then lets open requests end.
+    pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
+        init_log();
+        let config = self.config();
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(format!("the server's threads cannot be started: {error}")))?
+            .block_on(serve(config, ui))
+    }
+
+    fn config(self) -> Config {
+        let Self { data, listen, admin, names } = self;
+        let mut config = Config::new(data);
+        config.device_addr = listen;
+        config.admin_addr = admin;
+        if !names.is_empty() {
+            config.server_names = names;
+        }
+        config
+    }
+}
+
+async fn serve(config: Config, ui: &Ui) -> Result<(), Failure> {
+    let data = config.data_dir.clone();
+    // Before the start: a signal during the start is then not lost.
+    let stop = stop_signal()?;
+    let mut running = server::start(config).await.map_err(failure)?;
+    let places = Places::of(&running, &data);
+    ui.event(&places, || places.page())?;
+    tokio::select! {
+        () = stop => {}
+        () = running.wait() => {
+            return Err(Failure::new("a listener ended by itself").hint("look at the log above, then start again"));
+        }
+    }
+    ui.line("\nStopping: open requests may end.")?;
+    running.shutdown().await;
+    ui.line("Stopped.")
+}
+
+/// Ends at Ctrl-C, or at SIGTERM where there is one.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    #[cfg(unix)]
+    let mut terminate = signal::unix::signal(signal::unix::SignalKind::terminate())
+        .map_err(|error| Failure::new(format!("SIGTERM cannot be listened to: {error}")))?;
+    #[cfg(unix)]
+    let terminated = async move {
+        terminate.recv().await;
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    Ok(async {
+        tokio::select! {
+            _ = signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+    })
+}
+
+fn init_log() {
+    let filter = EnvFilter::try_from_env("PITSTOP_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+    let choice = anstream::AutoStream::choice(&std::io::stderr());
+    // Fails only when a log is set up already, and then there is one.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(choice != anstream::ColorChoice::Never)
+        .with_target(false)
+        .try_init();
+}
+
+impl Places {
+    fn of(running: &RunningServer, data: &Path) -> Self {
+        Self {
+            device_url: running.device_url().to_owned(),
+            device_address: running.device_addr(),
+            admin_url: running.admin_url(),
+            data: data.to_owned(),
+            database: data.join("pitstop.db"),
+            artifacts: data.join("artifacts"),
+            ca: data.join("ca").join("ca.pem"),
+            admin_token: running.admin_token_path().to_owned(),
+            first_start: running.first_admin_token().is_some(),
+        }
+    }
+
+    fn page(&self) -> Page {
+        let path = |path: &Path| Cell::from(path.display().to_string());
+        let title = if self.first_start { "Pitstop serves, for the first time" } else { "Pitstop serves" };
+        let page = Page::titled(title).facts([
+            ("devices", Cell::from(format!("{} (listens on {})", self.device_url, self.device_address))),
+            ("admin", Cell::from(&self.admin_url)),
+            ("database", path(&self.database)),
+            ("artifacts", path(&self.artifacts)),
+            ("CA", path(&self.ca)),
+            ("admin token", path(&self.admin_token)),
+        ]);
+        let page = if self.first_start {
+            page.next("To the first device, in another terminal:", self.first_steps())
+        } else {
+            page
+        };
+        page.note("Ctrl-C stops it; everything is kept.")
+    }
+
+    /// Options that a client command needs to find this server.
+    fn connection_options(&self) -> String {
+        let mut options = String::new();
+        if self.admin_url != "http://127.0.0.1:8080" {
+            options += &format!(" --url {}", self.admin_url);
+        }
+        if self.data != Path::new("pitstop-data") {
+            options += &format!(" --data {}", self.data.display());
+        }
+        options
+    }
+
+    fn first_steps(&self) -> Vec<String> {
+        let options = self.connection_options();
+        vec![
+            "pitstop keys new".to_owned(),
+            format!("pitstop product new lamp --chip esp32c3 --key publisher.key{options}"),
+            format!("pitstop device new --product lamp{options}"),
+            format!("pitstop release publish app.bin --product lamp --key publisher.key{options}"),
+        ]
+    }
+}
+
+fn failure(error: StartError) -> Failure {
+    let hint = match &error {
+        StartError::Listen { .. } => Some(
+            "something else listens there, or the port is reserved: choose another with --listen or --admin",
+        ),
+        StartError::File { .. } => Some("choose a directory of your own with --data"),
+        StartError::Locked { .. }
+        | StartError::NoServerName
+        | StartError::Certificate { .. }
+        | StartError::CertificateFile { .. }
+        | StartError::Tls(_)
+        | StartError::Database(_) => None,
+    };
+    Failure::new(error.to_string()).maybe_hint(hint.map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(admin_url: &str, data: &str) -> Places {
+        let data = PathBuf::from(data);
+        Places {
+            device_url: "https://localhost:8443".to_owned(),
+            device_address: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            admin_url: admin_url.to_owned(),
+            database: data.join("pitstop.db"),
+            artifacts: data.join("artifacts"),
+            ca: data.join("ca/ca.pem"),
+            admin_token: data.join("admin.token"),
+            data,
+            first_start: true,
+        }
+    }
+
+    #[test]
+    fn next_commands_name_what_is_not_the_default() {
+        assert_eq!(places("http://127.0.0.1:8080", "pitstop-data").connection_options(), "");
+        assert_eq!(
+            places("http://127.0.0.1:9000", "/srv/p").connection_options(),
+            " --url http://127.0.0.1:9000 --data /srv/p"
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! The two applications of the demo: the user's, this repository's firmware, or composed ones.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use flashfmt::image::compose;
+use flashfmt::{AppDescriptor, StreamVerifier};
+
+use crate::failure::Failure;
+use crate::inspect::ImageFile;
+
+/// Versions of the demo's own applications.
+const VERSIONS: [&str; 2] = ["1.0.0", "1.1.0"];
+
+/// Two versions of one application.
+pub(super) struct Images {
+    pub(super) first: Application,
+    pub(super) second: Application,
+    pub(super) origin: Origin,
+}
+
+/// An application and its version for people.
+pub(super) struct Application {
+    pub(super) version: String,
+    pub(super) image: ImageFile,
+}
+
+/// Where the images come from.
+pub(super) enum Origin {
+    /// `--app`.
+    Given,
+    /// `firmware/apps/hello` of this repository.
+    Firmware,
+    /// Composed here, for this reason.
+    Composed(String),
+}
+
+impl Images {
+    /// The user's images, or the best that can be had.
+    pub(super) fn find(given: &[PathBuf], building: impl FnOnce(&str)) -> Result<Self, Failure> {
+        if let [first, second] = given {
+            let read = |path: &Path, otherwise: &str| -> Result<Application, Failure> {
+                let image = ImageFile::read(path)?;
+                let own = image.summary.app_desc.as_ref().map(|app| app.version.as_str().to_owned());
+                let version = own.filter(|version| !version.is_empty()).unwrap_or_else(|| otherwise.into());
+                Ok(Application { version, image })
+            };
+            let (mut first, mut second) = (read(first, VERSIONS[0])?, read(second, VERSIONS[1])?);
+            if first.version == second.version {
+                // Versions of app descriptors are often constants; the digest tells builds apart.
+                first.version += "-a";
+                second.version += "-b";
+            }
+            return Ok(Self { first, second, origin: Origin::Given });
+        }
+        match firmware(building) {
+            Ok([first, second]) => Ok(Self { first, second, origin: Origin::Firmware }),
+            Err(reason) => {
+                let [first, second] = [compose(VERSIONS[0])?, compose(VERSIONS[1])?];
+                Ok(Self { first, second, origin: Origin::Composed(reason) })
+            }
+        }
+    }
+}
+
+/// The repository's own application, built now unless it has been before. `Err` says why there is none.
+fn firmware(building: impl FnOnce(&str)) -> Result<[Application; 2], String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+    if !root.join("firmware/Cargo.toml").is_file() {
+        return Err("this pitstop runs outside its repository".into());
+    }
+    let folder = root.join("target/firmware");
+    let read = || -> Result<[Application; 2], String> {
+        let read_one = |version: &str| {
+            let path = folder.join(format!("hello-{version}.bin"));
+            let image = ImageFile::read(&path).map_err(|error| error.to_string())?;
+            Ok::<_, String>(Application { version: version.into(), image })
+        };
+        Ok([read_one(VERSIONS[0])?, read_one(VERSIONS[1])?])
+    };
+    if let Ok(images) = read() {
+        return Ok(images);
+    }
+    let toolchain = toolchain(&root.join("firmware")).ok_or("no toolchain for the chip is installed")?;
+    building(toolchain);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["run", "--quiet", "--package", "xtask", "--", "firmware"])
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|error| format!("cargo could not be started: {error}"))?;
+    if !status.success() {
+        return Err("`cargo xtask firmware` failed; run it to see why".into());
+    }
+    read()
+}
+
+/// A quick look for what `cargo xtask firmware` would use, without compiling `xtask` to ask it.
+fn toolchain(firmware: &Path) -> Option<&'static str> {
+    let output = |program: &str, args: &[&str]| -> Option<String> {
+        let output =
+            Command::new(program).args(args).current_dir(firmware).stderr(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    if output("rustup", &["target", "list", "--installed"])?.contains("riscv32imc-unknown-none-elf") {
+        return Some("rustup's toolchain");
+    }
+    let sysroot = output("/usr/bin/rustc", &["--print", "sysroot"])?;
+    let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+    (sources.is_dir() && output("ld.lld", &["--version"]).is_some()).then_some("Debian's toolchain")
+}
+
+/// A valid image of an application: header, segments, app descriptor, checksum, SHA-256.
+fn compose(version: &str) -> Result<Application, Failure> {
+    /// Enough for three chunks, so that there is something to see.
+    const RODATA_BYTES: usize = 96 * 1024;
+    let rodata: Vec<u8> = version.bytes().cycle().take(RODATA_BYTES).collect();
+    let bytes = compose::esp32c3(&AppDescriptor::new("hello", version), &rodata, &[0x13; 4096], &[0x13; 256])
+        .map_err(|error| Failure::new(format!("the demo's image cannot be composed: {error}")))?;
+    let mut verifier = StreamVerifier::new(u32::MAX);
+    let summary = verifier
+        .update(&bytes)
+        .and_then(|_| verifier.finish())
+        .map_err(|error| Failure::new(format!("the demo's composed image is wrong: {error}")))?;
+    Ok(Application { version: version.into(), image: ImageFile { bytes, summary } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn composed_images_differ_and_take_three_chunks() {
+        let [first, second] = VERSIONS.map(|version| compose(version).unwrap());
+        assert_ne!(first.image.summary.digest, second.image.summary.digest);
+        assert!(first.image.bytes.len() > 2 * manifest::CHUNK_BYTES as usize);
+        let app = first.image.summary.app_desc.unwrap();
+        assert_eq!((app.project_name.as_str(), app.version.as_str()), ("hello", "1.0.0"));
+    }
+}

@@ -1,0 +1,44 @@
+//! The command line of Pitstop: one binary that serves, demonstrates, and administrates.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `cli` | the options, by clap |
+//! | `commands` | one file per resource: what each command does |
+//! | `demo` | the main job on a virtual device, told as a story |
+//! | `client` | the typed client of the admin API |
+//! | `keyfile` | the publisher's key file |
+//! | `inspect` | an image file and what it says |
+//! | `publish` | planning a release, without IO |
+//! | `ui` | text, tables, progress and JSON for people and scripts |
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output; errors, progress and logs go to
+//! standard error.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod cli;
+mod client;
+mod commands;
+mod demo;
+mod failure;
+mod inspect;
+mod keyfile;
+mod publish;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let ui = ui::Ui::new(cli.json);
+    match commands::run(cli.command, &ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            ui.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A page: heading, facts, tables, notes, next commands.
+
+use std::fmt::{self, Display};
+use std::io::IsTerminal;
+
+use comfy_table::{Attribute, Color, ContentArrangement, Table, presets};
+
+use super::style::{Tone, paint};
+
+/// Blank columns left of everything below a heading.
+const INDENT: &str = "  ";
+
+/// The longest line of a paragraph: fits every terminal, and is easy to read on a wide one.
+const NOTE_COLUMNS: usize = 78;
+
+/// What a command shows to a person, built part by part; parts are set apart by one blank line.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    parts: Vec<String>,
+}
+
+/// A table cell or the value of a fact: text with a tone.
+#[derive(Debug, Clone)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A cell of this tone.
+    pub(crate) fn new(tone: Tone, text: impl Into<String>) -> Self {
+        Self { text: text.into(), tone }
+    }
+
+    /// The text, or a dim dash when there is none.
+    pub(crate) fn or_dash(text: Option<impl Into<String>>) -> Self {
+        match text.map(Into::into) {
+            Some(text) if !text.is_empty() => Self::new(Tone::Plain, text),
+            Some(_) | None => Self::new(Tone::Dim, "-"),
+        }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::new(Tone::Plain, text)
+    }
+}
+
+impl Page {
+    /// A page that begins with a heading.
+    pub(crate) fn titled(heading: impl Display) -> Self {
+        Self { parts: vec![paint(Tone::Heading, heading).to_string()] }
+    }
+
+    /// A page that begins without one.
+    pub(crate) fn plain() -> Self {
+        Self::default()
+    }
+
+    /// Adds labels and values, aligned.
+    pub(crate) fn facts<L: AsRef<str>>(mut self, facts: impl IntoIterator<Item = (L, Cell)>) -> Self {
+        let facts: Vec<(L, Cell)> = facts.into_iter().collect();
+        let width = facts.iter().map(|(label, _)| label.as_ref().chars().count()).max().unwrap_or(0);
+        let lines = facts.iter().map(|(label, cell)| {
+            let label = format!("{:width$}", label.as_ref());
+            format!("{INDENT}{}  {}", paint(Tone::Dim, label), paint(cell.tone, &cell.text))
+        });
+        self.parts.push(lines.collect::<Vec<_>>().join("\n"));
+        self
+    }
+
+    /// Adds a table. On a terminal it is held within the terminal's width; in a pipe lines are as long as they
+    /// need to be.
+    pub(crate) fn table<const N: usize>(
+        mut self,
+        headers: [&str; N],
+        rows: impl IntoIterator<Item = [Cell; N]>,
+    ) -> Self {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).enforce_styling();
+        if std::io::stdout().is_terminal() {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
+        table.set_header(headers.map(|header| comfy_table::Cell::new(header).add_attribute(Attribute::Dim)));
+        for row in rows {
+            table.add_row(row.map(comfy_table::Cell::from));
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let lines = table.lines().map(|line| format!("{INDENT}{}", trim_end(&line)));
+        self.parts.push(lines.collect::<Vec<_>>().join("\n"));
+        self
+    }
+
+    /// Adds a paragraph. Its lines are broken here, and where the text breaks them.
+    pub(crate) fn note(mut self, text: impl Display) -> Self {
+        self.parts.push(textwrap::fill(&text.to_string(), NOTE_COLUMNS));
+        self
+    }
+
+    /// Says that a list goes on after `limit` entries.
+    pub(crate) fn more(self, limit: usize) -> Self {
+        self.note(paint(Tone::Dim, format_args!("There are more than {limit}; --limit N lists more.")))
+    }
+
+    /// Adds what to do next: a sentence and the commands that do it.
+    pub(crate) fn next<C: Display>(mut self, what: &str, commands: impl IntoIterator<Item = C>) -> Self {
+        let mut part = what.to_owned();
+        for command in commands {
+            part += &format!("\n{INDENT}{}", paint(Tone::Command, command));
+        }
+        self.parts.push(part);
+        self
+    }
+}
+
+/// Removes blanks at the end of a line, also those before the sequence that ends a colour (`ESC [ … m`).
+fn trim_end(line: &str) -> String {
+    let line = line.trim_end();
+    match line.rfind("\x1b[").map(|start| line.split_at(start)) {
+        Some((text, end)) if end.find('m') == Some(end.len() - 1) => format!("{}{end}", text.trim_end()),
+        Some(_) | None => line.to_owned(),
+    }
+}
+
+impl Display for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.parts.join("\n\n"))
+    }
+}
+
+impl From<Cell> for comfy_table::Cell {
+    fn from(cell: Cell) -> Self {
+        let styled = Self::new(cell.text);
+        match cell.tone {
+            Tone::Plain => styled,
+            Tone::Heading => styled.add_attribute(Attribute::Bold),
+            Tone::Dim => styled.add_attribute(Attribute::Dim),
+            Tone::Good => styled.fg(Color::DarkGreen),
+            Tone::Warn => styled.fg(Color::DarkYellow),
+            Tone::Bad => styled.fg(Color::DarkRed).add_attribute(Attribute::Bold),
+            Tone::Command => styled.fg(Color::DarkCyan),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(page: Page) -> String {
+        anstream::adapter::strip_str(&page.to_string()).to_string()
+    }
+
+    #[test]
+    fn facts_are_aligned_and_parts_are_set_apart() {
+        let page = Page::titled("Lamp")
+            .facts([("id", Cell::from("lamp-1")), ("product", Cell::or_dash(None::<String>))])
+            .next("Next:", ["pitstop device list"]);
+        assert_eq!(plain(page), "Lamp\n\n  id       lamp-1\n  product  -\n\nNext:\n  pitstop device list\n");
+    }
+
+    #[test]
+    fn paragraphs_are_broken_between_words() {
+        let text = plain(Page::plain().note("word ".repeat(40)).note("one\ntwo"));
+        assert!(text.lines().all(|line| line.len() <= NOTE_COLUMNS && !line.ends_with(' ')), "{text}");
+        assert!(text.ends_with("\n\none\ntwo\n"), "{text}");
+    }
+
+    #[test]
+    fn tables_end_without_blanks() {
+        let page = Page::plain()
+            .table(["ID", "STATE"], [["a".into(), "new".into()], ["lamp".into(), Cell::new(Tone::Bad, "x")]]);
+        assert_eq!(plain(page), "  ID    STATE\n  a     new\n  lamp  x\n");
+    }
+}

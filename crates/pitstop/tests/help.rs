@@ -1,0 +1,48 @@
+//! The help texts as people read them, at 80 columns.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+/// Every command with options of its own.
+const COMMANDS: [&[&str]; 17] = [
+    &[],
+    &["serve"],
+    &["keys", "new"],
+    &["keys", "show"],
+    &["product"],
+    &["product", "new"],
+    &["product", "list"],
+    &["product", "show"],
+    &["product", "add-key"],
+    &["device", "new"],
+    &["device", "list"],
+    &["device", "show"],
+    &["device", "revoke"],
+    &["device", "token"],
+    &["release", "publish"],
+    &["release", "list"],
+    &["image", "inspect"],
+];
+
+fn help(command: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let output =
+        support::pitstop(folder.path()).args(command).arg("--help").env("COLUMNS", "80").assert().success();
+    String::from_utf8(output.get_output().stdout.clone()).unwrap()
+}
+
+#[test]
+fn help_texts() {
+    let texts = COMMANDS.map(|command| format!("$ pitstop {} --help\n{}", command.join(" "), help(command)));
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn help_has_no_colours_in_a_pipe_and_fits_80_columns() {
+    for command in COMMANDS {
+        let text = help(command);
+        assert!(!text.contains('\x1b'), "{command:?}");
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(80), "{command:?}: {widest:?}");
+    }
+}

@@ -1,0 +1,161 @@
+//! Commands that need no server, and what is said when there is none.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use flashfmt::{Chip, Layout};
+use predicates::str::contains;
+use support::{image, image_with_segments, pitstop};
+use tempfile::TempDir;
+
+/// A port on which nobody listens: it was free a moment ago.
+fn unused_url() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[test]
+fn a_key_is_made_once_and_shown_again() {
+    let folder = folder();
+    let made = pitstop(folder.path()).args(["keys", "new", "--name", "alice", "--json"]).assert().success();
+    let shown = pitstop(folder.path()).args(["keys", "show", "--json"]).assert().success();
+    assert_eq!(made.get_output().stdout, shown.get_output().stdout);
+    let key: serde_json::Value = serde_json::from_slice(&shown.get_output().stdout).unwrap();
+    assert_eq!(key["name"], "alice");
+    assert_eq!((key["public_key"].as_str().unwrap().len(), key["id"].as_str().unwrap().len()), (66, 16));
+
+    let before = std::fs::read(folder.path().join("publisher.key")).unwrap();
+    pitstop(folder.path())
+        .args(["keys", "new"])
+        .assert()
+        .code(1)
+        .stderr(contains("error: publisher.key exists; a key is never overwritten\nhint: "));
+    assert_eq!(std::fs::read(folder.path().join("publisher.key")).unwrap(), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = folder();
+    pitstop(folder.path()).args(["keys", "new", "--out", "a.key"]).assert().success();
+    let mode = std::fs::metadata(folder.path().join("a.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn an_image_is_inspected() {
+    let folder = folder();
+    std::fs::write(folder.path().join("app.bin"), image_with_segments()).unwrap();
+    let output = pitstop(folder.path()).args(["image", "inspect", "app.bin"]).assert().success();
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.get_output().stdout));
+    let output = pitstop(folder.path()).args(["image", "inspect", "app.bin", "--json"]).assert().success();
+    let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(report["app"]["version"], "1.0.0");
+    assert_eq!(report["entry"], "0x40380000");
+    assert_eq!(report["fits"][0]["fits"], true);
+}
+
+#[test]
+fn other_files_are_called_what_they_are() {
+    let folder = folder();
+    let refused = |content: &[u8], message: &'static str| {
+        std::fs::write(folder.path().join("file"), content).unwrap();
+        let assert = pitstop(folder.path()).args(["image", "inspect", "file"]).assert().code(1);
+        assert.stdout("").stderr(contains(message)).stderr(contains("hint: "));
+    };
+    let good = image(Chip::Esp32C3, "1.0.0", 40_000);
+    refused(&good[..good.len() / 2], "cut off");
+    refused(b"\x7fELF\x01\x01\x01", "found an ELF file");
+    refused(b"plain text, which is no image", "not an ESP image");
+    let mut damaged = good.clone();
+    damaged[1000] ^= 1;
+    refused(&damaged, "damaged");
+    let mut merged = good[..0x8000].to_vec();
+    merged.extend(Layout::builtin("4mb").unwrap().to_binary());
+    merged.resize(0x20_0000, 0xff);
+    refused(&merged, "found a merged flash file");
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let folder = folder();
+    for arguments in [
+        &["product", "new", "Lamp", "--chip", "esp32c3", "--key", "k"][..],
+        &["product", "new", "lamp", "--chip", "esp8266", "--key", "k"],
+        &["product", "new", "lamp", "--chip", "esp32c3"],
+        &["product", "new", "lamp", "--chip", "esp32c3", "--key", "02ab"],
+        &["device", "new", "--product", "lamp", "--id", ".."],
+        &["device", "list", "--limit", "0"],
+        &["release", "publish", "app.bin", "--product", "lamp", "--key", "k", "--expires", "soon"],
+        &["release", "publish", "app.bin", "--product", "lamp", "--key", "k", "--expires", "2020-01-01"],
+        &["serve", "--listen", "8443"],
+        &["nothing"],
+    ] {
+        pitstop(folder.path()).args(arguments).assert().code(2).stdout("").stderr(contains("error: "));
+    }
+}
+
+#[test]
+fn without_a_server_the_hint_names_serve() {
+    let folder = folder();
+    pitstop(folder.path())
+        .args(["product", "list", "--token", "any", "--url", &unused_url()])
+        .assert()
+        .code(1)
+        .stderr(contains("cannot be reached: Connection refused"))
+        .stderr(contains("hint: start it with `pitstop serve`"));
+}
+
+#[test]
+fn without_a_token_the_hint_names_the_data_directory() {
+    let folder = folder();
+    pitstop(folder.path())
+        .args(["device", "list", "--data", "elsewhere"])
+        .assert()
+        .code(1)
+        .stderr(contains("admin.token is not there"))
+        .stderr(contains("--data DIR"));
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    let folder = folder();
+    for url in ["https://127.0.0.1:8080", "127.0.0.1:8080", "not an address", ""] {
+        pitstop(folder.path())
+            .args(["device", "list", "--token", "any", "--url", url])
+            .assert()
+            .code(2)
+            .stderr(contains("expected an address such as http://127.0.0.1:8080"));
+    }
+}
+
+#[test]
+fn another_server_is_not_taken_for_pitstop() {
+    use std::io::{Read, Write};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answers = std::thread::spawn(move || {
+        for answer in ["404 Not Found", "200 OK"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).unwrap();
+            let body = "<html>hello</html>";
+            write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    for _ in 0..2 {
+        pitstop(folder().path())
+            .args(["device", "list", "--token", "any", "--url", &url])
+            .assert()
+            .code(1)
+            .stderr(contains("expected a Pitstop server at http://127.0.0.1"));
+    }
+    answers.join().unwrap();
+}

@@ -1,0 +1,121 @@
+//! `pitstop serve` as a process: what it prints, how it ends, what it keeps.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![cfg(unix)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+use support::pitstop;
+
+/// A `serve --json` on free ports.
+struct Served {
+    process: Child,
+    places: Value,
+}
+
+impl Served {
+    fn start(folder: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_pitstop"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json"])
+            .current_dir(folder)
+            .env_remove("PITSTOP_DATA")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { process, places: serde_json::from_str(&line).unwrap() }
+    }
+
+    fn url(&self) -> &str {
+        self.places["admin_url"].as_str().unwrap()
+    }
+
+    fn signal(&mut self, name: &str) -> ExitStatus {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Ended already when the test went well.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn state_survives_a_restart_and_signals_end_it_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = |url: &str| {
+        let output = pitstop(folder.path()).args(["product", "list", "--url", url]).assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+
+    let mut first = Served::start(folder.path());
+    assert_eq!(first.places["first_start"], true);
+    for place in ["database", "artifacts", "ca", "admin_token"] {
+        let path = folder.path().join(first.places[place].as_str().unwrap());
+        assert!(path.exists(), "{place}: {}", path.display());
+    }
+    pitstop(folder.path()).args(["keys", "new"]).assert().success();
+    pitstop(folder.path())
+        .args(["product", "new", "lamp", "--chip", "esp32c3", "--key", "publisher.key", "--url", first.url()])
+        .assert()
+        .success();
+    assert!(first.signal("-TERM").success());
+
+    let mut second = Served::start(folder.path());
+    assert_eq!(second.places["first_start"], false);
+    assert!(list(second.url()).contains("lamp"));
+    assert!(second.signal("-INT").success());
+}
+
+#[test]
+fn a_directory_in_use_and_a_port_in_use_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path());
+    let serve = |arguments: &[&str]| {
+        let output = pitstop(folder.path()).arg("serve").args(arguments).assert().code(1);
+        String::from_utf8(output.get_output().stderr.clone()).unwrap()
+    };
+    let locked = serve(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    assert!(locked.contains("error: another server uses pitstop-data"), "{locked}");
+    let taken = served.places["device_address"].as_str().unwrap();
+    let port = serve(&["--data", "other", "--listen", taken, "--admin", "127.0.0.1:0"]);
+    assert!(port.contains("could not listen on") && port.contains("hint: "), "{port}");
+}
+
+#[test]
+fn the_page_names_the_next_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_pitstop"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "here"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap());
+    let mut page = String::new();
+    while !page.contains("Ctrl-C") {
+        assert_ne!(output.read_line(&mut page).unwrap(), 0, "{page}");
+    }
+    assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
+    output.read_to_string(&mut page).unwrap();
+    assert!(process.wait().unwrap().success());
+    for line in [
+        "admin token  here/admin.token",
+        "  pitstop keys new\n",
+        "  pitstop device new --product lamp --url http://127.0.0.1:",
+        "Stopped.\n",
+    ] {
+        assert!(page.contains(line), "{line} in\n{page}");
+    }
+    assert!(!page.contains('\x1b'), "{page}");
+}

@@ -1,0 +1,172 @@
+//! The commands against a real server in this process.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use flashfmt::Chip;
+use support::{Bench, image};
+
+/// Slot `ota_0` of the layout 4mb.
+const SLOT_BYTES: usize = 0x2f_0000;
+
+#[test]
+fn from_a_product_to_a_release() {
+    let bench = Bench::start();
+    let product = bench.make_lamp();
+    assert_eq!(product["slots"][0]["size_bytes"], SLOT_BYTES);
+    assert_eq!(product["publisher_keys"][0]["name"], "alice");
+    assert!(bench.text(&["product", "list"]).contains("lamp  esp32c3  4mb     ota_0  alice"));
+
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 300_000));
+    bench.write("NOTES.md", b"Blinks more calmly.\n");
+    let first = bench.publish("app.bin", &["--notes-file", "NOTES.md"]);
+    assert_eq!((&first["sequence"], &first["version"]), (&1.into(), &"1.0.0".into()));
+    assert_eq!(first["app"]["project_name"], "lamp");
+
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.1.0", 310_000));
+    let second = bench.publish("app.bin", &["--revert-to", "1.0.0", "--expires", "2999-12-31"]);
+    assert_eq!((&second["sequence"], &second["version"]), (&2.into(), &"1.1.0".into()));
+    // The artifact is there already: the server answers before the content is sent.
+    let third = bench.publish("app.bin", &["--version", "1.1.1", "--sequence", "7"]);
+    assert_eq!((&third["sequence"], &third["version"]), (&7.into(), &"1.1.1".into()));
+
+    let list = bench.json(&["release", "list", "--product", "lamp"]);
+    let sequences: Vec<_> =
+        list["items"].as_array().unwrap().iter().map(|item| item["sequence"].clone()).collect();
+    assert_eq!(sequences, [7, 2, 1]);
+    let shown = bench.text(&["release", "show", "1", "--product", "lamp"]);
+    assert!(shown.contains("300 336 bytes") && shown.contains("Blinks more calmly."), "{shown}");
+    let more = bench.text(&["release", "list", "--product", "lamp", "--limit", "2"]);
+    assert!(more.contains("There are more than 2") && !more.contains("1.0.0"), "{more}");
+}
+
+#[test]
+fn devices_come_and_go() {
+    let bench = Bench::start();
+    assert!(bench.text(&["device", "list"]).contains("No devices yet"));
+    bench.make_lamp();
+    let made = bench.json(&["device", "new", "--product", "lamp", "--id", "lamp-0001", "--note", "kitchen"]);
+    assert_eq!((&made["id"], &made["state"]), (&"lamp-0001".into(), &"new".into()));
+    let token = made["enrollment_token"].as_str().unwrap().to_owned();
+    let text = bench.text(&["device", "new", "--product", "lamp"]);
+    assert!(text.starts_with("Made the device lamp-") && text.contains("enrollment token"), "{text}");
+
+    let again = bench.refusal(&["device", "new", "--product", "lamp", "--id", "lamp-0001"]);
+    assert!(again.contains("there is a device lamp-0001 already"), "{again}");
+    let renewed = bench.json(&["device", "token", "lamp-0001"]);
+    assert_ne!(renewed["enrollment_token"], token);
+
+    let shown = bench.text(&["device", "show", "lamp-0001"]);
+    assert!(shown.contains("kitchen") && shown.contains("not checked in yet"), "{shown}");
+    bench.command(&["device", "revoke", "lamp-0001", "--reason", "stolen"]).assert().success();
+    let shown = bench.text(&["device", "show", "lamp-0001"]);
+    assert!(shown.contains("revoked") && shown.contains("stolen"), "{shown}");
+    let refused = bench.refusal(&["device", "token", "lamp-0001"]);
+    assert!(refused.contains("revoked"), "{refused}");
+    let unknown = bench.refusal(&["device", "show", "lamp-9999"]);
+    assert!(unknown.contains("there is no device lamp-9999") && unknown.contains("hint: "), "{unknown}");
+}
+
+#[test]
+fn lists_follow_their_cursors() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    // More than the client asks for at once.
+    let client = ureq::Agent::new_with_defaults();
+    let token = std::fs::read_to_string(bench.data.join("admin.token")).unwrap();
+    for index in 0..130 {
+        let body = serde_json::json!({ "id": format!("lamp-{index:04}"), "product": "lamp" });
+        let request = client.post(format!("{}/api/v1/devices", bench.url));
+        request.header("authorization", format!("Bearer {}", token.trim())).send_json(body).unwrap();
+    }
+    let listed = |limit: &str| {
+        let list = bench.json(&["device", "list", "--product", "lamp", "--limit", limit]);
+        (list["items"].as_array().unwrap().len(), list["next_cursor"].is_null())
+    };
+    assert_eq!(listed("100"), (100, false));
+    assert_eq!(listed("129"), (129, false));
+    assert_eq!(listed("130"), (130, true));
+    assert_eq!(listed("1000"), (130, true));
+}
+
+#[test]
+fn what_does_not_suit_is_refused_before_it_is_sent() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key"];
+    let with_key = |key: &str| bench.refusal(&[&publish[..], &[key]].concat());
+
+    bench.write("app.bin", &image(Chip::Esp32S3, "1.0.0", 1000));
+    let chip = with_key("publisher.key");
+    assert!(chip.contains("expected an image for esp32c3 (product lamp), found one for esp32s3"), "{chip}");
+
+    let large = image(Chip::Esp32C3, "1.0.0", SLOT_BYTES);
+    bench.write("app.bin", &large);
+    let size = with_key("publisher.key");
+    let both = format!(
+        "expected at most {SLOT_BYTES} bytes (slot ota_0 of product lamp), found {} bytes",
+        large.len()
+    );
+    assert!(size.contains(&both), "{size}");
+
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    bench.command(&["keys", "new", "--out", "stranger.key", "--name", "mallory"]).assert().success();
+    let stranger = with_key("stranger.key");
+    assert!(stranger.contains("does not trust the key") && stranger.contains("(mallory)"), "{stranger}");
+
+    assert!(bench.text(&["release", "list", "--product", "lamp"]).contains("No releases yet"));
+    assert_eq!(files_below(&bench.data.join("artifacts")), 0);
+}
+
+#[test]
+fn numbers_and_versions_that_do_not_fit() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    bench.publish("app.bin", &["--sequence", "5"]);
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    let with = |more: &[&str]| bench.refusal(&[&publish[..], more].concat());
+    let older = with(&["--sequence", "5"]);
+    assert!(older.contains("expected a sequence number above 5, found 5"), "{older}");
+    let version = with(&["--revert-to", "0.9"]);
+    assert!(version.contains("found 0.9; published are 1.0.0"), "{version}");
+}
+
+#[test]
+fn one_more_key_is_trusted() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.command(&["keys", "new", "--out", "bob.key", "--name", "bob"]).assert().success();
+    let key = bench.json(&["product", "add-key", "lamp", "--key", "bob.key"]);
+    assert_eq!(key["name"], "bob");
+    assert!(bench.text(&["product", "show", "lamp"]).contains(key["id"].as_str().unwrap()));
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "bob.key"];
+    bench.command(&publish).assert().success();
+}
+
+#[test]
+fn a_wrong_token_is_refused_with_the_way_to_the_right_one() {
+    let bench = Bench::start();
+    let refused = bench.refusal(&["product", "list", "--token", "wrong"]);
+    assert!(
+        refused.contains("error: ") && refused.contains("hint: name the server's data directory"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_unknown_product_is_named() {
+    let bench = Bench::start();
+    let refused = bench.refusal(&["release", "list", "--product", "lamp"]);
+    assert!(
+        refused.contains("there is no product lamp") && refused.contains("pitstop product list"),
+        "{refused}"
+    );
+}
+
+/// Regular files in a folder and its folders.
+fn files_below(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+}

@@ -1,0 +1,117 @@
+//! What the tests of the command line share: the command itself, images, and a real server in this process.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use flashfmt::image::compose::{Composer, esp32c3_addr};
+use flashfmt::{AppDescriptor, Chip};
+use serde_json::Value;
+use server::{Config, RunningServer};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// RAM on ESP32-C3 and ESP32-S3 alike, so that one image suits both.
+const RAM_ADDR: u32 = 0x4037_8000;
+
+/// `pitstop` without anything of this machine's environment that it would heed.
+pub(crate) fn pitstop(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("pitstop").unwrap();
+    command.current_dir(folder);
+    for variable in ["PITSTOP_URL", "PITSTOP_TOKEN", "PITSTOP_DATA", "PITSTOP_LOG"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// An image with an app descriptor and `filling_bytes` of data.
+pub(crate) fn image(chip: Chip, version: &str, filling_bytes: usize) -> Vec<u8> {
+    let filling: Vec<u8> = (0..filling_bytes).map(|index| (index % 251) as u8).collect();
+    Composer::new(chip, RAM_ADDR)
+        .segment_with_app_desc(RAM_ADDR, &AppDescriptor::new("lamp", version), &filling)
+        .build()
+        .unwrap()
+}
+
+/// An image with segments in flash and in RAM, as a linker lays them out.
+pub(crate) fn image_with_segments() -> Vec<u8> {
+    Composer::new(Chip::Esp32C3, esp32c3_addr::IRAM)
+        .segment_with_app_desc(esp32c3_addr::DROM + 0x20, &AppDescriptor::new("lamp", "1.0.0"), &[1; 1000])
+        .segment(esp32c3_addr::IRAM, &[2; 4096])
+        .segment(esp32c3_addr::IROM + 0x1_0020, &[3; 2000])
+        .build()
+        .unwrap()
+}
+
+/// A server in this process, a folder to work in, and in it a key file.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+    pub(crate) data: PathBuf,
+    pub(crate) url: String,
+    running: Option<RunningServer>,
+    runtime: Runtime,
+}
+
+impl Bench {
+    /// Starts a server on free ports.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let mut config = Config::new(&data);
+        config.device_addr.set_port(0);
+        config.admin_addr.set_port(0);
+        let runtime = Runtime::new().unwrap();
+        let running = runtime.block_on(server::start(config)).unwrap();
+        let bench = Self { folder, data, url: running.admin_url(), running: Some(running), runtime };
+        bench.command(&["keys", "new", "--name", "alice"]).assert().success();
+        bench
+    }
+
+    /// A command that finds the server.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = pitstop(self.folder.path());
+        command.args(arguments).env("PITSTOP_URL", &self.url).env("PITSTOP_DATA", &self.data);
+        command
+    }
+
+    /// What a command that succeeds prints as JSON.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments).arg("--json").assert().success().get_output().stdout.clone();
+        serde_json::from_slice(&output).unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    pub(crate) fn text(&self, arguments: &[&str]) -> String {
+        String::from_utf8(self.command(arguments).assert().success().get_output().stdout.clone()).unwrap()
+    }
+
+    /// What a command that fails with exit code 1 prints on standard error.
+    pub(crate) fn refusal(&self, arguments: &[&str]) -> String {
+        String::from_utf8(self.command(arguments).assert().code(1).get_output().stderr.clone()).unwrap()
+    }
+
+    /// Writes a file into the folder.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        std::fs::write(self.folder.path().join(name), content).unwrap();
+    }
+
+    /// Makes the product `lamp` with the folder's key and layout 4mb.
+    pub(crate) fn make_lamp(&self) -> Value {
+        self.json(&["product", "new", "lamp", "--chip", "esp32c3", "--key", "publisher.key"])
+    }
+
+    /// Publishes a file of the folder for `lamp`.
+    pub(crate) fn publish(&self, file: &str, more: &[&str]) -> Value {
+        let mut arguments = vec!["release", "publish", file, "--product", "lamp", "--key", "publisher.key"];
+        arguments.extend(more);
+        self.json(&arguments)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.runtime.block_on(running.shutdown());
+        }
+    }
+}
