@@ -8,9 +8,11 @@ use core::convert::Infallible;
 use core::marker::PhantomData;
 
 use minicbor::data::{Tag, Type};
+use minicbor::encode::Write;
 use minicbor::{Decoder, Encoder};
 use p256::ecdsa::Signature;
-use p256::ecdsa::signature::Verifier;
+use p256::ecdsa::signature::hazmat::PrehashVerifier;
+use sha2::{Digest as _, Sha256};
 
 use crate::{Manifest, ManifestError, PublisherKeys};
 
@@ -98,9 +100,9 @@ impl Signed<Manifest> {
             return Err(VerifyError::Algorithm { found: algorithm });
         }
         let signature = Signature::from_slice(message.signature).map_err(|_| VerifyError::Signature)?;
-        let to_be_signed = sig_structure(message.protected, message.payload);
+        let to_be_signed = sig_structure_digest(message.protected, message.payload);
         // `kid` is a hint from outside; with the handful of keys of a product trying each is simpler.
-        if !keys.iter().any(|key| key.verifying_key().verify(&to_be_signed, &signature).is_ok()) {
+        if !keys.iter().any(|key| key.verifying_key().verify_prehash(&to_be_signed, &signature).is_ok()) {
             return Err(VerifyError::Signature);
         }
         let mut decoder = Decoder::new(message.payload);
@@ -118,20 +120,24 @@ impl Signed<Manifest> {
     /// # Errors
     /// [`SignError`] when the manifest contradicts itself or the key cannot sign.
     pub fn sign(manifest: &Manifest, key: &crate::PublisherSigningKey) -> Result<Self, SignError> {
-        use p256::ecdsa::signature::Signer;
+        use p256::ecdsa::signature::hazmat::PrehashSigner;
 
         manifest.check()?;
         // Encoding into a `Vec` cannot fail.
         let payload = minicbor::to_vec(manifest).unwrap_or_default();
-        let signature: Signature =
-            key.signing_key().try_sign(&sig_structure(&PROTECTED_ES256, &payload)).map_err(SignError::Key)?;
-        Ok(Self::from_bytes(encode(|encoder| {
+        let signature: Signature = key
+            .signing_key()
+            .sign_prehash(&sig_structure_digest(&PROTECTED_ES256, &payload))
+            .map_err(SignError::Key)?;
+        let mut bytes = Vec::new();
+        encode(&mut bytes, |encoder| {
             encoder.tag(Tag::new(TAG_SIGN1))?.array(4)?;
             encoder.bytes(&PROTECTED_ES256)?;
             encoder.map(1)?.i64(HEADER_KID)?.bytes(&key.publisher_key().id())?;
             encoder.bytes(&payload)?.bytes(&signature.to_bytes())?;
             Ok(())
-        })))
+        });
+        Ok(Self::from_bytes(bytes))
     }
 }
 
@@ -178,19 +184,32 @@ fn expect_end(decoder: &Decoder<'_>) -> Result<(), minicbor::decode::Error> {
     }
 }
 
-/// The bytes that are signed (RFC 9052 section 4.4): `["Signature1", protected, external_aad, payload]`.
-fn sig_structure(protected: &[u8], payload: &[u8]) -> Vec<u8> {
-    encode(|encoder| {
+/// SHA-256 of the bytes that are signed (RFC 9052 section 4.4): `["Signature1", protected, external_aad, payload]`.
+/// They are hashed as they are written, so that a long manifest is not in memory once more.
+fn sig_structure_digest(protected: &[u8], payload: &[u8]) -> [u8; 32] {
+    let mut hash = Hash(Sha256::new());
+    encode(&mut hash, |encoder| {
         encoder.array(4)?.str("Signature1")?.bytes(protected)?.bytes(&[])?.bytes(payload)?;
         Ok(())
-    })
+    });
+    hash.0.finalize().into()
+}
+
+struct Hash(Sha256);
+
+impl Write for Hash {
+    type Error = Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Infallible> {
+        self.0.update(bytes);
+        Ok(())
+    }
 }
 
 type EncodeResult = Result<(), minicbor::encode::Error<Infallible>>;
 
-fn encode(write: impl FnOnce(&mut Encoder<&mut Vec<u8>>) -> EncodeResult) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let written = write(&mut Encoder::new(&mut bytes));
-    debug_assert!(written.is_ok(), "writing into a Vec cannot fail");
-    bytes
+/// Writes to something that takes everything.
+fn encode<W: Write<Error = Infallible>>(to: W, write: impl FnOnce(&mut Encoder<W>) -> EncodeResult) {
+    let written = write(&mut Encoder::new(to));
+    debug_assert!(written.is_ok(), "the encoders used here have no errors of their own");
 }

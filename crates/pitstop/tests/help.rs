@@ -4,9 +4,10 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &[],
     &["serve"],
+    &["demo"],
     &["keys", "new"],
     &["keys", "show"],
     &["product"],

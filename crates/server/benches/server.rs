@@ -37,6 +37,7 @@ struct Bench {
     key: KeyPair,
     certificate: CertificateDer<'static>,
     image: Vec<u8>,
+    digest: Digest,
     _dir: tempfile::TempDir,
 }
 
@@ -97,7 +98,8 @@ async fn set_up() -> Bench {
     let (enroll, _) = enrolls.remove(0);
     let answer = call(&router, enroll_request(&first), StatusCode::OK).await;
     let certificate = certificate(&BASE64_STANDARD.decode(answer).unwrap());
-    Bench { server, router, enroll, key, certificate, image, _dir: dir }
+    let digest = Digest::of(&image);
+    Bench { server, router, enroll, key, certificate, image, digest, _dir: dir }
 }
 
 fn certificate(pkcs7: &[u8]) -> CertificateDer<'static> {
@@ -132,7 +134,7 @@ fn device_request(bench: &Bench, mut request: Request<Body>) -> Request<Body> {
 }
 
 fn check_in(bench: &Bench, is_current: bool) -> Request<Body> {
-    let digest = if is_current { Digest::of(&bench.image) } else { Digest([0; 32]) };
+    let digest = if is_current { bench.digest } else { Digest([0; 32]) };
     let check_in = wire::CheckIn {
         protocol: wire::PROTOCOL_VERSION,
         running: Some(wire::Running {
@@ -175,7 +177,7 @@ async fn download(bench: &Bench) -> usize {
     let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
     tokio::spawn(connection);
-    let path = format!("{}{}", wire::ARTIFACTS_PATH, Digest::of(&bench.image));
+    let path = format!("{}{}", wire::ARTIFACTS_PATH, bench.digest);
     let request = Request::get(path).header("host", "localhost").body(Full::new(Bytes::new())).unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -197,7 +199,7 @@ fn benches(criterion: &mut Criterion) {
             .to_async(&runtime)
             .iter(|| call(&bench.router, enroll_request(&bench.enroll), StatusCode::OK));
     });
-    let path = format!("{}{}", wire::ARTIFACTS_PATH, Digest::of(&bench.image));
+    let path = format!("{}{}", wire::ARTIFACTS_PATH, bench.digest);
     let mut group = criterion.benchmark_group("artifact");
     group.throughput(Throughput::Bytes(bench.image.len() as u64));
     group.sample_size(20);

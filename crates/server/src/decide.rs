@@ -80,7 +80,10 @@ pub fn decide(device: &DeviceFacts, product_releases: &[ReleaseFacts]) -> Verdic
             return Verdict::UpToDate;
         }
     }
-    if let Some(refused) = device.refused.filter(|refused| refused.sequence == newest.sequence) {
+    // A device with nothing to run has nothing to lose: it waits for no backoff but its own.
+    let has_an_app = device.running.is_some();
+    if let Some(refused) = device.refused.filter(|refused| has_an_app && refused.sequence == newest.sequence)
+    {
         let again_at_ms = refused.at_ms.saturating_add(i64::from(device.refusal_backoff_s) * 1000);
         let wait_ms = again_at_ms.saturating_sub(device.now_ms);
         if wait_ms > 0 {
@@ -144,6 +147,8 @@ mod tests {
         assert_eq!(decide(&refused(2, 9 * HOUR_MS), &releases), offer);
         assert_eq!(decide(&refused(1, 10 * HOUR_MS), &releases), offer);
         assert_eq!(decide(&refused(3, 10 * HOUR_MS), &releases), offer);
+        let nothing_to_run = DeviceFacts { running: None, ..refused(2, 10 * HOUR_MS) };
+        assert_eq!(decide(&nothing_to_run, &releases), offer);
         let clock_set_back = refused(2, 500 * HOUR_MS);
         assert_eq!(decide(&clock_set_back, &releases), Verdict::Wait { wait_s: 3600 });
     }

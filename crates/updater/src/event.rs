@@ -22,7 +22,12 @@ pub enum Event {
     /// Answers `SaveCertificate`, `SaveRecord`, `SaveNote`, `SaveTimeFloor` and `CountCritical`.
     Saved,
     /// Answers `CheckIn`.
-    Decided(Decision),
+    Decided {
+        /// What the server says.
+        decision: Decision,
+        /// End of the validity of the certificate that the server showed, seconds since 1970, where it can be read.
+        server_not_after_s: Option<u64>,
+    },
     /// Answers `HashChunk` and `FetchChunk`: the digest of what is in flash now, the held first sector included.
     ChunkHashed(Digest),
     /// Answers `Invalidate`: the slot's first sector is blank.

@@ -45,6 +45,9 @@ pub const NETWORK_PHASE_DEATHS: u8 = 3;
 /// writes a year, and the error of the floor at a week.
 pub const TIME_FLOOR_STEP_S: u64 = 7 * 24 * 3600;
 
+/// The time floor stays this far before the end of the server's certificate: a day is longer than any pit stop.
+pub const TIME_FLOOR_MARGIN_S: u64 = 24 * 3600;
+
 const _: () = assert!(JOIN_MS + EXCHANGE_MS <= BUDGET_MS);
 const _: () = assert!(BUDGET_MS < BUDGET_WITHOUT_APP_MS);
 const _: () = assert!(CHUNK_MS * (CHUNK_TRIES as u64) < INSTALL_WITH_APP_MS);

@@ -161,6 +161,22 @@ pub fn renewal_due(life: CertificateLife, now_s: u64) -> bool {
     now_s >= life.not_before_s.saturating_add(life_s - life_s / 3)
 }
 
+/// How much of the server's time is believed. The floor never goes back, so a wrong clock at the server must not
+/// move it to where no certificate is valid any more: a server that has just accepted the device's certificate cannot
+/// be past the end of that, and one whose own certificate was accepted not past the end of its own.
+#[must_use]
+pub fn believable_time_s(
+    server_time_s: u64,
+    own: Option<CertificateLife>,
+    server_not_after_s: Option<u64>,
+) -> u64 {
+    let own_end_s = own.map_or(u64::MAX, |life| life.not_after_s);
+    // The margin leaves the server's certificate acceptable during the pit stops to come.
+    let server_end_s =
+        server_not_after_s.map_or(u64::MAX, |end_s| end_s.saturating_sub(limits::TIME_FLOOR_MARGIN_S));
+    server_time_s.min(own_end_s).min(server_end_s)
+}
+
 /// Must the stored time floor be raised by a write of its own?
 #[must_use]
 pub fn time_floor_due(stored_s: u64, server_time_s: u64) -> bool {
@@ -198,6 +214,16 @@ mod tests {
         assert!(!renewal_due(life, 1059));
         assert!(renewal_due(life, 1060));
         assert!(renewal_due(CertificateLife { not_before_s: 9, not_after_s: 3 }, 9));
+    }
+
+    #[test]
+    fn a_wrong_clock_is_believed_up_to_the_end_of_the_certificates() {
+        let own = CertificateLife { not_before_s: 0, not_after_s: 10_000_000 };
+        assert_eq!(believable_time_s(5_000_000, Some(own), Some(20_000_000)), 5_000_000);
+        assert_eq!(believable_time_s(u64::MAX, Some(own), Some(20_000_000)), 10_000_000);
+        let end_s = 5_000_000 - limits::TIME_FLOOR_MARGIN_S;
+        assert_eq!(believable_time_s(u64::MAX, Some(own), Some(5_000_000)), end_s);
+        assert_eq!(believable_time_s(u64::MAX, None, Some(0)), 0);
     }
 
     proptest! {

@@ -125,7 +125,7 @@ pub(crate) enum Link {
     Untouched,
     /// Used, and the server has not spoken with authority yet.
     Up,
-    /// The server has answered a check-in over mutual TLS.
+    /// The server has answered a check-in over mutual TLS; its time as far as it is believable.
     Authenticated { server_time_s: u64, backoff_s: Option<u32> },
 }
 
@@ -186,14 +186,16 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
                     AfterCertificate::CheckIn => check_in(session, now_ms),
                     AfterCertificate::Act(decision) => {
                         session.floor_is_stored();
-                        act(*session, &decision, now_ms)
+                        act(*session, decision, now_ms)
                     }
                 }
             }
             other => close(*session, failure(other)),
         },
         State::CheckingIn(session) => match event {
-            Event::Decided(decision) => decided(session, decision, now_ms),
+            Event::Decided { decision, server_not_after_s } => {
+                decided(session, decision, server_not_after_s, now_ms)
+            }
             other => close(*session, failure(other)),
         },
         State::Renewing(session, decision) => match event {
@@ -205,7 +207,7 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
                 )
             }
             // A third of the old certificate's life is left for another try; an update does not wait for it.
-            Event::Failed(_) => act(*session, &decision, now_ms),
+            Event::Failed(_) => act(*session, decision, now_ms),
             other => close(*session, failure(other)),
         },
         State::Scanning(install) => match event {
@@ -250,7 +252,7 @@ fn failure(event: Event) -> Reason {
         | Event::KeyStored
         | Event::CertificateIssued(_)
         | Event::Saved
-        | Event::Decided(_)
+        | Event::Decided { .. }
         | Event::ChunkHashed(_)
         | Event::Invalidated
         | Event::Sealed
@@ -371,21 +373,27 @@ fn check_in(session: Box<Session>, now_ms: u64) -> (State, Action) {
     }
 }
 
-fn decided(mut session: Box<Session>, decision: Decision, now_ms: u64) -> (State, Action) {
-    session.link =
-        Link::Authenticated { server_time_s: decision.server_time_s, backoff_s: decision.backoff_s };
-    let due = match session.survey.vault.as_ref().map(|vault| vault.identity) {
-        Ok(Identity::Certified(life)) => policy::renewal_due(life, session.now_s()),
-        Ok(Identity::Nothing | Identity::Key) | Err(_) => false,
+fn decided(
+    mut session: Box<Session>,
+    decision: Decision,
+    server_not_after_s: Option<u64>,
+    now_ms: u64,
+) -> (State, Action) {
+    let own = match session.survey.vault.as_ref().map(|vault| vault.identity) {
+        Ok(Identity::Certified(life)) => Some(life),
+        Ok(Identity::Nothing | Identity::Key) | Err(_) => None,
     };
+    let server_time_s = policy::believable_time_s(decision.server_time_s, own, server_not_after_s);
+    session.link = Link::Authenticated { server_time_s, backoff_s: decision.backoff_s };
+    let due = own.is_some_and(|life| policy::renewal_due(life, session.now_s()));
     match session.timeout_ms(limits::EXCHANGE_MS, now_ms) {
         Some(timeout_ms) if due => (State::Renewing(session, decision), Action::Renew { timeout_ms }),
-        Some(_) | None => act(*session, &decision, now_ms),
+        Some(_) | None => act(*session, decision, now_ms),
     }
 }
 
 /// Acts on a decision: verify first, judge then, plan last.
-fn act(session: Session, decision: &Decision, now_ms: u64) -> (State, Action) {
+fn act(session: Session, decision: Decision, now_ms: u64) -> (State, Action) {
     let vault = match &session.survey.vault {
         Ok(vault) => vault,
         Err(reason) => {
@@ -393,10 +401,10 @@ fn act(session: Session, decision: &Decision, now_ms: u64) -> (State, Action) {
             return close(session, reason);
         }
     };
-    let Some(bytes) = decision.manifest_bytes() else {
+    let Some(bytes) = decision.manifest else {
         return Closing { session, reason: None, outcome: None }.note();
     };
-    let signed = Signed::from_bytes(bytes.to_vec());
+    let signed = Signed::from_bytes(bytes.into());
     let manifest = match signed.verify(&vault.publishers) {
         Ok(manifest) => manifest,
         Err(error) => return refuse(session, None, manifest_reason(&error)),

@@ -57,6 +57,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("BACKOFF_MAX_MS", limits::BACKOFF_MAX_MS),
         ("NETWORK_PHASE_DEATHS", limits::NETWORK_PHASE_DEATHS.into()),
         ("TIME_FLOOR_STEP_S", limits::TIME_FLOOR_STEP_S),
+        ("TIME_FLOOR_MARGIN_S", limits::TIME_FLOOR_MARGIN_S),
     ];
     let documented: Vec<_> =
         table("Limits").into_iter().map(|row| [row[0], row[1]].map(String::from)).collect();

@@ -312,6 +312,23 @@ fn the_time_floor_rises_by_the_week_and_never_falls() {
     assert_eq!(world.time_floor_s, YEAR_S + limits::TIME_FLOOR_STEP_S);
 }
 
+/// A clock that is wrong at the server, or a lie, must not lock the device out for good: the floor stays where the
+/// certificates of both sides are valid.
+#[test]
+fn a_server_clock_far_ahead_does_not_spoil_the_time_floor() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.decision.server_time_s = u64::MAX;
+    world.power_on();
+    assert_eq!(world.time_floor_s, 2 * YEAR_S, "the end of the device's own certificate");
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.decision.server_time_s = u64::MAX;
+    world.server_not_after_s = Some(YEAR_S + YEAR_S / 2);
+    world.power_on();
+    assert_eq!(world.time_floor_s, YEAR_S + YEAR_S / 2 - limits::TIME_FLOOR_MARGIN_S);
+}
+
 #[test]
 fn a_critical_error_is_counted_and_the_application_started() {
     for (reason, at) in [(Reason::FlashWrite, "SaveTimeFloor"), (Reason::Vault, "SaveNote")] {
@@ -365,7 +382,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::KeyStored),
         Just(Event::CertificateIssued(life)),
         Just(Event::Saved),
-        Just(Event::Decided(Decision::new(u64::MAX, Some(sign(&release(2, 2, 3)))))),
+        Just(Event::Decided {
+            decision: Decision::new(u64::MAX, Some(sign(&release(2, 2, 3)))),
+            server_not_after_s: None,
+        }),
         (0..3usize).prop_map(move |index| Event::ChunkHashed(chunks[index])),
         any::<[u8; 32]>().prop_map(|digest| Event::ChunkHashed(Digest(digest))),
         Just(Event::Invalidated),

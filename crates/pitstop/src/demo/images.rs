@@ -105,7 +105,8 @@ fn toolchain(firmware: &Path) -> Option<&'static str> {
             Command::new(program).args(args).current_dir(firmware).stderr(Stdio::null()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    if output("rustup", &["target", "list", "--installed"])?.contains("riscv32imc-unknown-none-elf") {
+    let rustup = output("rustup", &["target", "list", "--installed"]);
+    if rustup.is_some_and(|targets| targets.contains("riscv32imc-unknown-none-elf")) {
         return Some("rustup's toolchain");
     }
     let sysroot = output("/usr/bin/rustc", &["--print", "sysroot"])?;

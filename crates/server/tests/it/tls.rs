@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::app::{TestApp, check_in, new_key};
 use crate::client::{Connection, Identity, request, tls_stream};

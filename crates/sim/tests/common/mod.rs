@@ -19,6 +19,7 @@ use sim::pki::Identity;
 use sim::{PowerSwitch, SimFlash, VirtualDevice};
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
+use wire::Message;
 
 pub(crate) const PRODUCT: &str = "lamp";
 
@@ -54,10 +55,16 @@ pub(crate) struct Bed {
 impl Bed {
     /// A server with the product `lamp` on a built-in layout.
     pub(crate) async fn start(layout: &str) -> Self {
+        Self::start_with(layout, |_| {}).await
+    }
+
+    /// The same with a server that is set up in another way.
+    pub(crate) async fn start_with(layout: &str, set_up: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::new(folder.path());
         config.device_addr.set_port(0);
         config.admin_addr.set_port(0);
+        set_up(&mut config);
         let server = server::start(config).await.unwrap();
         let token = server.first_admin_token().unwrap().to_owned();
         let csv = flashfmt::layout::BUILTIN.iter().find(|(name, _)| *name == layout).unwrap().1;

@@ -128,6 +128,11 @@ impl<S: Read + Write> HttpClient<S> {
         }
     }
 
+    /// The connection, for looking at it.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// The connection, for closing it.
     pub fn into_stream(self) -> S {
         self.stream

@@ -35,15 +35,6 @@ pub struct LeafFacts<'a> {
     pub public_key: &'a [u8],
 }
 
-impl LeafFacts<'_> {
-    /// When the certificate is to be renewed: after two thirds of its life, in seconds since 1970-01-01 UTC.
-    #[must_use]
-    pub fn renew_at_s(&self) -> u64 {
-        let life_s = self.not_after_s.saturating_sub(self.not_before_s);
-        self.not_before_s.saturating_add(life_s - life_s / 3)
-    }
-}
-
 /// Reads a certificate (RFC 5280 section 4.1). Its signature is not checked here.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use updater::{Event, FetchChunk};
 use wire::{CheckIn, Decision, Message, Reason, Report};
 
 use super::Shell;
-use super::vaulted::{life, seconds};
+use super::vaulted::life;
 use crate::board::{Board, News};
 use crate::est::{self, EnrolledChain, EstError};
 use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, ResponseHead};
@@ -44,6 +44,9 @@ pub enum ProtocolFault {
         /// What this one answered.
         found: u16,
     },
+    /// No such artifact.
+    #[error("expected the artifact on the server, found status 404; publish the release again")]
+    NoArtifact,
     /// Another part of the artifact.
     #[error("expected bytes {first} to {last} of the artifact, found {found:?}")]
     Range {
@@ -127,14 +130,14 @@ impl<B: Board> Shell<'_, B> {
     }
 
     pub(super) async fn check_in(&mut self, check_in: &CheckIn, timeout_ms: u64) -> Result<Event, Reason> {
-        let decision = self
-            .post(wire::CHECK_IN_PATH, "a check-in", 200, &check_in.to_cbor(), timeout_ms, async |http| {
-                let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
-                Decision::from_cbor(&body).map_err(Trouble::Cbor)
-            })
-            .await?;
-        self.clock.raise_floor(seconds(decision.server_time_s));
-        Ok(Event::Decided(decision))
+        self.post(wire::CHECK_IN_PATH, "a check-in", 200, &check_in.to_cbor(), timeout_ms, async |http| {
+            let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
+            let decision = Decision::from_cbor(&body).map_err(Trouble::Cbor)?;
+            let certificate = http.stream().server_certificate();
+            let facts = certificate.and_then(|certificate| pki::leaf_facts(certificate).ok());
+            Ok(Event::Decided { decision, server_not_after_s: facts.map(|facts| facts.not_after_s) })
+        })
+        .await
     }
 
     pub(super) async fn report(&mut self, report: &Report, timeout_ms: u64) -> Result<Event, Reason> {
@@ -370,6 +373,9 @@ async fn within<T: Timer, O>(
 /// Only the bytes asked for, all of them, and nothing else: a whole artifact (200) in place of a part would go into
 /// the wrong place of the slot.
 fn check_part(head: &ResponseHead, first: u64, last: u64) -> Result<(), ProtocolFault> {
+    if head.status == 404 {
+        return Err(ProtocolFault::NoArtifact);
+    }
     if head.status != 206 {
         return Err(ProtocolFault::Status { what: "a range request", expected: 206, found: head.status });
     }
@@ -432,6 +438,7 @@ fn est_reason(error: &EstError) -> Reason {
 fn protocol_reason(fault: &ProtocolFault) -> Reason {
     match fault {
         ProtocolFault::Status { found, .. } => status_reason(*found),
+        ProtocolFault::NoArtifact => Reason::ArtifactMissing,
         ProtocolFault::Range { .. } | ProtocolFault::Length { .. } => Reason::ServerProtocol,
         ProtocolFault::Timeout { .. } => Reason::Timeout,
         ProtocolFault::NotProvisioned { .. } | ProtocolFault::ServerName { .. } => Reason::NotProvisioned,
@@ -441,7 +448,6 @@ fn protocol_reason(fault: &ProtocolFault) -> Reason {
 fn status_reason(status: u16) -> Reason {
     match status {
         401 | 403 => Reason::DeviceRefused,
-        404 => Reason::ArtifactMissing,
         // A server that is busy or limits the rate is not broken, and yet did not serve.
         429 | 500..=599 => Reason::ServerFailed,
         _ => Reason::ServerProtocol,

@@ -229,6 +229,6 @@ fn outcome_bytes(outcome: Outcome) -> Vec<u8> {
 }
 
 /// The clock's unit; it stays at its end in 2106.
-pub(super) fn seconds(time_s: u64) -> u32 {
+fn seconds(time_s: u64) -> u32 {
     u32::try_from(time_s).unwrap_or(u32::MAX)
 }

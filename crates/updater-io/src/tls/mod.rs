@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use rustls::ClientConfig;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 
 use incoming::Incoming;
@@ -110,6 +110,12 @@ impl<C: Read + Write> TlsSession<C> {
         session.incoming.shrink();
         session.outgoing.shrink_to(MAX_OUTGOING_RECORD_BYTES);
         Ok(session)
+    }
+
+    /// The certificate that the server showed and that was accepted.
+    #[must_use]
+    pub fn server_certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.tls.peer_certificates()?.first()
     }
 
     /// Sends close_notify and gives the connection back. It does not wait for the server's.

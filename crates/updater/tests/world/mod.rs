@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub(crate) time_floor_s: u64,
     pub(crate) vault: Result<(), Reason>,
     pub(crate) decision: Decision,
+    pub(crate) server_not_after_s: Option<u64>,
     pub(crate) serves: Option<Manifest>,
     pub(crate) vault_writes: u32,
     pub(crate) slot_writes: u32,
@@ -67,6 +68,7 @@ impl World {
             time_floor_s: YEAR_S,
             vault: Ok(()),
             decision: Decision::new(YEAR_S, None),
+            server_not_after_s: Some(10 * YEAR_S),
             serves: None,
             vault_writes: 0,
             slot_writes: 0,
@@ -164,7 +166,10 @@ impl World {
                 self.time_floor_s = time_floor_s.unwrap_or(self.time_floor_s);
                 Event::Saved
             }
-            Action::CheckIn { .. } => Event::Decided(self.decision.clone()),
+            Action::CheckIn { .. } => Event::Decided {
+                decision: self.decision.clone(),
+                server_not_after_s: self.server_not_after_s,
+            },
             Action::HashChunk { slot, offset_bytes, .. } => {
                 let content = &self.slots[usize::from(slot.0)];
                 let index = offset_bytes / 65_536;
