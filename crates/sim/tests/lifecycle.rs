@@ -110,3 +110,27 @@ async fn a_token_serves_one_device_only() {
     let end = copy.power_on().await.unwrap();
     assert!(matches!(end, End::Waiting { reason: Reason::EnrollmentRefused, .. }), "{end:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_critical_error_is_counted_in_the_journal_and_told_when_the_device_is_well_again() {
+    let bed = Bed::start("4mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    bed.publish(1, "1.0.0", &application("1.0.0", 3));
+    running(device.power_on().await.unwrap());
+    let good = device.layout().to_binary();
+
+    // A table with a vault of two sectors: too small for the format, so that the vault cannot be opened.
+    let csv = flashfmt::layout::BUILTIN[0].1.replace("0x100000, 0x8000", "0x100000, 0x2000");
+    let table = flashfmt::layout::Layout::parse_csv(&csv).unwrap().to_binary();
+    device.flash.put(flashfmt::partition::TABLE_OFFSET, &table).unwrap();
+    for _ in 0..2 {
+        let app = running(device.power_on().await.unwrap());
+        assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::Vault)));
+    }
+
+    device.flash.put(flashfmt::partition::TABLE_OFFSET, &good).unwrap();
+    running(device.power_on().await.unwrap());
+    let known = bed.device("lamp-1");
+    assert_eq!(known["critical_errors"], 2);
+    assert_eq!(known["last_critical"], Reason::Vault.code());
+}

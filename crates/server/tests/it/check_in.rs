@@ -3,7 +3,7 @@
 use hyper::Method;
 use manifest::{Manifest, PublisherKeys, Signed};
 use serde_json::{Value, json};
-use wire::{Message as _, Outcome, Reason, ResetCause};
+use wire::{CheckIn, Message as _, Outcome, Reason, ResetCause};
 
 use crate::app::{TestApp, check_in, publisher};
 use crate::client::request;
@@ -98,12 +98,16 @@ async fn a_refused_release_is_not_offered_again_at_once() {
     app.release(1, "1.0.0").await;
     let mut connection = app.connect(Some(&identity)).await;
     connection.report(1, Reason::ImageDigest).await.expect(204);
-    let mut said = check_in(None);
+    let mut said = check_in(Some((b"what ran before", 0)));
     said.last_outcome = Some(Outcome { sequence: Some(1), reason: Reason::ImageDigest.code() });
     let decision = connection.check_in(&said).await.expect(200).decision();
     assert_eq!(decision.manifest, None);
     assert!((3500..=3600).contains(&decision.backoff_s.unwrap()), "{decision:?}");
     assert_eq!(app.get("/devices/lamp-1").await["last_outcome"]["reason"], "image-digest");
+
+    // A device with nothing to run is not made to wait.
+    let nothing_to_run = CheckIn { running: None, ..said.clone() };
+    assert!(connection.check_in(&nothing_to_run).await.expect(200).decision().manifest.is_some());
 
     // A broken connection is no refusal, and neither is one of another release.
     said.last_outcome = Some(Outcome { sequence: Some(1), reason: Reason::ConnectionLost.code() });

@@ -156,12 +156,15 @@ impl World {
             }
             Action::Enroll { .. } | Action::Renew { .. } => {
                 let now_s = self.decision.server_time_s;
-                Event::CertificateIssued(CertificateLife { not_before_s: now_s, not_after_s: now_s + YEAR_S })
+                Event::CertificateIssued(CertificateLife {
+                    not_before_s: now_s,
+                    not_after_s: now_s.saturating_add(YEAR_S),
+                })
             }
             Action::SaveCertificate { time_floor_s } => {
                 self.vault_writes += 1;
                 let now_s = self.decision.server_time_s;
-                let life = CertificateLife { not_before_s: now_s, not_after_s: now_s + YEAR_S };
+                let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
                 self.identity = Identity::Certified(life);
                 self.time_floor_s = time_floor_s.unwrap_or(self.time_floor_s);
                 Event::Saved
