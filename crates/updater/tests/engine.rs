@@ -182,6 +182,47 @@ fn refusals_are_noted_once_and_reported_each_time() {
 }
 
 #[test]
+fn a_chunk_that_is_not_what_the_manifest_says_is_tried_again_and_then_given_up() {
+    let wrong = Event::ChunkHashed(Digest([1; 32]));
+    let mut world = World::new(2);
+    world.install(0, &release(1, 1, 2));
+    world.offer(&release(2, 2, 3));
+    // Wrong every time: three tries, the release is blamed, the application still starts.
+    let mut tries = 0;
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+        let Action::FetchChunk(fetch) = action else { return None };
+        assert_eq!(fetch.delay_ms, limits::CHUNK_RETRY_MS * tries);
+        tries += 1;
+        Some(wrong.clone())
+    });
+    assert_eq!(verdict, handed_over(0, Some(Reason::ChunkDigest)));
+    assert_eq!(tries, u64::from(limits::CHUNK_TRIES));
+    assert_eq!(world.reports, [outcome(2, Reason::ChunkDigest)]);
+    // Wrong once: the next try makes it good.
+    let mut first = Some(wrong);
+    world.retained = Retained::default();
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+        if matches!(action, Action::FetchChunk(_)) { first.take() } else { None }
+    });
+    assert_eq!(verdict, handed_over(1, Some(Reason::Installed)));
+}
+
+/// A manifest whose chunks are of one image and whose digest is of another is signed nonsense, and not recorded.
+#[test]
+fn an_image_with_another_digest_than_the_manifest_says_is_not_recorded() {
+    let mut world = World::new(2);
+    let old = release(1, 1, 2);
+    world.install(0, &old);
+    let mut contradictory = release(2, 2, 2);
+    world.know(&release(2, 2, 2));
+    contradictory.artifact.digest = Digest([3; 32]);
+    world.decision = Decision::new(YEAR_S, Some(sign(&contradictory)));
+    world.serves = Some(contradictory);
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::ImageDigest)));
+    assert_eq!(world.record, Some(InstallRecord::of(&old, SlotIndex(0))));
+}
+
+#[test]
 fn a_signed_revert_goes_back() {
     let mut world = World::new(2);
     let old = release(1, 1, 2);
@@ -231,6 +272,7 @@ fn without_an_application_it_keeps_trying_later_and_later() {
         let Verdict::Restart { after_ms, reason: Reason::NetworkUnreachable } = verdict else {
             panic!("{verdict:?}")
         };
+        assert!(!world.retained.ticket, "a restart comes back to the network");
         waits.push(after_ms);
     }
     assert!(waits.is_sorted());
