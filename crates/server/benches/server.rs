@@ -173,6 +173,8 @@ async fn download(bench: &Bench) -> usize {
             .with_client_auth_cert(vec![bench.certificate.clone()], key)
             .unwrap();
     let tcp = TcpStream::connect(bench.server.device_addr()).await.unwrap();
+    // As a device does: its request follows its certificate at once, and must not wait for an acknowledgement.
+    tcp.set_nodelay(true).unwrap();
     let name = "localhost".try_into().unwrap();
     let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
