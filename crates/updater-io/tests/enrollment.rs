@@ -82,7 +82,10 @@ fn a_request_is_accepted_by_other_implementations() {
                 assert!(output.status.success() && said.contains("verify OK"), "{said}");
                 assert!(said.contains(device_id), "{said}");
             }
-            Err(error) => eprintln!("openssl is not here ({error}): its check is left out"),
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "openssl must be there in CI: {error}");
+                eprintln!("SKIPPED: openssl cannot be run ({error}); install it to run this check");
+            }
         }
     }
     assert_eq!(csr(&key, "").unwrap_err(), PkiError::BadDeviceId { found_bytes: 0 });

@@ -1,4 +1,4 @@
-//! What other people's tools make of our answers. CI installs both.
+//! What other people's tools make of our answers. CI installs both, and there a missing one is a failure.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -14,6 +14,7 @@ fn run(tool: &str, args: &[&str], dir: &Path) -> Option<Output> {
     match Command::new(tool).args(args).current_dir(dir).output() {
         Ok(output) => Some(output),
         Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "{tool} must be there in CI: {error}");
             eprintln!("SKIPPED: {tool} cannot be run ({error}); install it to run this test");
             None
         }
