@@ -9,8 +9,7 @@ pub struct Region {
     pub size_bytes: u32,
 }
 
-/// The unit of erasure, in bytes: the sector of the SPI flash that ESP chips use.
-pub const SECTOR_BYTES: u32 = 4096;
+pub use flashfmt::SECTOR_BYTES;
 
 impl Region {
     /// The first byte after the region, unless the region reaches past 4 GiB.

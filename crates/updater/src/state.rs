@@ -156,8 +156,7 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
     match state {
         State::Surveying { retained, reset_cause } => match event {
             Event::Surveyed(survey) => surveyed(*survey, retained, reset_cause, now_ms),
-            Event::Failed(reason) => done(None, Some(reason), retained, None, 0),
-            _ => done(None, Some(Reason::Internal), retained, None, 0),
+            other => unsurveyed(failure(other), retained),
         },
         State::Joining(mut session) => match event {
             Event::Joined { free_heap_bytes } => {
@@ -511,9 +510,8 @@ impl Session {
         };
         // The ticket is for a hand-over; a restart must come back to the network.
         let retained = Retained { ticket: ticket && boot_slot.is_some(), ..self.retained };
-        let verdict_for =
-            |failures| policy::verdict(boot_slot, reason, failures, backoff_s, self.survey.jitter);
-        end(verdict_for(retained.failures), retained)
+        let jitter = self.survey.jitter;
+        end(policy::verdict(boot_slot, reason, retained.failures, backoff_s, jitter), retained)
     }
 
     /// What is left of `timeout_ms` and of the budget; `None` when nothing is.
@@ -571,14 +569,9 @@ impl Session {
     }
 }
 
-fn done(
-    boot_slot: Option<crate::SlotIndex>,
-    reason: Option<Reason>,
-    retained: Retained,
-    server_backoff_s: Option<u32>,
-    jitter: u32,
-) -> (State, Action) {
-    end(policy::verdict(boot_slot, reason, retained.failures, server_backoff_s, jitter), retained)
+/// Ends a pit stop whose survey failed: nothing is known that could be started.
+fn unsurveyed(reason: Reason, retained: Retained) -> (State, Action) {
+    end(policy::verdict(None, Some(reason), retained.failures, None, 0), retained)
 }
 
 fn end(verdict: Verdict, mut retained: Retained) -> (State, Action) {

@@ -277,8 +277,8 @@ impl<B: Board> Shell<'_, B> {
             }
             let _ = online.http.into_stream().close().await;
         }
-        let now_ms = self.now_ms();
-        self.clock.set_uptime_ms(now_ms);
+        // Certificates are judged against the uptime of this moment.
+        self.now_ms();
         let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
         let server = credentials.settings.server.clone();
         let anchors = credentials.settings.anchors.clone();
