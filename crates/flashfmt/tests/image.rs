@@ -4,7 +4,7 @@
 
 use flashfmt::app_desc::{APP_DESC_OFFSET, AppDescriptor};
 use flashfmt::image::compose::{ComposeError, Composer, esp32c3, esp32c3_addr};
-use flashfmt::image::{ImageHeader, verify};
+use flashfmt::image::{ImageHeader, Outline, verify};
 use flashfmt::{Chip, ImageError, ImageSummary, Progress, StreamVerifier};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
@@ -54,6 +54,93 @@ fn a_composed_image_verifies_and_tells_what_it_is() {
         segments.iter().map(|segment| segment.load_addr).collect::<Vec<_>>(),
         [0x3C01_0020, 0x4038_0000, 0, 0x4200_0020]
     );
+}
+
+/// The outline of an image in memory. Reading past its end is an error, as reading past a slot would be.
+fn outline(bytes: &[u8]) -> Result<Outline, ImageError> {
+    Outline::read(SLOT_BYTES, |offset, buffer| {
+        let wanted = offset as usize..offset as usize + buffer.len();
+        let (expected_bytes, found_bytes) = (wanted.end as u32, bytes.len() as u32);
+        let found = bytes.get(wanted).ok_or(ImageError::Truncated { expected_bytes, found_bytes })?;
+        buffer.copy_from_slice(found);
+        Ok(())
+    })
+}
+
+#[test]
+fn the_outline_is_that_of_the_whole_image() {
+    let image = full_image();
+    let summary = verify(&image).unwrap();
+    let expected =
+        Outline { header: summary.header, segments: summary.segments, image_bytes: summary.image_bytes };
+    assert_eq!(outline(&image), Ok(expected));
+}
+
+/// The outline is the weaker check: what it refuses, verifying refuses too. It sees headers and not data.
+#[test]
+fn the_outline_refuses_only_what_verifying_refuses() {
+    let image = small_image();
+    let headers: Vec<_> = std::iter::once(0..24)
+        .chain(
+            verify(&image)
+                .unwrap()
+                .segments
+                .as_slice()
+                .iter()
+                .map(|segment| segment.data_offset as usize - 8..segment.data_offset as usize),
+        )
+        .collect();
+    let mut refused = 0;
+    for bit in 0..image.len() * 8 {
+        let mut damaged = image.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(verify(&damaged).is_err(), "bit {bit}");
+        let found = outline(&damaged);
+        if headers.iter().any(|header| header.contains(&(bit / 8))) {
+            refused += usize::from(found.is_err());
+        } else {
+            assert_eq!(found, outline(&image), "bit {bit}");
+        }
+    }
+    assert!(refused > 50, "only {refused} damaged headers were refused");
+    let no_hash = Composer::new(Chip::Esp32C3, 0).segment(0x4038_0000, &[0; 4]).build().unwrap();
+    let mut no_hash = no_hash;
+    no_hash[23] = 0;
+    assert_eq!(outline(&no_hash), Err(ImageError::HashNotAppended));
+}
+
+/// The hash engine of a chip stands behind the same trait: what matters is that all bytes go through it.
+#[test]
+fn the_sha256_is_the_callers() {
+    #[derive(Clone)]
+    struct Engine(Sha256, std::rc::Rc<std::cell::Cell<usize>>);
+    impl sha2::digest::Update for Engine {
+        fn update(&mut self, data: &[u8]) {
+            self.1.set(self.1.get() + data.len());
+            Digest::update(&mut self.0, data);
+        }
+    }
+    impl sha2::digest::OutputSizeUser for Engine {
+        type OutputSize = sha2::digest::consts::U32;
+    }
+    impl sha2::digest::FixedOutput for Engine {
+        fn finalize_into(self, out: &mut sha2::digest::Output<Self>) {
+            Digest::finalize_into(self.0, out);
+        }
+    }
+    impl Default for Engine {
+        fn default() -> Self {
+            Self(Sha256::new(), std::rc::Rc::default())
+        }
+    }
+    impl sha2::digest::HashMarker for Engine {}
+
+    let image = full_image();
+    let engine = Engine::default();
+    let mut verifier = StreamVerifier::with_sha256(SLOT_BYTES, engine.clone());
+    verifier.update(&image).unwrap();
+    assert_eq!(verifier.finish(), verify(&image));
+    assert_eq!(engine.1.get(), image.len());
 }
 
 #[test]
@@ -221,6 +308,7 @@ proptest! {
         let _ = verify(&bytes);
         let _ = ImageHeader::parse(&bytes);
         let _ = AppDescriptor::parse(&bytes);
+        let _ = outline(&bytes);
         let mut verifier = StreamVerifier::new(SLOT_BYTES).allow_missing_hash();
         let _ = verifier.update(&bytes);
         let _ = verifier.finish();
@@ -241,6 +329,7 @@ proptest! {
         }
         image.extend_from_slice(&body);
         prop_assert!(verify(&image).is_err());
+        let _ = outline(&image);
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! A virtual ESP32: bootloader, the real updater, and the start of the application, on one flash.
 
+mod app;
+mod board;
+mod check;
+
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,27 +13,36 @@ use flashfmt::image::{ImageError, ImageSummary, StreamVerifier};
 use flashfmt::layout::Layout;
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{AppDescriptor, Chip, Partition};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rustls::crypto::CryptoProvider;
-use updater::{Retained, Verdict};
-use updater_io::board::{Board, BoardFacts, News};
+use rand::rngs::{OsRng, StdRng};
+use rand::{RngCore, SeedableRng};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
+use tls_crypto::Secp256r1;
+use updater::{Retained, SlotIndex, Verdict};
+use updater_io::board::News;
+use updater_io::early;
+use updater_io::handover::{self, Departure};
+use updater_io::map::Map;
 use updater_io::region::Region;
 use updater_io::vault::{Provisioning, VaultError, provision};
-use wire::{HandOverStrategy, Reason, ResetCause};
+use wire::{Reason, ResetCause};
 
 use crate::bootloader::{Boot, Bootloader, NothingReason};
 use crate::flash::{FlashError, SimFlash};
 use crate::net::{SimNetwork, SimTimer};
 use crate::power::PowerSwitch;
+use board::VirtualBoard;
+use check::check;
 
 /// Version that the virtual updater reports.
 pub const UPDATER_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Name of the placeholder image in `factory`; on a virtual device the updater itself runs natively.
+/// Name of the placeholder image in the updater's partition; on a virtual device the updater itself runs natively.
 const UPDATER_PROJECT: &str = "pitstop-updater";
 /// Where the placeholder says it is loaded: RAM, or at least not mapped flash, on every chip.
 const PLACEHOLDER_ADDR: u32 = 0x4037_0000;
+
+/// Pit stops that one start may take: each hand-over goes through a reset. More of them never start anything.
+const MAX_PIT_STOPS: usize = 3;
 
 /// A virtual device. Its flash outlives every start, its retained register every reset, and nothing else does.
 pub struct VirtualDevice {
@@ -37,11 +50,12 @@ pub struct VirtualDevice {
     pub flash: SimFlash,
     /// The network.
     pub network: SimNetwork,
-    chip: Chip,
+    bootloader: Bootloader,
     layout: Layout,
     random: StdRng,
     retained_bits: u32,
     crypto: Arc<CryptoProvider>,
+    can_start: fn(&ImageSummary) -> bool,
     observer: Observer,
 }
 
@@ -143,13 +157,13 @@ impl VirtualDevice {
             return Err(DeviceError::FlashTooSmall { needed_bytes, flash_bytes });
         }
         flash.put(TABLE_OFFSET, &layout.to_binary())?;
-        let factory = layout.factory().ok_or(DeviceError::NoPartition { label: "factory" })?;
+        let home = layout.updater().ok_or(DeviceError::NoPartition { label: "factory" })?;
         let app_desc = AppDescriptor::new(UPDATER_PROJECT, UPDATER_VERSION);
         let placeholder = Composer::new(chip, PLACEHOLDER_ADDR)
             .segment_with_app_desc(PLACEHOLDER_ADDR, &app_desc, b"runs natively")
             .build()
             .map_err(DeviceError::Compose)?;
-        flash.put(factory.offset, &placeholder)?;
+        flash.put(home.offset, &placeholder)?;
         let mut device = Self::from_flash(flash, network, chip, layout, seed);
         device.provision(provisioning)?;
         // What the factory does is not what the device does.
@@ -163,11 +177,12 @@ impl VirtualDevice {
         Self {
             flash,
             network,
-            chip,
+            bootloader: Bootloader { chip, rollback_enabled: layout.hands_over_by_otadata() },
             layout,
             random: StdRng::seed_from_u64(seed),
             retained_bits: 0,
-            crypto: Arc::new(rustls::crypto::ring::default_provider()),
+            crypto: Arc::new(tls_crypto::provider(&KEY_EXCHANGE)),
+            can_start: |_| true,
             observer: Box::new(|_| {}),
         }
     }
@@ -195,6 +210,16 @@ impl VirtualDevice {
     /// The switch that flash, network and clock share.
     pub fn power(&self) -> PowerSwitch {
         self.flash.power().clone()
+    }
+
+    /// Puts another build of the bootloader on the chip. At first it has rollback where the layout needs it.
+    pub fn set_bootloader_rollback(&mut self, rollback_enabled: bool) {
+        self.bootloader.rollback_enabled = rollback_enabled;
+    }
+
+    /// Gives the device a chain-loader that cannot start every image, as one that needs memory of its own.
+    pub fn set_can_start(&mut self, can_start: fn(&ImageSummary) -> bool) {
+        self.can_start = can_start;
     }
 
     /// Who is told what happens.
@@ -226,18 +251,32 @@ impl VirtualDevice {
     }
 
     async fn start(&mut self, mut cause: ResetCause) -> Result<End, FlashError> {
-        // What the pit stop before a reset by ticket says about itself; the start after the reset knows nothing of it.
-        let mut reason_before = None;
-        loop {
-            match Bootloader::new(self.chip).boot(&mut self.flash) {
+        // What the pit stop before the last reset said about itself; the start after the reset knows nothing of it.
+        let mut handed_over = None;
+        for _ in 0..MAX_PIT_STOPS {
+            match self.bootloader.boot(&mut self.flash) {
                 Ok(Boot::Updater { .. }) => {}
                 Ok(Boot::App { partition, image, .. }) => {
-                    let slot = partition.label.as_str().to_owned();
-                    return Ok(End::Running(RunningApp { slot, image, reason: None, by_updater: false }));
+                    let (slot, by_updater) = (partition.label.as_str().to_owned(), handed_over.is_some());
+                    return Ok(End::Running(RunningApp {
+                        slot,
+                        image,
+                        reason: handed_over.flatten(),
+                        by_updater,
+                    }));
                 }
                 Ok(Boot::Nothing(reason)) => return Ok(End::Dead(reason)),
                 Err(FlashError::PowerLost) => return Ok(End::PowerLost),
                 Err(error) => return Err(error),
+            }
+            if let Some((slot, image)) = self.hand_over_early(cause) {
+                let reason = handed_over.flatten();
+                return Ok(End::Running(RunningApp {
+                    slot,
+                    image: Box::new(image),
+                    reason,
+                    by_updater: true,
+                }));
             }
             let power = self.power();
             let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self, cause };
@@ -246,32 +285,39 @@ impl VirtualDevice {
                 () = power.lost() => return Ok(End::PowerLost),
                 verdict = updater_io::shell::pit_stop(&mut board) => verdict,
             };
-            match verdict {
+            let departure = match verdict {
                 _ if !power.is_on() => return Ok(End::PowerLost),
                 Verdict::Restart { after_ms, reason } => return Ok(End::Waiting { after_ms, reason }),
-                // The way through a reset returns the hardware to its pristine state first.
-                Verdict::HandOver { reason, .. } if self.retained().ticket => {
-                    cause = ResetCause::Software;
-                    reason_before = reason;
+                Verdict::HandOver { slot, reason } => {
+                    handed_over = Some(reason);
+                    self.prepare(slot)
                 }
-                Verdict::HandOver { slot, reason } => return self.chain_load(slot, reason.or(reason_before)),
+            };
+            match departure {
+                _ if !power.is_on() => return Ok(End::PowerLost),
+                Ok(Departure::ResetWithTicket | Departure::ResetToSlot) => cause = ResetCause::Software,
+                Err(reason) => return Ok(End::Waiting { after_ms: 0, reason }),
             }
         }
+        Ok(End::Waiting { after_ms: 0, reason: Reason::Internal })
     }
 
-    fn chain_load(&mut self, slot: updater::SlotIndex, reason: Option<Reason>) -> Result<End, FlashError> {
-        let partition = self.layout.slots().nth(usize::from(slot.0));
-        let Some(partition) = partition else {
-            return Ok(End::Waiting { after_ms: 0, reason: Reason::Internal });
-        };
-        match self.image_in(&partition)? {
-            Ok(image) => {
-                let slot = partition.label.as_str().to_owned();
-                Ok(End::Running(RunningApp { slot, image: Box::new(image), reason, by_updater: true }))
-            }
-            // The engine hands over to verified slots only.
-            Err(_) => Ok(End::Waiting { after_ms: 0, reason: Reason::ImageInvalid }),
-        }
+    /// What the firmware does first. Returns the label of the slot, and what is in it.
+    fn hand_over_early(&mut self, cause: ResetCause) -> Option<(String, ImageSummary)> {
+        let (chip, can_start) = (self.bootloader.chip, self.can_start);
+        let hand_over =
+            early::hand_over(&mut self.flash, self.retained_bits, cause, |flash, region, depth| {
+                check(flash, region, depth).ok().filter(|image| image.header.chip == chip && can_start(image))
+            })?;
+        self.retained_bits = hand_over.retained_bits;
+        let partition = self.layout.slots().nth(usize::from(hand_over.slot.0))?;
+        Some((partition.label.as_str().to_owned(), hand_over.checked))
+    }
+
+    /// What the firmware does last.
+    fn prepare(&mut self, slot: SlotIndex) -> Result<Departure, Reason> {
+        let map = Map::read(&mut self.flash).map_err(|_| Reason::PartitionTable)?;
+        handover::prepare(&mut self.flash, &map, slot).map_err(|fault| fault.reason())
     }
 
     /// Verifies what is in a partition, without the updater's code.
@@ -289,70 +335,20 @@ impl VirtualDevice {
     }
 }
 
-/// The device while the updater runs on it.
-struct VirtualBoard<'d> {
-    device: &'d mut VirtualDevice,
-    timer: SimTimer,
-    cause: ResetCause,
-}
-
-impl Board for VirtualBoard<'_> {
-    type Flash = SimFlash;
-    type Network = SimNetwork;
-    type Timer = SimTimer;
-    type Rng = StdRng;
-
-    fn flash(&mut self) -> &mut SimFlash {
-        &mut self.device.flash
-    }
-
-    fn network(&mut self) -> &mut SimNetwork {
-        &mut self.device.network
-    }
-
-    fn timer(&self) -> SimTimer {
-        self.timer.clone()
-    }
-
-    fn rng(&mut self) -> &mut StdRng {
-        &mut self.device.random
-    }
-
-    fn crypto_provider(&self) -> Arc<CryptoProvider> {
-        Arc::clone(&self.device.crypto)
-    }
-
-    fn facts(&self) -> BoardFacts {
-        BoardFacts {
-            chip_id: self.device.chip.id(),
-            updater_version: UPDATER_VERSION,
-            // The vault's time floor, set when the device is provisioned, is later than any build.
-            build_time_s: 0,
-            reset_cause: self.cause,
-            strategy: HandOverStrategy::ChainLoad,
-        }
-    }
-
-    fn retained_bits(&self) -> u32 {
-        self.device.retained_bits
-    }
-
-    fn retain_bits(&mut self, bits: u32) {
-        self.device.retained_bits = bits;
-    }
-
-    fn free_heap_bytes(&self) -> Option<u32> {
-        // The host's heap says nothing about a chip's.
-        None
-    }
-
-    fn observe(&mut self, news: News<'_>) {
-        (self.device.observer)(news);
-    }
-}
-
 /// The host's clock in seconds since 1970, for provisioning.
 pub fn host_time_s() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// What TLS computes with, as on the chip. Its random numbers are the host's.
+static KEY_EXCHANGE: Secp256r1 = Secp256r1::new(&HostRandom);
+
+#[derive(Debug)]
+struct HostRandom;
+
+impl SecureRandom for HostRandom {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        OsRng.try_fill_bytes(bytes).map_err(|_| GetRandomFailed)
+    }
 }

@@ -16,7 +16,7 @@ use embedded_io_async::{ErrorType, Read, Write};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use updater_io::platform::{Network, NetworkError, Timer, WifiCredentials};
+use updater_io::platform::{AccessPoint, Network, NetworkError, Timer, WifiCredentials};
 
 use crate::power::{PowerSwitch, Session};
 
@@ -47,6 +47,7 @@ pub struct NetworkCounters(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     joins: AtomicU64,
+    scans: AtomicU64,
     connections: AtomicU64,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
@@ -56,6 +57,11 @@ impl NetworkCounters {
     /// Successful joins.
     pub fn joins(&self) -> u64 {
         self.0.joins.load(Ordering::Relaxed)
+    }
+
+    /// Scans of all channels: joins that did not find the access point of last time.
+    pub fn scans(&self) -> u64 {
+        self.0.scans.load(Ordering::Relaxed)
     }
 
     /// TCP connections opened.
@@ -115,12 +121,24 @@ impl SimNetwork {
         self.counters.clone()
     }
 
-    /// Whether some network in reach is among those the device knows.
-    fn is_in_reach(&self, known: &[WifiCredentials]) -> bool {
-        match &self.link {
-            Link::Wired => true,
-            Link::Wifi(access_points) => known.iter().any(|network| access_points.contains(network)),
+    /// Looks for the first known network that is in reach; at `last` it need not look.
+    fn find(
+        &self,
+        known: &[WifiCredentials],
+        last: Option<AccessPoint>,
+    ) -> Result<Option<AccessPoint>, NetworkError> {
+        let Link::Wifi(access_points) = &self.link else { return Ok(None) };
+        let at = |index: usize| {
+            let network = known.get(index)?;
+            let position = access_points.iter().position(|access_point| access_point == network)?;
+            let (network, number) = (u8::try_from(index).ok()?, u8::try_from(position).ok()?);
+            Some(AccessPoint { network, bssid: [0x02, 0, 0, 0, 0, number], channel: 1 + number })
+        };
+        if let Some(last) = last.filter(|last| at(last.network.into()) == Some(*last)) {
+            return Ok(Some(last));
         }
+        self.counters.0.scans.fetch_add(1, Ordering::Relaxed);
+        (0..known.len()).find_map(at).map(Some).ok_or(NetworkError::Join)
     }
 
     async fn route(&self, host: &str, port: u16) -> Result<SocketAddr, NetworkError> {
@@ -149,17 +167,19 @@ impl SimNetwork {
 impl Network for SimNetwork {
     type Connection = SimConnection;
 
-    async fn join(&mut self, networks: &[WifiCredentials]) -> Result<(), NetworkError> {
+    async fn join(
+        &mut self,
+        networks: &[WifiCredentials],
+        last: Option<AccessPoint>,
+    ) -> Result<Option<AccessPoint>, NetworkError> {
         self.joined = None;
         let session = self.power.session();
         // Being asked without power is the only thing that can wait here.
         session.run(async {}).await;
-        if !self.is_in_reach(networks) {
-            return Err(NetworkError::Join);
-        }
+        let access_point = self.find(networks, last)?;
         self.counters.0.joins.fetch_add(1, Ordering::Relaxed);
         self.joined = Some(session);
-        Ok(())
+        Ok(access_point)
     }
 
     async fn connect(&mut self, host: &str, port: u16) -> Result<SimConnection, NetworkError> {

@@ -86,6 +86,57 @@ async fn the_application_starts_without_server_network_or_updater() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wake_from_deep_sleep_reads_headers_and_writes_nothing() {
+    let bed = Bed::start("8mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    for (sequence, version) in [(1, "1.0.0"), (2, "1.1.0")] {
+        bed.publish(sequence, version, &application(version, 8));
+        running(device.power_on().await.unwrap());
+    }
+    // The application is in the second slot, and the first one holds one too.
+    let starts = device.retained().starts;
+    device.flash.reset_stats();
+    let connections = device.network.counters().connections();
+    let app = running(device.reset(ResetCause::DeepSleep).await.unwrap());
+    assert_eq!((app.version(), app.slot.as_str(), app.reason), ("1.1.0", "ota_1", None));
+    assert_eq!(device.retained().starts, starts + 1);
+    assert_eq!(device.network.counters().connections(), connections);
+    let stats = device.flash.stats();
+    assert!(!stats.is_mutated(), "{stats:?}");
+    // The bootloader verifies the updater as at any start; the updater reads the table and the headers of one slot.
+    let updater_bytes = read_by_the_bootloader(&mut device);
+    let read_bytes = device.flash.stats().read_bytes - 2 * updater_bytes;
+    assert!(read_bytes < 4096, "{read_bytes} bytes read");
+
+    // A damaged header: the other slot. Damage behind the headers is not seen before the next pit stop.
+    let slot = device.layout().find_label("ota_1").unwrap();
+    device.flash.flip_bit(slot.offset + 1, 7).unwrap();
+    let app = running(device.reset(ResetCause::DeepSleep).await.unwrap());
+    assert_eq!((app.version(), app.slot.as_str()), ("1.0.0", "ota_0"));
+}
+
+/// Bytes that the bootloader reads at a start; reading them again counts once more.
+fn read_by_the_bootloader(device: &mut sim::VirtualDevice) -> u64 {
+    let before = device.flash.stats().read_bytes;
+    sim::Bootloader::new(flashfmt::Chip::Esp32C3).boot(&mut device.flash).unwrap();
+    device.flash.stats().read_bytes - before
+}
+
+/// The chain-loader needs memory of its own; an image that loads there is whole and yet cannot be started.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_the_chain_loader_cannot_start_is_refused() {
+    let bed = Bed::start("8mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    device.set_can_start(|image| image.app_desc.is_none_or(|app_desc| app_desc.version.as_str() != "1.1.0"));
+    for (sequence, version, reason) in [(1, "1.0.0", "installed"), (2, "1.1.0", "image-invalid")] {
+        bed.publish(sequence, version, &application(version, 3));
+        let app = running(device.power_on().await.unwrap());
+        assert_eq!((app.version(), app.slot.as_str()), ("1.0.0", "ota_0"));
+        assert_eq!(bed.device("lamp-1")["last_outcome"]["reason"], reason);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_device_runs_its_application_and_gets_nothing_new() {
     let bed = Bed::start("4mb").await;
     let mut device = bed.manufacture("lamp-1");

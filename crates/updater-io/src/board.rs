@@ -4,10 +4,13 @@ use alloc::sync::Arc;
 use core::error::Error;
 
 use embedded_storage::nor_flash::NorFlash;
+use flashfmt::image::ImageSummary;
 use rand_core::CryptoRngCore;
 use rustls::crypto::CryptoProvider;
+use sha2::Digest;
+use sha2::digest::consts::U32;
 use updater::{Action, State};
-use wire::{HandOverStrategy, Reason, ResetCause};
+use wire::{Reason, ResetCause};
 
 use crate::platform::{Network, Timer};
 
@@ -21,6 +24,9 @@ pub trait Board {
     type Timer: Timer + Clone;
     /// A cryptographic random number generator: on a chip the TRNG with its entropy source running.
     type Rng: CryptoRngCore;
+    /// SHA-256 over slots and chunks: the chip's engine, or software, which takes about 130 instructions a byte.
+    /// TLS and signatures do not use it.
+    type Sha256: Digest<OutputSize = U32> + Clone;
 
     /// The whole flash, from address 0.
     fn flash(&mut self) -> &mut Self::Flash;
@@ -39,6 +45,13 @@ pub trait Board {
 
     /// What is known without looking at flash.
     fn facts(&self) -> BoardFacts;
+
+    /// Whether the hand-over can start this image, which is whole and for this chip. A chain-loader says no to one
+    /// that loads over the memory that the chain-loader itself needs.
+    fn can_start(&self, image: &ImageSummary) -> bool {
+        let _ = image;
+        true
+    }
 
     /// The retained register (see [`updater::retained`]).
     fn retained_bits(&self) -> u32;
@@ -64,8 +77,6 @@ pub struct BoardFacts {
     pub build_time_s: u32,
     /// Why the chip reset.
     pub reset_cause: ResetCause,
-    /// How this board hands over.
-    pub strategy: HandOverStrategy,
 }
 
 /// What happens at a pit stop.

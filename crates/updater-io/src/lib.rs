@@ -7,9 +7,13 @@
 extern crate alloc;
 
 pub mod board;
+pub mod early;
 pub mod est;
+pub mod flash;
+pub mod handover;
 pub mod http;
 pub mod journal;
+pub mod map;
 pub mod pki;
 pub mod platform;
 pub mod region;

@@ -22,6 +22,33 @@ impl fmt::Debug for WifiCredentials {
     }
 }
 
+/// The access point that was joined last: asking it first, on its channel, saves a scan of all channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessPoint {
+    /// Which of the known networks it belongs to.
+    pub network: u8,
+    /// Its address (BSSID, IEEE 802.11-2020 section 9.4.1.3).
+    pub bssid: [u8; 6],
+    /// Its channel.
+    pub channel: u8,
+}
+
+impl AccessPoint {
+    /// As it stands in the vault: network, BSSID, channel.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 8] {
+        let [a, b, c, d, e, f] = self.bssid;
+        [self.network, a, b, c, d, e, f, self.channel]
+    }
+
+    /// Reads what [`AccessPoint::to_bytes`] wrote.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        let [network, a, b, c, d, e, f, channel] = bytes;
+        Self { network, bssid: [a, b, c, d, e, f], channel }
+    }
+}
+
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
@@ -42,11 +69,16 @@ pub trait Network {
     /// An open TCP connection; dropping it closes it.
     type Connection: Read + Write;
 
-    /// Joins the first of `networks` that answers. A wired network ignores the list.
+    /// Joins the access point of `last` time, or else the first of `networks` that answers. Says which access point
+    /// it was; a wired network has none, and ignores both.
     ///
     /// # Errors
     /// [`NetworkError::Join`].
-    async fn join(&mut self, networks: &[WifiCredentials]) -> Result<(), NetworkError>;
+    async fn join(
+        &mut self,
+        networks: &[WifiCredentials],
+        last: Option<AccessPoint>,
+    ) -> Result<Option<AccessPoint>, NetworkError>;
 
     /// Connects to `host`, a DNS name or an IP address in text.
     ///

@@ -8,9 +8,11 @@ use proptest::prelude::*;
 use rustls::pki_types::CertificateDer;
 use support::flash::NorMock;
 use updater_io::pki::leaf_facts;
-use updater_io::platform::WifiCredentials;
+use updater_io::platform::{AccessPoint, WifiCredentials};
 use updater_io::region::{Region, SECTOR_BYTES};
-use updater_io::vault::{ItemError, Provisioning, ServerUrl, Vault, VaultError, provision};
+use updater_io::vault::{
+    ItemError, MAX_WIFI_NETWORKS, Provisioning, ServerUrl, Vault, VaultError, provision,
+};
 
 const REGION: Region = Region { offset: SECTOR_BYTES, size_bytes: 4 * SECTOR_BYTES };
 
@@ -263,6 +265,41 @@ fn a_power_cut_while_saving_leaves_the_old_or_the_new_value() {
         save(&mut revived, last).unwrap();
     }
     assert!(cuts > 100, "only {cuts} cuts");
+}
+
+#[test]
+fn wifi_networks_are_added_and_replaced_by_name() {
+    let mut flash = provisioned();
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    let provisioned = vault.settings().unwrap().wifi;
+    vault.add_wifi(&network("garage", "first passphrase")).unwrap();
+    vault.add_wifi(&network("garage", "other passphrase")).unwrap();
+    let mut expected = provisioned.clone();
+    expected.push(network("garage", "other passphrase"));
+    assert_eq!(vault.settings().unwrap().wifi, expected);
+
+    for number in 0..MAX_WIFI_NETWORKS {
+        vault.add_wifi(&network(&format!("net {number}"), "")).unwrap();
+    }
+    let known = vault.settings().unwrap().wifi;
+    assert_eq!(known.len(), MAX_WIFI_NETWORKS);
+    assert_eq!(
+        known.last(),
+        Some(&network(&format!("net {}", MAX_WIFI_NETWORKS - 1), "")),
+        "the newest stays"
+    );
+    assert!(vault.add_wifi(&network("garage", "short")).is_err());
+    assert_eq!(vault.settings().unwrap().wifi, known, "a refused network changes nothing");
+}
+
+#[test]
+fn the_access_point_of_last_time_is_kept() {
+    let access_point = AccessPoint { network: 1, bssid: [2, 3, 4, 5, 6, 7], channel: 11 };
+    let mut flash = provisioned();
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    assert_eq!(vault.access_point(), Ok(None));
+    vault.set_access_point(access_point).unwrap();
+    assert_eq!(vault.load().unwrap().access_point, Ok(Some(access_point)));
 }
 
 proptest! {

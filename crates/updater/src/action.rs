@@ -11,7 +11,8 @@ use crate::record::InstallRecord;
 /// One thing to do; exactly one [`crate::Event`] answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Read the partition table, the slots and the vault. Writes nothing.
+    /// Read the partition table, the slots and the vault. Writes nothing to an intact flash; what a power cut or an
+    /// application did to the vault or to the updater's place in otadata is repaired.
     Survey,
     /// Join a network that the vault knows.
     Join {
@@ -77,7 +78,7 @@ pub enum Action {
         /// The time floor to store with it, seconds since 1970.
         time_floor_s: u64,
     },
-    /// Remember a refusal.
+    /// Remember a refusal, or that the application confirmed itself.
     SaveNote {
         /// The outcome to remember.
         outcome: Outcome,
@@ -172,7 +173,6 @@ impl Action {
     pub fn writes(&self) -> Writes {
         match self {
             Self::Survey
-            | Self::Join { .. }
             | Self::Enroll { .. }
             | Self::Renew { .. }
             | Self::CheckIn { .. }
@@ -180,7 +180,9 @@ impl Action {
             | Self::VerifySlot { .. }
             | Self::Report { .. }
             | Self::Finish(_) => Writes::Nothing,
-            Self::MakeKey
+            // The access point, when it is another than last time.
+            Self::Join { .. }
+            | Self::MakeKey
             | Self::SaveCertificate { .. }
             | Self::SaveRecord { .. }
             | Self::SaveNote { .. }

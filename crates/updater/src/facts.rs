@@ -1,4 +1,4 @@
-//! What the shell finds out before the first decision. Gathering it reads flash and writes nothing.
+//! What the shell finds out before the first decision.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use wire::{HandOverStrategy, Outcome, Reason, Running};
 use crate::InstallRecord;
 
 /// Number of an application slot, in the order of the partition table (`ota_0` is 0 in the default layouts).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
 #[cbor(transparent)]
 pub struct SlotIndex(#[n(0)] pub u8);
 
@@ -31,6 +31,8 @@ pub struct Survey {
     pub critical_errors: u32,
     /// Code of the last critical error.
     pub last_critical: Option<u16>,
+    /// Whether otadata says that the application confirmed itself: the updater has not run since the hand-over.
+    pub confirmed_itself: bool,
     /// A random number, for jitter.
     pub jitter: u32,
 }
@@ -67,7 +69,7 @@ pub struct VaultFacts {
     pub identity: Identity,
     /// What is installed; `None` before the first install by Pitstop.
     pub record: Option<InstallRecord>,
-    /// The last install or refusal.
+    /// The last install or refusal, or that the application confirmed itself.
     pub last_outcome: Option<Outcome>,
     /// The time floor: the later of build time and stored server time, seconds since 1970.
     pub time_floor_s: u64,

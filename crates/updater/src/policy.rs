@@ -1,6 +1,6 @@
 //! Questions with one answer, as pure functions that return their reason.
 
-use wire::{Reason, ResetCause};
+use wire::{HandOverStrategy, Reason, ResetCause};
 
 use crate::action::Verdict;
 use crate::facts::{CertificateLife, SlotIndex};
@@ -30,7 +30,7 @@ impl Skip {
 }
 
 /// May this start skip the network? Asked before anything is initialised, and again with a bootable slot known:
-/// without one there is nothing to skip to.
+/// without one there is nothing to skip to. By then a ticket has not led to a hand-over, and counts no more.
 #[must_use]
 pub fn skip_network(retained: Retained, reset_cause: ResetCause) -> Option<Skip> {
     if retained.ticket {
@@ -48,7 +48,7 @@ pub fn skip_network(retained: Retained, reset_cause: ResetCause) -> Option<Skip>
 /// phase by a crash.
 #[must_use]
 pub fn at_start(mut retained: Retained, reset_cause: ResetCause) -> Retained {
-    retained.starts = retained.starts.wrapping_add(1);
+    retained.one_more_start();
     if retained.network_phase {
         retained.network_phase = false;
         if reset_cause.is_crash() {
@@ -56,6 +56,22 @@ pub fn at_start(mut retained: Retained, reset_cause: ResetCause) -> Retained {
         }
     }
     retained
+}
+
+/// The retained bits at a hand-over to `slot`. `ticket` says whether it still needs a reset of the chip.
+#[must_use]
+pub fn at_hand_over(retained: Retained, slot: SlotIndex, ticket: bool) -> Retained {
+    Retained { slot, ticket, failures: 0, network_phase: false, ..retained }
+}
+
+/// Does a hand-over after a pit stop need the ticket? With chain-load always: the pit stop has changed watchdogs,
+/// clocks and perhaps the radio, and the application is given pristine hardware. By otadata the bootloader starts it.
+#[must_use]
+pub fn needs_ticket(strategy: HandOverStrategy) -> bool {
+    match strategy {
+        HandOverStrategy::ChainLoad => true,
+        HandOverStrategy::OtadataRollback | HandOverStrategy::Other => false,
+    }
 }
 
 /// Who is to blame for a failure, and so what is done about it besides the verdict.
@@ -71,6 +87,8 @@ pub enum Blame {
     Device,
     /// Circumstances of this start, which the next one will not share.
     Circumstances,
+    /// The application: remembered in the vault and reported; the pit stop goes on.
+    Application,
 }
 
 /// Who is to blame for a reason.
@@ -112,6 +130,7 @@ pub fn blame(reason: Reason) -> Blame {
         Reason::NotProvisioned | Reason::NetworkPhaseDeaths | Reason::BudgetSpent | Reason::NothingToRun => {
             Blame::Circumstances
         }
+        Reason::ApplicationConfirmedItself => Blame::Application,
     }
 }
 
@@ -255,6 +274,7 @@ mod tests {
                 300..400 => Blame::Network,
                 400..500 | 503 | 504 => Blame::Device,
                 500..503 | 505 => Blame::Circumstances,
+                600..700 => Blame::Application,
                 code => panic!("code {code} is in no hundred"),
             };
             assert_eq!(blame(reason), expected, "{reason:?}");

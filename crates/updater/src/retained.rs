@@ -3,10 +3,17 @@
 //! On an ESP32-C3 they are the retained register RTC STORE0 (DESIGN section 8). They cost no flash, so the
 //! engine can count on them at every start. After a loss of power they hold anything; a check byte tells.
 
-/// Bits 0 to 15: starts since power was applied.
-const STARTS_BITS: u32 = 16;
+use crate::facts::SlotIndex;
+
+/// Bits 0 to 11: starts since power was applied.
+const STARTS_BITS: u32 = 12;
+/// Starts are counted modulo this.
+pub const STARTS_MODULUS: u16 = 1 << STARTS_BITS;
+/// Bits 12 to 15: the slot that was handed over to.
+const SLOT_SHIFT: u32 = STARTS_BITS;
+const SLOT_MAX: u8 = 15;
 /// Bits 16 to 19: tries in a row that ended without an application to start.
-const FAILURES_SHIFT: u32 = STARTS_BITS;
+const FAILURES_SHIFT: u32 = SLOT_SHIFT + 4;
 const FAILURES_MAX: u8 = 15;
 /// Bits 20 and 21: crashes of the updater in a row, in the network phase.
 const DEATHS_SHIFT: u32 = FAILURES_SHIFT + 4;
@@ -23,8 +30,10 @@ const _: () = assert!(TICKET_BIT == 1 << (CHECK_SHIFT - 1));
 /// What the updater remembers across resets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retained {
-    /// Starts since power was applied, wrapping.
+    /// Starts since power was applied, modulo [`STARTS_MODULUS`].
     pub starts: u16,
+    /// The slot that was handed over to last; the first one before that. A partition table has 16 slots at most.
+    pub slot: SlotIndex,
     /// Tries in a row that ended without an application to start, at most 15.
     pub failures: u8,
     /// Crashes of the updater in a row in the network phase, at most 3.
@@ -43,7 +52,8 @@ impl Retained {
             return Self::default();
         }
         Self {
-            starts: bits as u16,
+            starts: bits as u16 % STARTS_MODULUS,
+            slot: SlotIndex((bits >> SLOT_SHIFT) as u8 & SLOT_MAX),
             failures: (bits >> FAILURES_SHIFT) as u8 & FAILURES_MAX,
             deaths: (bits >> DEATHS_SHIFT) as u8 & DEATHS_MAX,
             network_phase: bits & NETWORK_PHASE_BIT != 0,
@@ -54,12 +64,17 @@ impl Retained {
     /// The register's value.
     #[must_use]
     pub fn to_bits(self) -> u32 {
-        let bits = u32::from(self.starts)
+        let bits = u32::from(self.starts % STARTS_MODULUS)
+            | u32::from(self.slot.0.min(SLOT_MAX)) << SLOT_SHIFT
             | u32::from(self.failures.min(FAILURES_MAX)) << FAILURES_SHIFT
             | u32::from(self.deaths.min(DEATHS_MAX)) << DEATHS_SHIFT
             | if self.network_phase { NETWORK_PHASE_BIT } else { 0 }
             | if self.ticket { TICKET_BIT } else { 0 };
         bits | u32::from(check_byte(bits)) << CHECK_SHIFT
+    }
+
+    pub(crate) fn one_more_start(&mut self) {
+        self.starts = (self.starts + 1) % STARTS_MODULUS;
     }
 
     pub(crate) fn one_more_failure(&mut self) {
@@ -84,16 +99,33 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trips(starts: u16, failures in 0..=15u8, deaths in 0..=3u8, network_phase: bool, ticket: bool) {
-            let retained = Retained { starts, failures, deaths, network_phase, ticket };
+        fn round_trips(
+            starts in 0..STARTS_MODULUS,
+            slot in 0..=SLOT_MAX,
+            failures in 0..=FAILURES_MAX,
+            deaths in 0..=DEATHS_MAX,
+            network_phase: bool,
+            ticket: bool,
+        ) {
+            let retained = Retained { starts, slot: SlotIndex(slot), failures, deaths, network_phase, ticket };
             prop_assert_eq!(Retained::from_bits(retained.to_bits()), retained);
         }
 
         #[test]
-        fn one_flipped_bit_reads_as_the_default(starts: u16, ticket: bool, bit in 0..32u32) {
+        fn one_flipped_bit_reads_as_the_default(starts in 0..STARTS_MODULUS, ticket: bool, bit in 0..32u32) {
             let bits = Retained { starts, ticket, ..Retained::default() }.to_bits();
             prop_assert_eq!(Retained::from_bits(bits ^ 1 << bit), Retained::default());
         }
+    }
+
+    #[test]
+    fn starts_wrap() {
+        let mut retained = Retained { starts: STARTS_MODULUS - 1, slot: SlotIndex(1), ..Retained::default() };
+        retained.one_more_start();
+        assert_eq!(
+            Retained::from_bits(retained.to_bits()),
+            Retained { slot: SlotIndex(1), ..Retained::default() }
+        );
     }
 
     #[test]

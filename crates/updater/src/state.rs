@@ -17,8 +17,11 @@ use crate::{limits, record};
 /// Where a pit stop stands. Every state waits for the answer to exactly one action.
 ///
 /// ```text
-///  Surveying ──(ticket, deep-sleep wake, three deaths; a slot is bootable)──────────────────────────► Done
+///  Surveying ──(the application confirmed itself)──► Remembering
+///      │                                                  │
+///      ◄──────────────────────────────────────────────────┘
 ///      │
+///      ├──(deep-sleep wake or three deaths; a slot is bootable)────────────────────────────────────────► Done
 ///      ▼                  no key            no certificate
 ///   Joining ───────────► MakingKey ───────► Enrolling ───────► SavingCertificate ◄──┐
 ///      │                                        ▲                  │      │         │
@@ -54,6 +57,8 @@ pub enum State {
         /// Why the chip reset.
         reset_cause: ResetCause,
     },
+    /// Waits for the vault to hold that the application confirmed itself.
+    Remembering(Box<Session>),
     /// Waits for a network.
     Joining(Box<Session>),
     /// Waits for the device's key to be in the vault.
@@ -121,10 +126,8 @@ pub struct Session {
 /// How far this start has come on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Link {
-    /// The network was not used: the hardware is pristine.
-    Untouched,
-    /// Used, and the server has not spoken with authority yet.
-    Up,
+    /// The server has not spoken with authority yet.
+    Silent,
     /// The server has answered a check-in over mutual TLS; its time as far as it is believable.
     Authenticated { server_time_s: u64, backoff_s: Option<u32> },
 }
@@ -158,6 +161,8 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             Event::Surveyed(survey) => surveyed(*survey, retained, reset_cause, now_ms),
             other => unsurveyed(failure(other), retained),
         },
+        // Noted or not: what is in memory goes out with the check-in.
+        State::Remembering(session) => set_out(*session, now_ms),
         State::Joining(mut session) => match event {
             Event::Joined { free_heap_bytes } => {
                 session.free_heap_bytes = free_heap_bytes;
@@ -272,6 +277,7 @@ impl State {
             | Self::Verifying(install)
             | Self::Recording(install) => Some(install.progress()),
             Self::Surveying { .. }
+            | Self::Remembering(_)
             | Self::Joining(_)
             | Self::MakingKey(_)
             | Self::Enrolling(_)
@@ -291,7 +297,8 @@ impl State {
     pub fn retained(&self) -> Retained {
         match self {
             Self::Surveying { retained, .. } | Self::Done { retained, .. } => *retained,
-            Self::Joining(session)
+            Self::Remembering(session)
+            | Self::Joining(session)
             | Self::MakingKey(session)
             | Self::Enrolling(session)
             | Self::SavingCertificate(session, ..)
@@ -313,20 +320,30 @@ impl State {
 
 fn surveyed(survey: Survey, retained: Retained, reset_cause: ResetCause, now_ms: u64) -> (State, Action) {
     let boot_slot = survey.boot_slot();
-    let skip = policy::skip_network(retained, reset_cause);
-    let budget_ms = if boot_slot.is_some() { limits::BUDGET_MS } else { limits::BUDGET_WITHOUT_APP_MS };
+    // A ticket that comes to a pit stop found nothing that could be started before it. Skipping the network for it
+    // again would be a way round and round without an update that could help.
     let retained = Retained { ticket: false, ..retained };
+    let budget_ms = if boot_slot.is_some() { limits::BUDGET_MS } else { limits::BUDGET_WITHOUT_APP_MS };
     let mut session = Session {
         survey,
         retained,
         reset_cause,
         deadline_ms: budget_ms,
         free_heap_bytes: None,
-        link: Link::Untouched,
+        link: Link::Silent,
         downloaded_bytes: 0,
         erased_bytes: 0,
     };
-    if let (Some(skip), Some(_)) = (skip, boot_slot) {
+    match session.remember_confirmation() {
+        Some(outcome) => (State::Remembering(Box::new(session)), Action::SaveNote { outcome }),
+        None => set_out(session, now_ms),
+    }
+}
+
+/// The facts are known: hand over at once, or go to the network.
+fn set_out(mut session: Session, now_ms: u64) -> (State, Action) {
+    let skip = policy::skip_network(session.retained, session.reset_cause);
+    if let (Some(skip), Some(_)) = (skip, session.survey.boot_slot()) {
         if skip == Skip::Deaths {
             // Skip once: the next start tries again, and one more death skips again.
             session.retained.deaths = limits::NETWORK_PHASE_DEATHS - 1;
@@ -339,7 +356,6 @@ fn surveyed(survey: Survey, retained: Retained, reset_cause: ResetCause, now_ms:
     match session.timeout_ms(limits::JOIN_MS, now_ms) {
         Some(timeout_ms) => {
             session.retained.network_phase = true;
-            session.link = Link::Up;
             (State::Joining(Box::new(session)), Action::Join { timeout_ms })
         }
         None => close(session, Reason::BudgetSpent),
@@ -472,7 +488,7 @@ impl Closing {
                 let action = Action::SaveTimeFloor { time_floor_s: server_time_s };
                 (State::RaisingFloor(Box::new(self)), action)
             }
-            (Link::Untouched | Link::Up | Link::Authenticated { .. }, Ok(_) | Err(_)) => self.report(),
+            (Link::Silent | Link::Authenticated { .. }, Ok(_) | Err(_)) => self.report(),
         }
     }
 
@@ -489,7 +505,7 @@ impl Closing {
                 let timeout_ms = limits::REPORT_MS;
                 (State::Reporting(Box::new(self)), Action::Report { report, timeout_ms })
             }
-            (Link::Untouched | Link::Up | Link::Authenticated { .. }, _) => self.finish(),
+            (Link::Silent | Link::Authenticated { .. }, _) => self.finish(),
         }
     }
 
@@ -503,15 +519,13 @@ impl Closing {
 impl Session {
     fn finish(self, reason: Option<Reason>) -> (State, Action) {
         let boot_slot = self.survey.boot_slot();
-        let (ticket, backoff_s) = match self.link {
-            Link::Untouched => (false, None),
-            Link::Up => (true, None),
-            Link::Authenticated { backoff_s, .. } => (true, backoff_s),
+        let backoff_s = match self.link {
+            Link::Silent => None,
+            Link::Authenticated { backoff_s, .. } => backoff_s,
         };
-        // The ticket is for a hand-over; a restart must come back to the network.
-        let retained = Retained { ticket: ticket && boot_slot.is_some(), ..self.retained };
-        let jitter = self.survey.jitter;
-        end(policy::verdict(boot_slot, reason, retained.failures, backoff_s, jitter), retained)
+        let (failures, jitter) = (self.retained.failures, self.survey.jitter);
+        let verdict = policy::verdict(boot_slot, reason, failures, backoff_s, jitter);
+        end(verdict, self.retained, policy::needs_ticket(self.survey.strategy))
     }
 
     /// What is left of `timeout_ms` and of the budget; `None` when nothing is.
@@ -523,7 +537,7 @@ impl Session {
     pub(crate) fn now_s(&self) -> u64 {
         let floor_s = self.survey.vault.as_ref().map_or(0, |vault| vault.time_floor_s);
         match self.link {
-            Link::Untouched | Link::Up => floor_s,
+            Link::Silent => floor_s,
             Link::Authenticated { server_time_s, .. } => server_time_s.max(floor_s),
         }
     }
@@ -540,6 +554,15 @@ impl Session {
         if let Ok(vault) = &mut self.survey.vault {
             vault.record = Some(record);
         }
+    }
+
+    /// Takes an application that confirmed itself for the last outcome, under the number of its release. Returns it
+    /// when the vault does not hold it yet.
+    fn remember_confirmation(&mut self) -> Option<Outcome> {
+        let vault = self.survey.vault.as_mut().ok().filter(|_| self.survey.confirmed_itself)?;
+        let sequence = vault.record.as_ref().map(|record| record.sequence.0);
+        let outcome = Outcome { sequence, reason: Reason::ApplicationConfirmedItself.code() };
+        (vault.last_outcome.replace(outcome) != Some(outcome)).then_some(outcome)
     }
 
     fn check_in(&self) -> CheckIn {
@@ -571,14 +594,18 @@ impl Session {
 
 /// Ends a pit stop whose survey failed: nothing is known that could be started.
 fn unsurveyed(reason: Reason, retained: Retained) -> (State, Action) {
-    end(policy::verdict(None, Some(reason), retained.failures, None, 0), retained)
+    end(policy::verdict(None, Some(reason), retained.failures, None, 0), retained, false)
 }
 
-fn end(verdict: Verdict, mut retained: Retained) -> (State, Action) {
-    retained.network_phase = false;
-    match verdict {
-        Verdict::HandOver { .. } => retained.failures = 0,
-        Verdict::Restart { .. } => retained.one_more_failure(),
-    }
+/// `ticket` is for a hand-over; a restart must come back to the network.
+fn end(verdict: Verdict, retained: Retained, ticket: bool) -> (State, Action) {
+    let retained = match verdict {
+        Verdict::HandOver { slot, .. } => policy::at_hand_over(retained, slot, ticket),
+        Verdict::Restart { .. } => {
+            let mut retained = Retained { network_phase: false, ticket: false, ..retained };
+            retained.one_more_failure();
+            retained
+        }
+    };
     (State::Done { verdict, retained }, Action::Finish(verdict))
 }

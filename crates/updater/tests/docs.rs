@@ -24,7 +24,7 @@ fn table(heading: &str) -> Vec<Vec<&'static str>> {
 fn written(blame: Blame) -> &'static str {
     match blame {
         Blame::Nobody => "vault: outcome, time floor, record",
-        Blame::Release => "vault: outcome, unless it is there already",
+        Blame::Release | Blame::Application => "vault: outcome, unless it is there already",
         Blame::Device => "journal: one entry",
         Blame::Network | Blame::Circumstances => "nothing",
     }

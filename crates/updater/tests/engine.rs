@@ -11,7 +11,7 @@ use updater::{
     Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotIndex, Verdict,
     Writes, limits,
 };
-use wire::{Decision, Outcome, Reason, ResetCause};
+use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 use world::{World, YEAR_S, release, sign};
 
 fn handed_over(slot: u8, reason: Option<Reason>) -> Verdict {
@@ -33,14 +33,33 @@ fn first_start_enrolls_installs_and_hands_over() {
     assert_eq!(world.record, Some(InstallRecord::of(&first, SlotIndex(0))));
     assert_eq!(world.reports, [outcome(1, Reason::Installed)]);
     assert!(matches!(world.identity, Identity::Certified(_)));
-    assert!(world.retained.ticket, "the network was used, so the hand-over goes through a reset");
+    assert!(world.retained.ticket, "the hand-over goes through a reset");
 
-    // The reset with the ticket hands over at once, and the reset after it comes back to the network.
+    // With the ticket the start after the reset hands over before the engine runs. When it could not, the ticket is
+    // no reason to skip the network.
     let (verdict, steps) = world.pit_stop(ResetCause::Software, |_, _| None);
-    assert_eq!((verdict, steps), (handed_over(0, None), 1));
-    assert!(!world.retained.ticket);
-    let (_, steps) = world.pit_stop(ResetCause::Software, |_, _| None);
+    assert_eq!(verdict, handed_over(0, None));
     assert!(steps > 1);
+}
+
+/// The early hand-over of the next start looks there first.
+#[test]
+fn the_slot_that_was_handed_over_to_is_retained() {
+    let mut world = World::new(2);
+    world.install(0, &release(1, 1, 2));
+    world.offer(&release(2, 2, 2));
+    assert_eq!(world.power_on(), handed_over(1, Some(Reason::Installed)));
+    assert_eq!(world.retained.slot, SlotIndex(1));
+}
+
+/// By otadata the bootloader starts the application; a ticket would only be found by the updater.
+#[test]
+fn a_hand_over_by_otadata_leaves_no_ticket() {
+    let mut world = World::new(1);
+    world.strategy = HandOverStrategy::OtadataRollback;
+    world.install(0, &release(1, 1, 2));
+    assert_eq!(world.power_on(), handed_over(0, None));
+    assert!(!world.retained.ticket);
 }
 
 #[test]
@@ -314,7 +333,41 @@ fn a_deep_sleep_wake_goes_straight_to_the_application() {
     world.offer(&release(2, 2, 2));
     let (verdict, steps) = world.pit_stop(ResetCause::DeepSleep, |_, _| None);
     assert_eq!((verdict, steps), (handed_over(0, None), 1));
-    assert!(!world.retained.ticket, "the hardware is pristine");
+    assert!(world.retained.ticket, "the pit stop has left its traces on the hardware");
+}
+
+/// The check-in that follows tells it, whether the vault could be written or not, and the vault is written once.
+#[test]
+fn an_application_that_confirmed_itself_is_remembered_and_reported() {
+    let said = |world: &mut World, note: Option<Event>| {
+        let mut told = None;
+        let (verdict, _) = world.pit_stop(ResetCause::Software, |_, action| match action {
+            Action::SaveNote { .. } => note.clone(),
+            Action::CheckIn { check_in, .. } => {
+                told = Some(check_in.last_outcome);
+                None
+            }
+            _ => None,
+        });
+        assert_eq!(verdict, handed_over(0, None));
+        told.expect("a check-in")
+    };
+    let confirmed = Some(outcome(7, Reason::ApplicationConfirmedItself));
+    let mut world = World::new(1);
+    world.install(0, &release(7, 1, 2));
+    world.last_outcome = Some(outcome(7, Reason::Installed));
+    assert_eq!(said(&mut world, None), world.last_outcome);
+
+    world.confirmed_itself = true;
+    assert_eq!(said(&mut world, Some(Event::Failed(Reason::Vault))), confirmed);
+    assert_eq!(world.last_outcome, Some(outcome(7, Reason::Installed)));
+    assert_eq!(said(&mut world, None), confirmed);
+    assert_eq!((world.last_outcome, world.vault_writes), (confirmed, 1));
+    assert_eq!(said(&mut world, None), confirmed);
+    assert_eq!(world.vault_writes, 1, "known already");
+    // It is repeated when nothing new has happened since.
+    world.confirmed_itself = false;
+    assert_eq!(said(&mut world, None), confirmed);
 }
 
 #[test]
@@ -467,6 +520,7 @@ fn any_world() -> impl Strategy<Value = World> {
                 InstallRecord::of(if new_one { &new } else { &old }, SlotIndex(serves as u8 & 1))
             });
             world.retained = Retained { deaths, network_phase, ..Retained::default() };
+            world.confirmed_itself = serves & 2 != 0;
             world
         },
     )

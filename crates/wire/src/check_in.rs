@@ -27,10 +27,10 @@ pub struct CheckIn {
     /// How the last run of the application ended.
     #[n(5)]
     pub reset_cause: ResetCause,
-    /// Starts since power was applied, this one included; wraps at 65,536.
+    /// Starts since power was applied, this one included; wraps at 4,096.
     #[n(6)]
     pub starts: u32,
-    /// The last install or refusal that the vault remembers.
+    /// The last install or refusal, or that the application confirmed itself, as the vault remembers it.
     #[n(7)]
     pub last_outcome: Option<Outcome>,
     /// Free heap when the check-in was written, in bytes; `None` where it cannot be known.

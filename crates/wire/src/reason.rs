@@ -6,7 +6,7 @@ use core::fmt;
 ///
 /// Codes leave the device and are stored by servers: append-only, never renumbered. The hundreds say who is to
 /// blame: 1xx the manifest, 2xx the image, 3xx the server or the network, 4xx the flash, 5xx the updater or
-/// its provisioning. `docs/protocol.md` holds the table; a test keeps it in step with this enum.
+/// its provisioning, 6xx the application. `docs/protocol.md` holds the table; a test keeps it in step with this enum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Reason {
@@ -87,6 +87,10 @@ pub enum Reason {
     Internal = 504,
     /// No application is installed, and the server offers none.
     NothingToRun = 505,
+
+    /// With the hand-over by otadata: the application marked itself valid, and the bootloader started it ever since
+    /// without the updater.
+    ApplicationConfirmedItself = 600,
 }
 
 impl Reason {
@@ -128,6 +132,7 @@ impl Reason {
         Self::Crypto,
         Self::Internal,
         Self::NothingToRun,
+        Self::ApplicationConfirmedItself,
     ];
 
     /// The code that leaves the device.
@@ -182,6 +187,7 @@ impl Reason {
             Self::Crypto => "crypto",
             Self::Internal => "internal",
             Self::NothingToRun => "nothing-to-run",
+            Self::ApplicationConfirmedItself => "application-confirmed-itself",
         }
     }
 
@@ -225,6 +231,9 @@ impl Reason {
             Self::Crypto => "a key could not be made or used",
             Self::Internal => "the updater met a state that must not occur",
             Self::NothingToRun => "no application is installed and the server offers none",
+            Self::ApplicationConfirmedItself => {
+                "the application confirmed itself and kept the updater from running"
+            }
         }
     }
 }

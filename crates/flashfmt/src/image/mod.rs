@@ -14,10 +14,12 @@
 pub mod compose;
 mod error;
 mod header;
+mod outline;
 mod verify;
 
 pub use error::ImageError;
 pub use header::{HEADER_BYTES, IMAGE_MAGIC, ImageHeader, SEGMENT_HEADER_BYTES, WP_PIN_DISABLED};
+pub use outline::Outline;
 pub use verify::{Progress, StreamVerifier, verify};
 
 use crate::app_desc::AppDescriptor;

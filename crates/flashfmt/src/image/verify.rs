@@ -1,11 +1,13 @@
 //! Verifying an image as its bytes come in.
 
+use sha2::digest::consts::U32;
 use sha2::{Digest, Sha256};
 
 use super::header::SegmentHeader;
+use super::outline::check_segment;
 use super::{
-    CHECKSUM_SEED, HASH_BYTES, HEADER_BYTES, ImageError, ImageHeader, ImageSummary, SEGMENT_BYTES_LIMIT,
-    SEGMENT_HEADER_BYTES, Segment, Segments, trailer_bytes,
+    CHECKSUM_SEED, HASH_BYTES, HEADER_BYTES, ImageError, ImageHeader, ImageSummary, SEGMENT_HEADER_BYTES,
+    Segments, trailer_bytes,
 };
 use crate::app_desc::{APP_DESC_BYTES, AppDescriptor};
 
@@ -43,13 +45,16 @@ pub enum Progress {
 ///
 /// Off-spec: an image without appended SHA-256 is refused unless [`StreamVerifier::allow_missing_hash`] is set.
 /// Otherwise one flipped bit, the hash flag, would switch the strongest check off.
+///
+/// `H` is a SHA-256: the `sha2` crate's in software, or a chip's SHA engine behind the same trait. It is cloned at
+/// the end of the image, where the hash over all bytes so far is needed and more bytes follow.
 #[derive(Clone, Debug)]
-pub struct StreamVerifier {
+pub struct StreamVerifier<H = Sha256> {
     limit_bytes: u32,
     hash_required: bool,
     /// Bytes of the image seen so far.
     position: u32,
-    sha: Sha256,
+    sha: H,
     stage: Stage,
 }
 
@@ -75,15 +80,17 @@ struct Body {
 }
 
 impl StreamVerifier {
-    /// A verifier for an image that must fit `limit_bytes`, the size of the slot.
+    /// A verifier for an image that must fit `limit_bytes`, the size of the slot; it hashes in software.
     pub fn new(limit_bytes: u32) -> Self {
-        Self {
-            limit_bytes,
-            hash_required: true,
-            position: 0,
-            sha: Sha256::new(),
-            stage: Stage::Header(Gather::new()),
-        }
+        Self::with_sha256(limit_bytes, Sha256::new())
+    }
+}
+
+impl<H: Digest<OutputSize = U32> + Clone> StreamVerifier<H> {
+    /// A verifier for an image that must fit `limit_bytes`, the size of the slot. `sha` is a SHA-256 that has not
+    /// been fed yet.
+    pub fn with_sha256(limit_bytes: u32, sha: H) -> Self {
+        Self { limit_bytes, hash_required: true, position: 0, sha, stage: Stage::Header(Gather::new()) }
     }
 
     /// Accepts images without appended SHA-256: for looking at a file, not for starting it.
@@ -199,26 +206,10 @@ impl StreamVerifier {
     }
 
     fn after_segment_header(&self, header: SegmentHeader, mut body: Body) -> Result<Stage, ImageError> {
-        let SegmentHeader { load_addr, data_bytes } = header;
         let index = body.segments.count as u8;
-        if !data_bytes.is_multiple_of(4) || data_bytes >= SEGMENT_BYTES_LIMIT {
-            return Err(ImageError::SegmentLength { index, found_bytes: data_bytes });
-        }
-        let data_offset = self.position;
-        let chip = body.header.chip;
-        let page_bytes = chip.min_mmu_page_bytes();
-        if chip.is_flash_mapped(load_addr) && data_offset % page_bytes != load_addr % page_bytes {
-            return Err(ImageError::SegmentMisplaced { index, load_addr, data_offset, page_bytes });
-        }
-        // The rest of the image is at least the headers of the segments to come, the trailer and the hash.
-        let later_segments = u32::from(body.header.segment_count) - u32::from(index) - 1;
-        let unpadded_bytes = data_offset + data_bytes + later_segments * SEGMENT_HEADER_BYTES as u32;
-        let needed_bytes = unpadded_bytes + trailer_bytes(unpadded_bytes) + hash_bytes(&body.header);
-        if needed_bytes > self.limit_bytes {
-            return Err(ImageError::TooLarge { needed_bytes, limit_bytes: self.limit_bytes });
-        }
-        body.segments.push(Segment { load_addr, data_offset, len: data_bytes });
-        Ok(Stage::SegmentData { left_bytes: data_bytes, body })
+        let segment = check_segment(&body.header, index, header, self.position, self.limit_bytes)?;
+        body.segments.push(segment);
+        Ok(Stage::SegmentData { left_bytes: segment.len, body })
     }
 
     fn after_segment(&self, body: Body) -> Result<Stage, ImageError> {
@@ -258,10 +249,6 @@ impl Body {
             self.app_desc.take(data);
         }
     }
-}
-
-const fn hash_bytes(header: &ImageHeader) -> u32 {
-    if header.hash_appended { HASH_BYTES as u32 } else { 0 }
 }
 
 /// A record of `N` bytes that arrives in pieces.

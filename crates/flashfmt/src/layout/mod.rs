@@ -113,6 +113,16 @@ impl Layout {
         partition::find_kind(self.iter(), PartitionKind::Data(DataSubtype::Ota))
     }
 
+    /// Whether this is the classic layout; see [`PartitionTable::hands_over_by_otadata`].
+    pub fn hands_over_by_otadata(&self) -> bool {
+        partition::hands_over_by_otadata(self.iter())
+    }
+
+    /// The updater's own partition: `factory`, or the first `ota_n` where there is none.
+    pub fn updater(&self) -> Option<Partition> {
+        self.factory().or_else(|| partition::ota_partitions(self.iter()).next())
+    }
+
     fn iter(&self) -> impl Iterator<Item = Partition> + Clone + '_ {
         self.partitions.iter().copied()
     }

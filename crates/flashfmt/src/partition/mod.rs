@@ -235,6 +235,12 @@ impl<'a> PartitionTable<'a> {
     pub fn otadata(&self) -> Option<Partition> {
         find_kind(self.iter(), PartitionKind::Data(DataSubtype::Ota))
     }
+
+    /// Whether this is the classic layout, in which the bootloader starts applications by otadata: it has otadata,
+    /// and no `factory` that the bootloader would fall back to.
+    pub fn hands_over_by_otadata(&self) -> bool {
+        hands_over_by_otadata(self.iter())
+    }
 }
 
 /// Writes a table with its MD5 and end mark into `out`, after the checks of [`PartitionTable::parse`].
@@ -343,6 +349,11 @@ pub(crate) fn app_slots<'a>(
 ) -> impl Iterator<Item = Partition> + 'a {
     let has_factory = find_kind(partitions.clone(), PartitionKind::App(AppSubtype::Factory)).is_some();
     ota_partitions(partitions).skip(usize::from(!has_factory))
+}
+
+pub(crate) fn hands_over_by_otadata(partitions: impl Iterator<Item = Partition> + Clone) -> bool {
+    find_kind(partitions.clone(), PartitionKind::Data(DataSubtype::Ota)).is_some()
+        && find_kind(partitions, PartitionKind::App(AppSubtype::Factory)).is_none()
 }
 
 pub(crate) fn ota_partitions(

@@ -140,7 +140,7 @@ pub(super) async fn find(app: &App, name: String) -> Result<ProductRow, Problem>
 
 /// How devices with this layout hand over (DESIGN section 3).
 fn strategy(layout: &Layout) -> &'static str {
-    if layout.otadata().is_some() { "otadata-rollback" } else { "chain-load" }
+    if layout.hands_over_by_otadata() { "otadata-rollback" } else { "chain-load" }
 }
 
 /// The slots that applications go to.

@@ -112,6 +112,11 @@ async fn a_refused_release_is_not_offered_again_at_once() {
     // A broken connection is no refusal, and neither is one of another release.
     said.last_outcome = Some(Outcome { sequence: Some(1), reason: Reason::ConnectionLost.code() });
     assert!(connection.check_in(&said).await.expect(200).decision().manifest.is_some());
+    said.last_outcome =
+        Some(Outcome { sequence: Some(1), reason: Reason::ApplicationConfirmedItself.code() });
+    assert!(connection.check_in(&said).await.expect(200).decision().manifest.is_some());
+    let known = app.get("/devices/lamp-1").await;
+    assert_eq!(known["last_outcome"]["reason"], "application-confirmed-itself");
     said.last_outcome = Some(Outcome { sequence: Some(9), reason: Reason::ImageDigest.code() });
     assert!(connection.check_in(&said).await.expect(200).decision().manifest.is_some());
     app.release(2, "1.1.0").await;

@@ -5,113 +5,47 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
-use flashfmt::image::{ImageError, Progress, StreamVerifier};
-use flashfmt::partition::{PartitionError, PartitionTable, TABLE_BYTES, TABLE_OFFSET};
+use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
+use flashfmt::image::{Progress, StreamVerifier};
 use manifest::Digest;
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 use updater::{ImageFacts, SlotFacts};
 use wire::Reason;
 
-use super::{Map, Sector, Shell, digest};
+use super::{Sector, Shell, digest};
 use crate::board::Board;
+use crate::flash::{FlashFault, erase, read, write};
+use crate::handover::{self, Found};
+use crate::map::{Map, Slot};
 use crate::region::{Region, SECTOR_BYTES};
-
-/// Partition that holds the vault.
-const VAULT_LABEL: &str = "vault";
-/// Partition that holds the journal.
-const JOURNAL_LABEL: &str = "journal";
-
-/// Trouble with flash.
-#[derive(Debug, thiserror::Error)]
-pub enum FlashFault {
-    /// The driver could not read.
-    #[error("expected to read {length_bytes} bytes at {address:#x}, found {kind:?}")]
-    Read {
-        /// First address.
-        address: u32,
-        /// How many bytes.
-        length_bytes: usize,
-        /// The driver's word.
-        kind: NorFlashErrorKind,
-    },
-    /// The driver could not erase.
-    #[error("expected to erase {address:#x} to {end:#x}, found {kind:?}")]
-    Erase {
-        /// First address.
-        address: u32,
-        /// First address after it.
-        end: u32,
-        /// The driver's word.
-        kind: NorFlashErrorKind,
-    },
-    /// The driver could not write.
-    #[error("expected to write {length_bytes} bytes at {address:#x}, found {kind:?}")]
-    Write {
-        /// First address.
-        address: u32,
-        /// How many bytes.
-        length_bytes: usize,
-        /// The driver's word.
-        kind: NorFlashErrorKind,
-    },
-    /// The partition table is not one.
-    #[error("the partition table cannot be used")]
-    PartitionTable(#[source] PartitionError),
-    /// What is in the slot is no bootable image.
-    #[error("the image cannot be booted")]
-    Image(#[source] ImageError),
-    /// The image is for another chip.
-    #[error("expected an image for chip id {expected}, found one for {found}")]
-    Chip {
-        /// The board's chip.
-        expected: u16,
-        /// The image's.
-        found: u16,
-    },
-    /// The engine asked for a part that is not in the slot.
-    #[error("expected a part of a slot of {slot_bytes} bytes, found {offset_bytes} + {length_bytes}")]
-    OutsideSlot {
-        /// Size of the slot.
-        slot_bytes: u32,
-        /// First byte that was asked for.
-        offset_bytes: u32,
-        /// How many bytes.
-        length_bytes: u32,
-    },
-    /// `Seal` without a first sector to write.
-    #[error("expected the first sector to be held, found none; the shell or the engine is wrong")]
-    NothingHeld,
-}
-
-impl FlashFault {
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Read { .. } => Reason::FlashRead,
-            Self::Erase { .. } | Self::Write { .. } => Reason::FlashWrite,
-            Self::PartitionTable(_) => Reason::PartitionTable,
-            Self::Image(_) | Self::Chip { .. } => Reason::ImageInvalid,
-            Self::OutsideSlot { .. } | Self::NothingHeld => Reason::Internal,
-        }
-    }
-}
 
 impl<B: Board> Shell<'_, B> {
     /// Reads the partition table.
     pub(super) fn read_map(&mut self) -> Result<Map, Reason> {
-        let flash = self.board.flash();
-        let read = read_map(flash);
+        let read = Map::read(self.board.flash());
         self.blame(read)
+    }
+
+    /// Takes the updater's place in otadata, and says whether the application had taken it. Trouble does not end the
+    /// pit stop: the hand-over writes otadata again.
+    pub(super) fn settle(&mut self) -> bool {
+        match handover::settle(self.board.flash(), &self.map) {
+            Ok(Found::ApplicationConfirmedItself) => true,
+            Ok(Found::Usual) => false,
+            Err(fault) => {
+                self.trouble(fault.reason(), &fault);
+                false
+            }
+        }
     }
 
     /// The slots with what is bootable in them. Finding nothing bootable is no trouble here.
     pub(super) fn survey_slots(&mut self) -> Vec<SlotFacts> {
-        let chip_id = self.board.facts().chip_id;
-        let flash = self.board.flash();
-        let facts = |(label, region): &(_, Region)| SlotFacts {
-            label: Clone::clone(label),
-            size_bytes: region.size_bytes,
-            image: verify(flash, *region, chip_id).ok(),
+        let board = &mut *self.board;
+        let facts = |slot: &Slot| SlotFacts {
+            label: slot.label.clone(),
+            size_bytes: slot.region.size_bytes,
+            image: verify(board, slot.region).ok(),
         };
         self.map.slots.iter().map(facts).collect()
     }
@@ -120,7 +54,7 @@ impl<B: Board> Shell<'_, B> {
     pub(super) fn hash(&mut self, slot: Region, offset: u32, length_bytes: u32) -> Result<Digest, Reason> {
         let part = self.part(slot, offset, length_bytes)?;
         let held = self.held_sector.as_deref().filter(|_| offset == 0);
-        let hashed = hash(self.board.flash(), part, held);
+        let hashed = hash::<B>(self.board.flash(), part, held);
         self.blame(hashed)
     }
 
@@ -144,8 +78,7 @@ impl<B: Board> Shell<'_, B> {
 
     /// Verifies the image in a slot as at a start.
     pub(super) fn verify(&mut self, slot: Region) -> Result<ImageFacts, Reason> {
-        let chip_id = self.board.facts().chip_id;
-        let verified = verify(self.board.flash(), slot, chip_id);
+        let verified = verify(self.board, slot);
         self.blame(verified)
     }
 
@@ -190,29 +123,12 @@ impl<B: Board> Shell<'_, B> {
     }
 }
 
-fn read_map<F: ReadNorFlash>(flash: &mut F) -> Result<Map, FlashFault> {
-    let mut bytes = vec![0; TABLE_BYTES];
-    read(flash, TABLE_OFFSET, &mut bytes)?;
-    let table = PartitionTable::parse(&bytes).map_err(FlashFault::PartitionTable)?;
-    let capacity_bytes = u32::try_from(flash.capacity()).unwrap_or(u32::MAX);
-    table.check_fits(capacity_bytes).map_err(FlashFault::PartitionTable)?;
-    let region = |partition: flashfmt::partition::Partition| Region {
-        offset: partition.offset,
-        size_bytes: partition.size,
-    };
-    Ok(Map {
-        slots: table.app_slots().map(|slot| (slot.label.as_str().to_string(), region(slot))).collect(),
-        vault: table.find_label(VAULT_LABEL).map(region),
-        journal: table.find_label(JOURNAL_LABEL).map(region),
-    })
-}
-
-fn hash<F: ReadNorFlash>(
-    flash: &mut F,
+fn hash<B: Board>(
+    flash: &mut B::Flash,
     part: Region,
     first_sector: Option<&Sector>,
 ) -> Result<Digest, FlashFault> {
-    let mut hash = Sha256::new();
+    let mut hash = B::Sha256::new();
     let mut flash_part = part;
     if let Some(sector) = first_sector {
         let held_bytes = SECTOR_BYTES.min(part.size_bytes);
@@ -226,16 +142,21 @@ fn hash<F: ReadNorFlash>(
     Ok(digest(hash))
 }
 
-fn verify<F: ReadNorFlash>(flash: &mut F, slot: Region, chip_id: u16) -> Result<ImageFacts, FlashFault> {
-    let mut verifier = StreamVerifier::new(slot.size_bytes);
-    for_each_sector(flash, slot, |bytes| match verifier.update(bytes).map_err(FlashFault::Image)? {
-        Progress::NeedMore => Ok(true),
-        Progress::Done { .. } => Ok(false),
+fn verify<B: Board>(board: &mut B, slot: Region) -> Result<ImageFacts, FlashFault> {
+    let mut verifier = StreamVerifier::with_sha256(slot.size_bytes, B::Sha256::new());
+    for_each_sector(board.flash(), slot, |bytes| {
+        match verifier.update(bytes).map_err(FlashFault::Image)? {
+            Progress::NeedMore => Ok(true),
+            Progress::Done { .. } => Ok(false),
+        }
     })?;
     let summary = verifier.finish().map_err(FlashFault::Image)?;
-    let found = summary.header.chip.id();
-    if found != chip_id {
-        return Err(FlashFault::Chip { expected: chip_id, found });
+    let (expected, found) = (board.facts().chip_id, summary.header.chip.id());
+    if found != expected {
+        return Err(FlashFault::Chip { expected, found });
+    }
+    if !board.can_start(&summary) {
+        return Err(FlashFault::NotStartable);
     }
     let version = summary.app_desc.map(|app_desc| app_desc.version.as_str().to_string());
     Ok(ImageFacts { digest: Digest(summary.digest), version })
@@ -267,22 +188,4 @@ fn for_each_sector<F: ReadNorFlash>(
         }
     }
     Ok(())
-}
-
-fn read<F: ReadNorFlash>(flash: &mut F, address: u32, bytes: &mut [u8]) -> Result<(), FlashFault> {
-    let length_bytes = bytes.len();
-    flash.read(address, bytes).map_err(|error| FlashFault::Read { address, length_bytes, kind: error.kind() })
-}
-
-fn erase<F: NorFlash>(flash: &mut F, part: Region) -> Result<(), FlashFault> {
-    let (address, end) = (part.offset, part.offset.saturating_add(part.size_bytes));
-    flash.erase(address, end).map_err(|error| FlashFault::Erase { address, end, kind: error.kind() })
-}
-
-fn write<F: NorFlash>(flash: &mut F, address: u32, bytes: &[u8]) -> Result<(), FlashFault> {
-    flash.write(address, bytes).map_err(|error| FlashFault::Write {
-        address,
-        length_bytes: bytes.len(),
-        kind: error.kind(),
-    })
 }

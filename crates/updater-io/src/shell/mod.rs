@@ -5,20 +5,20 @@ mod online;
 mod vaulted;
 
 use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::vec::Vec;
 use core::error::Error;
 
 use manifest::Digest;
+use sha2::digest::consts::U32;
 use updater::{Action, Event, Retained, SlotIndex, Verdict};
 use wire::Reason;
 
 use crate::board::{Board, News};
 use crate::est::EnrolledChain;
+pub use crate::flash::FlashFault;
+use crate::map::Map;
 use crate::region::{Region, SECTOR_BYTES};
 use crate::time::FloorClock;
 
-pub use flash::FlashFault;
 use online::Online;
 pub use online::ProtocolFault;
 use vaulted::Credentials;
@@ -26,8 +26,8 @@ use vaulted::Credentials;
 /// Runs one pit stop from the start of the updater to its verdict.
 ///
 /// The board's retained register is kept up to date on the way. What remains for the caller is to carry out the
-/// verdict: give the chip to the application (by way of a reset when [`Retained::ticket`] is set), or wait and
-/// reset.
+/// verdict: reset the chip to hand over (with chain-load [`Retained::ticket`] is set by now, and the next start hands
+/// over by [`crate::early`]), or wait and reset.
 pub async fn pit_stop<B: Board>(board: &mut B) -> Verdict {
     let facts = board.facts();
     let retained = Retained::from_bits(board.retained_bits());
@@ -61,14 +61,6 @@ struct Shell<'b, B: Board> {
 }
 
 type Sector = [u8; SECTOR_BYTES as usize];
-
-/// Where things are in flash, as the partition table says.
-#[derive(Default)]
-struct Map {
-    slots: Vec<(String, Region)>,
-    vault: Option<Region>,
-    journal: Option<Region>,
-}
 
 impl<'b, B: Board> Shell<'b, B> {
     fn new(board: &'b mut B) -> Self {
@@ -123,8 +115,7 @@ impl<'b, B: Board> Shell<'b, B> {
     }
 
     fn slot(&self, slot: SlotIndex) -> Result<Region, Reason> {
-        let (_, region) = self.map.slots.get(usize::from(slot.0)).ok_or(Reason::Internal)?;
-        Ok(*region)
+        self.map.slots.get(usize::from(slot.0)).map(|slot| slot.region).ok_or(Reason::Internal)
     }
 
     fn now_ms(&self) -> u64 {
@@ -142,8 +133,6 @@ impl<'b, B: Board> Shell<'b, B> {
     }
 }
 
-fn digest(hash: sha2::Sha256) -> Digest {
-    use sha2::Digest as _;
-
+fn digest<H: sha2::Digest<OutputSize = U32>>(hash: H) -> Digest {
     Digest(hash.finalize().into())
 }

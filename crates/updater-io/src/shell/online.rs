@@ -89,10 +89,14 @@ impl<B: Board> Shell<'_, B> {
     pub(super) async fn join(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
         let timer = self.board.timer();
         let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
-        let wifi = credentials.settings.wifi.clone();
-        let joined = within(&timer, timeout_ms, self.board.network().join(&wifi)).await;
+        let (wifi, last) = (credentials.settings.wifi.clone(), credentials.access_point);
+        let joined = within(&timer, timeout_ms, self.board.network().join(&wifi, last)).await;
         match joined {
-            Ok(Ok(())) => Ok(Event::Joined { free_heap_bytes: self.board.free_heap_bytes() }),
+            Ok(Ok(joined)) => {
+                // Not remembering it costs the next start a scan, no more.
+                let _ = joined.map(|access_point| self.save_access_point(access_point));
+                Ok(Event::Joined { free_heap_bytes: self.board.free_heap_bytes() })
+            }
             Ok(Err(error)) => Err(self.trouble(network_reason(error), &error)),
             Err(fault) => Err(self.trouble(Reason::NetworkUnreachable, &fault)),
         }
@@ -196,9 +200,8 @@ impl<B: Board> Shell<'_, B> {
         self.ask_for(&mut online.http, fetch).await?;
         let mut erased = crate::region::Region { offset: address, size_bytes: fetch.length_bytes };
         if fetch.hold_first_sector {
-            let held_bytes = SECTOR_BYTES.min(fetch.length_bytes);
-            erased.offset += held_bytes;
-            erased.size_bytes -= held_bytes;
+            erased.offset += SECTOR_BYTES;
+            erased.size_bytes = erased.size_bytes.saturating_sub(SECTOR_BYTES);
         }
         self.erase_part(erased)?;
         let mut sector = Vec::with_capacity(SECTOR_BYTES as usize);

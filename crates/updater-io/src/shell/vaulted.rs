@@ -14,6 +14,7 @@ use super::Shell;
 use crate::board::Board;
 use crate::journal::{Entry, Journal, JournalError};
 use crate::pki::{self, DeviceKey, PkiError};
+use crate::platform::AccessPoint;
 use crate::region::Region;
 use crate::tls;
 use crate::vault::{Settings, Vault, VaultContents, VaultError};
@@ -39,12 +40,15 @@ pub(super) struct Credentials {
     pub(super) token: Option<Zeroizing<alloc::string::String>>,
     pub(super) key: Option<Zeroizing<Vec<u8>>>,
     pub(super) chain: Option<Vec<CertificateDer<'static>>>,
+    pub(super) access_point: Option<AccessPoint>,
 }
 
 impl<B: Board> Shell<'_, B> {
-    /// Reads the partition table, the slots, the vault and the journal. Writes nothing to an intact flash.
+    /// Reads the partition table, otadata, the slots, the vault and the journal. Writes nothing to an intact flash in
+    /// which the updater has its place.
     pub(super) fn survey(&mut self) -> Result<Survey, Reason> {
         self.map = self.read_map()?;
+        let confirmed_itself = self.settle();
         let facts = self.board.facts();
         let slots = self.survey_slots();
         let vault = self.survey_vault();
@@ -52,18 +56,20 @@ impl<B: Board> Shell<'_, B> {
         Ok(Survey {
             chip_id: facts.chip_id,
             updater_version: facts.updater_version.to_string(),
-            strategy: facts.strategy,
+            strategy: self.map.strategy.name(),
             slots,
             vault,
             critical_errors: journal.map_or(0, |entry| entry.critical_errors),
             last_critical: journal.map(|entry| entry.last_critical_code),
+            confirmed_itself,
             jitter: self.board.rng().next_u32(),
         })
     }
 
     fn survey_vault(&mut self) -> Result<VaultFacts, Reason> {
         let contents = self.with_vault(|vault| vault.load())?;
-        let VaultContents { settings, token, key, chain, record, outcome, time_floor_s } = contents;
+        let VaultContents { settings, token, key, chain, record, outcome, time_floor_s, access_point } =
+            contents;
         let settings = settings.map_err(|error| self.trouble(Reason::NotProvisioned, &error))?;
         // A damaged optional item is as good as none: a key and a certificate can be had again, and a lost record
         // makes the next install verify every chunk.
@@ -71,6 +77,7 @@ impl<B: Board> Shell<'_, B> {
         let key = self.optional(key);
         let chain = self.optional(chain);
         let record = self.optional(record).and_then(|bytes| InstallRecord::from_cbor(&bytes).ok());
+        let access_point = self.optional(access_point);
         let last_outcome = self.optional(outcome).and_then(|bytes| minicbor::decode::<Outcome>(&bytes).ok());
         let floor_s = self.optional(time_floor_s).unwrap_or(0);
         self.clock.raise_floor(floor_s);
@@ -82,7 +89,7 @@ impl<B: Board> Shell<'_, B> {
             last_outcome,
             time_floor_s: self.clock.now_s().into(),
         };
-        self.credentials = Some(Credentials { settings, token, key, chain });
+        self.credentials = Some(Credentials { settings, token, key, chain, access_point });
         Ok(facts)
     }
 
@@ -101,6 +108,15 @@ impl<B: Board> Shell<'_, B> {
             credentials.key = Some(pkcs8);
         }
         Ok(Event::KeyStored)
+    }
+
+    /// Remembers which access point was joined, unless it is the one of last time.
+    pub(super) fn save_access_point(&mut self, access_point: AccessPoint) -> Result<(), Reason> {
+        let known = self.credentials.as_ref().and_then(|credentials| credentials.access_point);
+        if known == Some(access_point) {
+            return Ok(());
+        }
+        self.with_vault(|vault| vault.set_access_point(access_point))
     }
 
     /// The device's key, ready for use.

@@ -82,6 +82,12 @@ pub enum ItemError {
         /// Length of the passphrase.
         passphrase_bytes: usize,
     },
+    /// Not an access point.
+    #[error("expected an access point of 8 bytes, found {found_bytes} bytes")]
+    AccessPoint {
+        /// How many there are.
+        found_bytes: usize,
+    },
     /// Too many Wi-Fi networks.
     #[error("expected at most {} networks, found {found}", MAX_WIFI_NETWORKS)]
     WifiCount {

@@ -13,6 +13,7 @@
 //! | `cert` | blob, optional | the device's chain: DER certificates one after the other, its own first |
 //! | `record`, `outcome` | blobs, optional | the shell's |
 //! | `time_floor` | u32, optional | seconds since 1970-01-01 UTC |
+//! | `ap` | blob of 8 bytes, optional | the access point that was joined last: network, BSSID, channel |
 //!
 //! Power cuts: replacing a value writes the new one first and then marks the old one erased; where both are found
 //! at the next open, the newer one stays, and where the new one is torn, the old one. Setting a value that is
@@ -38,9 +39,10 @@ use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::pki::{MAX_DEVICE_ID_BYTES, split_certificates};
-use crate::platform::WifiCredentials;
+use crate::platform::{AccessPoint, WifiCredentials};
 use crate::region::Region;
 use nvs::Store;
+use provision::check_network;
 
 /// The smallest vault, in sectors: what Espressif's tools ask of any NVS partition (one is always kept free).
 pub const MIN_SECTORS: u32 = 3;
@@ -61,6 +63,7 @@ mod key {
     pub(super) const RECORD: &str = "record";
     pub(super) const OUTCOME: &str = "outcome";
     pub(super) const TIME_FLOOR: &str = "time_floor";
+    pub(super) const ACCESS_POINT: &str = "ap";
 }
 
 const WIFI_KEYS: [(&str, &str); 8] = [
@@ -108,6 +111,8 @@ pub struct VaultContents {
     pub outcome: Result<Option<Vec<u8>>, VaultError>,
     /// The time floor, in seconds since 1970-01-01 UTC.
     pub time_floor_s: Result<Option<u32>, VaultError>,
+    /// The access point that was joined last.
+    pub access_point: Result<Option<AccessPoint>, VaultError>,
 }
 
 impl fmt::Debug for VaultContents {
@@ -119,6 +124,7 @@ impl fmt::Debug for VaultContents {
             .field("record", &self.record)
             .field("outcome", &self.outcome)
             .field("time_floor_s", &self.time_floor_s)
+            .field("access_point", &self.access_point)
             .finish_non_exhaustive()
     }
 }
@@ -149,6 +155,7 @@ impl<'f, F: NorFlash> Vault<'f, F> {
             record: unless_flash_fails(self.record())?,
             outcome: unless_flash_fails(self.outcome())?,
             time_floor_s: unless_flash_fails(self.time_floor_s())?,
+            access_point: unless_flash_fails(self.access_point())?,
         })
     }
 
@@ -220,6 +227,20 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         self.0.number(key::TIME_FLOOR)
     }
 
+    /// Reads the access point that was joined last.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn access_point(&mut self) -> Result<Option<AccessPoint>, VaultError> {
+        let bytes = self.0.blob(key::ACCESS_POINT)?;
+        let access_point = |bytes: Vec<u8>| {
+            let found_bytes = bytes.len();
+            let bytes = bytes.try_into().map_err(|_| ItemError::AccessPoint { found_bytes })?;
+            Ok(AccessPoint::from_bytes(bytes))
+        };
+        bytes.map(|bytes| accept(key::ACCESS_POINT, bytes, access_point)).transpose()
+    }
+
     /// Deletes the enrollment token. None is no error.
     ///
     /// # Errors
@@ -274,6 +295,38 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// [`VaultError`]
     pub fn set_time_floor_s(&mut self, time_floor_s: u32) -> Result<(), VaultError> {
         self.0.set_number(key::TIME_FLOOR, time_floor_s)
+    }
+
+    /// Saves the access point that was joined last.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn set_access_point(&mut self, access_point: AccessPoint) -> Result<(), VaultError> {
+        self.0.set_blob(key::ACCESS_POINT, &access_point.to_bytes())
+    }
+
+    /// Adds a Wi-Fi network, or gives the network of that name another passphrase. When there is no room for one
+    /// more, it takes the place of the last.
+    ///
+    /// # Errors
+    /// [`VaultError`]; nothing is written when the network is not acceptable.
+    pub fn add_wifi(&mut self, network: &WifiCredentials) -> Result<(), VaultError> {
+        let [.., last] = WIFI_KEYS;
+        let mut place = last;
+        for keys in WIFI_KEYS {
+            match unless_flash_fails(self.0.string(keys.0))? {
+                Ok(Some(ssid)) if ssid != network.ssid => {}
+                Ok(Some(_) | None) | Err(_) => {
+                    place = keys;
+                    break;
+                }
+            }
+        }
+        let (ssid_key, passphrase_key) = place;
+        accept(ssid_key, network, check_network)?;
+        // The name last: a network without its passphrase would be taken for an open one.
+        self.0.set_string(passphrase_key, &network.passphrase)?;
+        self.0.set_string(ssid_key, &network.ssid)
     }
 
     fn required_string(&mut self, key: &'static str) -> Result<String, VaultError> {

@@ -82,7 +82,7 @@ pub fn provision<F: NorFlash>(
 
 /// IEEE 802.11-2020 section 9.4.2.2: 1 to 32 bytes of name. Annex J.4.1: 8 to 63 characters of passphrase, or 64
 /// hexadecimal digits of key.
-fn check_network(network: &WifiCredentials) -> Result<(), ItemError> {
+pub(super) fn check_network(network: &WifiCredentials) -> Result<(), ItemError> {
     let (ssid_bytes, passphrase_bytes) = (network.ssid.len(), network.passphrase.len());
     if (1..=32).contains(&ssid_bytes) && matches!(passphrase_bytes, 0 | 8..=64) {
         Ok(())

@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) reports: Vec<Outcome>,
     pub(crate) criticals: Vec<Reason>,
     pub(crate) retained: Retained,
+    pub(crate) strategy: HandOverStrategy,
+    pub(crate) confirmed_itself: bool,
     /// Time that each action takes.
     pub(crate) tick_ms: u64,
 }
@@ -76,6 +78,8 @@ impl World {
             reports: Vec::new(),
             criticals: Vec::new(),
             retained: Retained::default(),
+            strategy: HandOverStrategy::ChainLoad,
+            confirmed_itself: false,
             tick_ms: 10,
         }
     }
@@ -122,7 +126,7 @@ impl World {
         Survey {
             chip_id: CHIP_ID,
             updater_version: "0.1.0".into(),
-            strategy: HandOverStrategy::ChainLoad,
+            strategy: self.strategy,
             slots: (0..self.slots.len())
                 .map(|slot| SlotFacts {
                     label: format!("ota_{slot}"),
@@ -140,6 +144,7 @@ impl World {
             }),
             critical_errors: 0,
             last_critical: None,
+            confirmed_itself: self.confirmed_itself,
             jitter: 0x8000_0000,
         }
     }
