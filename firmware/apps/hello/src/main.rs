@@ -1,4 +1,4 @@
-//! An ESP32-C3 application that knows nothing of Pitstop.
+//! An application for ESP32-C3 (feature `esp32c3`, the default) and ESP32-C6 (`esp32c6`) that knows nothing of Pitstop.
 //!
 //! It prints one line a second: its version, why the chip was reset, and how often it was started since power came on.
 //! That is all one needs to see on a serial port which release runs, and whether a restart kept the RTC memory.

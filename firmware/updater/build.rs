@@ -1,0 +1,13 @@
+//! Gives the firmware the time of its build, the lowest time floor.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    // A build that is to be repeated byte for byte names its time (reproducible-builds.org, "SOURCE_DATE_EPOCH").
+    let time_s = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_secs().to_string()
+    });
+    println!("cargo::rustc-env=PITSTOP_BUILD_TIME_S={time_s}");
+}

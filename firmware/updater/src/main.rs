@@ -1,0 +1,139 @@
+//! The updater: the firmware that starts first on every boot of an ESP32.
+//!
+//! ```text
+//! reset -> bootloader -> main -> a ticket, or a wake from deep sleep? -> the application, on pristine hardware
+//!                         |
+//!                         v no
+//!                 esp_hal::init -> scheduler -> network -> pit stop -> ticket -> system reset
+//! ```
+//!
+//! The engine decides and the shell acts (crates `updater` and `updater-io`); here is only what is the chip's: where
+//! its registers are, how its network comes up, what its console says.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod atomics;
+mod board;
+mod chip;
+mod console;
+mod hand_over;
+mod memory;
+mod network;
+mod panic;
+mod random;
+#[cfg(feature = "wifi")]
+mod serial;
+mod watchdog;
+#[cfg(feature = "wifi")]
+mod wifi_setup;
+
+use embassy_executor::Spawner;
+use embassy_time::{Duration, Timer};
+use esp_hal::clock::CpuClock;
+use esp_hal::peripherals::Peripherals;
+use esp_hal::rng::TrngSource;
+use esp_hal::timer::timg::TimerGroup;
+use esp_rtos::embassy::Executor;
+use esp_storage::FlashStorage;
+use static_cell::StaticCell;
+use updater::{Retained, SlotIndex, Verdict};
+use updater_io::board::Board as _;
+use updater_io::handover::{self, HandOverFault};
+use updater_io::map::Map;
+use updater_io::shell;
+
+use board::ChipBoard;
+use console::line;
+use network::{ChipNetwork, Hardware};
+
+// Time and date of the build are left out: building the same sources again gives the same image.
+esp_bootloader_esp_idf::esp_app_desc!(
+    env!("CARGO_PKG_VERSION"),
+    "pitstop-updater",
+    "00:00:00",
+    "2026-01-01",
+    esp_bootloader_esp_idf::ESP_IDF_COMPATIBLE_VERSION,
+    esp_bootloader_esp_idf::MMU_PAGE_SIZE,
+    0,
+    u16::MAX,
+    esp_bootloader_esp_idf::SECURE_VERSION
+);
+
+#[esp_hal::main]
+fn main() -> ! {
+    hand_over::hand_over_if_due();
+
+    static EXECUTOR: StaticCell<Executor> = StaticCell::new();
+
+    let peripherals = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
+    memory::init();
+    EXECUTOR.init(Executor::new()).run(|spawner| match pit_stop(spawner, peripherals) {
+        Ok(task) => spawner.spawn(task),
+        // The pool of one task is not empty at its first use.
+        Err(_) => chip::reset(),
+    })
+}
+
+/// One pit stop, up to the reset that ends it.
+#[embassy_executor::task]
+async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
+    // Serves the radio's threads and embassy's timers.
+    esp_rtos::start(TimerGroup::new(peripherals.TIMG0).timer0, peripherals.FROM_CPU_INTR0);
+    watchdog::start(spawner, peripherals.RTC_TIMER);
+    let reset_cause = chip::reset_cause();
+    console::greet(reset_cause);
+    if Retained::from_bits(chip::retained_bits()).network_phase {
+        // The panic was the updater's own: the engine counts it, the application must not take it for its own.
+        chip::forget_panic();
+    }
+
+    let hardware = Hardware {
+        #[cfg(feature = "wifi")]
+        wifi: peripherals.WIFI,
+        entropy: TrngSource::new(peripherals.RNG, peripherals.ADC1),
+    };
+    let network = ChipNetwork::new(spawner, hardware);
+    let mut board = ChipBoard::new(FlashStorage::new(peripherals.FLASH), network, reset_cause);
+
+    #[cfg(feature = "wifi")]
+    let mut serial = serial::Serial::new(
+        peripherals.UART0,
+        #[cfg(not(feature = "esp32"))]
+        peripherals.USB_DEVICE,
+    );
+    #[cfg(feature = "wifi")]
+    if let Ok(serial) = &mut serial {
+        wifi_setup::serve_if_due(&mut board, serial, wifi_setup::FIRST_WORD).await;
+    }
+
+    let verdict = shell::pit_stop(&mut board).await;
+    console::part(&verdict);
+    memory::report();
+    board.network.leave().await;
+    match verdict {
+        Verdict::HandOver { slot, .. } => depart(&mut board, slot),
+        Verdict::Restart { after_ms, .. } => {
+            let wait = Duration::from_millis(after_ms);
+            #[cfg(feature = "wifi")]
+            if let Ok(serial) = &mut serial
+                && wifi_setup::serve_if_due(&mut board, serial, wait).await
+            {
+                chip::reset();
+            }
+            Timer::after(wait).await;
+        }
+    }
+    chip::reset()
+}
+
+/// Prepares the start of the application by the next reset.
+fn depart(board: &mut ChipBoard, slot: SlotIndex) {
+    let departure = Map::read(board.flash()).map_err(HandOverFault::Flash);
+    if let Err(fault) = departure.and_then(|map| handover::prepare(board.flash(), &map, slot)) {
+        // The next start is the updater's again, and finds out what is wrong with the flash.
+        line!("trouble {}: {fault}", fault.reason().code());
+    }
+}

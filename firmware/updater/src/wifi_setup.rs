@@ -1,0 +1,114 @@
+//! Setting up Wi-Fi over the serial port while no network is configured (Improv-WiFi): by a browser with Web Serial, or
+//! a phone.
+
+use alloc::string::ToString as _;
+
+use embassy_time::{Duration, Instant, Timer, with_timeout};
+use esp_storage::FlashStorage;
+use improv::{Action, DeviceInformation, Event, Parser, SILENCE_MS, Service, StringList};
+use updater_io::board::Board as _;
+use updater_io::map::Map;
+use updater_io::platform::{Network as _, WifiCredentials};
+use updater_io::vault::{Vault, VaultError};
+
+use crate::board::ChipBoard;
+use crate::chip::CHIP;
+use crate::console::line;
+use crate::serial::Serial;
+
+/// How long a device with nothing to say waits for a setup to begin: browsers ask once a second after they have
+/// opened the port, and opening it has reset many boards.
+pub(crate) const FIRST_WORD: Duration = Duration::from_secs(3);
+/// How long a setup that has begun may be silent: somebody is looking for the passphrase.
+const NEXT_WORD: Duration = Duration::from_secs(300);
+/// Joining, DHCP included.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two looks at the serial port; its hardware holds 64 bytes, 5 ms of traffic.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Serves the setup when it is due, until it is done or nobody has said anything for `patience`. Says whether it was
+/// due.
+pub(crate) async fn serve_if_due(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) -> bool {
+    let is_due = is_due(board);
+    if is_due {
+        serve(board, serial, patience).await;
+    }
+    is_due
+}
+
+/// Whether the vault is there and names no network.
+fn is_due(board: &mut ChipBoard) -> bool {
+    with_vault(board, |vault| vault.settings().map(|settings| settings.wifi.is_empty())).unwrap_or(false)
+}
+
+async fn serve(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) {
+    let device_name = with_vault(board, |vault| vault.settings().map(|settings| settings.device_id));
+    let device = DeviceInformation {
+        firmware: "Pitstop updater",
+        version: env!("CARGO_PKG_VERSION"),
+        chip: &CHIP.to_string(),
+        device_name: device_name.as_deref().unwrap_or("ESP32"),
+    };
+    let Ok(mut service) = Service::new(device) else { return };
+    line!("waits for Wi-Fi settings on this port (Improv)");
+
+    let mut parser = Parser::new();
+    let mut last_byte = Instant::now();
+    let mut give_up = Instant::now() + patience;
+    while Instant::now() < give_up {
+        let received = match serial.read() {
+            Some(byte) => {
+                last_byte = Instant::now();
+                parser.push(byte)
+            }
+            None => {
+                Timer::after(POLL).await;
+                let is_silent = last_byte.elapsed() >= Duration::from_millis(SILENCE_MS.into());
+                if is_silent { parser.silence() } else { None }
+            }
+        };
+        let mut event = received.map(Event::Received);
+        while let Some(happened) = event.take() {
+            give_up = Instant::now() + NEXT_WORD;
+            let is_joined = matches!(happened, Event::Joined { .. });
+            let step = service.step(happened);
+            serial.write(&step.send);
+            if is_joined {
+                return;
+            }
+            event = match step.action {
+                Some(Action::Join(settings)) => {
+                    let network = WifiCredentials {
+                        ssid: settings.ssid.into_string(),
+                        passphrase: settings.passphrase.into_string(),
+                    };
+                    Some(join(board, &network).await)
+                }
+                Some(Action::Scan) => Some(Event::Scanned(board.network.scan().await)),
+                None => None,
+            };
+        }
+    }
+}
+
+/// Joins the network, and keeps it when that worked.
+async fn join(board: &mut ChipBoard, network: &WifiCredentials) -> Event {
+    let networks = core::slice::from_ref(network);
+    let joined = with_timeout(JOIN_TIMEOUT, board.network.join(networks, None)).await;
+    if !matches!(joined, Ok(Ok(_))) {
+        return Event::JoinFailed;
+    }
+    match (with_vault(board, |vault| vault.add_wifi(network)), StringList::new(&[])) {
+        (Some(()), Ok(urls)) => Event::Joined { urls },
+        (_, _) => Event::JoinFailed,
+    }
+}
+
+fn with_vault<T>(
+    board: &mut ChipBoard,
+    act: impl FnOnce(&mut Vault<'_, FlashStorage<'static>>) -> Result<T, VaultError>,
+) -> Option<T> {
+    let map = Map::read(board.flash()).ok()?;
+    let vault = Vault::open(board.flash(), map.vault?);
+    vault.and_then(|mut vault| act(&mut vault)).ok()
+}
