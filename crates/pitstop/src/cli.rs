@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{device, image, keys, product, release, serve};
+use crate::commands::{device, flash, image, keys, layout, product, provision, release, serve};
 use crate::demo::Demo;
 use crate::ui::CLAP_STYLES;
 
@@ -13,6 +13,7 @@ Examples:
   pitstop keys new                     make a publisher key
   pitstop product new lamp --chip esp32c3 --key publisher.key
   pitstop device new --product lamp    make a device and its enrollment token
+  pitstop flash --port /dev/ttyUSB0 --product lamp --wifi workshop
   pitstop release publish app.bin --product lamp --key publisher.key
   pitstop image inspect app.bin        look into an image, without a server
 
@@ -58,6 +59,16 @@ pub(crate) enum Command {
     /// Releases: publish an application
     #[command(subcommand)]
     Release(release::ReleaseCommand),
+
+    /// Make a device: updater, layout and vault, written to a chip or into a flash file
+    Flash(Box<flash::Flash>),
+
+    /// Rewrite only the vault of a device: identity, server, Wi-Fi
+    Provision(Box<provision::Provision>),
+
+    /// Flash layouts: does it fit, and how would it
+    #[command(subcommand)]
+    Layout(layout::LayoutCommand),
 
     /// Image files, without a server
     #[command(subcommand)]

@@ -85,11 +85,17 @@ impl ImageFile {
         if is_merged_flash(&bytes) {
             return Err(InspectError::MergedFlash { path: path.to_owned() });
         }
+        Self::parse(bytes).map_err(|source| InspectError::Image { path: path.to_owned(), source })
+    }
+
+    /// Verifies the image at the start of `bytes`; one without appended hash is accepted here.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, ImageError> {
         let mut verifier = StreamVerifier::new(u32::MAX).allow_missing_hash();
-        match verifier.update(&bytes).and_then(|_| verifier.finish()) {
-            Ok(summary) => Ok(Self { bytes, summary }),
-            Err(source) => Err(InspectError::Image { path: path.to_owned(), source }),
-        }
+        let summary = verifier.update(&bytes).and_then(|_| verifier.finish())?;
+        Ok(Self { bytes, summary })
     }
 
     /// Bytes of the file after the image's end.

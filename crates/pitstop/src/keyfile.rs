@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use manifest::{PublisherKey, PublisherSigningKey};
-use p256::SecretKey;
-use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+use p256::elliptic_curve::sec1::ToEncodedPoint;
+use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, LineEnding};
+use p256::{PublicKey, SecretKey};
 use rand::rngs::OsRng;
 
 use crate::failure::Failure;
@@ -96,13 +97,31 @@ impl KeyFile {
             source,
         })?;
         let secret = parse(&text).map_err(|found| KeyFileError::NoKey { path: path.to_owned(), found })?;
-        let stem = || path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        Ok(Self { name: name_in(&text).unwrap_or_else(stem), key: PublisherSigningKey::new(secret) })
+        Ok(Self { name: name_of(path, &text), key: PublisherSigningKey::new(secret) })
     }
 
     /// The public half.
     pub(crate) fn public(&self) -> PublisherKey {
         self.key.publisher_key()
+    }
+}
+
+/// Name and public key in a key file, or in the PEM of a public key alone (RFC 5280 section 4.1.2.7), as `openssl pkey
+/// -pubout` writes it.
+///
+/// # Errors
+/// As [`KeyFile::read`].
+pub(crate) fn read_public(path: &Path) -> Result<(String, PublisherKey), KeyFileError> {
+    let text = read_bounded(path).map_err(|source| KeyFileError::Io {
+        path: path.to_owned(),
+        verb: "read",
+        source,
+    })?;
+    let public = std::str::from_utf8(&text).ok().and_then(|text| PublicKey::from_public_key_pem(text).ok());
+    let point = public.map(|public| public.to_encoded_point(true));
+    match point.and_then(|point| PublisherKey::from_sec1(point.as_bytes()).ok()) {
+        Some(key) => Ok((name_of(path, &text), key)),
+        None => KeyFile::read(path).map(|file| (file.name.clone(), file.public())),
     }
 }
 
@@ -123,6 +142,12 @@ fn parse(text: &[u8]) -> Result<SecretKey, &'static str> {
         return Err("no private key");
     }
     SecretKey::from_pkcs8_pem(text).map_err(|_| "a key of another kind, or a damaged one")
+}
+
+/// The publisher's name: the one in the file, or the file's.
+fn name_of(path: &Path, text: &[u8]) -> String {
+    let stem = || path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    name_in(text).unwrap_or_else(stem)
 }
 
 /// The publisher's name before the PEM.

@@ -6,7 +6,9 @@
 //! | `commands` | one file per resource: what each command does |
 //! | `demo` | the main job on a virtual device, told as a story |
 //! | `client` | the typed client of the admin API |
-//! | `keyfile` | the publisher's key file |
+//! | `keyfile`, `publisher` | the publisher's key file, and public keys as options name them |
+//! | `layouts`, `fit` | flash layouts, and whether an application fits one |
+//! | `flash` | from files to a flash: the plan, the bootloader, the vault; chip and flash file |
 //! | `inspect` | an image file and what it says |
 //! | `publish` | planning a release, without IO |
 //! | `ui` | text, tables, progress and JSON for people and scripts |
@@ -22,9 +24,13 @@ mod client;
 mod commands;
 mod demo;
 mod failure;
+mod fit;
+mod flash;
 mod inspect;
 mod keyfile;
+mod layouts;
 mod publish;
+mod publisher;
 mod ui;
 
 use std::process::ExitCode;

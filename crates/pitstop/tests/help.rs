@@ -4,7 +4,7 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 23] = [
     &[],
     &["serve"],
     &["demo"],
@@ -22,6 +22,11 @@ const COMMANDS: [&[&str]; 18] = [
     &["device", "token"],
     &["release", "publish"],
     &["release", "list"],
+    &["flash"],
+    &["provision"],
+    &["layout", "check"],
+    &["layout", "list"],
+    &["layout", "show"],
     &["image", "inspect"],
 ];
 

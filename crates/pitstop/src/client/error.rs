@@ -103,6 +103,14 @@ impl ClientError {
         }
     }
 
+    /// Whether the server answered that there is no such thing.
+    pub(crate) fn is_not_found(&self) -> bool {
+        match self {
+            Self::Refused { problem } => problem.kind.strip_prefix(URN) == Some("not-found"),
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::NotPitstop { .. } => false,
+        }
+    }
+
     /// The next step.
     fn hint(&self) -> Option<&'static str> {
         match self {

@@ -1,12 +1,18 @@
 //! What each command does: one file per resource, options first, then the work.
 
 pub(crate) mod device;
+pub(crate) mod flash;
+mod identity;
 pub(crate) mod image;
 pub(crate) mod keys;
+pub(crate) mod layout;
 mod options;
 pub(crate) mod product;
+pub(crate) mod provision;
 pub(crate) mod release;
 pub(crate) mod serve;
+mod target;
+mod wifi;
 
 use crate::cli::Command;
 use crate::failure::Failure;
@@ -24,6 +30,9 @@ pub(crate) fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Product(product) => product.run(ui),
         Command::Device(device) => device.run(ui),
         Command::Release(release) => release.run(ui),
+        Command::Flash(flash) => flash.run(ui),
+        Command::Provision(provision) => provision.run(ui),
+        Command::Layout(layout) => layout.run(ui),
         Command::Image(image) => image.run(ui),
     }
 }

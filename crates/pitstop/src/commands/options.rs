@@ -1,5 +1,8 @@
 //! Values of options that several commands share; checked here so that a typing error is a matter of usage.
 
+use flashfmt::Chip;
+use flashfmt::chip::UnknownChipName;
+
 /// The longest product name or device id, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
@@ -16,6 +19,11 @@ pub(crate) fn device(text: &str) -> Result<String, String> {
         return Err("expected more than dots".to_owned());
     }
     checked(text, allowed, "letters, digits, `.`, `_` and `-`")
+}
+
+/// A chip's name, such as `esp32c3` or `ESP32-C3`.
+pub(crate) fn chip(text: &str) -> Result<Chip, String> {
+    text.parse().map_err(|error: UnknownChipName| error.to_string())
 }
 
 /// How many entries of a list to show: at least one.

@@ -85,7 +85,8 @@ fn firmware(building: impl FnOnce(&str)) -> Result<[Application; 2], String> {
     building(toolchain);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["run", "--quiet", "--package", "xtask", "--", "firmware"])
+        .args(["run", "--quiet", "--package", "xtask", "--no-default-features", "--", "firmware"])
+        .args(VERSIONS.map(|version| format!("--only=hello-{version}")))
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -58,6 +58,11 @@ impl Page {
         Self::default()
     }
 
+    /// A page that is a text as it stands, such as a file's.
+    pub(crate) fn verbatim(text: &str) -> Self {
+        Self { parts: vec![text.trim_end().to_owned()] }
+    }
+
     /// Adds labels and values, aligned.
     pub(crate) fn facts<L: AsRef<str>>(mut self, facts: impl IntoIterator<Item = (L, Cell)>) -> Self {
         let facts: Vec<(L, Cell)> = facts.into_iter().collect();
@@ -79,7 +84,8 @@ impl Page {
     ) -> Self {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).enforce_styling();
-        if std::io::stdout().is_terminal() {
+        // Serial consoles often say that they have no columns at all.
+        if std::io::stdout().is_terminal() && table.width().is_some_and(|columns| columns > 0) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         table.set_header(headers.map(|header| comfy_table::Cell::new(header).add_attribute(Attribute::Dim)));

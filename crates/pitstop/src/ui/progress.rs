@@ -1,11 +1,18 @@
-//! A progress bar over bytes.
+//! What moves while a command works: a bar over bytes, or a sign of life.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Label, bar, bytes done and rate, in one line that is cleared when dropped.
 const TEMPLATE: &str = "  {msg} {bar:24.cyan/dim} {bytes:>10} of {total_bytes}  {binary_bytes_per_sec:.dim}";
+
+/// Sign of life, label, time.
+const SPINNER_TEMPLATE: &str = "  {spinner:.cyan} {msg} {elapsed:.dim}";
+
+/// Often enough to be seen to move.
+const SPINNER_TICK: Duration = Duration::from_millis(100);
 
 /// A bar that draws on standard error, or nowhere when that is no terminal.
 #[derive(Debug)]
@@ -27,6 +34,22 @@ impl ByteProgress {
         self.0.inc(bytes);
     }
 
+    /// Moves the bar to `bytes` from its start.
+    pub(crate) fn set(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+
+    /// Where the bar is.
+    #[cfg(test)]
+    pub(crate) fn position(&self) -> u64 {
+        self.0.position()
+    }
+
+    /// Says what is done now.
+    pub(crate) fn label(&self, label: &str) {
+        self.0.set_message(label.to_owned());
+    }
+
     /// A reader that moves the bar.
     pub(crate) fn watch<'a>(&'a self, reader: impl Read + 'a) -> impl Read + 'a {
         Watched { bar: self, reader }
@@ -34,6 +57,29 @@ impl ByteProgress {
 }
 
 impl Drop for ByteProgress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A sign of life on standard error, or nothing when that is no terminal; cleared when dropped.
+#[derive(Debug)]
+pub(crate) struct Spinner(ProgressBar);
+
+impl Spinner {
+    pub(super) fn new(label: &str, hidden: bool) -> Self {
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(None, target).with_message(label.to_owned());
+        // The template is a constant and a test reads it.
+        if let Ok(style) = ProgressStyle::with_template(SPINNER_TEMPLATE) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(SPINNER_TICK);
+        Self(bar)
+    }
+}
+
+impl Drop for Spinner {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }
@@ -57,7 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_template_is_one() {
+    fn the_templates_are_some() {
         ProgressStyle::with_template(TEMPLATE).unwrap();
+        ProgressStyle::with_template(SPINNER_TEMPLATE).unwrap();
     }
 }

@@ -1,0 +1,128 @@
+//! `--wifi`: which networks a device knows.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use clap::Args;
+use console::Term;
+use updater_io::platform::WifiCredentials;
+use updater_io::vault::MAX_WIFI_NETWORKS;
+
+use crate::failure::Failure;
+
+/// Where passphrases are looked for when there is no file.
+const PASSPHRASE_VARIABLE: &str = "PITSTOP_WIFI_PASSPHRASE";
+
+/// The longest network name, in bytes (IEEE 802.11-2020 section 9.4.2.2).
+const MAX_SSID_BYTES: usize = 32;
+
+/// Options for the networks. A passphrase is no option: other users of a machine can read those.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Wi-Fi")]
+pub(crate) struct WifiOptions {
+    /// A network that the device joins, best first; may be given up to 8 times
+    #[arg(long = "wifi", value_name = "SSID", value_parser = ssid)]
+    networks: Vec<String>,
+
+    /// A file with the passphrases, one line for each --wifi in the same order; an empty line for an open network.
+    /// Without it PITSTOP_WIFI_PASSPHRASE is read in the same form, and without that you are asked
+    #[arg(long = "wifi-passphrase-file", value_name = "FILE", requires = "networks")]
+    passphrase_file: Option<PathBuf>,
+}
+
+const _: () = assert!(MAX_WIFI_NETWORKS == 8, "the help text above names the number");
+
+impl WifiOptions {
+    /// The networks with their passphrases.
+    ///
+    /// # Errors
+    /// [`Failure`] when there are too many networks, or a passphrase is missing and nobody can be asked.
+    pub(crate) fn credentials(self) -> Result<Vec<WifiCredentials>, Failure> {
+        let Self { networks, passphrase_file } = self;
+        if networks.len() > MAX_WIFI_NETWORKS {
+            let found = networks.len();
+            return Err(Failure::usage(format!(
+                "expected at most {MAX_WIFI_NETWORKS} Wi-Fi networks, found {found}"
+            )));
+        }
+        if networks.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(path) = passphrase_file {
+            let lines = std::fs::read_to_string(&path).map_err(|error| {
+                Failure::new(format!("the passphrases in {} cannot be read: {error}", path.display()))
+            })?;
+            return pair(networks, &lines, &path.display().to_string());
+        }
+        match std::env::var(PASSPHRASE_VARIABLE) {
+            Ok(lines) => pair(networks, &lines, PASSPHRASE_VARIABLE),
+            Err(_) => networks.into_iter().map(ask).collect(),
+        }
+    }
+}
+
+/// Each network with its line.
+fn pair(networks: Vec<String>, lines: &str, from: &str) -> Result<Vec<WifiCredentials>, Failure> {
+    let (expected, found) = (networks.len(), lines.lines().count());
+    if expected != found {
+        return Err(Failure::new(format!(
+            "expected one passphrase in a line of its own for each --wifi ({expected}) in {from}, found {found}"
+        ))
+        .hint("an open network has an empty line"));
+    }
+    let lines = lines.lines().map(str::to_owned);
+    Ok(networks
+        .into_iter()
+        .zip(lines)
+        .map(|(ssid, passphrase)| WifiCredentials { ssid, passphrase: passphrase.into() })
+        .collect())
+}
+
+/// Asks on the terminal, without showing what is typed.
+fn ask(ssid: String) -> Result<WifiCredentials, Failure> {
+    let terminal = Term::stderr();
+    if !io::stdin().is_terminal() || !terminal.is_term() {
+        return Err(Failure::new(format!(
+            "the passphrase of {ssid} is not known, and there is no terminal to ask on"
+        ))
+        .hint(format!("give it with --wifi-passphrase-file or in {PASSPHRASE_VARIABLE}")));
+    }
+    let asked = terminal
+        .write_str(&format!("Passphrase of {ssid} (empty for an open network): "))
+        .and_then(|()| terminal.read_secure_line());
+    let passphrase = asked.map_err(|error| Failure::new(format!("the terminal cannot be read: {error}")))?;
+    Ok(WifiCredentials { ssid, passphrase: passphrase.into() })
+}
+
+fn ssid(text: &str) -> Result<String, String> {
+    if (1..=MAX_SSID_BYTES).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected a network name of 1 to {MAX_SSID_BYTES} bytes, found {}", text.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn lines_go_with_networks_in_their_order() {
+        let paired = pair(names(&["home", "open"]), "a passphrase\r\n\r\n", "file").unwrap();
+        let expected = [("home", "a passphrase"), ("open", "")];
+        let found: Vec<_> =
+            paired.iter().map(|network| (network.ssid.as_str(), network.passphrase.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_missing_line_is_told_and_no_line_is_shown() {
+        let failure = pair(names(&["home", "work"]), "secret words\n", "file").unwrap_err();
+        assert!(failure.message().contains("(2) in file, found 1"), "{}", failure.message());
+        assert!(!failure.message().contains("secret"));
+    }
+}

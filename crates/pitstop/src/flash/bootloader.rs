@@ -1,0 +1,235 @@
+//! The second-stage bootloader: espflash's bundled one, or the user's own.
+//!
+//! A bootloader learns the size of the flash from its own image header (ESP-IDF v5.5,
+//! `bootloader_support/src/bootloader_flash_config_*.c`) and refuses partitions that end behind it, so the header is
+//! made to suit the layout, and the appended SHA-256 with it, as espflash and esptool do.
+
+use espflash::flasher::{FlashData, FlashSettings, FlashSize};
+use espflash::image_format::idf::IdfBootloaderFormat;
+use flashfmt::Chip;
+use flashfmt::image::{HASH_BYTES, HEADER_BYTES, ImageHeader};
+use manifest::Digest;
+
+use crate::inspect::ImageFile;
+
+/// Flash sizes that a bootloader's header can name and ESP-IDF defines (`esp_image_flash_size_t`).
+const FLASH_SIZES: [FlashSize; 8] = [
+    FlashSize::_1Mb,
+    FlashSize::_2Mb,
+    FlashSize::_4Mb,
+    FlashSize::_8Mb,
+    FlashSize::_16Mb,
+    FlashSize::_32Mb,
+    FlashSize::_64Mb,
+    FlashSize::_128Mb,
+];
+
+/// Why a bootloader cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootloaderError {
+    /// espflash does not know the chip.
+    #[error("espflash does not know the chip {chip}")]
+    UnknownChip {
+        /// Which.
+        chip: Chip,
+    },
+    /// No header can name this size.
+    #[error("expected a flash of 1 to 128 MB, found a layout for {found_bytes} bytes")]
+    FlashSize {
+        /// What the layout needs.
+        found_bytes: u32,
+    },
+    /// espflash has none for this chip.
+    #[error("espflash brings no bootloader for {chip}: {source}")]
+    NotBundled {
+        /// The chip.
+        chip: Chip,
+        /// What espflash says.
+        source: Box<espflash::Error>,
+    },
+    /// A bootloader for another chip.
+    #[error("expected a bootloader for {expected}, found one for {found}")]
+    Chip {
+        /// The device's chip.
+        expected: Chip,
+        /// The bootloader's.
+        found: Chip,
+    },
+    /// A bootloader whose header would have to change, which would void what follows it.
+    #[error(
+        "the bootloader was built for {found} of flash and the layout needs {wanted_bytes} bytes; its header cannot \
+         be changed, because {trailing_bytes} bytes follow the image (a signature?)",
+        found = found_bytes.map_or("an unknown size".to_owned(), |bytes| format!("{bytes} bytes"))
+    )]
+    Signed {
+        /// What its header says.
+        found_bytes: Option<u32>,
+        /// What the layout needs.
+        wanted_bytes: u32,
+        /// Length of what follows the image.
+        trailing_bytes: u64,
+    },
+    /// The classic layout with a bootloader that never goes back to the updater.
+    #[error(
+        "this layout hands over by otadata rollback, which needs a bootloader built with rollback; espflash's \
+         bundled ones are built without"
+    )]
+    NoRollback,
+}
+
+/// Where the chip's ROM looks for the bootloader, in bytes from the start of the flash.
+pub(crate) fn offset(chip: Chip) -> Result<u32, BootloaderError> {
+    Ok(espflash_chip(chip)?.boot_address())
+}
+
+/// espflash's bundled bootloader with its default mode and frequency for the chip, for a flash of `flash_bytes`.
+pub(crate) fn bundled(chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, BootloaderError> {
+    let target = espflash_chip(chip)?;
+    let size = flash_size(flash_bytes)?;
+    let settings = FlashSettings::new(None, Some(size), None);
+    let flash = FlashData::new(settings, 0, None, target, target.default_xtal_frequency());
+    // espflash gives its bootloaders away only together with an application, so it gets an empty one.
+    let image = IdfBootloaderFormat::new(&EMPTY_ELF, &flash, None, None, None, None)
+        .map_err(|source| BootloaderError::NotBundled { chip, source: Box::new(source) })?;
+    let bootloader = image.flash_segments().find(|segment| segment.addr == target.boot_address());
+    Ok(bootloader.map(|segment| segment.data.into_owned()).unwrap_or_default())
+}
+
+/// The user's own bootloader for a flash of `flash_bytes`. Mode and frequency stay as it was built.
+pub(crate) fn own(image: ImageFile, chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, BootloaderError> {
+    let size = flash_size(flash_bytes)?;
+    let header = image.summary.header;
+    if header.chip != chip {
+        return Err(BootloaderError::Chip { expected: chip, found: header.chip });
+    }
+    if header.flash_bytes() == Some(flash_bytes) {
+        return Ok(image.bytes);
+    }
+    if image.trailing_bytes() > 0 {
+        return Err(BootloaderError::Signed {
+            found_bytes: header.flash_bytes(),
+            wanted_bytes: flash_bytes,
+            trailing_bytes: image.trailing_bytes(),
+        });
+    }
+    let spi_size =
+        size.encode_flash_size().map_err(|_| BootloaderError::FlashSize { found_bytes: flash_bytes })?;
+    let mut bytes = image.bytes;
+    bytes[..HEADER_BYTES].copy_from_slice(&ImageHeader { spi_size, ..header }.emit());
+    if header.hash_appended {
+        let hash_offset = bytes.len() - HASH_BYTES;
+        let digest = Digest::of(&bytes[..hash_offset]);
+        bytes[hash_offset..].copy_from_slice(&digest.0);
+    }
+    Ok(bytes)
+}
+
+fn espflash_chip(chip: Chip) -> Result<espflash::target::Chip, BootloaderError> {
+    chip.name().parse().map_err(|_| BootloaderError::UnknownChip { chip })
+}
+
+fn flash_size(flash_bytes: u32) -> Result<FlashSize, BootloaderError> {
+    let size = FLASH_SIZES.into_iter().find(|size| size.size() == flash_bytes);
+    size.ok_or(BootloaderError::FlashSize { found_bytes: flash_bytes })
+}
+
+/// The header of an ELF file for RISC-V without segments and sections (System V ABI, chapter 4).
+const EMPTY_ELF: [u8; 52] = {
+    let mut header = [0; 52];
+    let start = [
+        0x7F, b'E', b'L', b'F', // magic
+        1, 1, 1, // 32 bit, little endian, version 1
+    ];
+    let mut index = 0;
+    while index < start.len() {
+        header[index] = start[index];
+        index += 1;
+    }
+    header[16] = 2; // e_type: executable
+    header[18] = 243; // e_machine: RISC-V
+    header[20] = 1; // e_version
+    header[40] = 52; // e_ehsize
+    header
+};
+
+impl BootloaderError {
+    /// What to do about it.
+    pub(crate) const fn next_step(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownChip { .. } => None,
+            Self::FlashSize { .. } => Some("correct the layout's partition CSV"),
+            Self::NotBundled { .. } => Some("build one with ESP-IDF and give it with --bootloader"),
+            Self::Chip { .. } => Some("give build/bootloader/bootloader.bin of a project for this chip"),
+            Self::Signed { .. } => {
+                Some("build it with CONFIG_ESPTOOLPY_FLASHSIZE_…MB for this size, and sign it again")
+            }
+            Self::NoRollback => Some(
+                "build one with ESP-IDF: set CONFIG_BOOTLOADER_APP_ROLLBACK_ENABLE=y (menuconfig: Bootloader \
+                 config, Enable app rollback support), run `idf.py bootloader`, and give \
+                 build/bootloader/bootloader.bin with --bootloader; or choose a layout without otadata, such as \
+                 8mb",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flashfmt::image::compose::Composer;
+
+    const MB: u32 = 0x10_0000;
+
+    fn image(chip: Chip) -> ImageFile {
+        let bytes = Composer::new(chip, 0x403C_C000).segment(0x403C_C000, &[7; 400]).build().unwrap();
+        ImageFile::parse(bytes).unwrap()
+    }
+
+    #[test]
+    fn bundled_ones_name_the_flash_and_their_hash_is_right() {
+        for (chip, flash_bytes) in [
+            (Chip::Esp32C3, 4 * MB),
+            (Chip::Esp32C3, 16 * MB),
+            (Chip::Esp32C6, 8 * MB),
+            (Chip::Esp32, 2 * MB),
+        ] {
+            let bytes = bundled(chip, flash_bytes).unwrap();
+            assert!(bytes.len() + offset(chip).unwrap() as usize <= 0x8000, "{chip}");
+            // Verifies checksum and SHA-256.
+            let image = ImageFile::parse(bytes).unwrap();
+            let header = image.summary.header;
+            assert_eq!((header.chip, header.flash_bytes()), (chip, Some(flash_bytes)));
+            assert!(header.hash_appended);
+            assert_eq!(image.trailing_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn an_own_one_gets_the_right_size_and_hash() {
+        let bytes = own(image(Chip::Esp32C3), Chip::Esp32C3, 8 * MB).unwrap();
+        let patched = ImageFile::parse(bytes).unwrap();
+        assert_eq!(patched.summary.header.flash_bytes(), Some(8 * MB));
+        let same = own(image(Chip::Esp32C3), Chip::Esp32C3, 4 * MB).unwrap();
+        assert_eq!(same, image(Chip::Esp32C3).bytes);
+    }
+
+    #[test]
+    fn a_signed_one_is_not_changed() {
+        let signed = || {
+            let mut bytes = image(Chip::Esp32C3).bytes;
+            bytes.resize(bytes.len().next_multiple_of(0x1000) + 0x1000, 0xE7);
+            ImageFile::parse(bytes).unwrap()
+        };
+        assert_eq!(own(signed(), Chip::Esp32C3, 4 * MB).unwrap(), signed().bytes);
+        let refused = own(signed(), Chip::Esp32C3, 8 * MB);
+        assert!(matches!(refused, Err(BootloaderError::Signed { .. })));
+    }
+
+    #[test]
+    fn what_does_not_suit_is_refused() {
+        let other = own(image(Chip::Esp32C6), Chip::Esp32C3, 4 * MB);
+        assert!(matches!(other, Err(BootloaderError::Chip { .. })));
+        assert!(matches!(bundled(Chip::Esp32H21, 4 * MB), Err(BootloaderError::UnknownChip { .. })));
+        assert!(matches!(bundled(Chip::Esp32C3, 3 * MB), Err(BootloaderError::FlashSize { .. })));
+    }
+}

@@ -1,0 +1,302 @@
+//! `pitstop flash` and `pitstop provision`, into flash files that virtual devices then start from.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::path::Path;
+
+use flashfmt::image::compose::{Composer, esp32c3_addr};
+use flashfmt::{Chip, Layout, StreamVerifier};
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+use serde_json::Value;
+use sim::net::{Link, SimNetwork};
+use sim::{End, RunningApp, SimFlash, VirtualDevice};
+use support::{Bench, image, pitstop};
+use updater_io::platform::WifiCredentials;
+
+const PASSPHRASE: &str = "an unguessable passphrase";
+const FLASH_BYTES: u32 = 0x40_0000;
+/// `vault` of the layout 4mb.
+const VAULT: std::ops::Range<usize> = 0x10_0000..0x10_8000;
+
+/// A server with the product `lamp`, an updater's image, and a file with a passphrase.
+fn bench() -> Bench {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("updater.bin", &image(Chip::Esp32C3, "0.1.0", 5000));
+    bench.write("pass", format!("{PASSPHRASE}\n").as_bytes());
+    bench
+}
+
+const FLASH: [&str; 10] = [
+    "flash",
+    "--image",
+    "flash.bin",
+    "--updater",
+    "updater.bin",
+    "--wifi",
+    "workshop",
+    "--wifi-passphrase-file",
+    "pass",
+    "--product",
+];
+
+fn flash<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    FLASH.into_iter().chain(["lamp"]).chain(more.iter().copied()).collect()
+}
+
+/// Starts a device from a flash file, in reach of the network `workshop`.
+fn start(path: &Path) -> RunningApp {
+    let flash = SimFlash::open(path, FLASH_BYTES).unwrap();
+    let workshop = WifiCredentials { ssid: "workshop".into(), passphrase: PASSPHRASE.to_owned().into() };
+    let network = SimNetwork::new(Link::Wifi(vec![workshop]), flash.power().clone());
+    let layout = Layout::builtin("4mb").unwrap();
+    let mut device = VirtualDevice::from_flash(flash, network, Chip::Esp32C3, layout, 7);
+    let end = tokio::runtime::Runtime::new().unwrap().block_on(device.power_on()).unwrap();
+    match end {
+        End::Running(app) => app,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn printed(command: &mut assert_cmd::Command) -> String {
+    let output = command.assert().success().get_output().clone();
+    [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat()
+}
+
+#[test]
+fn a_device_starts_from_the_file_enrolls_and_installs() {
+    let bench = bench();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 150_000));
+    bench.publish("app.bin", &[]);
+    let text = printed(&mut bench.command(&flash(&["--device", "lamp-0001"])));
+    assert!(text.contains("lamp-0001 (made at the server)") && text.contains("0x100000"), "{text}");
+    assert!(!text.contains(PASSPHRASE) && !text.contains('\x1b'), "{text}");
+
+    let path = bench.folder.path().join("flash.bin");
+    let app = start(&path);
+    assert_eq!((app.version(), app.slot.as_str(), app.by_updater), ("1.0.0", "ota_0", true));
+    let device = bench.json(&["device", "show", "lamp-0001"]);
+    assert_eq!(
+        (&device["state"], &device["last_outcome"]["reason"]),
+        (&"enrolled".into(), &"installed".into())
+    );
+}
+
+#[test]
+fn the_file_is_what_the_chip_wants() {
+    let bench = bench();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 3000));
+    let report = bench.json(&flash(&["--app", "app.bin"]));
+    // The server chose the id.
+    assert!(report["device"].as_str().unwrap().starts_with("lamp-"), "{report}");
+    assert_eq!((&report["chip"], &report["strategy"]), (&"esp32c3".into(), &"chain-load".into()));
+    assert_eq!(report["wifi"], serde_json::json!(["workshop"]));
+    assert!(!report.to_string().contains(PASSPHRASE));
+
+    let path = bench.folder.path().join("flash.bin");
+    let flash = std::fs::read(&path).unwrap();
+    assert_eq!(flash.len(), FLASH_BYTES as usize);
+    // Verifies checksum and SHA-256 of the bootloader after its header was changed.
+    let mut verifier = StreamVerifier::new(0x8000);
+    let bootloader = verifier.update(&flash[..0x8000]).and_then(|_| verifier.finish()).unwrap();
+    assert_eq!((bootloader.header.chip, bootloader.header.flash_bytes()), (Chip::Esp32C3, Some(FLASH_BYTES)));
+
+    let mut covered = vec![false; flash.len()];
+    for part in report["parts"].as_array().unwrap() {
+        let number = |key: &str| part[key].as_u64().unwrap() as usize;
+        covered[number("offset")..][..number("size_bytes")].fill(true);
+    }
+    let uncovered = flash.iter().zip(&covered).filter(|(_, covered)| !**covered);
+    assert!(uncovered.clone().count() > 1_000_000);
+    assert!(uncovered.into_iter().all(|(byte, _)| *byte == 0xFF));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    // A first application is there before the server has any release.
+    assert_eq!(start(&path).version(), "1.0.0");
+}
+
+#[test]
+fn values_that_are_given_need_no_connection_to_the_server() {
+    let bench = bench();
+    let made = bench.json(&["device", "new", "--product", "lamp", "--id", "lamp-7"]);
+    let key = bench.json(&["keys", "show"]);
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 30_000));
+    bench.publish("app.bin", &[]);
+
+    let token = std::fs::read_to_string(bench.data.join("admin.token")).unwrap();
+    let info: Value = ureq::get(format!("{}/api/v1/info", bench.url))
+        .header("authorization", format!("Bearer {}", token.trim()))
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_json()
+        .unwrap();
+    let anchor = bench.data.join("ca/ca.pem");
+    let given = [
+        "--device",
+        "lamp-7",
+        "--server-url",
+        info["device_url"].as_str().unwrap(),
+        "--anchor",
+        anchor.to_str().unwrap(),
+        "--publisher",
+        key["public_key"].as_str().unwrap(),
+    ];
+    let offline = |arguments: &[&str]| {
+        let mut command = pitstop(bench.folder.path());
+        command
+            .args(flash(arguments))
+            .env("PITSTOP_ENROLLMENT_TOKEN", made["enrollment_token"].as_str().unwrap());
+        command
+    };
+    let missing = offline(&[&given[..6], &["--layout", "4mb"]].concat()).assert().code(2);
+    missing.stderr(contains("--publisher is needed"));
+    let text = printed(&mut offline(&given));
+    assert!(!text.contains(made["enrollment_token"].as_str().unwrap()), "{text}");
+    assert_eq!(start(&bench.folder.path().join("flash.bin")).version(), "1.0.0");
+}
+
+#[test]
+fn provision_changes_the_vault_and_nothing_else() {
+    let bench = bench();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 150_000));
+    bench.publish("app.bin", &[]);
+    bench.command(&flash(&["--device", "lamp-0001"])).assert().success();
+    let path = bench.folder.path().join("flash.bin");
+    start(&path);
+    let first = bench.json(&["device", "show", "lamp-0001"])["certificate"]["serial"].clone();
+    let before = std::fs::read(&path).unwrap();
+
+    let provision = ["provision", "--image", "flash.bin", "--device", "lamp-0001", "--wifi", "workshop"];
+    let with_file = [&provision[..], &["--wifi-passphrase-file", "pass"]].concat();
+    let report = bench.json(&with_file);
+    assert_eq!((&report["vault_offset"], &report["vault_bytes"]), (&0x10_0000.into(), &0x8000.into()));
+    let after = std::fs::read(&path).unwrap();
+    assert_ne!(before[VAULT], after[VAULT]);
+    assert_eq!((&before[..VAULT.start], &before[VAULT.end..]), (&after[..VAULT.start], &after[VAULT.end..]));
+    // The slot still has the application; the device enrolls with the new token.
+    assert_eq!(start(&path).version(), "1.0.0");
+    let second = bench.json(&["device", "show", "lamp-0001"])["certificate"]["serial"].clone();
+    assert_ne!(first, second);
+
+    // A mistake is found before a device is made or its token is void, and before the file changes.
+    let before = std::fs::read(&path).unwrap();
+    bench.write("pass", b"short\n");
+    let new = ["provision", "--image", "flash.bin", "--device", "lamp-0002", "--product", "lamp"];
+    let refused =
+        bench.refusal(&[&new[..], &["--wifi", "workshop", "--wifi-passphrase-file", "pass"]].concat());
+    assert!(refused.contains("no passphrase or one of 8 to 64"), "{refused}");
+    assert!(bench.refusal(&["device", "show", "lamp-0002"]).contains("no device lamp-0002"));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    bench.write("other.bin", &[0xFF; 0x1_0000]);
+    let refused = bench.refusal(&["provision", "--image", "other.bin", "--device", "lamp-0001"]);
+    assert!(refused.contains("no partition table") && refused.contains("pitstop flash --help"), "{refused}");
+}
+
+#[test]
+fn the_classic_layout_asks_for_a_bootloader_with_rollback() {
+    let bench = bench();
+    let refused = bench.refusal(&flash(&["--device", "lamp-1", "--layout", "8mb-rollback"]));
+    assert!(refused.contains("needs a bootloader built with rollback"), "{refused}");
+    assert!(refused.contains("CONFIG_BOOTLOADER_APP_ROLLBACK_ENABLE=y"), "{refused}");
+    // Nothing was made at the server, and no file.
+    assert!(bench.refusal(&["device", "show", "lamp-1"]).contains("no device"));
+    assert!(!bench.folder.path().join("flash.bin").exists());
+
+    let own = Composer::new(Chip::Esp32C3, esp32c3_addr::IRAM).segment(esp32c3_addr::IRAM, &[1; 64]);
+    bench.write("bootloader.bin", &own.build().unwrap());
+    let report = bench.json(&flash(&["--layout", "8mb-rollback", "--bootloader", "bootloader.bin"]));
+    assert_eq!(
+        (&report["strategy"], &report["flash_bytes"]),
+        (&"otadata-rollback".into(), &0x80_0000.into())
+    );
+    let flash = std::fs::read(bench.folder.path().join("flash.bin")).unwrap();
+    let mut verifier = StreamVerifier::new(0x8000);
+    let header = verifier.update(&flash[..0x8000]).and_then(|_| verifier.finish()).unwrap().header;
+    assert_eq!(header.flash_bytes(), Some(0x80_0000));
+}
+
+#[test]
+fn what_does_not_suit_is_refused_before_anything_is_made() {
+    let bench = bench();
+    let refuse = |more: &[&str], reasons: [&str; 2]| {
+        let text = bench.refusal(&flash(more));
+        for reason in reasons {
+            assert!(text.contains(reason), "{reason:?} in {text}");
+        }
+    };
+    bench.write("s3.bin", &image(Chip::Esp32S3, "1.0.0", 100));
+    refuse(&["--app", "s3.bin"], ["expected an application for esp32c3, found one for esp32s3", "hint: "]);
+    bench.write("large.bin", &image(Chip::Esp32C3, "1.0.0", 0x2F_0000));
+    refuse(&["--app", "large.bin"], ["partition ota_0", "pitstop layout check"]);
+    refuse(&["--chip", "esp32s3"], ["the product lamp is for esp32c3", "leave --chip away"]);
+    refuse(&["--layout", "5mb"], ["expected a layout (4mb, 8mb", "5mb"]);
+    refuse(&["--bootloader", "pass"], ["not an ESP image", "hint: "]);
+    bench.write("none.csv", b"factory,app,factory,0x10000,1M\nota_0,app,ota_0,,1M\n");
+    refuse(&["--layout", "none.csv"], ["there is no partition `vault`", "pitstop layout show 4mb"]);
+    assert!(bench.text(&["device", "list"]).contains("No devices yet"));
+
+    // A device keeps its product, and a revoked one is not brought back.
+    bench.json(&["device", "new", "--product", "lamp", "--id", "lamp-9"]);
+    let mut other = bench.command(&FLASH);
+    other.args(["plug", "--device", "lamp-9"]).assert().code(1).stderr(contains("the server has it as lamp"));
+    bench.json(&["device", "revoke", "lamp-9"]);
+    refuse(&["--device", "lamp-9"], ["lamp-9 is revoked", "another id"]);
+}
+
+#[test]
+fn options_that_contradict_are_matters_of_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["flash", "--product", "lamp"][..],
+        &["flash", "--port", "a", "--image", "b"],
+        &["flash", "--image", "b", "--no-reset"],
+        &["flash", "--image", "b", "--wifi", ""],
+        &["flash", "--image", "b", "--anchor", "ca.pem"],
+        &["flash", "--image", "b", "--server-url", "http://localhost"],
+        &["flash", "--image", "b", "--chip", "esp8266"],
+        &["provision", "--device", "lamp-1"],
+    ] {
+        pitstop(folder.path()).args(arguments).assert().code(2).stderr(contains("error: "));
+    }
+}
+
+#[test]
+fn a_passphrase_that_nobody_can_be_asked_for_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    pitstop(folder.path())
+        .args(["flash", "--image", "b", "--product", "lamp", "--wifi", "workshop"])
+        .env_remove("PITSTOP_WIFI_PASSPHRASE")
+        .assert()
+        .code(1)
+        .stderr(contains("no terminal to ask on").and(contains("--wifi-passphrase-file")));
+}
+
+#[cfg(unix)]
+mod serial {
+    use super::*;
+    use serialport::{SerialPort, TTYPort};
+
+    #[test]
+    fn a_port_that_is_not_there_and_one_where_nothing_answers() {
+        let bench = bench();
+        let mut arguments = vec!["provision", "--device", "lamp-0001", "--product", "lamp", "--port"];
+        let absent = bench.refusal(&[&arguments[..], &["/dev/absent"]].concat());
+        assert!(absent.contains("the serial port /dev/absent cannot be opened"), "{absent}");
+        assert!(absent.contains("hint: "), "{absent}");
+
+        let (_master, slave) = TTYPort::pair().unwrap();
+        let name = slave.name().unwrap();
+        drop(slave);
+        arguments.push(&name);
+        let silent = bench.refusal(&arguments);
+        assert!(silent.contains(&format!("no chip answers on {name}")), "{silent}");
+        assert!(silent.contains("hold BOOT"), "{silent}");
+        assert!(bench.text(&["device", "list"]).contains("No devices yet"));
+    }
+}

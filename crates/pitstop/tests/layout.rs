@@ -1,0 +1,65 @@
+//! `pitstop layout`, without a server.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use flashfmt::{Chip, Layout};
+use serde_json::Value;
+use support::{image, pitstop};
+use tempfile::TempDir;
+
+/// A folder with an application and an updater.
+fn folder(app_bytes: usize) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app.bin"), image(Chip::Esp32C3, "1.0.0", app_bytes)).unwrap();
+    std::fs::write(folder.path().join("updater.bin"), image(Chip::Esp32C3, "0.1.0", 700_000)).unwrap();
+    folder
+}
+
+fn check(folder: &TempDir, layout: &str, more: &[&str], code: i32) -> (String, String) {
+    let arguments = ["layout", "check", layout, "app.bin", "--updater", "updater.bin"];
+    let output = pitstop(folder.path()).args(arguments).args(more).assert().code(code).get_output().clone();
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn what_fits_ends_with_0() {
+    let folder = folder(300_000);
+    insta::assert_snapshot!(check(&folder, "4mb", &[], 0).0);
+    let report: Value = serde_json::from_str(&check(&folder, "4mb", &["--json"], 0).0).unwrap();
+    assert_eq!((&report["ok"], &report["slots"][0]["used_percent"]), (&true.into(), &9.8.into()));
+    assert_eq!(report["updater"]["label"], "factory");
+}
+
+#[test]
+fn what_does_not_fit_ends_with_1_and_says_how_it_would() {
+    let folder = folder(3_800_000);
+    let (page, error) = check(&folder, "8mb", &[], 1);
+    insta::assert_snapshot!(format!("{page}{error}"));
+    let report: Value = serde_json::from_str(&check(&folder, "8mb", &["--json"], 1).0).unwrap();
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["ways"].as_array().unwrap().len(), 2);
+    assert!(report["slots"][0]["margin_bytes"].as_i64().unwrap() < 0);
+}
+
+#[test]
+fn a_layout_that_the_updater_cannot_use_is_told() {
+    let folder = folder(1000);
+    let csv = "nvs,data,nvs,,24K\notadata,data,ota,,8K\nfactory,app,factory,,1M\nota_0,app,ota_0,,1M\n";
+    std::fs::write(folder.path().join("parts.csv"), csv).unwrap();
+    let (_, error) = check(&folder, "parts.csv", &[], 1);
+    assert!(error.contains("an application can select itself"), "{error}");
+}
+
+#[test]
+fn a_built_in_layout_is_a_beginning() {
+    let folder = folder(1000);
+    let output = pitstop(folder.path()).args(["layout", "show", "4mb"]).assert().success();
+    let csv = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert_eq!(Layout::parse_csv(&csv).unwrap(), Layout::builtin("4mb").unwrap());
+    std::fs::write(folder.path().join("parts.csv"), csv).unwrap();
+    check(&folder, "parts.csv", &[], 0);
+
+    let output = pitstop(folder.path()).args(["layout", "list"]).assert().success();
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.get_output().stdout));
+}
