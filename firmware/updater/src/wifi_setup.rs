@@ -12,7 +12,7 @@ use updater_io::platform::{Network as _, WifiCredentials};
 use updater_io::vault::{Vault, VaultError};
 
 use crate::board::ChipBoard;
-use crate::chip::CHIP;
+use crate::chip::{self, CHIP};
 use crate::console::line;
 use crate::serial::Serial;
 
@@ -26,8 +26,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at the serial port; its hardware holds 64 bytes, 5 ms of traffic.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Serves the setup when it is due, until it is done or nobody has said anything for `patience`. Says whether it was
-/// due.
+/// Serves the setup when it is due, until it is done (then the chip is reset) or nobody has said anything for
+/// `patience`. Says whether it was due.
 pub(crate) async fn serve_if_due(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) -> bool {
     let is_due = is_due(board);
     if is_due {
@@ -74,7 +74,8 @@ async fn serve(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) {
             let step = service.step(happened);
             serial.write(&step.send);
             if is_joined {
-                return;
+                // A pit stop begins with a radio that is in no network.
+                chip::reset();
             }
             event = match step.action {
                 Some(Action::Join(settings)) => {
