@@ -10,6 +10,7 @@
 //! | [`proxy`] | a bad network path: cut, stalled, reset or corrupted at a byte |
 //! | [`impostor`] | a server that lies, behind a real TLS handshake |
 //! | [`pki`] | certificates for tests, right and wrong |
+//! | [`traps`] | TLS servers that no device may talk to, each wrong in one thing |
 //!
 //! All servers bind 127.0.0.1. All randomness but keys and TLS is seeded.
 
@@ -24,6 +25,7 @@ pub mod net;
 pub mod pki;
 pub mod power;
 pub mod proxy;
+pub mod traps;
 
 mod service;
 
