@@ -3,12 +3,10 @@
 use anyhow::{Context as _, bail, ensure};
 use espflash::flasher::{FlashData, FlashMode, FlashSettings, FlashSize};
 use espflash::image_format::idf::IdfBootloaderFormat;
-use espflash::target::{Chip, XtalFrequency};
+use espflash::target::XtalFrequency;
 
 /// First byte of an image (`ESP_IMAGE_HEADER_MAGIC`, ESP-IDF 5.5, esp_app_format/esp_image_format.h).
 const IMAGE_MAGIC: u8 = 0xE9;
-/// `ESP_CHIP_ID_ESP32C3`, same file.
-const CHIP_ID_ESP32C3: u16 = 5;
 /// Image header (24 bytes) and the first segment's header (8 bytes): the app descriptor comes next.
 const APP_DESCRIPTOR_OFFSET_BYTES: usize = 24 + 8;
 /// `ESP_APP_DESC_MAGIC_WORD`, ESP-IDF 5.5, esp_app_format/include/esp_app_desc.h.
@@ -17,6 +15,30 @@ const APP_DESCRIPTOR_MAGIC: u32 = 0xABCD_5432;
 const VERSION_OFFSET_BYTES: usize = 16;
 const PROJECT_NAME_OFFSET_BYTES: usize = 48;
 const TEXT_FIELD_BYTES: usize = 32;
+
+/// A chip that firmware is built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Chip {
+    Esp32c3,
+    Esp32c6,
+}
+
+impl Chip {
+    /// `esp_chip_id_t`, same file as [`IMAGE_MAGIC`].
+    fn id(self) -> u16 {
+        match self {
+            Self::Esp32c3 => 5,
+            Self::Esp32c6 => 13,
+        }
+    }
+
+    fn for_espflash(self) -> espflash::target::Chip {
+        match self {
+            Self::Esp32c3 => espflash::target::Chip::Esp32c3,
+            Self::Esp32c6 => espflash::target::Chip::Esp32c6,
+        }
+    }
+}
 
 /// What [`describe`] reads from an image.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,13 +49,13 @@ pub(crate) struct Description {
     pub(crate) version: String,
 }
 
-/// Makes the application image (what goes into an app slot; no bootloader, no partition table) of an ESP32-C3 program.
+/// Makes the application image (what goes into an app slot; no bootloader, no partition table) of a program.
 ///
 /// Errors: `elf` is not a program with an app descriptor linked by esp-hal.
-pub(crate) fn from_elf(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn from_elf(elf: &[u8], chip: Chip) -> anyhow::Result<Vec<u8>> {
     // What the bootloader is told of the flash: the mode every board supports, and the smallest size of our layouts.
     let settings = FlashSettings::new(Some(FlashMode::Dio), Some(FlashSize::_4Mb), None);
-    let flash = FlashData::new(settings, 0, None, Chip::Esp32c3, XtalFrequency::_40Mhz);
+    let flash = FlashData::new(settings, 0, None, chip.for_espflash(), XtalFrequency::_40Mhz);
     let image = IdfBootloaderFormat::new(elf, &flash, None, None, None, None)
         .context("espflash cannot make an image of this ELF file")?;
     let segment = image.ota_segments().next().context("espflash made no application segment")?;
@@ -42,8 +64,8 @@ pub(crate) fn from_elf(elf: &[u8]) -> anyhow::Result<Vec<u8>> {
 
 /// Reads name and version from an application image.
 ///
-/// Errors: not an ESP image, made for another chip, or without an app descriptor in its first segment.
-pub(crate) fn describe(image: &[u8]) -> anyhow::Result<Description> {
+/// Errors: not an ESP image, made for another chip than `chip`, or without an app descriptor in its first segment.
+pub(crate) fn describe(image: &[u8], chip: Chip) -> anyhow::Result<Description> {
     let magic: [u8; 1] = field(image, 0)?;
     ensure!(
         magic == [IMAGE_MAGIC],
@@ -51,7 +73,7 @@ pub(crate) fn describe(image: &[u8]) -> anyhow::Result<Description> {
         magic[0]
     );
     let chip_id = u16::from_le_bytes(field(image, 12)?);
-    ensure!(chip_id == CHIP_ID_ESP32C3, "made for chip {chip_id}, expected {CHIP_ID_ESP32C3} (ESP32-C3)");
+    ensure!(chip_id == chip.id(), "made for chip {chip_id}, expected {} ({chip:?})", chip.id());
     let descriptor = image.get(APP_DESCRIPTOR_OFFSET_BYTES..).unwrap_or_default();
     let magic = u32::from_le_bytes(field(descriptor, 0)?);
     ensure!(
@@ -95,7 +117,7 @@ mod tests {
     #[test]
     fn name_and_version_are_read() {
         let expected = Description { project_name: "hello".into(), version: "1.0.0".into() };
-        assert_eq!(describe(&image()).unwrap(), expected);
+        assert_eq!(describe(&image(), Chip::Esp32c3).unwrap(), expected);
     }
 
     #[test]
@@ -104,16 +126,22 @@ mod tests {
         {
             let mut image = image();
             image[offset_bytes] ^= 0x10;
-            let error = describe(&image).unwrap_err().to_string();
+            let error = describe(&image, Chip::Esp32c3).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn images_for_another_chip_are_refused() {
+        let error = describe(&image(), Chip::Esp32c6).unwrap_err().to_string();
+        assert!(error.contains("made for chip 5, expected 13"), "{error}");
     }
 
     #[test]
     fn short_images_are_refused() {
         let image = image();
         for length_bytes in [0, 1, 13, 32, 35, 79, 111] {
-            let error = describe(&image[..length_bytes]).unwrap_err().to_string();
+            let error = describe(&image[..length_bytes], Chip::Esp32c3).unwrap_err().to_string();
             assert!(error.contains("too few"), "{length_bytes}: {error}");
         }
     }

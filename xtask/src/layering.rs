@@ -6,8 +6,9 @@
 //! everything -> pitstop
 //! ```
 //!
-//! An arrow reads "used by". Nothing uses `sim` or `server` but `pitstop`, and tests. [`TABLE`] spells the arrows out;
-//! a crate without a row is a fault, so that a new crate cannot come in without a decision about its place.
+//! An arrow reads "used by". Nothing uses `server` but `pitstop`, and tests; nothing uses `sim` but `pitstop`, tests,
+//! and `xtask`, which drives tests. [`TABLE`] spells the arrows out; a crate without a row is a fault, so that a new
+//! crate cannot come in without a decision about its place.
 //!
 //! The crates that run on the chip have a second rule: [`HOST_ONLY`] libraries are not for them, neither directly (an
 //! optional dependency counts) nor through another library.
@@ -40,25 +41,42 @@ struct Row {
 }
 
 const TABLE: &[Row] = &[
+    // Drives an emulated chip from outside: for the demo and for `emulate`, and no part of what runs on it.
+    Row { name: "emulator", runs: Runs::OnHost, may_use: &[] },
     Row { name: "flashfmt", runs: Runs::OnDevice, may_use: &[] },
+    // Used by the firmware alone: it is no part of a pit stop.
+    Row { name: "improv", runs: Runs::OnDevice, may_use: &[] },
     Row { name: "manifest", runs: Runs::OnDevice, may_use: &[] },
+    // What TLS computes with, for the firmware and for the simulator: updater-io is given a provider and knows none.
+    Row { name: "tls-crypto", runs: Runs::OnDevice, may_use: &[] },
     Row { name: "wire", runs: Runs::OnDevice, may_use: &[] },
     Row { name: "updater", runs: Runs::OnDevice, may_use: &["flashfmt", "manifest", "wire"] },
     Row { name: "updater-io", runs: Runs::OnDevice, may_use: &["flashfmt", "manifest", "updater", "wire"] },
     Row {
         name: "sim",
         runs: Runs::OnHost,
-        may_use: &["flashfmt", "manifest", "updater", "updater-io", "wire"],
+        may_use: &["flashfmt", "manifest", "tls-crypto", "updater", "updater-io", "wire"],
     },
     Row { name: "server", runs: Runs::OnHost, may_use: &["flashfmt", "manifest", "wire"] },
     Row {
         name: "pitstop",
         runs: Runs::OnHost,
-        may_use: &["flashfmt", "manifest", "server", "sim", "updater", "updater-io", "wire"],
+        may_use: &["emulator", "flashfmt", "manifest", "server", "sim", "updater", "updater-io", "wire"],
     },
-    Row { name: "xtask", runs: Runs::OnHost, may_use: &[] },
-    // The example application is an unaware one: that is what it is an example of.
+    // `emulate` drives tests, for which sim has the hostile servers.
+    Row { name: "xtask", runs: Runs::OnHost, may_use: &["sim"] },
+    Row { name: "chainload", runs: Runs::InFirmware, may_use: &["flashfmt"] },
+    Row {
+        name: "updater-firmware",
+        runs: Runs::InFirmware,
+        may_use: &["chainload", "flashfmt", "improv", "tls-crypto", "updater", "updater-io", "wire"],
+    },
+    // The example applications are unaware ones: that is what they are examples of.
+    Row { name: "hang", runs: Runs::InFirmware, may_use: &[] },
     Row { name: "hello", runs: Runs::InFirmware, may_use: &[] },
+    Row { name: "nvs-eraser", runs: Runs::InFirmware, may_use: &[] },
+    Row { name: "panicky", runs: Runs::InFirmware, may_use: &[] },
+    Row { name: "sleeper", runs: Runs::InFirmware, may_use: &[] },
 ];
 
 /// Libraries that need an operating system, or C and assembler that the chip's build does not have.

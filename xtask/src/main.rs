@@ -3,16 +3,19 @@
 //! | command | what it does |
 //! | --- | --- |
 //! | `ci` | the whole gate: everything that must pass before a change is merged |
-//! | `firmware` | builds the firmware's example application into ESP images |
+//! | `firmware` | builds updater and example applications into ESP images |
+//! | `emulate` | runs them against a real server on an emulated ESP32-C3 |
 //! | `layering` | checks the arrows between the crates |
 //! | `golden` | checks that no golden file was ever edited |
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 (`firmware` only) no toolchain for the chip.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 (`firmware` and `emulate`) no toolchain for the chip.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod ci;
+#[cfg(feature = "emulate")]
+mod emulate;
 mod firmware;
 mod golden;
 mod image;
@@ -25,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Exit code of `cargo xtask firmware` when no toolchain can build for the chip.
+/// Exit code of `cargo xtask firmware` and `emulate` when no toolchain can build for the chip.
 const EXIT_NO_TOOLCHAIN: u8 = 3;
 
 #[derive(Parser)]
@@ -37,10 +40,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the whole gate: format, lints, tests, docs, device builds, firmware, licences, layering, golden files
+    /// Run the whole gate: format, lints, tests, docs, device builds, firmware, emulator, licences, layering, golden files
     Ci(ci::Arguments),
-    /// Build the example application into ESP images (exit code 3: no toolchain for the chip)
+    /// Build updater and example applications into ESP images (exit code 3: no toolchain for the chip)
     Firmware(firmware::Arguments),
+    /// Run updater, server and applications together on an emulated ESP32-C3 (SKIPPED without an emulator)
+    #[cfg(feature = "emulate")]
+    Emulate(emulate::Arguments),
     /// Check who may depend on whom (DESIGN, "Workspace")
     Layering,
     /// Check that no golden file differs from what was first committed
@@ -53,6 +59,11 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Ci(arguments) => ci::run(root, &arguments),
         Command::Firmware(arguments) => firmware::run(root, &arguments),
+        #[cfg(feature = "emulate")]
+        Command::Emulate(arguments) => emulate::run(root, &arguments).map(|ending| match ending {
+            emulate::Ending::Passed => {}
+            emulate::Ending::Skipped(reason) => println!("SKIPPED: {reason}"),
+        }),
         Command::Layering => layering::run(root),
         Command::Golden => golden::run(root).map(|outcome| println!("{outcome}")),
     };

@@ -5,7 +5,7 @@
 //! 1. **rustup**: the toolchain named in `firmware/rust-toolchain.toml` with the target's own `core` and `alloc`.
 //!    When nothing else is there, [`find_or_install`] asks rustup to download it.
 //! 2. **distribution**: `/usr/bin/rustc` and `/usr/bin/cargo` with the standard library's sources and a linker (Debian:
-//!    `rustc-web cargo-web rust-web-src lld`). Their `core` and `alloc` are built from source, which stable Rust allows
+//!    `rustc-web cargo-web rust-web-src lld-19`). Their `core` and `alloc` are built from source, which stable Rust allows
 //!    only with `RUSTC_BOOTSTRAP=1`.
 //!
 //! [`find`] only looks (it starts `rustc` twice at most); it neither builds nor downloads.
@@ -15,21 +15,45 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::image::Chip;
 use crate::process;
 
 /// The target of the ESP32-C3 as rustc names it.
 pub(crate) const TARGET: &str = "riscv32imc-unknown-none-elf";
 
-/// Same target with `"atomic-cas": true`, relative to the repository: for crates that need `alloc::sync::Arc`.
+/// The target of the ESP32-C6, which has atomic instructions.
+pub(crate) const TARGET_ESP32C6: &str = "riscv32imac-unknown-none-elf";
+
+/// [`TARGET`] with `"atomic-cas": true`, relative to the repository: for crates that need `alloc::sync::Arc`.
 pub(crate) const TARGET_WITH_CAS: &str = "firmware/targets/riscv32imc-unknown-none-elf.json";
 
 /// esp-hal 1.2 states this as its `rust-version`.
 const OLDEST_RUSTC: (u32, u32) = (1, 95);
 
+/// The first LLVM whose linker relaxes RISC-V code (LLVM 15 release notes, "LLD").
+const OLDEST_LLD: u32 = 15;
+
+/// What makes the updater small, on top of its profile: no frame pointers, shorter calls and addresses where the linker
+/// sees that they reach, equal functions once, and panics without their text and place: the updater restarts and the
+/// engine counts it, so nobody reads them.
+const SIZE_RUSTFLAGS: [&str; 7] = [
+    // Of firmware/.cargo/config.toml, whose flags these replace.
+    "-Clink-arg=-Tlinkall.x",
+    "-Clink-arg=--icf=all",
+    "-Cforce-frame-pointers=no",
+    "-Ctarget-feature=+relax",
+    "-Zlocation-detail=none",
+    "-Zunstable-options",
+    "-Cpanic=immediate-abort",
+];
+
+/// Its radio library leaves less room: causes of trouble on the console lose their details.
+const SIZE_RUSTFLAGS_ESP32C6: [&str; 1] = ["-Zfmt-debug=none"];
+
 /// Where distributions put their compiler. Not searched for on `PATH`: rustup's proxies come first there.
 const DISTRIBUTION_BIN: &str = "/usr/bin";
 
-/// A toolchain that can build for [`TARGET`].
+/// A toolchain that can build for [`TARGET`] and [`TARGET_ESP32C6`].
 #[derive(Debug)]
 pub(crate) struct Toolchain {
     source: Source,
@@ -43,7 +67,7 @@ pub(crate) struct Toolchain {
 
 #[derive(Debug)]
 enum Source {
-    /// `core` and `alloc` for the target are installed.
+    /// `core` and `alloc` for both targets are installed.
     Rustup,
     /// `core` and `alloc` are built from source, and linked by the given linker.
     Distribution { linker: PathBuf },
@@ -60,12 +84,12 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "no Rust toolchain for {TARGET} found\n\
+            "no Rust toolchain for {TARGET} and {TARGET_ESP32C6} found\n\
              - rustup: {}\n\
              - distribution: {}\n\
              install one of them:\n\
              - rustup: `cd firmware && rustup toolchain install` (reads firmware/rust-toolchain.toml)\n\
-             - Debian: `apt-get install rustc-web cargo-web rust-web-src lld`",
+             - Debian: `apt-get install rustc-web cargo-web rust-web-src lld-19`",
             self.rustup, self.distribution
         )
     }
@@ -76,7 +100,7 @@ impl std::error::Error for Missing {}
 impl fmt::Display for Toolchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            Source::Rustup => write!(f, "rustup, {} with {TARGET}", self.version),
+            Source::Rustup => write!(f, "rustup, {}", self.version),
             Source::Distribution { linker } => {
                 write!(
                     f,
@@ -108,6 +132,7 @@ impl Toolchain {
                 command.env("RUSTC_BOOTSTRAP", "1");
                 command.env("CARGO_UNSTABLE_BUILD_STD", "core,alloc");
                 command.env("CARGO_TARGET_RISCV32IMC_UNKNOWN_NONE_ELF_LINKER", linker);
+                command.env("CARGO_TARGET_RISCV32IMAC_UNKNOWN_NONE_ELF_LINKER", linker);
                 // Set by `cargo run` to the libraries of the host's toolchain.
                 command.env_remove("LD_LIBRARY_PATH");
             }
@@ -115,7 +140,21 @@ impl Toolchain {
         command
     }
 
+    /// [`Toolchain::cargo_from_source`] with all that makes the result small.
+    pub(crate) fn cargo_for_size(&self, chip: Chip) -> Option<Command> {
+        let mut command = self.cargo_from_source()?;
+        let chip_flags: &[&str] = match chip {
+            Chip::Esp32c3 => &[],
+            Chip::Esp32c6 => &SIZE_RUSTFLAGS_ESP32C6,
+        };
+        // The separator that cargo asks for.
+        command.env("CARGO_ENCODED_RUSTFLAGS", [&SIZE_RUSTFLAGS, chip_flags].concat().join("\u{1f}"));
+        Some(command)
+    }
+
     /// A `cargo` for [`TARGET_WITH_CAS`], or `None` when the standard library's sources are not there.
+    ///
+    /// Building `core` for a target file needs unstable options, which `RUSTC_BOOTSTRAP=1` allows on stable Rust.
     pub(crate) fn cargo_from_source(&self) -> Option<Command> {
         has_library_source(&self.sysroot).then(|| {
             let mut command = self.cargo();
@@ -174,9 +213,11 @@ fn find_rustup(root: &Path) -> Result<Toolchain, String> {
     let sysroot =
         process::read(rustc().args(["--print", "sysroot"])).map_err(|error| format!("{error:#}"))?;
     let sysroot = PathBuf::from(sysroot);
-    let library = sysroot.join("lib/rustlib").join(TARGET).join("lib");
-    if !library.is_dir() {
-        return Err(format!("{} does not exist", library.display()));
+    for target in [TARGET, TARGET_ESP32C6] {
+        let library = sysroot.join("lib/rustlib").join(target).join("lib");
+        if !library.is_dir() {
+            return Err(format!("{} does not exist", library.display()));
+        }
     }
     let version = process::read(rustc().arg("--version")).map_err(|error| format!("{error:#}"))?;
     check_version(&version)?;
@@ -203,7 +244,9 @@ fn find_distribution() -> Result<Toolchain, String> {
     if !has_library_source(&sysroot) {
         return Err(format!("{version} is there, but not the sources of its standard library"));
     }
-    let linker = find_linker(&sysroot).ok_or_else(|| "neither ld.lld nor rust-lld found".to_owned())?;
+    let linker = find_linker(&sysroot).ok_or_else(|| {
+        format!("no linker found: neither rust-lld nor LLVM's ld.lld of version {OLDEST_LLD} or newer")
+    })?;
     Ok(Toolchain { source: Source::Distribution { linker }, version, sysroot, cargo, rustc })
 }
 
@@ -212,16 +255,30 @@ fn has_library_source(sysroot: &Path) -> bool {
     sysroot.join("lib/rustlib/src/rust/library/Cargo.lock").exists()
 }
 
-/// `ld.lld` on `PATH`, else the `rust-lld` that some toolchains bring along.
+/// The `rust-lld` that some toolchains bring along, else an `ld.lld` on `PATH` that is new enough; distributions give it
+/// a name with its version, too.
 fn find_linker(sysroot: &Path) -> Option<PathBuf> {
-    let on_path = env::var_os("PATH").and_then(|path| {
-        env::split_paths(&path).map(|folder| folder.join("ld.lld")).find(|file| file.is_file())
-    });
-    let in_sysroot = || {
-        let hosts = sysroot.join("lib/rustlib").read_dir().ok()?;
-        hosts.flatten().map(|host| host.path().join("bin/rust-lld")).find(|file| file.is_file())
-    };
-    on_path.or_else(in_sysroot)
+    let hosts = sysroot.join("lib/rustlib").read_dir().into_iter().flatten().flatten();
+    if let Some(own) = hosts.map(|host| host.path().join("bin/rust-lld")).find(|file| file.is_file()) {
+        return Some(own);
+    }
+    let path = env::var_os("PATH")?;
+    let names = || (OLDEST_LLD..OLDEST_LLD + 20).rev().map(|version| format!("ld.lld-{version}"));
+    env::split_paths(&path)
+        .flat_map(|folder| {
+            std::iter::once("ld.lld".to_owned()).chain(names()).map(move |name| folder.join(name))
+        })
+        .find(|file| file.is_file() && lld_version(file).is_some_and(|version| version >= OLDEST_LLD))
+}
+
+/// The major version of an `ld.lld`, which calls itself such as `Debian LLD 19.1.7 (compatible with GNU linkers)`.
+fn lld_version(file: &Path) -> Option<u32> {
+    let text = process::read(Command::new(file).arg("--version")).ok()?;
+    major_lld_version(&text)
+}
+
+fn major_lld_version(text: &str) -> Option<u32> {
+    text.split_once("LLD ")?.1.split('.').next()?.parse().ok()
 }
 
 /// Refuses a compiler older than [`OLDEST_RUSTC`]. `version` is such as `rustc 1.95.0 (59807616e 2026-04-14)`.
@@ -265,8 +322,14 @@ mod tests {
         let bin = sysroot.path().join("lib/rustlib/x86_64-unknown-linux-gnu/bin");
         std::fs::create_dir_all(&bin).unwrap();
         std::fs::write(bin.join("rust-lld"), "").unwrap();
-        // A machine with ld.lld on PATH answers with that one: either is right.
-        assert!(find_linker(sysroot.path()).is_some());
+        assert_eq!(find_linker(sysroot.path()), Some(bin.join("rust-lld")));
+    }
+
+    #[test]
+    fn lld_versions() {
+        assert_eq!(major_lld_version("Debian LLD 14.0.6 (compatible with GNU linkers)"), Some(14));
+        assert_eq!(major_lld_version("LLD 19.1.7 (compatible with GNU linkers)"), Some(19));
+        assert_eq!(major_lld_version("GNU ld (GNU Binutils for Debian) 2.40"), None);
     }
 
     #[test]

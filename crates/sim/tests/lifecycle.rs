@@ -37,7 +37,11 @@ async fn enroll_install_update_and_then_nothing() {
     assert_eq!((app.version(), app.reason), ("1.1.0", None));
     assert!(!device.flash.stats().is_mutated(), "{:?}", device.flash.stats());
     assert_eq!(device.network.counters().connections() - connections, 1);
-    assert_eq!(device.network.counters().scans(), 1, "the access point is found by the first start and known then");
+    assert_eq!(
+        device.network.counters().scans(),
+        1,
+        "the access point is found by the first start and known then"
+    );
     let known = bed.device("lamp-1");
     assert_eq!(known["running"]["sequence"], 2);
     assert_eq!(known["running"]["version"], "1.1.0");

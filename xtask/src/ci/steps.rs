@@ -7,6 +7,8 @@ use anyhow::bail;
 
 use super::{Gate, Outcome, Step};
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
+#[cfg(feature = "emulate")]
+use crate::emulate;
 use crate::{default_firmware_dir, firmware, golden, layering, process};
 
 pub(super) const STEPS: &[Step] = &[
@@ -17,19 +19,22 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "tests", run: tests },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "doc", run: doc },
+    Step { name: "chainload", run: chainload },
     Step { name: "no-std", run: no_std },
     Step { name: "firmware", run: firmware },
+    #[cfg(feature = "emulate")]
+    Step { name: "emulate", run: emulate },
     Step { name: "deny", run: deny },
     Step { name: "advisories", run: advisories },
 ];
 
 /// Crates that must build for the chip as rustc knows it. Each is built alone, so that a feature which another crate
 /// turns on cannot hide what is missing.
-const NO_STD_CRATES: [&str; 4] = ["flashfmt", "manifest", "wire", "updater"];
+const NO_STD_CRATES: [&str; 5] = ["flashfmt", "improv", "manifest", "wire", "updater"];
 
 /// Crates that use rustls, which keeps its configuration in an `Arc`: the chip has no compare-and-swap instruction, so
 /// they need the target that promises to bring a replacement.
-const NO_STD_CRATES_WITH_ARC: [&str; 1] = ["updater-io"];
+const NO_STD_CRATES_WITH_ARC: [&str; 2] = ["tls-crypto", "updater-io"];
 
 /// Exit code of `cargo deny fetch` when the data cannot be had (wrong usage would be 2).
 const DENY_FETCH_FAILED: i32 = 1;
@@ -91,6 +96,15 @@ fn doc(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
         .env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
+/// The half of the chain-loader that touches no hardware. It is in the firmware's workspace, and yet for the host here:
+/// `firmware/.cargo/config.toml` is read from within only.
+fn chainload(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    let package = ["--manifest-path", "firmware/chainload/Cargo.toml", "--target-dir", "target/chainload"];
+    let lints = ["--all-targets", "--locked", "--", "--deny", "warnings"];
+    process::run(cargo(gate).arg("clippy").args(package).args(lints))?;
+    run(cargo(gate).arg("test").args(package).arg("--locked"))
+}
+
 fn no_std(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     let toolchain = match toolchain::find_or_install(gate.root) {
         Ok(toolchain) => toolchain,
@@ -132,6 +146,19 @@ fn firmware(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     };
     println!("toolchain: {toolchain}");
     firmware::build(gate.root, &toolchain, &default_firmware_dir(gate.root)).map(|()| Outcome::Passed)
+}
+
+#[cfg(feature = "emulate")]
+fn emulate(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    match emulate::run(gate.root, &emulate::Arguments::default()) {
+        Ok(emulate::Ending::Passed) => Ok(Outcome::Passed),
+        // No packager has it, so that continuous integration may lack it.
+        Ok(emulate::Ending::Skipped(reason)) => Ok(Outcome::Skipped(reason)),
+        Err(error) => match error.downcast::<toolchain::Missing>() {
+            Ok(missing) => gate.missing(missing.to_string()),
+            Err(error) => Err(error),
+        },
+    }
 }
 
 fn deny(gate: &Gate<'_>) -> anyhow::Result<Outcome> {

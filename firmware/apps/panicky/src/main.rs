@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! panicky 1.0.0 reset=CoreSw
-//! panicky 1.0.0 panicked at apps/panicky/src/main.rs:53:5: this release has a bug; restarting
+//! panicky 1.0.0 panicked at apps/panicky/src/main.rs:56:5: this release has a bug; restarting
 //! ```
 
 #![no_std]

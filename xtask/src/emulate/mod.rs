@@ -1,0 +1,177 @@
+//! `cargo xtask emulate`: updater, server and applications together, on an emulated ESP32-C3.
+//!
+//! Everything is real but the chip: the ROM and bootloader of the ESP32-C3, the updater's image, the applications'
+//! images, and a `pitstop serve` on loopback. Console logs stay in `target/emulate/`. Without an emulator the command
+//! says what to install, prints SKIPPED, and succeeds.
+
+mod flash;
+mod kill;
+mod qemu;
+mod scenario;
+mod tls;
+mod world;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::{default_firmware_dir, firmware, process, toolchain};
+use qemu::{Emulator, Log};
+use scenario::{Outcome, SCENARIOS, Scenario, Stage};
+use world::World;
+
+/// Images that the scenarios use.
+const IMAGES: [&str; 7] =
+    ["updater-esp32c3-qemu", "hello-1.0.0", "hello-1.1.0", "panicky", "hang", "sleeper", "nvs-eraser"];
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Arguments {
+    /// Run only this scenario; may be given more than once
+    #[arg(long, value_name = "SCENARIO", value_parser = names())]
+    only: Vec<String>,
+    /// List the scenarios and run none
+    #[arg(long)]
+    list: bool,
+    /// Cut the power at N random moments of enrollments and installs, instead of the scenarios
+    #[arg(long, value_name = "N", conflicts_with = "only")]
+    kill: Option<u32>,
+    /// Seed of those moments [default: chosen and printed]
+    #[arg(long, value_name = "SEED", requires = "kill")]
+    seed: Option<u64>,
+}
+
+/// How the command ended when nothing failed.
+pub(crate) enum Ending {
+    /// All scenarios passed, but those that the emulator cannot do.
+    Passed,
+    /// There is no emulator; what to install.
+    Skipped(String),
+}
+
+/// Runs scenarios, the kill campaign, or lists them.
+///
+/// Errors: [`toolchain::Missing`] when nothing here can build for the chip; a scenario that failed, after all of them
+/// ran.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> {
+    if arguments.list {
+        for scenario in SCENARIOS {
+            println!("{:<16} {}", scenario.name, scenario.about);
+        }
+        return Ok(Ending::Passed);
+    }
+    let emulator = match Emulator::find() {
+        Ok(emulator) => emulator,
+        Err(reason) => return Ok(Ending::Skipped(reason)),
+    };
+    println!("emulator: {emulator}");
+    let logs = root.join("target/emulate");
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
+    let (pitstop, images) = build(root)?;
+    let mut world = World::start(&pitstop, &images, &logs)?;
+
+    let mut report = Report::default();
+    let mut play = |name: &'static str, run: &dyn Fn(&mut Stage<'_>) -> anyhow::Result<Outcome>| {
+        println!("\n==> {name}");
+        let start = Instant::now();
+        let result = world.ensure_server().and_then(|()| {
+            let log = Log::create(&logs.join(format!("{name}.log")))?;
+            run(&mut Stage { name, emulator: &emulator, world: &mut world, log })
+        });
+        report.add(name, start.elapsed(), result);
+    };
+    match arguments.kill {
+        Some(count) => {
+            let seed = arguments.seed.unwrap_or_else(rand::random);
+            play(kill::NAME, &|stage| kill::run(stage, count, seed));
+        }
+        None => {
+            for scenario in SCENARIOS.iter().filter(|scenario| wanted(arguments, scenario)) {
+                play(scenario.name, &scenario.run);
+            }
+        }
+    }
+    println!("\nlogs are in {}", logs.display());
+    report.finish()
+}
+
+/// Builds the command line and the images; returns the program and the images' folder.
+fn build(root: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    process::run(Command::new(cargo).args(["build", "--package", "pitstop"]).current_dir(root))?;
+    let toolchain = toolchain::find_or_install(root)?;
+    let images = default_firmware_dir(root);
+    firmware::build_some(root, &toolchain, &images, |image| IMAGES.contains(&image.name))?;
+    // This program is built by the same cargo, into the same folder.
+    let here = std::env::current_exe().context("this program does not know where it is")?;
+    Ok((here.with_file_name(format!("pitstop{}", std::env::consts::EXE_SUFFIX)), images))
+}
+
+fn wanted(arguments: &Arguments, scenario: &Scenario) -> bool {
+    arguments.only.is_empty() || arguments.only.iter().any(|name| name == scenario.name)
+}
+
+fn names() -> Vec<&'static str> {
+    SCENARIOS.iter().map(|scenario| scenario.name).collect()
+}
+
+/// What became of the scenarios.
+#[derive(Default)]
+struct Report {
+    rows: Vec<String>,
+    failed: Vec<&'static str>,
+}
+
+impl Report {
+    fn add(&mut self, name: &'static str, time: Duration, result: anyhow::Result<Outcome>) {
+        let text = match result {
+            Ok(Outcome::Passed) => "ok".to_owned(),
+            Ok(Outcome::Skipped(reason)) => {
+                println!("SKIPPED {name}: {reason}");
+                format!("SKIPPED: {reason}")
+            }
+            Err(error) => {
+                println!("FAILED {name}: {error:#}");
+                self.failed.push(name);
+                "FAILED".to_owned()
+            }
+        };
+        self.rows.push(format!("{name:<16} {:>6.1} s  {text}", time.as_secs_f64()));
+    }
+
+    /// Prints the table.
+    ///
+    /// Errors: the scenarios that failed.
+    fn finish(self) -> anyhow::Result<Ending> {
+        println!("\n{:<16} {:>8}  result", "scenario", "time");
+        for row in self.rows {
+            println!("{row}");
+        }
+        if !self.failed.is_empty() {
+            bail!("failed in the emulator: {}", self.failed.join(", "));
+        }
+        Ok(Ending::Passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_fails_all_and_a_skip_does_not() {
+        let mut report = Report::default();
+        report.add("first", Duration::ZERO, Ok(Outcome::Passed));
+        report.add("second", Duration::ZERO, Ok(Outcome::Skipped("no such feature".into())));
+        assert!(report.rows[1].contains("SKIPPED: no such feature"));
+        assert!(report.finish().is_ok());
+
+        let mut report = Report::default();
+        report.add("first", Duration::ZERO, Err(anyhow::anyhow!("no hello")));
+        report.add("second", Duration::ZERO, Ok(Outcome::Passed));
+        assert_eq!(report.rows.len(), 2);
+        assert!(report.finish().err().is_some_and(|error| error.to_string().ends_with("first")));
+    }
+}
