@@ -64,7 +64,7 @@ const TABLE: &[Row] = &[
         may_use: &["emulator", "flashfmt", "manifest", "server", "sim", "updater", "updater-io", "wire"],
     },
     // `emulate` drives tests, for which sim has the hostile servers.
-    Row { name: "xtask", runs: Runs::OnHost, may_use: &["sim"] },
+    Row { name: "xtask", runs: Runs::OnHost, may_use: &["emulator", "flashfmt", "sim"] },
     Row { name: "chainload", runs: Runs::InFirmware, may_use: &["flashfmt"] },
     Row {
         name: "updater-firmware",

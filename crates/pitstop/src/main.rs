@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `cli` | the options, by clap |
 //! | `commands` | one file per resource: what each command does |
-//! | `demo` | the main job on a virtual device, told as a story |
+//! | `demo` | the main job on a virtual device or an emulated chip, told as a story |
 //! | `client` | the typed client of the admin API |
 //! | `keyfile`, `publisher` | the publisher's key file, and public keys as options name them |
 //! | `layouts`, `fit` | flash layouts, and whether an application fits one |

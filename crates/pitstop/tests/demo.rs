@@ -1,10 +1,11 @@
-//! `pitstop demo`, whole: server, device, updates, refusals.
+//! `pitstop demo`, whole: server, device, updates, refusals; on the virtual device and on the emulated chip.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
 
 use std::path::{Path, PathBuf};
 
+use assert_cmd::Command;
 use flashfmt::AppDescriptor;
 use flashfmt::image::compose;
 use serde_json::Value;
@@ -20,17 +21,21 @@ fn images(folder: &Path) -> [PathBuf; 2] {
     })
 }
 
+/// The events of a demo that ends well; the last one is `done`.
+fn events(command: &mut Command) -> Vec<Value> {
+    let output = command.assert().success();
+    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    assert!(text.lines().last().unwrap().starts_with(r#"{"event":"done""#), "{text}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
 #[test]
 fn the_story_ends_well_with_the_users_images_and_everything_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = images(folder.path());
     let mut command = support::pitstop(folder.path());
     command.args(["demo", "--json", "--keep", "kept", "--app"]).arg(&first).arg("--app").arg(&second);
-    let output = command.assert().success();
-    let text = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-
-    assert!(text.lines().last().unwrap().starts_with(r#"{"event":"done""#), "{text}");
+    let events = events(&mut command);
     let done = events.last().unwrap();
     assert_eq!(done["ok"], true);
     assert_eq!(done["version"], "1-b");
@@ -84,4 +89,91 @@ fn wrong_options_say_what_is_right() {
         .code(1);
     let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
     assert!(text.contains("--keep takes a directory that does not exist yet"), "{text}");
+}
+
+#[test]
+#[ignore = "needs an emulator (PITSTOP_QEMU) and the firmware's toolchain: cargo test -p pitstop --test demo -- --ignored"]
+fn the_story_ends_well_on_the_emulated_chip() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = support::pitstop(folder.path());
+    let events = events(command.args(["demo", "--chip", "--json", "--keep", "kept"]));
+
+    let done = events.last().unwrap();
+    assert_eq!(done["ok"], true);
+    assert_eq!(done["version"], "1.1.0");
+    let names: Vec<_> = done["steps"].as_array().unwrap().iter().map(|step| step["name"].clone()).collect();
+    assert_eq!(names, ["setup", "first-start", "update", "nothing-new", "revoked", "server-down"]);
+
+    let named = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
+    assert_eq!(named("enrolled").len(), 1);
+    let downloads: Vec<_> = named("downloading").iter().map(|event| event["version"].clone()).collect();
+    assert_eq!(downloads, ["1.0.0", "1.1.0"]);
+    let said: Vec<_> = named("running").iter().map(|event| event["said"].as_str().unwrap()).collect();
+    let greetings = ["hello 1.0.0 ", "hello 1.1.0 ", "hello 1.1.0 ", "hello 1.1.0 ", "hello 1.1.0 "];
+    assert_eq!(said.len(), greetings.len());
+    assert!(said.iter().zip(greetings).all(|(said, greeting)| said.starts_with(greeting)), "{said:?}");
+    assert_eq!(named("nothing-new")[0]["changed_bytes"], 0);
+    assert_eq!(named("refused")[0]["reason"], "device-refused");
+    let troubles: Vec<_> = named("trouble").iter().map(|event| event["text"].as_str().unwrap()).collect();
+    assert!(troubles[0].starts_with("trouble 307") && troubles[1].starts_with("trouble 302"), "{troubles:?}");
+
+    let kept = folder.path().join("kept");
+    assert_eq!(std::fs::read(kept.join("flash.bin")).unwrap().len(), 4 * 1024 * 1024);
+    let console = std::fs::read_to_string(kept.join("console.log")).unwrap();
+    assert_eq!(console.matches("--- power on").count(), 5);
+    let token = std::fs::read_to_string(kept.join("server/admin.token")).unwrap();
+    assert!(!console.contains(token.trim()));
+}
+
+#[test]
+fn without_an_emulator_it_says_what_to_install() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = support::pitstop(folder.path());
+    command.args(["demo", "--chip", "--keep", "kept"]).env("PITSTOP_QEMU", folder.path().join("nothing"));
+    let text = String::from_utf8(command.assert().code(1).get_output().stderr.clone()).unwrap();
+    assert!(text.contains("cannot start") && text.contains("nothing"), "{text}");
+    assert!(text.contains("install Espressif's QEMU for RISC-V") && text.contains("PITSTOP_QEMU"), "{text}");
+    assert!(!folder.path().join("kept").exists());
+}
+
+/// A shell script stands in for the emulator: what its console says decides, and words alone do not do.
+#[cfg(unix)]
+#[test]
+fn a_chip_that_does_not_run_the_application_fails_the_demo() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let hand_over = "pitstop hands over to slot 0: the release was installed (1)\n\
+                     I (9) boot: Loaded app from partition at offset 0x10000\n";
+    let consoles = [
+        ("pitstop breaks: exception 0x2\n".to_owned(), "the updater breaks: exception 0x2"),
+        ("pitstop has nothing to start, tries again in 5 s\n".to_owned(), "the updater has nothing to start"),
+        (format!("{hand_over}ESP-ROM:esp32c3\n"), "after the hand-over, found \"ESP-ROM:esp32c3\""),
+        (format!("{hand_over}pitstop joins the network\n"), "after the hand-over, found \"pitstop joins"),
+        (format!("{hand_over}hello 1\n"), "byte for byte, found something else"),
+        ("rst:0x1\n".to_owned(), "the emulator ended before the application's first line"),
+    ];
+    for (console, expected) in consoles {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = images(folder.path());
+        let [draft, emulator] = ["draft", "emulator"].map(|name| folder.path().join(name));
+        let script = format!("#!/bin/sh\n[ $2 = help ] && echo esp32c3 && exit\ncat <<'END'\n{console}END\n");
+        std::fs::write(&draft, script).unwrap();
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a program that is open for writing here is so in a child of another test as well, and
+        // then cannot be started (ETXTBSY).
+        std::process::Command::new("cp").arg(&draft).arg(&emulator).status().unwrap();
+        let mut command = support::pitstop(folder.path());
+        command.args(["demo", "--chip", "--updater"]).arg(&first).arg("--app").arg(&first).arg("--app");
+        let failed = command.arg(&second).env("PITSTOP_QEMU", &emulator).assert().code(1);
+        let text = String::from_utf8(failed.get_output().stderr.clone()).unwrap();
+        assert!(text.contains(expected), "{console}{text}");
+    }
+}
+
+#[test]
+fn an_updater_is_for_the_chip_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = support::pitstop(folder.path()).args(["demo", "--updater", "updater.bin"]).assert().code(2);
+    let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    assert!(text.contains("--chip"), "{text}");
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 use anyhow::bail;
 
 use super::{Gate, Outcome, Step};
-use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
 #[cfg(feature = "emulate")]
 use crate::emulate;
+use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
 use crate::{default_firmware_dir, firmware, golden, layering, process};
 
 pub(super) const STEPS: &[Step] = &[

@@ -4,9 +4,9 @@
 //! images, and a `pitstop serve` on loopback. Console logs stay in `target/emulate/`. Without an emulator the command
 //! says what to install, prints SKIPPED, and succeeds.
 
+mod exchange;
 mod flash;
 mod kill;
-mod qemu;
 mod scenario;
 mod tls;
 mod world;
@@ -17,9 +17,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use emulator::{Emulator, HOW_TO_INSTALL, Log};
 
 use crate::{default_firmware_dir, firmware, process, toolchain};
-use qemu::{Emulator, Log};
 use scenario::{Outcome, SCENARIOS, Scenario, Stage};
 use world::World;
 
@@ -64,7 +64,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
     }
     let emulator = match Emulator::find() {
         Ok(emulator) => emulator,
-        Err(reason) => return Ok(Ending::Skipped(reason)),
+        Err(reason) => return Ok(Ending::Skipped(format!("{reason}\n{HOW_TO_INSTALL}"))),
     };
     println!("emulator: {emulator}");
     let logs = root.join("target/emulate");

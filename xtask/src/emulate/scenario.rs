@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use emulator::{Emulator, Log, Machine};
 
 use super::flash::{FlashFile, Slot};
-use super::qemu::{Emulator, Log, Machine};
-use super::tls;
 use super::world::World;
+use super::{exchange, tls};
 
 /// A first start with an install on a busy machine: the updater itself gives up after 120 s without an application
 /// (`crates/updater`, `BUDGET_WITHOUT_APP_MS`) and is then started again.
@@ -20,11 +20,11 @@ pub(super) const START: Duration = Duration::from_secs(60);
 /// What the updater prints when it breaks; never wanted.
 pub(super) const PANIC: &str = "pitstop breaks";
 
-const ENROLLS: &str = "pitstop enrolls";
-const CHECKS_IN: &str = "pitstop checks in";
-const INSTALLS: &str = "pitstop installs";
-const TROUBLE: &str = "pitstop trouble";
-const HANDS_OVER: &str = "pitstop hands over to slot 0";
+pub(super) const ENROLLS: &str = "pitstop enrolls";
+pub(super) const CHECKS_IN: &str = "pitstop checks in";
+pub(super) const INSTALLS: &str = "pitstop installs";
+pub(super) const TROUBLE: &str = "pitstop trouble";
+pub(super) const HANDS_OVER: &str = "pitstop hands over to slot 0";
 const HANDS_OVER_TO_SECOND: &str = "pitstop hands over to slot 1";
 
 /// What the chip's ROM prints first after every reset, and after a wake from deep sleep.
@@ -73,6 +73,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         about: "TLS: right servers are talked to, each wrong one is refused",
         run: tls::run,
     },
+    Scenario {
+        name: "exchange",
+        about: "a flash file goes from chip to simulator and back",
+        run: exchange::run,
+    },
     Scenario { name: "app-panics", about: "an app that panics is replaced", run: app_panics },
     Scenario { name: "app-hangs", about: "an app that hangs is replaced after its watchdog", run: app_hangs },
     Scenario {
@@ -92,11 +97,16 @@ pub(super) struct Stage<'a> {
 
 impl Stage<'_> {
     pub(super) fn power_on(&self, flash: &FlashFile) -> anyhow::Result<Machine> {
-        Machine::power_on(self.emulator, flash.path(), &self.log)
+        Ok(Machine::power_on(self.emulator, flash.path(), &self.log)?)
     }
 
     /// A new device on which a first release is installed and runs; `first_line` is how its application begins.
-    fn device(&self, layout: &str, image: &str, first_line: &str) -> anyhow::Result<(FlashFile, Machine)> {
+    pub(super) fn device(
+        &self,
+        layout: &str,
+        image: &str,
+        first_line: &str,
+    ) -> anyhow::Result<(FlashFile, Machine)> {
         self.world.product(self.name, layout, image)?;
         let flash = self.world.flash(self.name)?;
         let mut machine = self.power_on(&flash)?;

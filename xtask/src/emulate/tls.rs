@@ -4,13 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use emulator::HOST_SEEN_FROM_INSIDE;
 use sim::SimFlash;
 use sim::traps::{Observation, RunningTrap, TlsTrap};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::flash::FlashFile;
-use super::qemu::HOST_SEEN_FROM_INSIDE;
 use super::scenario::{Outcome, PANIC, START, Stage};
 
 /// Before its first connection a device that has a certificate says so.

@@ -7,11 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context as _, bail, ensure};
+use emulator::HOST_SEEN_FROM_INSIDE;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::flash::FlashFile;
-use super::qemu::HOST_SEEN_FROM_INSIDE;
 
 /// Who signs every release.
 const PUBLISHER_KEY: &str = "publisher.key";
@@ -76,6 +76,11 @@ impl World {
         if let Some(server) = self.server.take() {
             end(server);
         }
+    }
+
+    /// Where the device listener is, on 127.0.0.1.
+    pub(super) fn device_port(&self) -> u16 {
+        self.devices.0
     }
 
     /// The certificate of another server's CA, a PEM file.

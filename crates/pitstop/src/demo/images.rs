@@ -36,8 +36,8 @@ pub(super) enum Origin {
 }
 
 impl Images {
-    /// The user's images, or the best that can be had.
-    pub(super) fn find(given: &[PathBuf], building: impl FnOnce(&str)) -> Result<Self, Failure> {
+    /// The user's images, or the best that can be had; `building` is as in [`firmware`].
+    pub(super) fn find(given: &[PathBuf], building: impl Fn(&str, &str)) -> Result<Self, Failure> {
         if let [first, second] = given {
             let read = |path: &Path, otherwise: &str| -> Result<Application, Failure> {
                 let image = ImageFile::read(path)?;
@@ -53,8 +53,12 @@ impl Images {
             }
             return Ok(Self { first, second, origin: Origin::Given });
         }
-        match firmware(building) {
-            Ok([first, second]) => Ok(Self { first, second, origin: Origin::Firmware }),
+        let hello = |version: &str| -> Result<Application, String> {
+            let image = firmware(&format!("hello-{version}"), &building)?;
+            Ok(Application { version: version.into(), image })
+        };
+        match hello(VERSIONS[0]).and_then(|first| Ok((first, hello(VERSIONS[1])?))) {
+            Ok((first, second)) => Ok(Self { first, second, origin: Origin::Firmware }),
             Err(reason) => {
                 let [first, second] = [compose(VERSIONS[0])?, compose(VERSIONS[1])?];
                 Ok(Self { first, second, origin: Origin::Composed(reason) })
@@ -63,30 +67,23 @@ impl Images {
     }
 }
 
-/// The repository's own application, built now unless it has been before. `Err` says why there is none.
-fn firmware(building: impl FnOnce(&str)) -> Result<[Application; 2], String> {
+/// An image of this repository's firmware by its name, built now unless it has been before; `building` is told the
+/// name and the toolchain then. `Err` says why there is none.
+pub(super) fn firmware(name: &str, building: impl Fn(&str, &str)) -> Result<ImageFile, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
     if !root.join("firmware/Cargo.toml").is_file() {
         return Err("this pitstop runs outside its repository".into());
     }
-    let folder = root.join("target/firmware");
-    let read = || -> Result<[Application; 2], String> {
-        let read_one = |version: &str| {
-            let path = folder.join(format!("hello-{version}.bin"));
-            let image = ImageFile::read(&path).map_err(|error| error.to_string())?;
-            Ok::<_, String>(Application { version: version.into(), image })
-        };
-        Ok([read_one(VERSIONS[0])?, read_one(VERSIONS[1])?])
-    };
-    if let Ok(images) = read() {
-        return Ok(images);
+    let read = || ImageFile::read(&root.join(format!("target/firmware/{name}.bin")));
+    if let Ok(image) = read() {
+        return Ok(image);
     }
     let toolchain = toolchain(&root.join("firmware")).ok_or("no toolchain for the chip is installed")?;
-    building(toolchain);
+    building(name, toolchain);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["run", "--quiet", "--package", "xtask", "--no-default-features", "--", "firmware"])
-        .args(VERSIONS.map(|version| format!("--only=hello-{version}")))
+        .args(["run", "--quiet", "--package", "xtask", "--no-default-features", "--", "firmware", "--only"])
+        .arg(name)
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -96,7 +93,7 @@ fn firmware(building: impl FnOnce(&str)) -> Result<[Application; 2], String> {
     if !status.success() {
         return Err("`cargo xtask firmware` failed; run it to see why".into());
     }
-    read()
+    read().map_err(|error| error.to_string())
 }
 
 /// A quick look for what `cargo xtask firmware` would use, without compiling `xtask` to ask it.

@@ -18,8 +18,9 @@ use sim::pki::Identity;
 use wire::{Decision, Message, Reason};
 
 use super::images::Images;
+use super::office::{DEVICE, PRODUCT, ask, start_server};
 use super::stage::Stage;
-use super::world::{DEVICE, PRODUCT, World, ask, start_server};
+use super::world::World;
 use crate::client::ClientError;
 use crate::failure::Failure;
 
@@ -48,22 +49,24 @@ pub(super) async fn run(
 
 /// The attacker answers in place of the server, with the server's own key.
 async fn stolen_server(world: &mut World, stage: Stage, images: &Images) -> Result<(), Failure> {
-    let impostor = Impostor::start(&stolen_identity(&world.data)?, Vec::new())
+    let impostor = Impostor::start(&stolen_identity(&world.office.data)?, Vec::new())
         .await
         .map_err(|error| Failure::new(format!("the impostor did not start: {error}")))?;
     let chip = images.first.image.summary.header.chip;
     let next = &images.second.image.bytes;
 
     let stranger = PublisherSigningKey::new(p256::SecretKey::random(&mut rand::rngs::OsRng));
-    let newer = world.sign(next, 99, chip.id(), "9.9.9")?;
+    let newer = world.office.sign(next, 99, chip.id(), "9.9.9")?;
     let by_stranger = sign(&newer, &stranger)?;
-    let mut changed = sign(&newer, &world.key.key)?;
+    let mut changed = sign(&newer, &world.office.key.key)?;
     // A byte of the payload, which the signature covers: the head of the message is 15 bytes long at most.
     changed[40] ^= 1;
-    let older =
-        sign(&world.sign(&images.first.image.bytes, 1, chip.id(), &images.first.version)?, &world.key.key)?;
+    let older = sign(
+        &world.office.sign(&images.first.image.bytes, 1, chip.id(), &images.first.version)?,
+        &world.office.key.key,
+    )?;
     let other = if chip == Chip::Esp32S3 { Chip::Esp32C3 } else { Chip::Esp32S3 };
-    let for_another = sign(&world.sign(next, 99, other.id(), "9.9.9")?, &world.key.key)?;
+    let for_another = sign(&world.office.sign(next, 99, other.id(), "9.9.9")?, &world.office.key.key)?;
 
     let attempts = [
         ("stranger", "a release signed by a stranger", by_stranger, Reason::ManifestSignature),
@@ -90,8 +93,8 @@ async fn stolen_server(world: &mut World, stage: Stage, images: &Images) -> Resu
 
 /// The server's own check when an image is published that no slot holds.
 fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
-    let slot_bytes = world.product.slots.iter().map(|slot| slot.size_bytes).min().unwrap_or(0);
-    let chip: Chip = world.product.chip.parse().map_err(|error| Failure::new(format!("{error}")))?;
+    let slot_bytes = world.office.product.slots.iter().map(|slot| slot.size_bytes).min().unwrap_or(0);
+    let chip: Chip = world.office.product.chip.parse().map_err(|error| Failure::new(format!("{error}")))?;
     let image = Composer::new(chip, RAM_ADDR)
         .segment_with_app_desc(
             RAM_ADDR,
@@ -100,12 +103,13 @@ fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
         )
         .build()
         .map_err(|error| Failure::new(format!("the demo's large image cannot be composed: {error}")))?;
-    let manifest = world.sign(&image, 99, chip.id(), "9.9.9")?;
-    let signed = Signed::sign(&manifest, &world.key.key).map_err(|error| Failure::new(error.to_string()))?;
+    let manifest = world.office.sign(&image, 99, chip.id(), "9.9.9")?;
+    let signed =
+        Signed::sign(&manifest, &world.office.key.key).map_err(|error| Failure::new(error.to_string()))?;
     let digest = manifest.artifact.digest.to_string();
-    ask(|| world.client.upload_artifact(&digest, image.len() as u64, image.as_slice()))?;
+    ask(|| world.office.client.upload_artifact(&digest, image.len() as u64, image.as_slice()))?;
     let refused =
-        tokio::task::block_in_place(|| world.client.create_release(PRODUCT, signed.as_bytes(), None));
+        tokio::task::block_in_place(|| world.office.client.create_release(PRODUCT, signed.as_bytes(), None));
     let text = match refused {
         Err(error @ ClientError::Refused { .. }) => error.to_string(),
         Err(error) => return Err(error.into()),
@@ -122,8 +126,8 @@ fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
 }
 
 async fn revoked(world: &mut World, stage: Stage, images: &Images) -> Result<(), Failure> {
-    ask(|| world.client.revoke_device(DEVICE, Some("shown in the demo")))?;
-    world.publish(&images.first)?;
+    ask(|| world.office.client.revoke_device(DEVICE, Some("shown in the demo")))?;
+    world.office.publish(&images.first)?;
     let app = world.run().await?;
     expect("revoked", app.reason, Reason::DeviceRefused)?;
     let text =
@@ -148,7 +152,7 @@ async fn token_used_twice(world: &mut World, stage: Stage) -> Result<(), Failure
 
 /// Another Pitstop server, honest and with a CA of its own, at the address of the first.
 async fn another_ca(world: &mut World, stage: Stage, folder: &Path) -> Result<(), Failure> {
-    let other = start_server(&folder.join("other-server")).await?;
+    let other = start_server(&folder.join("other-server"), None).await?;
     route(world, Some(other.device_addr()));
     let app = world.run().await?;
     route(world, None);
@@ -166,8 +170,8 @@ fn sign(manifest: &manifest::Manifest, key: &PublisherSigningKey) -> Result<Vec<
 
 /// Leads the server's name to another address, as whoever owns the network can; `None` leads it back.
 fn route(world: &mut World, address: Option<std::net::SocketAddr>) {
-    let real = world.server.device_addr();
-    let name = world.server.device_url().trim_start_matches("https://");
+    let real = world.office.server.device_addr();
+    let name = world.office.server.device_url().trim_start_matches("https://");
     let host = name.rsplit_once(':').map_or(name, |(host, _)| host).to_owned();
     world.device.network.set_route(&host, real.port(), Route::To(address.unwrap_or(real)));
 }

@@ -32,6 +32,25 @@ impl Stage {
         self.show(event, fields, || self.line(Tone::Good, "·", text))
     }
 
+    /// The device does something.
+    pub(super) fn step(&self, step: Step) -> Result<(), Failure> {
+        self.event(step.event, step.text, json!({ "by": "device" }))
+    }
+
+    /// The device begins to download; returns the bar that shows how far it is.
+    pub(super) fn downloading(&self, version: &str, size_bytes: u64) -> Result<ByteProgress, Failure> {
+        let text = format!("downloads release {version} in chunks of 64 KiB");
+        let fields = json!({ "by": "device", "version": version, "size_bytes": size_bytes });
+        self.event("downloading", &text, fields)?;
+        Ok(self.ui.byte_progress(&format!("downloading {version}"), size_bytes))
+    }
+
+    /// The device has all of an image and verifies it.
+    pub(super) fn verified(&self, size_bytes: u64) -> Result<(), Failure> {
+        let text = format!("verified {} {}", paint(Tone::Command, "━".repeat(24)), bytes(size_bytes));
+        self.event("verified", &text, json!({ "by": "device", "size_bytes": size_bytes }))
+    }
+
     /// Something was refused, as it should be.
     pub(super) fn refusal(&self, attack: &str, reason: &str, fields: Value) -> Result<(), Failure> {
         self.show("refused", fields, || {
@@ -76,6 +95,32 @@ impl Stage {
     }
 }
 
+/// The parts of the story and how long each took.
+pub(super) struct Steps {
+    stage: Stage,
+    begin_ms: u64,
+    done: Vec<Value>,
+}
+
+impl Steps {
+    /// The first part begins.
+    pub(super) fn begin(stage: Stage) -> Self {
+        Self { stage, begin_ms: stage.elapsed_ms(), done: Vec::new() }
+    }
+
+    /// A part ends, and the next begins.
+    pub(super) fn end(&mut self, name: &str) {
+        let now_ms = self.stage.elapsed_ms();
+        self.done.push(json!({ "name": name, "duration_ms": now_ms - self.begin_ms }));
+        self.begin_ms = now_ms;
+    }
+
+    /// The parts that ended, for the last event.
+    pub(super) fn report(&self) -> Value {
+        Value::Array(self.done.clone())
+    }
+}
+
 /// What the device did, as its observer saw it.
 #[derive(Default)]
 pub(super) struct Seen {
@@ -115,31 +160,19 @@ impl Witness {
             News::Acting { state, action } => {
                 seen.requests += u64::from(is_request(action));
                 if seen.narrate
-                    && let Some((event, text)) = narration(action)
+                    && let Some(step) = Step::of(action)
                 {
-                    let _ = self.stage.event(event, text, json!({ "by": "device" }));
+                    let _ = self.stage.step(step);
                 }
                 let progress = state.install_progress();
                 match (progress, action) {
                     (Some(progress), Action::FetchChunk(_)) if seen.narrate && seen.bar.is_none() => {
-                        let label = format!("downloading {}", progress.version);
-                        let total_bytes = u64::from(progress.size_bytes);
-                        let text = format!("downloads release {} in chunks of 64 KiB", progress.version);
-                        let fields = json!({
-                            "by": "device", "version": progress.version, "size_bytes": total_bytes,
-                        });
-                        let _ = self.stage.event("downloading", &text, fields);
-                        seen.bar = Some(self.stage.ui.byte_progress(&label, total_bytes));
+                        let size_bytes = progress.size_bytes.into();
+                        seen.bar = self.stage.downloading(progress.version, size_bytes).ok();
                     }
                     (Some(progress), Action::VerifySlot { .. }) if seen.narrate => {
                         seen.bar = None;
-                        let text = format!(
-                            "verified {} {}",
-                            paint(Tone::Command, "━".repeat(24)),
-                            bytes(progress.size_bytes.into())
-                        );
-                        let fields = json!({ "by": "device", "size_bytes": progress.size_bytes });
-                        let _ = self.stage.event("verified", &text, fields);
+                        let _ = self.stage.verified(progress.size_bytes.into());
                     }
                     (Some(_) | None, _) => {}
                 }
@@ -184,28 +217,54 @@ fn is_request(action: &Action) -> bool {
     }
 }
 
-/// The steps that are worth a line.
-fn narration(action: &Action) -> Option<(&'static str, &'static str)> {
-    match action {
-        Action::Join { .. } => Some(("joining", "joins the Wi-Fi that its vault names")),
-        Action::MakeKey => Some(("making-key", "finds no certificate in its vault: makes a P-256 key")),
-        Action::Enroll { .. } => {
-            Some(("enrolling", "sends its CSR with the one-time token (EST simpleenroll)"))
+/// A step of the device that is worth a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// For scripts.
+    pub(super) event: &'static str,
+    /// For people.
+    pub(super) text: &'static str,
+}
+
+impl Step {
+    pub(super) const JOINING_WIFI: Self = Self::new("joining", "joins the Wi-Fi that its vault names");
+    pub(super) const JOINING_ETHERNET: Self =
+        Self::new("joining", "joins the network: Ethernet, which is what emulators offer");
+    pub(super) const MAKING_KEY: Self =
+        Self::new("making-key", "finds no certificate in its vault: makes a P-256 key");
+    pub(super) const ENROLLING: Self =
+        Self::new("enrolling", "sends its CSR with the one-time token (EST simpleenroll)");
+    pub(super) const ENROLLED: Self = Self::new("enrolled", "stores its certificate in the vault");
+    pub(super) const CHECKING_IN: Self = Self::new("checking-in", "checks in over mutual TLS 1.3");
+    pub(super) const SEALING: Self = Self::new("sealing", "writes the image header last");
+    pub(super) const RECORDING: Self = Self::new("recording", "saves the install record");
+    pub(super) const REPORTING: Self = Self::new("reporting", "reports to the server");
+    pub(super) const RENEWING: Self = Self::new("renewing", "renews its certificate (EST simplereenroll)");
+
+    const fn new(event: &'static str, text: &'static str) -> Self {
+        Self { event, text }
+    }
+
+    fn of(action: &Action) -> Option<Self> {
+        match action {
+            Action::Join { .. } => Some(Self::JOINING_WIFI),
+            Action::MakeKey => Some(Self::MAKING_KEY),
+            Action::Enroll { .. } => Some(Self::ENROLLING),
+            Action::SaveCertificate { .. } => Some(Self::ENROLLED),
+            Action::CheckIn { .. } => Some(Self::CHECKING_IN),
+            Action::Seal { .. } => Some(Self::SEALING),
+            Action::SaveRecord { .. } => Some(Self::RECORDING),
+            Action::Report { .. } => Some(Self::REPORTING),
+            Action::Renew { .. } => Some(Self::RENEWING),
+            Action::Survey
+            | Action::HashChunk { .. }
+            | Action::Invalidate { .. }
+            | Action::FetchChunk(_)
+            | Action::VerifySlot { .. }
+            | Action::SaveNote { .. }
+            | Action::SaveTimeFloor { .. }
+            | Action::CountCritical { .. }
+            | Action::Finish(_) => None,
         }
-        Action::SaveCertificate { .. } => Some(("enrolled", "stores its certificate in the vault")),
-        Action::CheckIn { .. } => Some(("checking-in", "checks in over mutual TLS 1.3")),
-        Action::Seal { .. } => Some(("sealing", "writes the image header last")),
-        Action::SaveRecord { .. } => Some(("recording", "saves the install record")),
-        Action::Report { .. } => Some(("reporting", "reports to the server")),
-        Action::Renew { .. } => Some(("renewing", "renews its certificate (EST simplereenroll)")),
-        Action::Survey
-        | Action::HashChunk { .. }
-        | Action::Invalidate { .. }
-        | Action::FetchChunk(_)
-        | Action::VerifySlot { .. }
-        | Action::SaveNote { .. }
-        | Action::SaveTimeFloor { .. }
-        | Action::CountCritical { .. }
-        | Action::Finish(_) => None,
     }
 }
