@@ -20,12 +20,17 @@ mod esp32;
 #[cfg(feature = "esp32")]
 use esp32 as this;
 
+pub(crate) use this::CHIP;
 #[cfg(feature = "chain-load")]
 pub(crate) use this::Loader;
 #[cfg(feature = "wifi")]
 pub(crate) use this::uart_rx_pin;
-pub(crate) use this::{CHIP, retain_bits, retained_bits};
 
+// Its registers STORE0 to STORE7 outlive every reset but a loss of power.
+#[cfg(feature = "esp32c6")]
+use esp_hal::peripherals::LP_AON as Store;
+#[cfg(not(feature = "esp32c6"))]
+use esp_hal::peripherals::LPWR as Store;
 use esp_hal::system::{reset_reason, software_reset};
 use wire::ResetCause;
 
@@ -38,6 +43,18 @@ const ESP_RST_TASK_WDT: u32 = 6;
 const HINT_SHIFT: u32 = 16;
 const HINT_BIT: u32 = 0x8000_0000;
 const HINT_MASK: u32 = 0x7fff;
+
+/// Reads STORE0, which ESP-IDF leaves free on every chip; the others are taken (ESP-IDF 5.5,
+/// `components/esp_rom/*/include/*/rom/rtc.h`).
+pub(crate) fn retained_bits() -> u32 {
+    Store::regs().store0().read().bits()
+}
+
+/// Writes STORE0.
+pub(crate) fn retain_bits(bits: u32) {
+    // SAFETY: every bit pattern is a valid content of the register, and nothing else uses it.
+    Store::regs().store0().write(|w| unsafe { w.bits(bits) });
+}
 
 /// Whether the last reset came from the hardware of a watchdog.
 #[cfg(feature = "chain-load")]
@@ -72,18 +89,24 @@ pub(crate) fn reset_cause() -> ResetCause {
 
 /// Makes the next start see this one end in a panic.
 pub(crate) fn remember_panic() {
-    this::write_reset_hint(ESP_RST_PANIC | (ESP_RST_PANIC << HINT_SHIFT) | HINT_BIT);
+    write_reset_hint(ESP_RST_PANIC | (ESP_RST_PANIC << HINT_SHIFT) | HINT_BIT);
 }
 
 /// Forgets a panic of the updater itself, so that the application does not take it for its own.
 pub(crate) fn forget_panic() {
-    this::write_reset_hint(0);
+    write_reset_hint(0);
 }
 
 fn reset_hint() -> Option<u32> {
-    let bits = this::read_reset_hint();
+    // Where ESP-IDF's applications leave why they restarted.
+    let bits = Store::regs().store6().read().bits();
     let (low, high) = (bits & HINT_MASK, (bits >> HINT_SHIFT) & HINT_MASK);
     (bits & HINT_BIT != 0 && low == high).then_some(low)
+}
+
+fn write_reset_hint(bits: u32) {
+    // SAFETY: every bit pattern is a valid content of the register.
+    Store::regs().store6().write(|w| unsafe { w.bits(bits) });
 }
 
 /// Resets the whole chip but the RTC domain: what runs next finds every peripheral as after power-on, and the
