@@ -151,7 +151,17 @@ fn firmware(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 #[cfg(feature = "emulate")]
 fn emulate(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     match emulate::run(gate.root, &emulate::Arguments::default()) {
-        Ok(emulate::Ending::Passed) => Ok(Outcome::Passed),
+        // `pitstop demo --chip`: ignored among the tests, because they run without an emulator too.
+        Ok(emulate::Ending::Passed) => run(cargo(gate).args([
+            "test",
+            "--package",
+            "pitstop",
+            "--test",
+            "demo",
+            "--locked",
+            "--",
+            "--ignored",
+        ])),
         // No packager has it, so that continuous integration may lack it.
         Ok(emulate::Ending::Skipped(reason)) => Ok(Outcome::Skipped(reason)),
         Err(error) => match error.downcast::<toolchain::Missing>() {
