@@ -24,6 +24,7 @@ mod client;
 mod commands;
 mod demo;
 mod failure;
+mod firmware;
 mod fit;
 mod flash;
 mod inspect;

@@ -26,28 +26,21 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at the serial port; its hardware holds 64 bytes, 5 ms of traffic.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Serves the setup when it is due, until it is done (then the chip is reset) or nobody has said anything for
+/// Serves the setup when it is due, which it is when the vault is there and names no network, until it is done (then the chip is reset) or nobody has said anything for
 /// `patience`. Says whether it was due.
 pub(crate) async fn serve_if_due(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) -> bool {
-    let is_due = is_due(board);
-    if is_due {
-        serve(board, serial, patience).await;
-    }
-    is_due
+    let settings = with_vault(board, |vault| vault.settings());
+    let Some(settings) = settings.filter(|settings| settings.wifi.is_empty()) else { return false };
+    serve(board, serial, &settings.device_id, patience).await;
+    true
 }
 
-/// Whether the vault is there and names no network.
-fn is_due(board: &mut ChipBoard) -> bool {
-    with_vault(board, |vault| vault.settings().map(|settings| settings.wifi.is_empty())).unwrap_or(false)
-}
-
-async fn serve(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) {
-    let device_name = with_vault(board, |vault| vault.settings().map(|settings| settings.device_id));
+async fn serve(board: &mut ChipBoard, serial: &mut Serial, device_id: &str, patience: Duration) {
     let device = DeviceInformation {
         firmware: "Pitstop updater",
         version: env!("CARGO_PKG_VERSION"),
         chip: &CHIP.to_string(),
-        device_name: device_name.as_deref().unwrap_or("ESP32"),
+        device_name: device_id,
     };
     let Ok(mut service) = Service::new(device) else { return };
     line!("waits for Wi-Fi settings on this port (Improv)");

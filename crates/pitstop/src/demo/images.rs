@@ -7,6 +7,7 @@ use flashfmt::image::compose;
 use flashfmt::{AppDescriptor, StreamVerifier};
 
 use crate::failure::Failure;
+use crate::firmware;
 use crate::inspect::ImageFile;
 
 /// Versions of the demo's own applications.
@@ -54,7 +55,7 @@ impl Images {
             return Ok(Self { first, second, origin: Origin::Given });
         }
         let hello = |version: &str| -> Result<Application, String> {
-            let image = firmware(&format!("hello-{version}"), &building)?;
+            let image = built(&format!("hello-{version}"), &building)?;
             Ok(Application { version: version.into(), image })
         };
         match hello(VERSIONS[0]).and_then(|first| Ok((first, hello(VERSIONS[1])?))) {
@@ -69,30 +70,15 @@ impl Images {
 
 /// An image of this repository's firmware by its name, built now unless it has been before; `building` is told the
 /// name and the toolchain then. `Err` says why there is none.
-pub(super) fn firmware(name: &str, building: impl Fn(&str, &str)) -> Result<ImageFile, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
-    if !root.join("firmware/Cargo.toml").is_file() {
-        return Err("this pitstop runs outside its repository".into());
-    }
-    let read = || ImageFile::read(&root.join(format!("target/firmware/{name}.bin")));
+pub(super) fn built(name: &str, building: impl Fn(&str, &str)) -> Result<ImageFile, String> {
+    let root = firmware::repository().ok_or("this pitstop runs outside its repository")?;
+    let read = || ImageFile::read(&firmware::path(root, name));
     if let Ok(image) = read() {
         return Ok(image);
     }
     let toolchain = toolchain(&root.join("firmware")).ok_or("no toolchain for the chip is installed")?;
     building(name, toolchain);
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["run", "--quiet", "--package", "xtask", "--no-default-features", "--", "firmware", "--only"])
-        .arg(name)
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .map_err(|error| format!("cargo could not be started: {error}"))?;
-    if !status.success() {
-        return Err("`cargo xtask firmware` failed; run it to see why".into());
-    }
+    firmware::build(root, name).map_err(|error| error.to_string())?;
     read().map_err(|error| error.to_string())
 }
 
@@ -109,7 +95,21 @@ fn toolchain(firmware: &Path) -> Option<&'static str> {
     }
     let sysroot = output("/usr/bin/rustc", &["--print", "sysroot"])?;
     let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
-    (sources.is_dir() && output("ld.lld", &["--version"]).is_some()).then_some("Debian's toolchain")
+    (sources.is_dir() && has_lld()).then_some("Debian's toolchain")
+}
+
+/// Debian names LLVM's linker `ld.lld`, or with its version: `ld.lld-19`.
+fn has_lld() -> bool {
+    let is_lld = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            name == "ld.lld" || name.to_string_lossy().starts_with("ld.lld-")
+        })
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .filter_map(|folder| folder.read_dir().ok())
+        .any(|mut folder| folder.any(is_lld))
 }
 
 /// A valid image of an application: header, segments, app descriptor, checksum, SHA-256.

@@ -1,11 +1,11 @@
 //! The updater's image: the user's file, or the one that this repository builds.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use flashfmt::Chip;
 
 use crate::failure::Failure;
+use crate::firmware::{self, BuildError};
 use crate::inspect::{ImageFile, InspectError};
 use crate::ui::Ui;
 
@@ -18,15 +18,9 @@ pub(crate) enum UpdaterError {
         /// For which chip.
         chip: Chip,
     },
-    /// `cargo` could not be started.
-    #[error("the updater cannot be built: cargo could not be started: {0}")]
-    Cargo(#[source] std::io::Error),
     /// The build failed.
-    #[error("the updater cannot be built: `cargo xtask firmware` failed{}", reason(.output))]
-    Build {
-        /// What it said.
-        output: String,
-    },
+    #[error("the updater cannot be built: {0}")]
+    Build(#[from] BuildError),
     /// Built, but not for this chip.
     #[error("`cargo xtask firmware` builds no updater for {chip}: {} is not there", .path.display())]
     NotBuilt {
@@ -42,21 +36,12 @@ pub(crate) enum UpdaterError {
 
 /// Builds the updater for `chip` in the repository that this program was built from, and reads it.
 pub(crate) fn build(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
-    let root = repository().ok_or(UpdaterError::NoRepository { chip })?;
+    let root = firmware::repository().ok_or(UpdaterError::NoRepository { chip })?;
     let spinner = ui.spinner("building the updater; the first time takes minutes");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["run", "--quiet", "--package", "xtask", "--no-default-features", "--", "firmware", "--only"])
-        .arg(format!("updater-{chip}"))
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(UpdaterError::Cargo)?;
+    let built = firmware::build(root, &name(chip));
     drop(spinner);
-    if !output.status.success() {
-        return Err(UpdaterError::Build { output: String::from_utf8_lossy(&output.stderr).into_owned() });
-    }
-    let path = built_path(root, chip);
+    built?;
+    let path = firmware::path(root, &name(chip));
     if !path.exists() {
         return Err(UpdaterError::NotBuilt { chip, path });
     }
@@ -65,22 +50,12 @@ pub(crate) fn build(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
 
 /// The updater for `chip` that was built here before, if there is one.
 pub(crate) fn built_before(chip: Chip) -> Option<PathBuf> {
-    repository().map(|root| built_path(root, chip)).filter(|path| path.exists())
+    firmware::repository().map(|root| firmware::path(root, &name(chip))).filter(|path| path.exists())
 }
 
-fn built_path(root: &Path, chip: Chip) -> PathBuf {
-    root.join(format!("target/firmware/updater-{chip}.bin"))
-}
-
-fn repository() -> Option<&'static Path> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
-    root.join("firmware/Cargo.toml").is_file().then_some(root)
-}
-
-/// The first line that tells of an error.
-fn reason(output: &str) -> String {
-    let line = output.lines().find(|line| line.starts_with("error"));
-    line.map_or_else(String::new, |line| format!(" ({line})"))
+/// As `cargo xtask firmware` names it.
+fn name(chip: Chip) -> String {
+    format!("updater-{chip}")
 }
 
 impl From<UpdaterError> for Failure {
@@ -89,23 +64,11 @@ impl From<UpdaterError> for Failure {
             UpdaterError::NoRepository { .. } | UpdaterError::NotBuilt { .. } => {
                 "give the updater's image with --updater FILE"
             }
-            UpdaterError::Cargo(_) | UpdaterError::Build { .. } => {
+            UpdaterError::Build(_) => {
                 "run `cargo xtask firmware` to see why, or give the updater's image with --updater FILE"
             }
             UpdaterError::Image(error) => return error.into(),
         };
         Failure::new(error.to_string()).hint(hint)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failed_build_tells_its_first_error() {
-        let output = "warning: x\nerror: no Rust toolchain found\n- rustup: absent\n".to_owned();
-        let text = UpdaterError::Build { output }.to_string();
-        assert!(text.ends_with("failed (error: no Rust toolchain found)"), "{text}");
     }
 }

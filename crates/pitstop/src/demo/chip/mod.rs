@@ -41,7 +41,7 @@ pub(super) fn find_emulator() -> Result<Emulator, Failure> {
 }
 
 impl Cast {
-    /// Takes the updater's image that was given, or the repository's; `building` is as in [`images::firmware`].
+    /// Takes the updater's image that was given, or the repository's; `building` is as in [`images::built`].
     pub(super) fn gather(
         emulator: Emulator,
         images: &Images,
@@ -54,7 +54,7 @@ impl Cast {
         }
         let updater = match updater {
             Some(path) => ImageFile::read(path)?,
-            None => images::firmware(UPDATER, building).map_err(|reason| {
+            None => images::built(UPDATER, building).map_err(|reason| {
                 Failure::new(format!("there is no updater for the emulated chip: {reason}"))
                     .hint("give one with --updater FILE")
             })?,
