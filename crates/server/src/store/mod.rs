@@ -4,7 +4,7 @@
 //! BIGINT and TEXT. A transaction starts with a write, because SQLite cannot turn a reader into a writer when
 //! another one was faster.
 
-mod admin_tokens;
+mod api_tokens;
 mod check_ins;
 mod devices;
 mod enrollment;
