@@ -1,8 +1,11 @@
 //! What all handlers share.
 
+use std::sync::Arc;
+
 use crate::artifact_store::ArtifactStore;
 use crate::ca::CertificateAuthority;
 use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::store::Store;
 
 /// What all handlers share.
@@ -11,6 +14,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) artifacts: ArtifactStore,
     pub(crate) ca: CertificateAuthority,
+    pub(crate) metrics: Arc<Metrics>,
     /// Where devices connect, such as `https://localhost:8443`.
     pub(crate) device_url: String,
 }

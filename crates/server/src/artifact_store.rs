@@ -80,6 +80,11 @@ impl ArtifactStore {
         Ok(Self { root })
     }
 
+    /// Asks whether the store can be reached.
+    pub(crate) async fn ping(&self) -> io::Result<()> {
+        fs::metadata(&self.root).await.map(|_| ())
+    }
+
     fn path(&self, digest: Digest) -> PathBuf {
         let name = digest.to_string();
         self.root.join(&name[..2]).join(name)

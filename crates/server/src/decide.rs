@@ -63,6 +63,20 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Its name in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoRelease => "no-release",
+            Self::UpToDate => "up-to-date",
+            Self::Ahead => "ahead",
+            Self::Wait { .. } => "wait",
+            Self::Offer { .. } => "offer",
+        }
+    }
+}
+
 /// Decides what a device of a product with these releases (in any order) is to run.
 ///
 /// An image that runs without a number, or under an older one, is offered again under the newest: nothing is

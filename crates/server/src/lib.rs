@@ -6,7 +6,7 @@
 //! | listener | who | what |
 //! | --- | --- | --- |
 //! | device (TLS 1.3) | devices | EST (RFC 7030), check-in, reports, artifacts |
-//! | admin (HTTP, loopback) | the operator's tools | JSON REST under `/api/v1` |
+//! | admin (HTTP, loopback) | the operator's tools | JSON REST under `/api/v1`, `/healthz`, `/readyz`, `/metrics` |
 //!
 //! Client certificates are optional at the handshake and enforced per route; every request of a device is checked
 //! against the database, so that a revoked device is refused at its next request, on an open connection too.
@@ -36,7 +36,10 @@ mod device;
 mod error;
 mod est;
 mod files;
+mod health;
 mod listener;
+mod metrics;
+mod observe;
 mod problem;
 mod publish;
 mod secret;

@@ -13,6 +13,8 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::gauge::Gauge;
+use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +27,7 @@ use tower::ServiceExt as _;
 use tracing::debug;
 
 use crate::config::Limits;
+use crate::metrics::Metrics;
 
 /// The longest request head, in bytes; hyper refuses longer ones with 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -40,10 +43,13 @@ pub struct PeerCertificate(pub Option<CertificateDer<'static>>);
 
 /// A listening socket and what it serves.
 pub(crate) struct Listener {
+    /// Its name in logs and metrics.
+    pub(crate) name: &'static str,
     pub(crate) tcp: TcpListener,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) router: Router,
     pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Listener {
@@ -63,13 +69,31 @@ impl Listener {
             };
             let (tls, router, limits, stop) =
                 (self.tls.clone(), self.router.clone(), self.limits, stop.clone());
+            let (metrics, open) = (self.metrics.clone(), OpenConnection::count(&self.metrics, self.name));
             tasks.spawn(async move {
-                serve_connection(tcp, tls, router, limits, stop).await;
-                drop(permit);
+                serve_connection(tcp, tls, router, limits, &metrics, stop).await;
+                drop((permit, open));
             });
         }
         tasks.close();
         tasks.wait().await;
+    }
+}
+
+/// Counts a connection as open while it lives.
+struct OpenConnection(Gauge);
+
+impl OpenConnection {
+    fn count(metrics: &Metrics, listener: &'static str) -> Self {
+        let gauge = metrics.open_connections.get_or_create_owned(&[("listener", listener.to_owned())]);
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -78,6 +102,7 @@ async fn serve_connection(
     tls: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
+    metrics: &Metrics,
     stop: CancellationToken,
 ) {
     // A decision is one small write, and a device waits for it.
@@ -88,11 +113,20 @@ async fn serve_connection(
     let handshake = timeout(limits.handshake_timeout, tls.accept(tcp));
     let stream = match stop.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => stream,
-        Some(Ok(Err(error))) => return debug!("TLS handshake failed: {error}"),
-        Some(Err(_)) => return debug!("TLS handshake took too long"),
+        Some(Ok(Err(error))) => {
+            metrics.tls_handshakes.add("failed");
+            return debug!("TLS handshake failed: {error}");
+        }
+        Some(Err(_)) => {
+            metrics.tls_handshakes.add("timed-out");
+            return debug!("TLS handshake took too long");
+        }
         None => return,
     };
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).cloned();
+    let session = stream.get_ref().1;
+    let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    metrics.tls_handshakes.add(if is_resumed { "resumed" } else { "full" });
+    let certificate = session.peer_certificates().and_then(|chain| chain.first()).cloned();
     let peer = PeerCertificate(certificate.map(CertificateDer::into_owned));
     serve_http(stream, peer, router, limits, stop).await;
 }

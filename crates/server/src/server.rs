@@ -17,6 +17,8 @@ use crate::ca::CertificateAuthority;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::listener::Listener;
+use crate::metrics::Metrics;
+use crate::observe::{self, observed};
 use crate::store::Store;
 use crate::{api, clock, device, files, secret, tls};
 
@@ -48,16 +50,26 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let device_url = format!("https://{}:{}", url_host(name), device_addr.port());
 
     let limits = config.limits;
-    let app = Arc::new(App { config, store, artifacts, ca, device_url });
+    let metrics = Arc::new(Metrics::new());
+    let app = Arc::new(App { config, store, artifacts, ca, metrics: metrics.clone(), device_url });
     let stop = CancellationToken::new();
     let mut listeners = JoinSet::new();
     let device = Listener {
+        name: observe::DEVICE,
         tcp: device_tcp,
         tls: Some(TlsAcceptor::from(tls)),
-        router: device::router(app.clone()),
+        router: observed(device::router(app.clone()), metrics.clone(), observe::DEVICE),
         limits,
+        metrics: metrics.clone(),
     };
-    let admin = Listener { tcp: admin_tcp, tls: None, router: api::router(app.clone()), limits };
+    let admin = Listener {
+        name: observe::ADMIN,
+        tcp: admin_tcp,
+        tls: None,
+        router: observed(api::router(app.clone()), metrics.clone(), observe::ADMIN),
+        limits,
+        metrics,
+    };
     listeners.spawn(device.serve(stop.clone()));
     listeners.spawn(admin.serve(stop.clone()));
     Ok(RunningServer {
@@ -136,7 +148,7 @@ impl RunningServer {
     /// The device listener's routes without TLS, for benchmarks and tests within one process. A request is that of
     /// a device when [`crate::PeerCertificate`] is in its extensions.
     pub fn device_router(&self) -> Router {
-        device::router(self.app.clone())
+        observed(device::router(self.app.clone()), self.app.metrics.clone(), observe::DEVICE)
     }
 
     /// Waits until a listener ends, which it does only when told to.

@@ -16,6 +16,7 @@ use axum::middleware;
 use axum::routing::{get, post, put};
 
 use crate::app::App;
+use crate::health;
 use crate::problem::Problem;
 
 /// The routes of the admin listener.
@@ -40,7 +41,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), auth::require_admin));
     Router::new()
         .nest("/api/v1", api)
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::NoSuchPath })
         .with_state(app)
 }

@@ -7,7 +7,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use manifest::Digest;
-use tokio_util::io::ReaderStream;
+use prometheus_client::metrics::counter::Counter;
+use tokio::io::AsyncRead;
+use tokio_util::io::{InspectReader, ReaderStream};
 
 use super::range::{Selection, select};
 use super::{Device, Refusal};
@@ -46,7 +48,7 @@ pub(super) async fn get(
             (header::ACCEPT_RANGES, "bytes".to_owned()),
             (header::ETAG, etag),
         ],
-        Body::from_stream(ReaderStream::with_capacity(reader, READ_BYTES)),
+        Body::from_stream(counted(reader, app.metrics.artifact_bytes.clone())),
     )
         .into_response();
     if status == StatusCode::PARTIAL_CONTENT {
@@ -55,4 +57,15 @@ pub(super) async fn get(
         response.headers_mut().insert(header::CONTENT_RANGE, range.try_into().map_err(Refusal::internal)?);
     }
     Ok(response)
+}
+
+/// The bytes as they are taken, each part of them counted: what a broken-off download did not take is not.
+fn counted<R: AsyncRead>(
+    reader: R,
+    sent_bytes: Counter,
+) -> ReaderStream<InspectReader<R, impl FnMut(&[u8])>> {
+    let count = move |part: &[u8]| {
+        sent_bytes.inc_by(part.len() as u64);
+    };
+    ReaderStream::with_capacity(InspectReader::new(reader, count), READ_BYTES)
 }

@@ -58,6 +58,7 @@ fn answer(app: &App, facts: &DeviceFacts, newest: Option<&ReleaseRow>) -> Result
     let releases = newest.map(release_facts).transpose()?;
     let verdict = decide(facts, releases.as_slice());
     tracing::debug!(?verdict, "check-in");
+    app.metrics.check_ins.add(verdict.name());
     let server_time_s = u64::try_from(facts.now_ms / 1000).unwrap_or_default();
     let mut decision = Decision::new(server_time_s, None);
     decision.next_check_s = app.config.next_check_s;

@@ -50,14 +50,22 @@ pub(crate) async fn enroll(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let device = authenticate(&app, &headers).await?;
+    let device =
+        authenticate(&app, &headers).await.inspect_err(|_| app.metrics.enrollments.add("refused"))?;
     let key = read_csr(&app, &headers, body).await?;
     let now_ms = clock::now_ms();
     let certificate = issue(&app, &device.id, &device.product, &key, now_ms)?;
     match app.store.redeem_token(&device, &certificate, now_ms).await? {
-        Redemption::First => tracing::info!(device = device.id, "enrolled"),
-        Redemption::Again => tracing::info!(device = device.id, "enrolled again with the same key"),
+        Redemption::First => {
+            app.metrics.enrollments.add("enrolled");
+            tracing::info!(device = device.id, "enrolled");
+        }
+        Redemption::Again => {
+            app.metrics.enrollments.add("enrolled-again");
+            tracing::info!(device = device.id, "enrolled again with the same key");
+        }
         Redemption::Used => {
+            app.metrics.enrollments.add("refused");
             let detail = json!({ "reason": "token already used", "key": certificate.key_digest });
             let event = Event { device: &device.id, at_ms: now_ms, kind: "enrollment-refused", detail };
             app.store.add_event(&event).await?;
@@ -79,8 +87,10 @@ pub(crate) async fn reenroll(
     let Device { known, serial } = device;
     let certificate = issue(&app, &known.id, &known.product, &key, now_ms)?;
     if !app.store.renew_certificate(&known.id, &serial, &certificate, now_ms).await? {
+        app.metrics.enrollments.add("refused");
         return Err(Refusal::ReplacedCertificate);
     }
+    app.metrics.enrollments.add("renewed");
     certs_only(&certificate.der)
 }
 

@@ -87,6 +87,12 @@ impl Store {
         Ok(Self { pool })
     }
 
+    /// Asks whether the database answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.pool.execute("SELECT 1").await?;
+        Ok(())
+    }
+
     /// Finishes what is under way and closes all connections.
     pub(crate) async fn close(&self) {
         self.pool.close().await;

@@ -9,6 +9,7 @@ mod check_in;
 mod client;
 mod enrollment;
 mod limits;
+mod observability;
 mod openssl;
 mod publish;
 mod restart;

@@ -1,0 +1,78 @@
+//! What whoever watches the server sees: `/healthz`, `/readyz`, `/metrics`, request ids.
+
+use std::fs;
+
+use crate::app::{TestApp, check_in};
+use crate::client::Connection;
+
+async fn metrics(app: &TestApp) -> String {
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let answer = connection.get("/metrics", &[]).await.expect(200);
+    assert!(answer.header("content-type").starts_with("application/openmetrics-text"));
+    answer.text().to_owned()
+}
+
+#[track_caller]
+fn assert_has(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+}
+
+#[tokio::test]
+async fn metrics_tell_what_devices_did() {
+    let app = TestApp::start().await;
+    let (device, identity) = app.enrolled().await;
+    let image = app.release(1, "1.0.0").await;
+    let mut connection = app.connect(Some(&identity)).await;
+    connection.check_in(&check_in(None)).await.expect(200);
+    connection.check_in(&check_in(Some((&image, 1)))).await.expect(200);
+    let artifact = format!("/v1/artifacts/{}", manifest::Digest::of(&image));
+    connection.get(&artifact, &[("range", "bytes=0-999")]).await.expect(206);
+    connection.get("/v1/nothing-of-ours", &[]).await.expect(404);
+    app.enroll_as(&device.id, "wrong", "").await.expect(401);
+
+    let text = metrics(&app).await;
+    for line in [
+        "pitstop_check_ins_total{verdict=\"offer\"} 1",
+        "pitstop_check_ins_total{verdict=\"up-to-date\"} 1",
+        "pitstop_enrollments_total{outcome=\"enrolled\"} 1",
+        "pitstop_enrollments_total{outcome=\"refused\"} 1",
+        "pitstop_artifact_sent_bytes_total 1000",
+        "pitstop_tls_handshakes_total{outcome=\"full\"} 3",
+        "pitstop_http_requests_total{listener=\"device\",method=\"POST\",route=\"/v1/check-in\",status=\"200\"} 2",
+        "pitstop_http_requests_total{listener=\"device\",method=\"GET\",route=\"/v1/artifacts/{digest}\",status=\"206\"} 1",
+        "pitstop_http_requests_total{listener=\"device\",method=\"GET\",route=\"other\",status=\"404\"} 1",
+        "pitstop_http_requests_total{listener=\"admin\",method=\"POST\",route=\"/api/v1/products\",status=\"201\"} 1",
+        "pitstop_connections_open{listener=\"admin\"} 1",
+    ] {
+        assert_has(&text, line);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_serve_is_alive_and_not_ready() {
+    let app = TestApp::start().await;
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let ready = connection.get("/readyz", &[]).await.expect(200);
+    assert_eq!(ready.json(), serde_json::json!({ "ready": true, "database": "ok", "artifacts": "ok" }));
+    let artifacts = app.dir.path().join("artifacts");
+    fs::rename(&artifacts, app.dir.path().join("elsewhere")).unwrap();
+    let not_ready = connection.get("/readyz", &[]).await.expect(503);
+    let expected = serde_json::json!({ "ready": false, "database": "ok", "artifacts": "failed" });
+    assert_eq!(not_ready.json(), expected);
+    connection.get("/healthz", &[]).await.expect(200);
+}
+
+#[tokio::test]
+async fn answers_of_the_admin_listener_have_an_id_each() {
+    let app = TestApp::start().await;
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let first = connection.get("/healthz", &[]).await;
+    let second = connection.get("/api/v1/products", &[]).await.expect(401);
+    for answer in [&first, &second] {
+        let id = answer.header("x-request-id");
+        assert!(id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    }
+    assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
+    let of_a_device = app.connect(None).await.get("/v1/nothing-of-ours", &[]).await.expect(404);
+    assert_eq!(of_a_device.header("x-request-id"), "");
+}
