@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! flashfmt, manifest, wire -> updater -> updater-io -> firmware, sim
-//! manifest, wire, flashfmt -> server
+//! manifest, wire -> rollout -> server
+//! flashfmt, manifest, wire -> server
 //! everything -> pitstop
 //! ```
 //!
@@ -57,11 +58,23 @@ const TABLE: &[Row] = &[
         runs: Runs::OnHost,
         may_use: &["flashfmt", "manifest", "tls-crypto", "updater", "updater-io", "wire"],
     },
-    Row { name: "server", runs: Runs::OnHost, may_use: &["flashfmt", "manifest", "wire"] },
+    // Pure: the server asks it, and the command line writes and shows plans.
+    Row { name: "rollout", runs: Runs::OnHost, may_use: &["manifest", "wire"] },
+    Row { name: "server", runs: Runs::OnHost, may_use: &["flashfmt", "manifest", "rollout", "wire"] },
     Row {
         name: "pitstop",
         runs: Runs::OnHost,
-        may_use: &["emulator", "flashfmt", "manifest", "server", "sim", "updater", "updater-io", "wire"],
+        may_use: &[
+            "emulator",
+            "flashfmt",
+            "manifest",
+            "rollout",
+            "server",
+            "sim",
+            "updater",
+            "updater-io",
+            "wire",
+        ],
     },
     // `emulate` drives tests, for which sim has the hostile servers.
     Row { name: "xtask", runs: Runs::OnHost, may_use: &["emulator", "flashfmt", "sim"] },
@@ -237,6 +250,7 @@ mod tests {
             ("updater-io", "sim"),
             ("server", "sim"),
             ("server", "updater"),
+            ("rollout", "server"),
             ("sim", "server"),
             ("xtask", "pitstop"),
             ("hello", "wire"),

@@ -1,0 +1,42 @@
+//! Who gets which release, and when a rollout halts.
+//!
+//! Everything here is a value or a pure function: no clock, no randomness, no database. The server asks, and stores what
+//! it is told.
+//!
+//! | question | answered by |
+//! | --- | --- |
+//! | What may a plan say? | [`Plan`] |
+//! | Which wave is a device in? | [`Plan::wave_of`] |
+//! | What is a device to run, and why? | [`decide`] |
+//! | How does a device do with a release? | [`Attempt::observe`] |
+//! | Does a rollout open its next wave, or halt? | [`advance`] |
+//! | What may an operator do with it? | [`State::apply`] |
+//! | What happens next, in words? | [`next`] |
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod advance;
+mod attempt;
+mod decide;
+mod failure;
+mod next;
+mod percent;
+mod plan;
+mod select;
+mod state;
+mod window;
+
+pub use advance::{Cause, Counters, Excess, Progress, Step, advance};
+pub use attempt::{Attempt, Sign, is_crash};
+pub use decide::{
+    DeviceFacts, NoOffer, OfferReason, ProductFacts, ReleaseFacts, RolloutFacts, Running, Verdict,
+    WaitReason, decide,
+};
+pub use failure::{Failure, is_failure};
+pub use next::next;
+pub use percent::{Percent, PercentError};
+pub use plan::{Approval, Limits, MAX_SOAK_S, MAX_WAVES, OnHalt, Plan, PlanError, Wave};
+pub use select::{MAX_TAGS, Select, bucket, check_tag};
+pub use state::{Action, ActionError, State};
+pub use window::{Day, TimeOfDay, Window, WindowError};
