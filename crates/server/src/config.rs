@@ -4,11 +4,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::location::Database;
+
 /// How a server runs. [`Config::new`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The directory that holds everything; made when it is not there.
+    /// The directory that holds everything that is not elsewhere; made when it is not there.
     pub data_dir: PathBuf,
+    /// Where the database is.
+    pub database: Database,
     /// Where devices connect (TLS). Port 0 takes any free port.
     pub device_addr: SocketAddr,
     /// Where the operator's tools connect (HTTP). It has no TLS: keep it on loopback.
@@ -51,6 +55,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            database: Database::Sqlite,
             device_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
             admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],

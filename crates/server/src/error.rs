@@ -44,6 +44,21 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
+    /// The database belongs to another CA.
+    #[error(
+        "the database's devices trust the CA with the SHA-256 {expected}, found {} in {}; \
+         copy the directory `ca` of the instance that made the database there",
+        found.as_deref().unwrap_or("none"),
+        path.display()
+    )]
+    OtherCa {
+        /// Where the CA was looked for.
+        path: PathBuf,
+        /// SHA-256 of the CA's certificate that the database names.
+        expected: String,
+        /// SHA-256 of the one that is there.
+        found: Option<String>,
+    },
     /// TLS could not be set up.
     #[error("could not set up TLS: {0}")]
     Tls(String),

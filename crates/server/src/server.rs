@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use manifest::Digest;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -33,12 +35,12 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let dir = config.data_dir.clone();
     files::create_private_dir(&dir).map_err(StartError::file("make", &dir))?;
     let lock = lock(&dir)?;
-    let ca = CertificateAuthority::open(&dir.join("ca"), now)?;
+    let store = Store::open(&config.database, &dir).await?;
+    let ca = common_ca(&store, &dir.join("ca"), now).await?;
     let tls =
         tls::server_config(&dir.join("tls"), &ca, &config.server_names, now, config.server_certificate_days)?;
     let artifacts_dir = dir.join("artifacts");
     let artifacts = ArtifactStore::open(&artifacts_dir).map_err(StartError::file("open", &artifacts_dir))?;
-    let store = Store::open_sqlite(&dir.join("pitstop.db")).await?;
     let admin_token_path = dir.join("admin.token");
     let first_admin_token = ensure_admin_token(&store, &admin_token_path).await?;
 
@@ -179,6 +181,25 @@ fn lock(dir: &Path) -> Result<File, StartError> {
         Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(StartError::File { action: "lock", path, source }),
     }
+}
+
+/// The CA in `dir`. What shares a database shares the CA, because devices trust one: the database says which.
+async fn common_ca(
+    store: &Store,
+    dir: &Path,
+    now: OffsetDateTime,
+) -> Result<CertificateAuthority, StartError> {
+    let other_ca = |expected, found| StartError::OtherCa { path: dir.to_owned(), expected, found };
+    // A CA that nobody trusts is not made in the first place.
+    if let Some(expected) = store.ca_fingerprint().await?
+        && !dir.join("ca.pem").exists()
+    {
+        return Err(other_ca(expected, None));
+    }
+    let ca = CertificateAuthority::open(dir, now)?;
+    let found = Digest::of(ca.der()).to_string();
+    let expected = store.record_ca(&found).await?;
+    if expected == found { Ok(ca) } else { Err(other_ca(expected, Some(found))) }
 }
 
 /// Makes the first admin token; returns it when it is new.

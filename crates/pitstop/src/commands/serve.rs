@@ -207,6 +207,7 @@ fn failure(error: StartError) -> Failure {
         | StartError::NoServerName
         | StartError::Certificate { .. }
         | StartError::CertificateFile { .. }
+        | StartError::OtherCa { .. }
         | StartError::Tls(_)
         | StartError::Database(_) => None,
     };

@@ -2,7 +2,8 @@
 //!
 //! Everything goes through sqlx's `Any` driver and stays within what both databases understand: `$1` placeholders,
 //! BIGINT and TEXT. A transaction starts with a write, because SQLite cannot turn a reader into a writer when
-//! another one was faster.
+//! another one was faster; and it changes rows of one table in the order of their keys, because on Postgres two
+//! that take the same rows in another order stop each other.
 
 mod api_tokens;
 mod check_ins;
@@ -11,11 +12,12 @@ mod enrollment;
 mod events;
 mod products;
 mod releases;
+mod settings;
 
 use std::path::Path;
 use std::sync::Once;
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyPool, Executor as _};
 
@@ -26,8 +28,22 @@ pub(crate) use events::{Event, EventRow};
 pub(crate) use products::{KeyRow, NewProduct, ProductRow};
 pub(crate) use releases::{NewRelease, ReleaseRow};
 
+use crate::location::{Database, PostgresUrl};
+
 /// Connections to an SQLite database: one writes at a time, the others read.
 const SQLITE_CONNECTIONS: u32 = 8;
+
+/// FULL: what was answered survives a power cut. A writer waits for its turn up to 20 s.
+const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 20000; PRAGMA journal_mode = WAL; \
+     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+
+/// Connections of one instance to a Postgres database, which takes 100 unless it is told otherwise.
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// Rows that an instance has locked are free again when it stands still for a minute (60 s), or when its machine is
+/// gone for as long (30 s + 3 * 10 s).
+const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '60s'; \
+     SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;";
 
 /// The database.
 #[derive(Clone, Debug)]
@@ -44,6 +60,8 @@ pub(crate) enum StoreError {
     Migrate(#[from] MigrateError),
     #[error("expected a path in UTF-8, found {0}; choose another data directory")]
     Path(String),
+    #[error("{at} does not answer: {source}; see that it runs and takes connections from here")]
+    Connect { at: String, source: sqlx::Error },
 }
 
 impl StoreError {
@@ -51,37 +69,39 @@ impl StoreError {
     pub(crate) fn is_duplicate(&self) -> bool {
         match self {
             Self::Sql(error) => error.as_database_error().is_some_and(|error| error.is_unique_violation()),
-            Self::Migrate(_) | Self::Path(_) => false,
+            Self::Migrate(_) | Self::Path(_) | Self::Connect { .. } => false,
         }
     }
 }
 
 impl Store {
-    /// Opens an SQLite database, makes it when it is not there, and brings its schema up to date.
-    pub(crate) async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        static DRIVERS: Once = Once::new();
-        DRIVERS.call_once(sqlx::any::install_default_drivers);
+    /// Opens the database and brings its schema up to date. `data_dir` is where SQLite's file is.
+    pub(crate) async fn open(database: &Database, data_dir: &Path) -> Result<Self, StoreError> {
+        match database {
+            Database::Sqlite => Self::open_sqlite(&data_dir.join("pitstop.db")).await,
+            Database::Postgres(url) => Self::open_postgres(url).await,
+        }
+    }
 
+    /// Opens an SQLite database and makes it when it is not there.
+    async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
         let options: AnyConnectOptions = sqlite_url(path)?.parse()?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(SQLITE_CONNECTIONS)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    // FULL: what was answered survives a power cut. A writer waits for its turn up to 20 s.
-                    connection
-                        .execute(
-                            "PRAGMA busy_timeout = 20000; PRAGMA journal_mode = WAL; \
-                             PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-                        )
-                        .await?;
-                    Ok(())
-                })
-            })
+        // A connection to a file does not break while it rests, so it is not asked before each use.
+        let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS).test_before_acquire(false);
+        Self::migrated(pool.connect_with(options).await?).await
+    }
+
+    /// Opens a Postgres database, which must be there.
+    async fn open_postgres(url: &PostgresUrl) -> Result<Self, StoreError> {
+        let options: AnyConnectOptions = url.as_str().parse()?;
+        let pool = pool(POSTGRES_CONNECTIONS, POSTGRES_SETTINGS)
             .connect_with(options)
-            .await?;
+            .await
+            .map_err(|source| StoreError::Connect { at: url.to_string(), source })?;
         Self::migrated(pool).await
     }
 
+    /// On Postgres under an advisory lock, so that of several instances that start at once one migrates.
     async fn migrated(pool: AnyPool) -> Result<Self, StoreError> {
         sqlx::migrate!("src/store/migrations").run(&pool).await?;
         Ok(Self { pool })
@@ -97,6 +117,18 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn pool(max_connections: u32, settings: &'static str) -> AnyPoolOptions {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(install_default_drivers);
+
+    AnyPoolOptions::new().max_connections(max_connections).after_connect(move |connection, _| {
+        Box::pin(async move {
+            connection.execute(settings).await?;
+            Ok(())
+        })
+    })
 }
 
 /// `sqlite:` and the path, percent-encoded.

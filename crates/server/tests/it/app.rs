@@ -1,7 +1,6 @@
 //! One server in a temporary directory, and what tests do with it.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -18,17 +17,17 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 use server::{Config, RunningServer};
-use tempfile::TempDir;
 use wire::{CheckIn, Decision, HandOverStrategy, Message as _, Outcome, Report, ResetCause, Running, Slot};
 
 use crate::client::{Answer, Connection, Identity, request};
+use crate::place::Place;
 
 pub(crate) const ESP32C3: u16 = 5;
 
 pub(crate) struct TestApp {
     pub(crate) server: RunningServer,
     pub(crate) token: String,
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Place,
 }
 
 /// A device of product `lamp` and its key.
@@ -44,17 +43,24 @@ impl TestApp {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let server = start_in(dir.path(), change).await;
+        let dir = Place::new().await;
+        let server = start_in(&dir, change).await;
         let token = server.first_admin_token().unwrap().to_owned();
         Self { server, token, dir }
+    }
+
+    /// A second instance with the same database.
+    pub(crate) async fn beside(&self) -> Self {
+        let dir = self.dir.beside();
+        let server = start_in(&dir, |_| {}).await;
+        Self { server, token: self.token.clone(), dir }
     }
 
     /// Stops the server and starts it again on the same data.
     pub(crate) async fn restart(self) -> Self {
         let Self { server, token, dir } = self;
         server.shutdown().await;
-        let server = start_in(dir.path(), |_| {}).await;
+        let server = start_in(&dir, |_| {}).await;
         Self { server, token, dir }
     }
 
@@ -132,10 +138,8 @@ impl TestApp {
     }
 }
 
-pub(crate) async fn start_in(dir: &Path, change: impl FnOnce(&mut Config)) -> RunningServer {
-    let mut config = Config::new(dir);
-    config.device_addr.set_port(0);
-    config.admin_addr.set_port(0);
+pub(crate) async fn start_in(dir: &Place, change: impl FnOnce(&mut Config)) -> RunningServer {
+    let mut config = dir.config();
     change(&mut config);
     server::start(config).await.unwrap()
 }

@@ -11,6 +11,8 @@ mod enrollment;
 mod limits;
 mod observability;
 mod openssl;
+mod place;
 mod publish;
 mod restart;
+mod shared;
 mod tls;

@@ -33,7 +33,7 @@ async fn what_was_answered_survives_a_server_that_is_dropped() {
     let (_, identity) = app.enrolled().await;
     let TestApp { server, token, dir } = app;
     drop(server);
-    let server = start_in(dir.path(), |_| {}).await;
+    let server = start_in(&dir, |_| {}).await;
     let app = TestApp { server, token, dir };
     app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(200);
 }
@@ -41,7 +41,7 @@ async fn what_was_answered_survives_a_server_that_is_dropped() {
 #[tokio::test]
 async fn two_servers_do_not_share_a_directory() {
     let app = TestApp::start().await;
-    let error = server::start(Config::new(app.dir.path())).await.err().unwrap();
+    let error = server::start(app.dir.config()).await.err().unwrap();
     assert!(matches!(error, StartError::Locked { .. }), "{error}");
 }
 

@@ -42,12 +42,10 @@ async fn a_certificate_that_the_database_does_not_know_is_refused() {
     let app = TestApp::start().await;
     let (_, identity) = app.enrolled().await;
     // A database that was lost, with the CA still there.
-    let TestApp { server, dir, .. } = app;
+    let TestApp { server, mut dir, .. } = app;
     server.shutdown().await;
-    for name in ["pitstop.db", "pitstop.db-wal", "pitstop.db-shm"] {
-        let _ = std::fs::remove_file(dir.path().join(name));
-    }
-    let server = crate::app::start_in(dir.path(), |_| {}).await;
+    dir.lose_database().await;
+    let server = crate::app::start_in(&dir, |_| {}).await;
     let token = server.first_admin_token().unwrap().to_owned();
     let app = TestApp { server, token, dir };
     let answer = app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);

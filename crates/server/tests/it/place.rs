@@ -1,0 +1,91 @@
+//! Where the server of one test keeps things. The environment chooses the backend:
+//!
+//! | variable | value | without it |
+//! | --- | --- | --- |
+//! | `PITSTOP_TEST_DATABASE` | `postgres://…`: a database to make schemas in, one for each test | SQLite |
+
+use std::path::Path;
+use std::{env, fs};
+
+use rand::RngCore as _;
+use server::{Config, Database};
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+
+/// A data directory and a database that no other test has.
+pub(crate) struct Place {
+    dir: TempDir,
+    database: Database,
+}
+
+impl Place {
+    pub(crate) async fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), database: new_database().await }
+    }
+
+    /// The database is gone, and all that was in it; the data directory is as it was.
+    pub(crate) async fn lose_database(&mut self) {
+        for name in ["pitstop.db", "pitstop.db-wal", "pitstop.db-shm"] {
+            // Not there when the database is elsewhere, or was closed well.
+            let _ = fs::remove_file(self.path().join(name));
+        }
+        self.database = new_database().await;
+    }
+
+    /// Another data directory with the same database and CA: for a second instance.
+    pub(crate) fn beside(&self) -> Self {
+        let place = self.stranger();
+        copy_ca(self.path(), place.path());
+        place
+    }
+
+    /// Another data directory with the same database, and no CA.
+    pub(crate) fn stranger(&self) -> Self {
+        assert!(
+            matches!(self.database, Database::Postgres(_)),
+            "two instances need PITSTOP_TEST_DATABASE=postgres://…"
+        );
+        Self { dir: tempfile::tempdir().unwrap(), database: self.database.clone() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A configuration on free ports.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::new(self.path());
+        config.database = self.database.clone();
+        config.device_addr.set_port(0);
+        config.admin_addr.set_port(0);
+        config
+    }
+}
+
+/// Copies the CA of one instance to another, as an operator does.
+pub(crate) fn copy_ca(from: &Path, to: &Path) {
+    fs::create_dir(to.join("ca")).unwrap();
+    for name in ["ca.key", "ca.pem"] {
+        fs::copy(from.join("ca").join(name), to.join("ca").join(name)).unwrap();
+    }
+}
+
+async fn new_database() -> Database {
+    match env::var("PITSTOP_TEST_DATABASE") {
+        Ok(url) => new_schema(&url).await,
+        Err(_) => Database::Sqlite,
+    }
+}
+
+/// Makes a schema. It stays behind: the gate throws its whole cluster away.
+async fn new_schema(url: &str) -> Database {
+    let mut random = [0; 8];
+    rand::thread_rng().fill_bytes(&mut random);
+    let schema = format!("test_{}", hex::encode(random));
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let statement = format!("CREATE SCHEMA {schema}");
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options[search_path]={schema}").parse().unwrap()
+}
