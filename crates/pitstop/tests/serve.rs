@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
-use support::pitstop;
+use support::{pitstop, pitstop_variables};
 
 /// A `serve --json` on free ports.
 struct Served {
@@ -19,10 +19,13 @@ struct Served {
 
 impl Served {
     fn start(folder: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_pitstop"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pitstop"));
+        for variable in pitstop_variables() {
+            command.env_remove(variable);
+        }
+        let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json"])
             .current_dir(folder)
-            .env_remove("PITSTOP_DATA")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -118,4 +121,36 @@ fn the_page_names_the_next_commands() {
         assert!(page.contains(line), "{line} in\n{page}");
     }
     assert!(!page.contains('\x1b'), "{page}");
+}
+
+#[test]
+fn a_setting_is_taken_from_flag_environment_file_in_this_order() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("pitstop-data")).unwrap();
+    std::fs::write(
+        folder.path().join("pitstop-data/pitstop.toml"),
+        "listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\nmax-connections = 1\nlog = \"trace\"\n",
+    )
+    .unwrap();
+    let mut command = pitstop(folder.path());
+    command
+        .args(["serve", "--show-config", "--json", "--listen", "127.0.0.1:3"])
+        .env("PITSTOP_LISTEN", "127.0.0.1:2")
+        .env("PITSTOP_ADMIN", "127.0.0.1:2");
+    let output = command.assert().success().get_output().stdout.clone();
+    let settings: Value = serde_json::from_slice(&output).unwrap();
+    let found = |name: &str| {
+        let setting = settings.as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap();
+        (setting["value"].as_str().unwrap().to_owned(), setting["source"].as_str().unwrap().to_owned())
+    };
+    let pair = |value: &str, source: &str| (value.to_owned(), source.to_owned());
+    assert_eq!(found("listen"), pair("127.0.0.1:3", "flag"));
+    assert_eq!(found("admin"), pair("127.0.0.1:2", "PITSTOP_ADMIN"));
+    assert_eq!(found("max-connections"), pair("1", "pitstop-data/pitstop.toml"));
+    assert_eq!(found("shutdown-grace-s"), pair("10", "default"));
+    assert!(!folder.path().join("pitstop-data/lock").exists(), "nothing was started");
+
+    let refused = pitstop(folder.path()).args(["serve", "--log", "server=loud"]).assert().code(2);
+    let text = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+    assert!(text.contains("expected a log filter, found \"server=loud\""), "{text}");
 }

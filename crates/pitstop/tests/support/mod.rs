@@ -1,6 +1,7 @@
 //! What the tests of the command line share: the command itself, images, and a real server in this process.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -18,10 +19,15 @@ const RAM_ADDR: u32 = 0x4037_8000;
 pub(crate) fn pitstop(folder: &Path) -> Command {
     let mut command = Command::cargo_bin("pitstop").unwrap();
     command.current_dir(folder);
-    for variable in ["PITSTOP_URL", "PITSTOP_TOKEN", "PITSTOP_DATA", "PITSTOP_LOG"] {
+    for variable in pitstop_variables() {
         command.env_remove(variable);
     }
     command
+}
+
+/// What this machine's environment says to Pitstop.
+pub(crate) fn pitstop_variables() -> impl Iterator<Item = OsString> {
+    std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("PITSTOP_"))
 }
 
 /// An image with an app descriptor and `filling_bytes` of data.

@@ -1,5 +1,11 @@
 //! `pitstop serve`: the server, embedded.
 
+#[cfg(test)]
+mod docs;
+mod log;
+mod options;
+mod settings;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,50 +13,32 @@ use clap::Args;
 use serde::Serialize;
 use server::{Config, RunningServer, StartError};
 use tokio::signal;
-use tracing_subscriber::EnvFilter;
 
+use self::options::ServeOptions;
+use self::settings::{Setting, Settings};
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Ui};
+use crate::ui::{Cell, Page, Tone, Ui};
 
 const EXAMPLES: &str = "\
 Examples:
   pitstop serve
   pitstop serve --data /var/lib/pitstop --listen 0.0.0.0:8443 \\
       --name updates.example.org
+  PITSTOP_LOG=debug pitstop serve --config /etc/pitstop.toml
+  pitstop serve --show-config
 
 The first start makes CA, TLS certificate, database and admin token; later
-starts find them. PITSTOP_LOG sets what is logged to standard error: error,
-warn, info (the default), debug or trace.";
+starts find them. A setting is taken from its flag, else from the environment
+(--max-connections: PITSTOP_MAX_CONNECTIONS), else from the file (max-connections
+= 100). The log goes to standard error.";
 
-/// What is logged unless `PITSTOP_LOG` says otherwise.
-const DEFAULT_LOG: &str = "info";
-
-/// Options of `serve`.
+/// `pitstop serve`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Serve {
-    /// Where everything is kept: database, artifacts, CA, keys
-    #[arg(
-        long,
-        env = "PITSTOP_DATA",
-        hide_env_values = true,
-        value_name = "DIR",
-        default_value = "pitstop-data"
-    )]
-    data: PathBuf,
-
-    /// The device listener: mutual TLS
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
-    listen: SocketAddr,
-
-    /// The admin listener: plain HTTP, so keep it on loopback
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    admin: SocketAddr,
-
-    /// A name or IP address that devices reach the server by; the first is the one they are given, all are in
-    /// the TLS certificate [default: localhost, 127.0.0.1]
-    #[arg(long = "name", value_name = "HOST")]
-    names: Vec<String>,
+    // What clap says here is said again, with the file, by `settings::resolve`.
+    #[command(flatten)]
+    options: Box<ServeOptions>,
 }
 
 /// Where everything is.
@@ -70,25 +58,30 @@ struct Places {
 impl Serve {
     /// Serves until Ctrl-C or SIGTERM, then lets open requests end.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        init_log();
-        let config = self.config();
+        let show_config = self.options.show_config;
+        let Settings { options, sources } = settings::resolve(std::env::args_os().collect())?;
+        if show_config {
+            return ui.result(&sources, || config_page(&sources));
+        }
+        log::init(&options.log)?;
+        let config = options.server_config();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::new(format!("the server's threads cannot be started: {error}")))?
             .block_on(serve(config, ui))
     }
+}
 
-    fn config(self) -> Config {
-        let Self { data, listen, admin, names } = self;
-        let mut config = Config::new(data);
-        config.device_addr = listen;
-        config.admin_addr = admin;
-        if !names.is_empty() {
-            config.server_names = names;
-        }
-        config
-    }
+fn config_page(sources: &[Setting]) -> Page {
+    let rows = sources.iter().map(|setting| {
+        [
+            Cell::from(&setting.name),
+            Cell::or_dash(setting.value.as_deref()),
+            Cell::new(Tone::Dim, &setting.source),
+        ]
+    });
+    Page::plain().table(["setting", "value", "from"], rows)
 }
 
 async fn serve(config: Config, ui: &Ui) -> Result<(), Failure> {
@@ -126,18 +119,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
             () = terminated => {}
         }
     })
-}
-
-fn init_log() {
-    let filter = EnvFilter::try_from_env("PITSTOP_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
-    let choice = anstream::AutoStream::choice(&std::io::stderr());
-    // Fails only when a log is set up already, and then there is one.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(choice != anstream::ColorChoice::Never)
-        .with_target(false)
-        .try_init();
 }
 
 impl Places {

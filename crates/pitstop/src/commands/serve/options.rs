@@ -1,0 +1,261 @@
+//! Everything that can be set of a server, by clap.
+//!
+//! One name for each setting: `--max-connections` on the command line, `PITSTOP_MAX_CONNECTIONS` in the environment,
+//! `max-connections` in the file. Tests hold names, headings and docs/operations.md to it.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use server::{Config, Limits};
+
+/// A day has no more: a certificate for ten years is no short-lived one.
+const MAX_CERTIFICATE_DAYS: i64 = 3650;
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// A file with settings in TOML [default: pitstop.toml in the data directory, if it is there]
+    #[arg(long, env = "PITSTOP_CONFIG", hide_env_values = true, value_name = "FILE", help_heading = CONFIGURATION)]
+    pub(super) config: Option<PathBuf>,
+
+    /// Show every setting and where it comes from, and do not start
+    #[arg(long, help_heading = CONFIGURATION)]
+    pub(super) show_config: bool,
+
+    /// Where everything is kept: database, artifacts, CA, keys
+    #[arg(
+        long,
+        env = "PITSTOP_DATA",
+        hide_env_values = true,
+        value_name = "DIR",
+        default_value = "pitstop-data",
+        help_heading = STORAGE
+    )]
+    pub(super) data: PathBuf,
+
+    /// The device listener: mutual TLS
+    #[arg(
+        long,
+        env = "PITSTOP_LISTEN",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8443",
+        help_heading = LISTENERS
+    )]
+    pub(super) listen: SocketAddr,
+
+    /// The admin listener: plain HTTP, so keep it on loopback
+    #[arg(
+        long,
+        env = "PITSTOP_ADMIN",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080",
+        help_heading = LISTENERS
+    )]
+    pub(super) admin: SocketAddr,
+
+    /// Names and IP addresses that devices reach the server by; the first is the one they are given, all are in
+    /// the TLS certificate
+    #[arg(
+        long,
+        env = "PITSTOP_NAME",
+        hide_env_values = true,
+        value_name = "HOST",
+        value_delimiter = ',',
+        default_values = ["localhost", "127.0.0.1"],
+        help_heading = LISTENERS
+    )]
+    pub(super) name: Vec<String>,
+
+    /// Life of a device's certificate; devices renew at two thirds of it
+    #[arg(
+        long,
+        env = "PITSTOP_DEVICE_CERTIFICATE_DAYS",
+        hide_env_values = true,
+        value_name = "DAYS",
+        default_value = "90",
+        value_parser = clap::value_parser!(u32).range(1..=MAX_CERTIFICATE_DAYS),
+        help_heading = CERTIFICATES
+    )]
+    pub(super) device_certificate_days: u32,
+
+    /// Life of the server's own certificate; a start past two thirds of it makes a new one
+    #[arg(
+        long,
+        env = "PITSTOP_SERVER_CERTIFICATE_DAYS",
+        hide_env_values = true,
+        value_name = "DAYS",
+        default_value = "730",
+        value_parser = clap::value_parser!(u32).range(1..=MAX_CERTIFICATE_DAYS),
+        help_heading = CERTIFICATES
+    )]
+    pub(super) server_certificate_days: u32,
+
+    /// How long a release is not offered again to a device that refused it
+    #[arg(
+        long,
+        env = "PITSTOP_REFUSAL_BACKOFF_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "3600",
+        help_heading = DEVICES
+    )]
+    pub(super) refusal_backoff_s: u32,
+
+    /// When devices are asked to check in again [default: at their next start only]
+    #[arg(
+        long,
+        env = "PITSTOP_NEXT_CHECK_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        help_heading = DEVICES
+    )]
+    pub(super) next_check_s: Option<NonZeroU32>,
+
+    #[command(flatten)]
+    pub(super) limits: LimitOptions,
+
+    #[command(flatten)]
+    pub(super) log: LogOptions,
+}
+
+/// Bounds on connections and requests.
+#[derive(Debug, Args)]
+#[command(next_help_heading = LIMITS)]
+pub(crate) struct LimitOptions {
+    /// Time for a TLS handshake
+    #[arg(
+        long,
+        env = "PITSTOP_HANDSHAKE_TIMEOUT_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "15"
+    )]
+    handshake_timeout_s: NonZeroU32,
+
+    /// Time for a request's head, and for a connection to stay idle
+    #[arg(
+        long,
+        env = "PITSTOP_HEADER_TIMEOUT_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "30"
+    )]
+    header_timeout_s: NonZeroU32,
+
+    /// Time for a small request's body, and for each part of an upload
+    #[arg(
+        long,
+        env = "PITSTOP_BODY_TIMEOUT_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "30"
+    )]
+    body_timeout_s: NonZeroU32,
+
+    /// Life of a connection
+    #[arg(
+        long,
+        env = "PITSTOP_CONNECTION_LIFETIME_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "3600"
+    )]
+    connection_lifetime_s: NonZeroU32,
+
+    /// Time that open requests get at a shutdown
+    #[arg(
+        long,
+        env = "PITSTOP_SHUTDOWN_GRACE_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "10"
+    )]
+    shutdown_grace_s: NonZeroU32,
+
+    /// Connections served at once, per listener; more wait
+    #[arg(
+        long,
+        env = "PITSTOP_MAX_CONNECTIONS",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "4096"
+    )]
+    max_connections: NonZeroU32,
+}
+
+/// What goes to standard error.
+#[derive(Debug, Args)]
+#[command(next_help_heading = LOGGING)]
+pub(crate) struct LogOptions {
+    /// What is logged: error, warn, info, debug or trace; for one module `server=debug`
+    #[arg(
+        long = "log",
+        env = "PITSTOP_LOG",
+        hide_env_values = true,
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub(super) filter: String,
+
+    /// How it is written: lines for people, or one JSON object a line
+    #[arg(
+        long = "log-format",
+        env = "PITSTOP_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(super) format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    // Lines for people, with colours on a terminal.
+    Text,
+    // One object a line.
+    Json,
+}
+
+const CONFIGURATION: &str = "Configuration";
+const LISTENERS: &str = "Listeners";
+const STORAGE: &str = "Storage";
+const CERTIFICATES: &str = "Certificates";
+const DEVICES: &str = "Devices";
+const LIMITS: &str = "Limits";
+const LOGGING: &str = "Logging";
+
+impl ServeOptions {
+    /// The server's configuration.
+    pub(super) fn server_config(self) -> Config {
+        let mut config = Config::new(self.data);
+        config.device_addr = self.listen;
+        config.admin_addr = self.admin;
+        config.server_names = self.name;
+        config.device_certificate_days = self.device_certificate_days;
+        config.server_certificate_days = self.server_certificate_days;
+        config.refusal_backoff_s = self.refusal_backoff_s;
+        config.next_check_s = self.next_check_s.map(NonZeroU32::get);
+        config.limits = self.limits.limits();
+        config
+    }
+}
+
+impl LimitOptions {
+    fn limits(&self) -> Limits {
+        let seconds = |value: NonZeroU32| Duration::from_secs(u64::from(value.get()));
+        Limits {
+            handshake_timeout: seconds(self.handshake_timeout_s),
+            header_timeout: seconds(self.header_timeout_s),
+            body_timeout: seconds(self.body_timeout_s),
+            connection_lifetime: seconds(self.connection_lifetime_s),
+            shutdown_grace: seconds(self.shutdown_grace_s),
+            max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
+        }
+    }
+}
