@@ -27,6 +27,12 @@ pub(crate) fn rfc3339(at_ms: i64) -> String {
     from_ms(at_ms).format(&Rfc3339).unwrap_or_default()
 }
 
+/// The milliseconds since 1970 of a time as RFC 3339 writes it; `None` for other text.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +41,7 @@ mod tests {
     fn times_have_whole_seconds() {
         assert_eq!(rfc3339(1_795_366_800_999), "2026-11-22T17:00:00Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(parse_rfc3339("2026-11-22T18:00:00.999+01:00"), Some(1_795_366_800_999));
+        assert_eq!(parse_rfc3339("2026-11-22"), None);
     }
 }

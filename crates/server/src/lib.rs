@@ -43,6 +43,7 @@ mod metrics;
 mod observe;
 mod problem;
 mod publish;
+mod role;
 mod secret;
 mod server;
 mod store;

@@ -7,16 +7,31 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::artifact_store::UploadError;
 use crate::publish::PublishError;
+use crate::role::Role;
 use crate::store::StoreError;
+
+/// Media type of problem details (RFC 9457 section 3).
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Why a request of the admin API was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
-    #[error("expected `Authorization: Bearer` with an admin token; the first one is in the file admin.token")]
+    #[error("expected `Authorization: Bearer` with an API token; the first one is in the file admin.token")]
     Unauthorized,
+    #[error("this API token expired at {at}; ask an admin for a new one")]
+    TokenExpired { at: String },
+    #[error("this API token was revoked at {at}; ask an admin for a new one")]
+    TokenRevoked { at: String },
+    #[error("expected a token of role {needed} (or admin) for this, found one of role {found}")]
+    Forbidden { needed: Role, found: Role },
+    #[error("expected a token that is for all products, found one for {product} only")]
+    Scoped { product: String },
+    #[error("{kind} {name} is at {found} now, which If-Match does not name; read it again, then change it")]
+    PreconditionFailed { kind: &'static str, name: String, found: String },
     #[error("expected a path of the admin API, found another")]
     NoSuchPath,
     #[error("expected another method on this path")]
@@ -49,7 +64,14 @@ impl Problem {
         use StatusCode as S;
 
         match self {
-            Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "No valid admin token"),
+            Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "No valid API token"),
+            Self::TokenExpired { .. } => (S::UNAUTHORIZED, "token-expired", "The API token expired"),
+            Self::TokenRevoked { .. } => (S::UNAUTHORIZED, "token-revoked", "The API token is revoked"),
+            Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),
+            Self::Scoped { .. } => (S::FORBIDDEN, "forbidden", "The API token is for one product"),
+            Self::PreconditionFailed { .. } => {
+                (S::PRECONDITION_FAILED, "precondition-failed", "Somebody else was faster")
+            }
             Self::NoSuchPath => (S::NOT_FOUND, "no-such-path", "No such path"),
             Self::Method => (S::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed"),
             Self::NotFound { .. } => (S::NOT_FOUND, "not-found", "Not found"),
@@ -114,12 +136,18 @@ impl From<serde_json::Error> for Problem {
     }
 }
 
-/// The body (RFC 9457 section 3.1).
-#[derive(Serialize)]
-struct Body {
+/// Problem details (RFC 9457 section 3.1).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Body {
+    /// `urn:pitstop:problem:` and the kind of problem.
+    #[schema(examples("urn:pitstop:problem:not-found"))]
     r#type: String,
+    /// A few words, the same for every problem of this kind.
     title: &'static str,
+    /// The status code of the answer.
     status: u16,
+    /// What was expected, what was found, what to do.
     detail: String,
 }
 
@@ -138,7 +166,7 @@ impl IntoResponse for Problem {
             Body { r#type: format!("urn:pitstop:problem:{kind}"), title, status: status.as_u16(), detail };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pitstop\""));
         }

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::store::{KeyRow, NewRelease, ProductRow, StoreError};
 
 /// A slot of a product's layout, as it is stored and shown.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub(crate) struct SlotSize {
     /// Partition label, such as `ota_0`.
     pub(crate) label: String,

@@ -22,6 +22,11 @@ pub(crate) fn new_token() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>())
 }
 
+/// The id of a new API token, which is no secret.
+pub(crate) fn new_token_id() -> String {
+    format!("tok-{}", hex::encode(random::<6>()))
+}
+
 /// What is stored of a token: its SHA-256 in hexadecimal.
 pub(crate) fn hash(token: &str) -> String {
     Digest::of(token.as_bytes()).to_string()

@@ -21,7 +21,8 @@ use crate::error::StartError;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::observe::{self, observed};
-use crate::store::Store;
+use crate::role::Role;
+use crate::store::{Change, Store, TokenRow};
 use crate::{api, clock, device, files, secret, tls};
 
 /// Starts a server and returns when both listeners accept connections.
@@ -219,7 +220,17 @@ async fn ensure_admin_token(store: &Store, path: &Path) -> Result<Option<String>
             token
         }
     };
-    store.add_admin_token(&secret::hash(&token), "first", clock::now_ms()).await?;
+    let now_ms = clock::now_ms();
+    let first = TokenRow {
+        id: secret::new_token_id(),
+        name: "first".to_owned(),
+        role: Role::Admin.name().to_owned(),
+        product: None,
+        created_at_ms: now_ms,
+        expires_at_ms: None,
+        revoked_at_ms: None,
+    };
+    store.add_token(&first, &secret::hash(&token), &Change::by_server(now_ms)).await?;
     Ok(Some(token))
 }
 

@@ -4,28 +4,43 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use manifest::Digest;
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
+use super::request::InPath;
+use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
 use crate::app::App;
 use crate::artifact_store::UploadError;
 use crate::problem::Problem;
 
-#[derive(Serialize)]
-pub(super) struct Uploaded {
+pub(super) fn routes() -> Routes {
+    Routes::of("artifacts").publisher(routes!(upload))
+}
+
+#[derive(Serialize, ToSchema)]
+struct Uploaded {
     digest: String,
     size_bytes: u64,
 }
 
 /// Takes an artifact under its own digest: 201, or 200 when it was there.
-pub(super) async fn upload(
+#[utoipa::path(
+    put,
+    path = "/artifacts/{sha256}",
+    params(("sha256" = String, Path, pattern = "^[0-9a-f]{64}$")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Uploaded), (status = 201, body = Uploaded))
+)]
+async fn upload(
     State(app): State<Arc<App>>,
-    Path(digest): Path<String>,
+    InPath(digest): InPath<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Uploaded>), Problem> {

@@ -1,20 +1,81 @@
-//! Who may use the admin API: whoever has an admin token.
+//! Who makes a request of the admin API, and what that person may do.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::app::App;
+use crate::clock;
 use crate::problem::Problem;
+use crate::role::Role;
 use crate::secret;
+use crate::store::Change;
 
-/// Lets a request pass that has an admin token (RFC 6750 section 2.1).
-pub(super) async fn require_admin(
+/// Who makes a request: the bearer of an API token that is good now.
+///
+/// A handler that takes one as an argument asks it about the product that a request is about: [`Caller::sees`],
+/// [`Caller::scope`], [`Caller::require_unscoped`]. Its role was judged before the handler is called (`routes.rs`).
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// Of the token.
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) role: Role,
+    /// The one product that the token is for.
+    pub(super) product: Option<String>,
+    pub(super) expires_at_ms: Option<i64>,
+}
+
+impl Caller {
+    /// Whether something of this product is there for the caller. What is not must look like what does not exist: 404.
+    pub(super) fn sees(&self, product: &str) -> bool {
+        self.product.as_deref().is_none_or(|own| own == product)
+    }
+
+    /// The product that the caller is bound to, empty for none: as queries take it.
+    pub(super) fn scope(&self) -> &str {
+        self.product.as_deref().unwrap_or_default()
+    }
+
+    /// For what belongs to no product, such as tokens.
+    pub(super) fn require_unscoped(&self) -> Result<(), Problem> {
+        match &self.product {
+            None => Ok(()),
+            Some(product) => Err(Problem::Scoped { product: product.clone() }),
+        }
+    }
+
+    /// A change by the caller, now.
+    pub(super) fn change(&self) -> Change {
+        Change::new(&self.id, &self.name, clock::now_ms())
+    }
+
+    /// Refuses a caller whose role is not enough.
+    pub(super) fn require(&self, needed: Role) -> Result<(), Problem> {
+        if self.role.is_enough(needed) {
+            Ok(())
+        } else {
+            Err(Problem::Forbidden { needed, found: self.role })
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or(Problem::Unauthorized)
+    }
+}
+
+/// Lets a request pass that has an API token which is good now (RFC 6750 section 2.1).
+pub(super) async fn authenticate(
     State(app): State<Arc<App>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     let token = request
@@ -26,9 +87,20 @@ pub(super) async fn require_admin(
         .map(|(_, token)| token.trim())
         .ok_or(Problem::Unauthorized)?;
     // Looked up by its hash: how long that takes tells nothing about a token.
-    if app.store.is_admin_token(&secret::hash(token)).await? {
-        Ok(next.run(request).await)
-    } else {
-        Err(Problem::Unauthorized)
+    let row = app.store.token_by_hash(&secret::hash(token)).await?.ok_or(Problem::Unauthorized)?;
+    if let Some(at_ms) = row.revoked_at_ms {
+        return Err(Problem::TokenRevoked { at: clock::rfc3339(at_ms) });
     }
+    if let Some(at_ms) = row.expires_at_ms.filter(|at_ms| *at_ms <= clock::now_ms()) {
+        return Err(Problem::TokenExpired { at: clock::rfc3339(at_ms) });
+    }
+    let role = row.role.parse().map_err(|error| Problem::Internal(Box::new(error) as Box<_>))?;
+    request.extensions_mut().insert(Caller {
+        id: row.id,
+        name: row.name,
+        role,
+        product: row.product,
+        expires_at_ms: row.expires_at_ms,
+    });
+    Ok(next.run(request).await)
 }

@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 
+use super::auth::Caller;
 use super::page::{Page, PageParams};
-use super::request::{Body, Params, check_device_id};
+use super::request::{Body, InPath, Params, check_device_id};
+use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
 use crate::device::reason_name;
@@ -18,43 +22,55 @@ use crate::problem::Problem;
 use crate::secret;
 use crate::store::{DeviceRow, EventRow, NewDevice};
 
-#[derive(Deserialize)]
-pub(super) struct NewDeviceBody {
+pub(super) fn routes() -> Routes {
+    Routes::of("devices")
+        .viewer(routes!(list))
+        .viewer(routes!(show))
+        .viewer(routes!(events))
+        .operator(routes!(create))
+        .operator(routes!(revoke))
+        .operator(routes!(renew_token))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct NewDeviceBody {
     id: Option<String>,
     product: String,
     #[serde(default)]
     note: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 struct RevokeBody {
     reason: Option<String>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct ListParams {
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListParams {
     #[serde(default)]
     product: String,
     // Not `#[serde(flatten)]`, with which numbers in queries are not read.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct Created {
+#[derive(Serialize, ToSchema)]
+struct Created {
     #[serde(flatten)]
     device: Device,
     enrollment_token: String,
 }
 
-#[derive(Serialize)]
-pub(super) struct NewToken {
+#[derive(Serialize, ToSchema)]
+struct NewToken {
     id: String,
     enrollment_token: String,
 }
 
-#[derive(Serialize)]
-pub(super) struct Device {
+#[derive(Serialize, ToSchema)]
+struct Device {
     id: String,
     product: String,
     state: &'static str,
@@ -77,21 +93,21 @@ pub(super) struct Device {
     last_outcome: Option<Outcome>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Certificate {
     serial: String,
     not_before: String,
     not_after: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Running {
     digest: String,
     sequence: Option<i64>,
     version: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Outcome {
     sequence: Option<i64>,
     reason: &'static str,
@@ -99,18 +115,21 @@ struct Outcome {
     at: String,
 }
 
-#[derive(Serialize)]
-pub(super) struct Event {
+#[derive(Serialize, ToSchema)]
+struct Event {
     at: String,
     kind: String,
     detail: Value,
 }
 
-pub(super) async fn create(
+/// Makes a device id with a one-time enrollment token, which is shown once.
+#[utoipa::path(post, path = "/devices", request_body = NewDeviceBody, responses((status = 201, body = Created)))]
+async fn create(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Body(body): Body<NewDeviceBody>,
 ) -> Result<(StatusCode, Json<Created>), Problem> {
-    let product = super::products::find(&app, body.product).await?.name;
+    let product = super::products::find(&app, &caller, body.product).await?.name;
     let id = match body.id {
         Some(id) => id,
         None => format!("{product}-{}", hex::encode(secret::random::<3>())),
@@ -121,7 +140,7 @@ pub(super) async fn create(
     let device = NewDevice { id: &id, product: &product, note: &body.note, token_hash };
     match app.store.add_device(&device, clock::now_ms()).await {
         Ok(()) => {
-            let device = find(&app, id).await?;
+            let device = find(&app, &caller, id).await?;
             Ok((StatusCode::CREATED, Json(Created { device, enrollment_token })))
         }
         Err(error) if error.is_duplicate() => Err(Problem::Exists { kind: "device", name: id }),
@@ -129,28 +148,37 @@ pub(super) async fn create(
     }
 }
 
-pub(super) async fn list(
+/// Lists devices by id.
+#[utoipa::path(get, path = "/devices", params(ListParams), responses((status = 200, body = Page<Device>)))]
+async fn list(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Device>>, Problem> {
     let page = PageParams::new(params.limit, params.cursor);
-    let rows = app.store.devices(&params.product, page.after(), page.rows()?).await?;
+    let rows = app.store.devices(caller.scope(), &params.product, page.after(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show_device).map(Json)
 }
 
-pub(super) async fn show(
+/// Shows a device.
+#[utoipa::path(get, path = "/devices/{id}", params(("id" = String, Path)), responses((status = 200, body = Device)))]
+async fn show(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    caller: Caller,
+    InPath(id): InPath<String>,
 ) -> Result<Json<Device>, Problem> {
-    find(&app, id).await.map(Json)
+    find(&app, &caller, id).await.map(Json)
 }
 
 /// Revokes a device. The body may be absent.
-pub(super) async fn revoke(
+#[utoipa::path(post, path = "/devices/{id}/revoke", params(("id" = String, Path)), request_body = Option<RevokeBody>, responses((status = 200, body = Device)))]
+async fn revoke(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    caller: Caller,
+    InPath(id): InPath<String>,
     body: Bytes,
 ) -> Result<Json<Device>, Problem> {
+    find(&app, &caller, id.clone()).await?;
     let body: RevokeBody = if body.is_empty() {
         RevokeBody::default()
     } else {
@@ -163,34 +191,40 @@ pub(super) async fn revoke(
         return Err(Problem::NotFound { kind: "device", name: id });
     }
     tracing::info!(device = id, reason, "revoked");
-    find(&app, id).await.map(Json)
+    find(&app, &caller, id).await.map(Json)
 }
 
-pub(super) async fn renew_token(
+/// Gives a device a new enrollment token; the old one is void.
+#[utoipa::path(post, path = "/devices/{id}/enrollment-token", params(("id" = String, Path)), responses((status = 201, body = NewToken)))]
+async fn renew_token(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    caller: Caller,
+    InPath(id): InPath<String>,
 ) -> Result<(StatusCode, Json<NewToken>), Problem> {
+    find(&app, &caller, id.clone()).await?;
     let enrollment_token = secret::new_token();
     if app.store.renew_token(&id, &secret::hash(&enrollment_token), clock::now_ms()).await? {
         return Ok((StatusCode::CREATED, Json(NewToken { id, enrollment_token })));
     }
-    find(&app, id.clone()).await?;
     Err(Problem::DeviceRevoked { id })
 }
 
-pub(super) async fn events(
+/// Lists what happened to a device, newest first.
+#[utoipa::path(get, path = "/devices/{id}/events", params(("id" = String, Path), PageParams), responses((status = 200, body = Page<Event>)))]
+async fn events(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    caller: Caller,
+    InPath(id): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Event>>, Problem> {
-    find(&app, id.clone()).await?;
+    find(&app, &caller, id.clone()).await?;
     let rows = app.store.events(&id, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), show_event).map(Json)
 }
 
-async fn find(app: &App, id: String) -> Result<Device, Problem> {
-    let row = app.store.device(&id).await?.ok_or(Problem::NotFound { kind: "device", name: id })?;
-    show_device(row)
+async fn find(app: &App, caller: &Caller, id: String) -> Result<Device, Problem> {
+    let row = app.store.device(&id).await?.filter(|row| caller.sees(&row.product));
+    show_device(row.ok_or(Problem::NotFound { kind: "device", name: id })?)
 }
 
 fn show_device(row: DeviceRow) -> Result<Device, Problem> {

@@ -7,21 +7,32 @@ use axum::extract::State;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
+use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
 
-#[derive(Serialize)]
-pub(super) struct Info {
+pub(super) fn routes() -> Routes {
+    Routes::of("info").viewer(routes!(show))
+}
+
+/// What a device needs to know of the server.
+#[derive(Serialize, ToSchema)]
+struct Info {
     version: &'static str,
     device_url: String,
     ca_pem: String,
     ca_der_base64: String,
     server_name: String,
+    #[schema(format = DateTime)]
     time: String,
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>) -> Json<Info> {
+/// Tells where devices connect and what they are to trust.
+#[utoipa::path(get, path = "/info", responses((status = 200, body = Info)))]
+async fn show(State(app): State<Arc<App>>) -> Json<Info> {
     Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         device_url: app.device_url.clone(),

@@ -1,49 +1,80 @@
-//! The admin API: JSON REST under `/api/v1`.
+//! The admin API: JSON REST under `/api/v1`. How an endpoint is added is in `routes.rs`.
 
 mod artifacts;
+mod audit;
 mod auth;
 mod devices;
+mod etag;
 mod info;
 mod page;
 mod products;
 mod releases;
 mod request;
+mod routes;
+mod whoami;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::header;
 use axum::middleware;
-use axum::routing::{get, post, put};
+use axum::routing::get;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::health;
 use crate::problem::Problem;
 
+/// Where the API is.
+const PREFIX: &str = "/api/v1";
+
 /// The routes of the admin listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let api = Router::new()
-        .route("/info", get(info::show))
-        .route("/products", post(products::create).get(products::list))
-        .route("/products/{name}", get(products::show))
-        .route("/products/{name}/publisher-keys", post(products::add_key))
-        .route("/products/{name}/releases", post(releases::publish).get(releases::list))
-        .route("/products/{name}/releases/{sequence}", get(releases::show))
-        .route("/products/{name}/releases/{sequence}/manifest", get(releases::manifest))
-        .route("/devices", post(devices::create).get(devices::list))
-        .route("/devices/{id}", get(devices::show))
-        .route("/devices/{id}/revoke", post(devices::revoke))
-        .route("/devices/{id}/enrollment-token", post(devices::renew_token))
-        .route("/devices/{id}/events", get(devices::events))
-        .route("/artifacts/{digest}", put(artifacts::upload))
+    let (api, document) = describe().split_for_parts();
+    let api = api
         .fallback(|| async { Problem::NoSuchPath })
         .method_not_allowed_fallback(|| async { Problem::Method })
         // Around the fallbacks too: a stranger learns nothing, not even which paths there are.
-        .layer(middleware::from_fn_with_state(app.clone(), auth::require_admin));
+        .layer(middleware::from_fn_with_state(app.clone(), auth::authenticate));
+    let document = open_api_json(document);
     Router::new()
-        .nest("/api/v1", api)
+        // Before the prefix: it needs no token.
+        .route(
+            "/api/v1/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+        )
+        .nest(PREFIX, api)
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::NoSuchPath })
         .with_state(app)
+}
+
+/// The endpoints and the document about them, without the prefix.
+fn describe() -> OpenApiRouter<Arc<App>> {
+    [
+        info::routes(),
+        whoami::routes(),
+        products::routes(),
+        releases::routes(),
+        devices::routes(),
+        artifacts::routes(),
+        audit::routes(),
+    ]
+    .into_iter()
+    .fold(OpenApiRouter::with_openapi(routes::document()), |router, routes| {
+        router.merge(routes.into_router())
+    })
+}
+
+/// The OpenAPI document, with paths from the root of the listener.
+fn open_api_json(mut document: OpenApi) -> String {
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (format!("{PREFIX}{path}"), item)).collect();
+    // Writing a document of plain data cannot fail.
+    let mut json = document.to_pretty_json().unwrap_or_default();
+    json.push('\n');
+    json
 }

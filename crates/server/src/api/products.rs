@@ -3,21 +3,43 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use flashfmt::{Chip, Layout};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
+use super::auth::Caller;
+use super::etag::{Condition, Tagged};
 use super::page::{Page, PageParams};
-use super::request::{Body, Params, check_product_name};
+use super::request::{Body, InPath, Params, check_product_name, present};
+use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
 use crate::publish::{SlotSize, parse_key};
-use crate::store::{KeyRow, NewProduct, ProductRow};
+use crate::store::{KeyRow, NewProduct, ProductRow, SettingsChange};
 
-#[derive(Deserialize)]
-pub(super) struct NewProductBody {
+/// Bounds of a deadline: a minute, ten years.
+const MIN_DEADLINE_S: i64 = 60;
+const MAX_DEADLINE_S: i64 = 10 * 365 * 24 * 60 * 60;
+
+/// More failures of one release than anybody wants to see.
+const MAX_FAILURES: i64 = 1000;
+
+pub(super) fn routes() -> Routes {
+    Routes::of("products")
+        .viewer(routes!(list))
+        .viewer(routes!(show))
+        .admin(routes!(create))
+        .admin(routes!(change))
+        .admin(routes!(add_key))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct NewProductBody {
     name: String,
     chip: String,
     layout: LayoutBody,
@@ -25,40 +47,68 @@ pub(super) struct NewProductBody {
     publisher_keys: Vec<NewKeyBody>,
 }
 
-#[derive(Deserialize)]
-pub(super) struct NewKeyBody {
+/// What is absent stays as it is; a null `default_plan` takes the plan away.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ProductSettingsBody {
+    /// A device that took a release and is not seen again for this long is silent.
+    #[schema(minimum = 60, maximum = 315_360_000)]
+    silence_deadline_s: Option<i64>,
+    /// So many failures of one release, and it is not offered to that device until an operator clears it.
+    #[schema(minimum = 1, maximum = 1000)]
+    quarantine_after: Option<i64>,
+    /// Whether an enrollment waits for an operator's approval.
+    enrollment_approval: Option<bool>,
+    /// The rollout plan that a published release starts with.
+    #[serde(default, deserialize_with = "present")]
+    default_plan: Option<Option<Value>>,
+}
+
+#[derive(Deserialize, ToSchema)]
+struct NewKeyBody {
     name: String,
     key: String,
 }
 
-#[derive(Serialize, Deserialize)]
-pub(super) struct LayoutBody {
+#[derive(Serialize, Deserialize, ToSchema)]
+struct LayoutBody {
     name: String,
     csv: String,
 }
 
-#[derive(Serialize)]
-pub(super) struct Product {
+#[derive(Serialize, ToSchema)]
+struct Product {
     name: String,
     chip: String,
     layout: LayoutBody,
     strategy: String,
     slots: Vec<SlotSize>,
     publisher_keys: Vec<Key>,
+    silence_deadline_s: i64,
+    quarantine_after: i64,
+    enrollment_approval: bool,
+    /// The rollout plan that a published release starts with; null: all devices at once.
+    default_plan: Option<Value>,
+    #[schema(format = DateTime)]
     created_at: String,
+    revision: i64,
 }
 
-#[derive(Serialize)]
-pub(super) struct Key {
+#[derive(Serialize, ToSchema)]
+struct Key {
     name: String,
     key: String,
     id: String,
 }
 
-pub(super) async fn create(
+/// Makes a product.
+#[utoipa::path(post, path = "/products", request_body = NewProductBody, responses((status = 201, body = Product)))]
+async fn create(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Body(body): Body<NewProductBody>,
-) -> Result<(StatusCode, Json<Product>), Problem> {
+) -> Result<(StatusCode, Tagged<Product>), Problem> {
+    caller.require_unscoped()?;
     check_product_name(&body.name)?;
     let chip: Chip = body.chip.parse().map_err(invalid)?;
     let layout = Layout::parse_csv(&body.layout.csv)
@@ -78,11 +128,19 @@ pub(super) async fn create(
         layout_csv: body.layout.csv,
         strategy: strategy(&layout).to_owned(),
         slots: serde_json::to_string(&slots)?,
+        silence_deadline_s: 7 * 24 * 60 * 60,
+        quarantine_after: 3,
+        enrollment_approval: 0,
+        default_plan: None,
         created_at_ms: clock::now_ms(),
+        revision: 1,
     };
     let product = NewProduct { row, keys };
-    match app.store.add_product(&product).await {
-        Ok(()) => Ok((StatusCode::CREATED, Json(show_product(product.row, product.keys)?))),
+    match app.store.add_product(&product, &caller.change()).await {
+        Ok(()) => {
+            let row = find(&app, &caller, product.row.name).await?;
+            Ok((StatusCode::CREATED, tagged(&app, row).await?))
+        }
         Err(error) if error.is_duplicate() => {
             // Either the name is taken, or the body names a key twice.
             let name = product.row.name;
@@ -95,11 +153,14 @@ pub(super) async fn create(
     }
 }
 
-pub(super) async fn list(
+/// Lists products by name.
+#[utoipa::path(get, path = "/products", params(PageParams), responses((status = 200, body = Page<Product>)))]
+async fn list(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Product>>, Problem> {
-    let rows = app.store.products(params.after(), params.rows()?).await?;
+    let rows = app.store.products(caller.scope(), params.after(), params.rows()?).await?;
     let mut with_keys = Vec::with_capacity(rows.len());
     for row in rows {
         let keys = app.store.publisher_keys(&row.name).await?;
@@ -108,23 +169,59 @@ pub(super) async fn list(
     params.page(with_keys, |(row, _)| row.name.clone(), |(row, keys)| show_product(row, keys)).map(Json)
 }
 
-pub(super) async fn show(
+/// Shows a product.
+#[utoipa::path(get, path = "/products/{product}", params(("product" = String, Path)), responses((status = 200, body = Product)))]
+async fn show(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
-) -> Result<Json<Product>, Problem> {
-    let row = find(&app, name).await?;
-    let keys = app.store.publisher_keys(&row.name).await?;
-    show_product(row, keys).map(Json)
+    caller: Caller,
+    InPath(name): InPath<String>,
+) -> Result<Tagged<Product>, Problem> {
+    tagged(&app, find(&app, &caller, name).await?).await
 }
 
-pub(super) async fn add_key(
+/// Changes the settings of a product. What is absent stays as it is.
+#[utoipa::path(
+    patch,
+    path = "/products/{product}",
+    params(("product" = String, Path), IfMatchHeader),
+    request_body = ProductSettingsBody,
+    responses((status = 200, body = Product))
+)]
+async fn change(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    caller: Caller,
+    condition: Condition,
+    InPath(name): InPath<String>,
+    Body(body): Body<ProductSettingsBody>,
+) -> Result<Tagged<Product>, Problem> {
+    find(&app, &caller, name.clone()).await?;
+    check_seconds("silence_deadline_s", body.silence_deadline_s)?;
+    if let Some(found) = body.quarantine_after.filter(|count| !(1..=MAX_FAILURES).contains(count)) {
+        return Err(Problem::Invalid(format!(
+            "expected quarantine_after of 1 to {MAX_FAILURES}, found {found}"
+        )));
+    }
+    let settings = SettingsChange {
+        silence_deadline_s: body.silence_deadline_s,
+        quarantine_after: body.quarantine_after,
+        enrollment_approval: body.enrollment_approval,
+        default_plan: body.default_plan.map(|plan| plan.map(|plan| plan.to_string())),
+    };
+    let row = app.store.change_product(&name, settings, &caller.change(), &condition.0).await?;
+    tagged(&app, row.done("product", &name)?).await
+}
+
+/// Lets a product trust one more publisher key.
+#[utoipa::path(post, path = "/products/{product}/publisher-keys", params(("product" = String, Path)), request_body = NewKeyBody, responses((status = 201, body = Key)))]
+async fn add_key(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(name): InPath<String>,
     Body(body): Body<NewKeyBody>,
 ) -> Result<(StatusCode, Json<Key>), Problem> {
-    let product = find(&app, name).await?;
+    let product = find(&app, &caller, name).await?;
     let key = new_key(body)?;
-    match app.store.add_publisher_key(&product.name, &key, clock::now_ms()).await {
+    match app.store.add_publisher_key(&product.name, &key, &caller.change()).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(show_key(key)?))),
         Err(error) if error.is_duplicate() => {
             Err(Problem::Exists { kind: "publisher key", name: key.key_hex })
@@ -133,9 +230,26 @@ pub(super) async fn add_key(
     }
 }
 
+/// A product with its keys and its entity tag.
+async fn tagged(app: &App, row: ProductRow) -> Result<Tagged<Product>, Problem> {
+    let keys = app.store.publisher_keys(&row.name).await?;
+    Ok(Tagged { revision: row.revision, body: show_product(row, keys)? })
+}
+
+/// Refuses times that no deadline can have: below a minute nothing is decided in time, and after ten years by nobody.
+fn check_seconds(name: &str, seconds: Option<i64>) -> Result<(), Problem> {
+    match seconds.filter(|seconds| !(MIN_DEADLINE_S..=MAX_DEADLINE_S).contains(seconds)) {
+        None => Ok(()),
+        Some(found) => Err(Problem::Invalid(format!(
+            "expected {name} of {MIN_DEADLINE_S} to {MAX_DEADLINE_S} seconds, found {found}"
+        ))),
+    }
+}
+
 /// The product of this name.
-pub(super) async fn find(app: &App, name: String) -> Result<ProductRow, Problem> {
-    app.store.product(&name).await?.ok_or(Problem::NotFound { kind: "product", name })
+pub(super) async fn find(app: &App, caller: &Caller, name: String) -> Result<ProductRow, Problem> {
+    let row = app.store.product(&name).await?.filter(|row| caller.sees(&row.name));
+    row.ok_or(Problem::NotFound { kind: "product", name })
 }
 
 /// How devices with this layout hand over (DESIGN section 3).
@@ -162,7 +276,12 @@ fn show_product(row: ProductRow, keys: Vec<KeyRow>) -> Result<Product, Problem> 
         strategy: row.strategy,
         slots: serde_json::from_str(&row.slots)?,
         publisher_keys: keys.into_iter().map(show_key).collect::<Result<_, _>>()?,
+        silence_deadline_s: row.silence_deadline_s,
+        quarantine_after: row.quarantine_after,
+        enrollment_approval: row.enrollment_approval != 0,
+        default_plan: row.default_plan.map(|plan| serde_json::from_str(&plan)).transpose()?,
         created_at: clock::rfc3339(row.created_at_ms),
+        revision: row.revision,
     })
 }
 

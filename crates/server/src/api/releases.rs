@@ -3,33 +3,45 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
 
+use super::auth::Caller;
 use super::page::{Page, PageParams};
 use super::products;
-use super::request::{Body, Params};
+use super::request::{Body, InPath, Params};
+use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
 use crate::publish;
 use crate::store::ReleaseRow;
 
-#[derive(Deserialize)]
-pub(super) struct PublishBody {
+pub(super) fn routes() -> Routes {
+    Routes::of("releases")
+        .viewer(routes!(list))
+        .viewer(routes!(show))
+        .viewer(routes!(manifest))
+        .publisher(routes!(publish))
+}
+
+#[derive(Deserialize, ToSchema)]
+struct PublishBody {
     /// The signed manifest (COSE_Sign1) in base64.
     manifest: String,
     #[serde(default)]
     notes: String,
 }
 
-#[derive(Serialize)]
-pub(super) struct Release {
+#[derive(Serialize, ToSchema)]
+struct Release {
     product: String,
     sequence: i64,
     version: String,
@@ -42,22 +54,28 @@ pub(super) struct Release {
     created_at: String,
 }
 
-pub(super) async fn publish(
+/// Checks a signed manifest and its artifact, and publishes the release.
+#[utoipa::path(post, path = "/products/{product}/releases", params(("product" = String, Path)), request_body = PublishBody, responses((status = 201, body = Release)))]
+async fn publish(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    caller: Caller,
+    InPath(name): InPath<String>,
     Body(body): Body<PublishBody>,
 ) -> Result<(StatusCode, Json<Release>), Problem> {
-    let product = products::find(&app, name).await?;
+    let product = products::find(&app, &caller, name).await?;
     let release = publish::publish(&app, &product, &body.manifest, &body.notes).await?;
     Ok((StatusCode::CREATED, Json(show_release(release)?)))
 }
 
-pub(super) async fn list(
+/// Lists releases, newest first.
+#[utoipa::path(get, path = "/products/{product}/releases", params(("product" = String, Path), PageParams), responses((status = 200, body = Page<Release>)))]
+async fn list(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    caller: Caller,
+    InPath(name): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Release>>, Problem> {
-    let product = products::find(&app, name).await?;
+    let product = products::find(&app, &caller, name).await?;
     let up_to = match params.after() {
         "" => i64::MAX,
         cursor => sequence(cursor)?.saturating_sub(1),
@@ -66,27 +84,32 @@ pub(super) async fn list(
     params.page(rows, |row| row.sequence.to_string(), show_release).map(Json)
 }
 
-pub(super) async fn show(
+/// Shows a release.
+#[utoipa::path(get, path = "/products/{product}/releases/{sequence}", params(("product" = String, Path), ("sequence" = i64, Path)), responses((status = 200, body = Release)))]
+async fn show(
     State(app): State<Arc<App>>,
-    Path((name, number)): Path<(String, String)>,
+    caller: Caller,
+    InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Json<Release>, Problem> {
-    show_release(find(&app, name, &number).await?).map(Json)
+    show_release(find(&app, &caller, name, &number).await?).map(Json)
 }
 
 /// The signed manifest as it is: COSE_Sign1 (RFC 9052 section 2).
-pub(super) async fn manifest(
+#[utoipa::path(get, path = "/products/{product}/releases/{sequence}/manifest", params(("product" = String, Path), ("sequence" = i64, Path)), responses((status = 200, body = Vec<u8>, content_type = "application/cose")))]
+async fn manifest(
     State(app): State<Arc<App>>,
-    Path((name, number)): Path<(String, String)>,
+    caller: Caller,
+    InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Response, Problem> {
-    let release = find(&app, name, &number).await?;
+    let release = find(&app, &caller, name, &number).await?;
     let manifest = BASE64_STANDARD
         .decode(release.manifest_base64)
         .map_err(|error| Problem::Internal(Box::new(error)))?;
     Ok(([(header::CONTENT_TYPE, "application/cose; cose-type=\"cose-sign1\"")], manifest).into_response())
 }
 
-async fn find(app: &App, name: String, number: &str) -> Result<ReleaseRow, Problem> {
-    let product = products::find(app, name).await?;
+async fn find(app: &App, caller: &Caller, name: String, number: &str) -> Result<ReleaseRow, Problem> {
+    let product = products::find(app, caller, name).await?;
     app.store
         .release(&product.name, sequence(number)?)
         .await?

@@ -45,7 +45,7 @@ pub(crate) struct NewDevice<'a> {
 }
 
 /// The columns of [`DeviceRow`] for devices that fit: `$1` the id or empty, `$2` the product or empty, `$3` the id
-/// past which to start, `$4` how many.
+/// past which to start, `$4` how many, `$5` the product that the reader is bound to, or empty.
 const SELECT_DEVICES: &str = "SELECT d.id, d.product, d.note, d.created_at_ms, d.enrolled_at_ms, d.revoked_at_ms, \
          d.revoked_reason, d.last_seen_at_ms, d.certificate_serial, \
          c.not_before_ms AS certificate_not_before_ms, c.not_after_ms AS certificate_not_after_ms, \
@@ -53,7 +53,7 @@ const SELECT_DEVICES: &str = "SELECT d.id, d.product, d.note, d.created_at_ms, d
          d.starts, d.strategy, d.free_heap_bytes, d.critical_errors, d.last_critical, d.outcome_sequence, \
          d.outcome_code, d.outcome_at_ms \
      FROM devices d LEFT JOIN certificates c ON c.serial = d.certificate_serial \
-     WHERE ($1 = '' OR d.id = $1) AND ($2 = '' OR d.product = $2) AND d.id > $3 ORDER BY d.id LIMIT $4";
+     WHERE ($1 = '' OR d.id = $1) AND ($2 = '' OR d.product = $2) AND ($5 = '' OR d.product = $5) AND d.id > $3 ORDER BY d.id LIMIT $4";
 
 impl Store {
     /// Adds a device; [`StoreError::is_duplicate`] when the id is taken.
@@ -80,22 +80,24 @@ impl Store {
         if id.is_empty() {
             return Ok(None);
         }
-        Ok(self.select_devices(id, "", "", 1).await?.into_iter().next())
+        Ok(self.select_devices(id, "", "", "", 1).await?.into_iter().next())
     }
 
     /// Devices in the order of their ids, past `after`; of all products when `product` is empty.
     pub(crate) async fn devices(
         &self,
+        scope: &str,
         product: &str,
         after: &str,
         limit: i64,
     ) -> Result<Vec<DeviceRow>, StoreError> {
-        self.select_devices("", product, after, limit).await
+        self.select_devices("", scope, product, after, limit).await
     }
 
     async fn select_devices(
         &self,
         id: &str,
+        scope: &str,
         product: &str,
         after: &str,
         limit: i64,
@@ -105,6 +107,7 @@ impl Store {
             .bind(product)
             .bind(after)
             .bind(limit)
+            .bind(scope)
             .fetch_all(&self.pool)
             .await?)
     }

@@ -31,7 +31,7 @@ impl Event<'_> {
     /// Adds the event on a connection, which may be within a transaction.
     pub(super) async fn insert(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO events (id, device, at_ms, kind, detail) VALUES ($1, $2, $3, $4, $5)")
-            .bind(event_id(self.at_ms))
+            .bind(time_id(self.at_ms))
             .bind(self.device)
             .bind(self.at_ms)
             .bind(self.kind)
@@ -44,7 +44,7 @@ impl Event<'_> {
 
 /// An id that sorts by time, then by the order within this process: 12 digits of milliseconds, 8 of a counter,
 /// and 8 random ones that keep processes apart.
-fn event_id(at_ms: i64) -> String {
+pub(super) fn time_id(at_ms: i64) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{at_ms:012x}{count:08x}{}", hex::encode(secret::random::<4>()))
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn ids_sort_by_time_and_order() {
-        let ids = [event_id(1_700_000_000_000), event_id(1_700_000_000_000), event_id(1_700_000_000_001)];
+        let ids = [time_id(1_700_000_000_000), time_id(1_700_000_000_000), time_id(1_700_000_000_001)];
         assert!(ids.is_sorted(), "{ids:?}");
     }
 }

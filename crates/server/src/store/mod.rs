@@ -6,12 +6,14 @@
 //! that take the same rows in another order stop each other.
 
 mod api_tokens;
+mod audit;
 mod check_ins;
 mod devices;
 mod enrollment;
 mod events;
 mod products;
 mod releases;
+mod revision;
 mod settings;
 
 use std::path::Path;
@@ -21,12 +23,15 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyPool, Executor as _};
 
+pub(crate) use api_tokens::TokenRow;
+pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences};
 pub(crate) use check_ins::{Known, Seen, SeenOutcome};
 pub(crate) use devices::{DeviceRow, NewDevice};
 pub(crate) use enrollment::{EnrollmentRow, Redemption};
 pub(crate) use events::{Event, EventRow};
-pub(crate) use products::{KeyRow, NewProduct, ProductRow};
+pub(crate) use products::{KeyRow, NewProduct, ProductRow, SettingsChange};
 pub(crate) use releases::{NewRelease, ReleaseRow};
+pub(crate) use revision::{Changed, IfMatch, etag};
 
 use crate::location::{Database, PostgresUrl};
 
@@ -104,6 +109,7 @@ impl Store {
     /// On Postgres under an advisory lock, so that of several instances that start at once one migrates.
     async fn migrated(pool: AnyPool) -> Result<Self, StoreError> {
         sqlx::migrate!("src/store/migrations").run(&pool).await?;
+        audit::make_append_only(&pool).await?;
         Ok(Self { pool })
     }
 
@@ -161,7 +167,7 @@ mod tests {
         let path = odd.join("pitstop.db");
         for _ in 0..2 {
             let store = Store::open_sqlite(&path).await.unwrap();
-            assert!(store.products("", 10).await.unwrap().is_empty());
+            assert!(store.products("", "", 10).await.unwrap().is_empty());
             store.close().await;
         }
         assert!(path.exists());

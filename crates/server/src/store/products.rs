@@ -1,6 +1,8 @@
 //! Tables `products` and `publisher_keys`.
 
-use super::{Store, StoreError};
+use serde_json::{Value, json};
+
+use super::{Change, Changed, IfMatch, Record, Store, StoreError, differences};
 
 /// A product as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -12,7 +14,13 @@ pub(crate) struct ProductRow {
     pub(crate) strategy: String,
     /// JSON list of slots.
     pub(crate) slots: String,
+    pub(crate) silence_deadline_s: i64,
+    pub(crate) quarantine_after: i64,
+    pub(crate) enrollment_approval: i64,
+    /// JSON of a rollout plan.
+    pub(crate) default_plan: Option<String>,
     pub(crate) created_at_ms: i64,
+    pub(crate) revision: i64,
 }
 
 /// A publisher key of a product.
@@ -29,17 +37,47 @@ pub(crate) struct NewProduct {
     pub(crate) keys: Vec<KeyRow>,
 }
 
-const PRODUCT_BY_NAME: &str = "SELECT name, chip, layout_name, layout_csv, strategy, slots, created_at_ms \
-     FROM products WHERE name = $1";
+/// Settings to change; `None` leaves one as it is.
+#[derive(Clone, Debug)]
+pub(crate) struct SettingsChange {
+    pub(crate) silence_deadline_s: Option<i64>,
+    pub(crate) quarantine_after: Option<i64>,
+    pub(crate) enrollment_approval: Option<bool>,
+    /// JSON; `Some(None)` takes the plan away.
+    pub(crate) default_plan: Option<Option<String>>,
+}
+
+/// `$1` the name, or empty for all; `$2` the name past which to start; `$3` how many.
+const SELECT_PRODUCTS: &str = "SELECT name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
+         quarantine_after, enrollment_approval, default_plan, created_at_ms, revision \
+     FROM products WHERE ($1 = '' OR name = $1) AND name > $2 ORDER BY name LIMIT $3";
+
+impl ProductRow {
+    /// What operators can set, as an audit line tells it.
+    fn settings(&self) -> Value {
+        json!({
+            "silence_deadline_s": self.silence_deadline_s,
+            "quarantine_after": self.quarantine_after,
+            "enrollment_approval": self.enrollment_approval != 0,
+            "default_plan": self.default_plan.as_deref().map(plan_json),
+        })
+    }
+}
+
+/// A stored plan is JSON; whatever else there were is told as it is.
+fn plan_json(plan: &str) -> Value {
+    serde_json::from_str(plan).unwrap_or_else(|_| plan.into())
+}
 
 impl Store {
     /// Adds a product; [`StoreError::is_duplicate`] when the name is taken.
-    pub(crate) async fn add_product(&self, product: &NewProduct) -> Result<(), StoreError> {
+    pub(crate) async fn add_product(&self, product: &NewProduct, change: &Change) -> Result<(), StoreError> {
         let row = &product.row;
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
-            "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, created_at_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
+                 quarantine_after, enrollment_approval, default_plan, created_at_ms, revision) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(&row.name)
         .bind(&row.chip)
@@ -47,7 +85,12 @@ impl Store {
         .bind(&row.layout_csv)
         .bind(&row.strategy)
         .bind(&row.slots)
+        .bind(row.silence_deadline_s)
+        .bind(row.quarantine_after)
+        .bind(row.enrollment_approval)
+        .bind(&row.default_plan)
         .bind(row.created_at_ms)
+        .bind(row.revision)
         .execute(&mut *transaction)
         .await?;
         for key in &product.keys {
@@ -59,25 +102,106 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
+        for channel in ["stable", "beta"] {
+            sqlx::query("INSERT INTO channels (product, name, created_at_ms) VALUES ($1, $2, $3)")
+                .bind(&row.name)
+                .bind(channel)
+                .bind(row.created_at_ms)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        let keys: Vec<_> = product.keys.iter().map(key_json).collect();
+        let after = json!({ "chip": row.chip, "layout": row.layout_name, "publisher_keys": keys });
+        let record = Record {
+            action: "product.create",
+            kind: "product",
+            subject: &row.name,
+            product: Some(&row.name),
+            before: None,
+            after: Some(after),
+        };
+        change.record(&mut transaction, record).await?;
         transaction.commit().await?;
         Ok(())
     }
 
     /// A product by its name.
     pub(crate) async fn product(&self, name: &str) -> Result<Option<ProductRow>, StoreError> {
-        Ok(sqlx::query_as(PRODUCT_BY_NAME).bind(name).fetch_optional(&self.pool).await?)
+        if name.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.products(name, "", 1).await?.into_iter().next())
     }
 
-    /// Products in the order of their names, past `after`.
-    pub(crate) async fn products(&self, after: &str, limit: i64) -> Result<Vec<ProductRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT name, chip, layout_name, layout_csv, strategy, slots, created_at_ms \
-             FROM products WHERE name > $1 ORDER BY name LIMIT $2",
+    /// Products in the order of their names, past `after`; only the product `scope` when it is not empty.
+    pub(crate) async fn products(
+        &self,
+        scope: &str,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<ProductRow>, StoreError> {
+        Ok(sqlx::query_as(SELECT_PRODUCTS).bind(scope).bind(after).bind(limit).fetch_all(&self.pool).await?)
+    }
+
+    /// Changes the settings of a product.
+    pub(crate) async fn change_product(
+        &self,
+        name: &str,
+        settings: SettingsChange,
+        change: &Change,
+        if_match: &IfMatch,
+    ) -> Result<Changed<ProductRow>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let taken = sqlx::query(
+            "UPDATE products SET revision = revision + 1, generation = generation + 1 WHERE name = $1",
         )
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?)
+        .bind(name)
+        .execute(&mut *transaction)
+        .await?;
+        if taken.rows_affected() == 0 {
+            return Ok(Changed::NotFound);
+        }
+        let before: ProductRow = sqlx::query_as(SELECT_PRODUCTS)
+            .bind(name)
+            .bind("")
+            .bind(1_i64)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if !if_match.allows(before.revision - 1) {
+            transaction.rollback().await?;
+            return Ok(Changed::Stale { revision: before.revision - 1 });
+        }
+        let after = ProductRow {
+            silence_deadline_s: settings.silence_deadline_s.unwrap_or(before.silence_deadline_s),
+            quarantine_after: settings.quarantine_after.unwrap_or(before.quarantine_after),
+            enrollment_approval: settings.enrollment_approval.map_or(before.enrollment_approval, i64::from),
+            default_plan: settings.default_plan.unwrap_or_else(|| before.default_plan.clone()),
+            ..before.clone()
+        };
+        sqlx::query(
+            "UPDATE products SET silence_deadline_s = $1, quarantine_after = $2, enrollment_approval = $3, \
+                 default_plan = $4 \
+             WHERE name = $5",
+        )
+        .bind(after.silence_deadline_s)
+        .bind(after.quarantine_after)
+        .bind(after.enrollment_approval)
+        .bind(&after.default_plan)
+        .bind(name)
+        .execute(&mut *transaction)
+        .await?;
+        let (was, is) = differences(&before.settings(), &after.settings());
+        let record = Record {
+            action: "product.change",
+            kind: "product",
+            subject: name,
+            product: Some(name),
+            before: Some(was),
+            after: Some(is),
+        };
+        change.record(&mut transaction, record).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done(after))
     }
 
     /// The publisher keys of a product, oldest first.
@@ -95,17 +219,32 @@ impl Store {
         &self,
         product: &str,
         key: &KeyRow,
-        now_ms: i64,
+        change: &Change,
     ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
         sqlx::query(INSERT_KEY)
             .bind(product)
             .bind(&key.key_hex)
             .bind(&key.name)
-            .bind(now_ms)
-            .execute(&self.pool)
+            .bind(change.at_ms)
+            .execute(&mut *transaction)
             .await?;
+        let record = Record {
+            action: "publisher-key.add",
+            kind: "publisher-key",
+            subject: &key.key_hex,
+            product: Some(product),
+            before: None,
+            after: Some(key_json(key)),
+        };
+        change.record(&mut transaction, record).await?;
+        transaction.commit().await?;
         Ok(())
     }
+}
+
+fn key_json(key: &KeyRow) -> Value {
+    json!({ "name": key.name, "key": key.key_hex })
 }
 
 const INSERT_KEY: &str =

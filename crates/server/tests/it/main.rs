@@ -5,6 +5,7 @@
 mod admin;
 mod app;
 mod artifacts;
+mod audit;
 mod check_in;
 mod client;
 mod enrollment;

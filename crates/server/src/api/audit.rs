@@ -1,0 +1,172 @@
+//! `/api/v1/audit`: who changed what.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::page::{Page, PageParams};
+use super::request::Params;
+use super::routes::Routes;
+use crate::app::App;
+use crate::clock;
+use crate::problem::Problem;
+use crate::store::{AuditFilter, AuditRow};
+
+/// Lines that an export reads at once: it holds no more of the log in memory.
+const EXPORT_ROWS: i64 = 500;
+
+pub(super) fn routes() -> Routes {
+    Routes::of("audit").viewer(routes!(list)).viewer(routes!(export))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+#[derive(Default)]
+struct Filter {
+    /// Id of the API token that made the change, or `server`.
+    actor: String,
+    /// Kind of what was changed, such as `device`.
+    kind: String,
+    /// Id of what was changed.
+    subject: String,
+    product: String,
+    /// Only lines of this moment and later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<String>,
+    /// Only lines before this moment.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<String>,
+    // Not `#[serde(flatten)]`, with which numbers in queries are not read.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// A line of the audit log.
+#[derive(Serialize, ToSchema)]
+struct Line {
+    id: String,
+    #[schema(format = DateTime)]
+    at: String,
+    actor: Actor,
+    /// Such as `rollout.abort`.
+    action: String,
+    /// Kind of what was changed.
+    kind: String,
+    /// Its id.
+    subject: String,
+    product: Option<String>,
+    /// What was there; null when there was nothing.
+    before: Option<Value>,
+    /// What is there now.
+    after: Option<Value>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Actor {
+    /// Id of the API token; `server` for what the server does by itself.
+    id: String,
+    name: String,
+}
+
+/// Lists the audit log, newest first.
+#[utoipa::path(get, path = "/audit", params(Filter), responses((status = 200, body = Page<Line>)))]
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(filter): Params<Filter>,
+) -> Result<Json<Page<Line>>, Problem> {
+    let page = PageParams::new(filter.limit, filter.cursor.clone());
+    let rows = app.store.audit(&filter.of(&caller)?, page.after(), page.rows()?).await?;
+    page.page(rows, |row| row.id.clone(), show).map(Json)
+}
+
+/// The audit log as lines of JSON, newest first; `limit` and `cursor` are not looked at.
+#[utoipa::path(
+    get,
+    path = "/audit/export",
+    params(Filter),
+    responses((status = 200, body = String, content_type = "application/x-ndjson"))
+)]
+async fn export(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(filter): Params<Filter>,
+) -> Result<Response, Problem> {
+    let filter = filter.of(&caller)?;
+    // A window of the log at a time, each asked for when the one before was sent.
+    let lines = futures_util::stream::try_unfold(Some(String::new()), move |before| {
+        let (app, filter) = (app.clone(), filter.clone());
+        async move {
+            let Some(before) = before else { return Ok(None) };
+            let rows = app.store.audit(&filter, &before, EXPORT_ROWS).await.map_err(std::io::Error::other)?;
+            let Some(last) = rows.last() else { return Ok(None) };
+            let next = (rows.len() as i64 == EXPORT_ROWS).then(|| last.id.clone());
+            ndjson(rows).map(|lines| Some((lines, next))).map_err(std::io::Error::other)
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.ndjson\""),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+fn ndjson(rows: Vec<AuditRow>) -> Result<Bytes, serde_json::Error> {
+    let mut lines = Vec::new();
+    for row in rows {
+        serde_json::to_writer(&mut lines, &line(row)?)?;
+        lines.push(b'\n');
+    }
+    Ok(lines.into())
+}
+
+impl Filter {
+    /// The filter for what the caller may see.
+    fn of(&self, caller: &Caller) -> Result<AuditFilter, Problem> {
+        Ok(AuditFilter {
+            actor: self.actor.clone(),
+            kind: self.kind.clone(),
+            subject: self.subject.clone(),
+            product: self.product.clone(),
+            scope: caller.scope().to_owned(),
+            since_ms: self.since.as_deref().map_or(Ok(i64::MIN), time)?,
+            until_ms: self.until.as_deref().map_or(Ok(i64::MAX), time)?,
+        })
+    }
+}
+
+fn time(text: &str) -> Result<i64, Problem> {
+    clock::parse_rfc3339(text).ok_or_else(|| {
+        Problem::Invalid(format!("expected a time such as 2026-11-22T17:00:00Z (RFC 3339), found {text:?}"))
+    })
+}
+
+fn show(row: AuditRow) -> Result<Line, Problem> {
+    Ok(line(row)?)
+}
+
+fn line(row: AuditRow) -> Result<Line, serde_json::Error> {
+    let json = |text: Option<String>| text.map(|text| serde_json::from_str(&text)).transpose();
+    Ok(Line {
+        id: row.id,
+        at: clock::rfc3339(row.at_ms),
+        actor: Actor { id: row.actor, name: row.actor_name },
+        action: row.action,
+        kind: row.kind,
+        subject: row.subject,
+        product: row.product,
+        before: json(row.before_json)?,
+        after: json(row.after_json)?,
+    })
+}

@@ -1,0 +1,220 @@
+//! Table `audit`: who changed what. It is written in the transaction of the change and only ever grows.
+
+use serde_json::Value;
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+
+use super::events::time_id;
+use super::{Store, StoreError};
+
+/// Who changes something, and when. Every function of the store by which somebody changes what the server is to do takes
+/// one, and calls [`Change::record`] within its transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// Id of the API token, or `server`.
+    actor: String,
+    actor_name: String,
+    pub(crate) at_ms: i64,
+}
+
+/// What was changed.
+#[derive(Clone, Debug)]
+pub(crate) struct Record<'a> {
+    /// Such as `rollout.abort`.
+    pub(crate) action: &'static str,
+    /// Such as `rollout`.
+    pub(crate) kind: &'static str,
+    /// Its id.
+    pub(crate) subject: &'a str,
+    pub(crate) product: Option<&'a str>,
+    /// What was there; `None` when there was nothing. No secrets, no hashes of secrets.
+    pub(crate) before: Option<Value>,
+    /// What is there now.
+    pub(crate) after: Option<Value>,
+}
+
+/// A line of the audit log as it is stored.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct AuditRow {
+    pub(crate) id: String,
+    pub(crate) at_ms: i64,
+    pub(crate) actor: String,
+    pub(crate) actor_name: String,
+    pub(crate) action: String,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) product: Option<String>,
+    pub(crate) before_json: Option<String>,
+    pub(crate) after_json: Option<String>,
+}
+
+/// Which lines of the audit log; empty texts fit all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AuditFilter {
+    pub(crate) actor: String,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) product: String,
+    /// The product that the reader is bound to.
+    pub(crate) scope: String,
+    pub(crate) since_ms: i64,
+    /// Exclusive.
+    pub(crate) until_ms: i64,
+}
+
+impl Change {
+    pub(crate) fn new(actor: impl Into<String>, actor_name: impl Into<String>, at_ms: i64) -> Self {
+        Self { actor: actor.into(), actor_name: actor_name.into(), at_ms }
+    }
+
+    /// A change that the server makes by itself.
+    pub(crate) fn by_server(at_ms: i64) -> Self {
+        Self::new("server", "server", at_ms)
+    }
+
+    /// Adds the line to the audit log, within the transaction of the change.
+    pub(crate) async fn record(
+        &self,
+        connection: &mut AnyConnection,
+        record: Record<'_>,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO audit (id, at_ms, actor, actor_name, action, kind, subject, product, before_json, \
+                 after_json) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(time_id(self.at_ms))
+        .bind(self.at_ms)
+        .bind(&self.actor)
+        .bind(&self.actor_name)
+        .bind(record.action)
+        .bind(record.kind)
+        .bind(record.subject)
+        .bind(record.product)
+        .bind(record.before.map(|before| before.to_string()))
+        .bind(record.after.map(|after| after.to_string()))
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// Of two JSON objects the members that differ: what an audit line says of a change of settings.
+pub(crate) fn differences(before: &Value, after: &Value) -> (Value, Value) {
+    let (Value::Object(before), Value::Object(after)) = (before, after) else {
+        return (before.clone(), after.clone());
+    };
+    let differs = |key: &String| before.get(key) != after.get(key);
+    let only = |object: &serde_json::Map<String, Value>| {
+        object
+            .iter()
+            .filter(|(key, _)| differs(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    (only(before), only(after))
+}
+
+impl Store {
+    /// Lines of the audit log, newest first, older than the line `before` (empty: from the newest).
+    pub(crate) async fn audit(
+        &self,
+        filter: &AuditFilter,
+        before: &str,
+        limit: i64,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT id, at_ms, actor, actor_name, action, kind, subject, product, before_json, after_json \
+             FROM audit \
+             WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR kind = $2) AND ($3 = '' OR subject = $3) \
+                 AND ($4 = '' OR product = $4) AND ($5 = '' OR product = $5) AND at_ms >= $6 AND at_ms < $7 \
+                 AND ($8 = '' OR id < $8) \
+             ORDER BY id DESC LIMIT $9",
+        )
+        .bind(&filter.actor)
+        .bind(&filter.kind)
+        .bind(&filter.subject)
+        .bind(&filter.product)
+        .bind(&filter.scope)
+        .bind(filter.since_ms)
+        .bind(filter.until_ms)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}
+
+/// Has the database refuse whatever would change or remove a line of the audit log.
+///
+/// Triggers are written in each database's own dialect, so that they are no part of the migrations.
+pub(super) async fn make_append_only(pool: &AnyPool) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    let statements: &[&'static str] = match connection.backend_name() {
+        "PostgreSQL" => &POSTGRES_TRIGGERS,
+        _ => &SQLITE_TRIGGERS,
+    };
+    let mut transaction = connection.begin().await?;
+    for statement in statements {
+        transaction.execute(*statement).await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+const SQLITE_TRIGGERS: [&str; 2] = [
+    "CREATE TRIGGER IF NOT EXISTS audit_is_not_changed BEFORE UPDATE ON audit \
+     BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END",
+    "CREATE TRIGGER IF NOT EXISTS audit_is_not_deleted BEFORE DELETE ON audit \
+     BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END",
+];
+
+/// The lock keeps instances that start at the same time apart; it ends with the transaction.
+const POSTGRES_TRIGGERS: [&str; 4] = [
+    "SELECT pg_advisory_xact_lock(7015474)",
+    "CREATE OR REPLACE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$",
+    "DROP TRIGGER IF EXISTS audit_is_append_only ON audit",
+    "CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit \
+     FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()",
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_database_refuses_to_change_or_delete_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_sqlite(&dir.path().join("pitstop.db")).await.unwrap();
+        // A second start finds the triggers there.
+        make_append_only(&store.pool).await.unwrap();
+        let record = Record {
+            action: "device.revoke",
+            kind: "device",
+            subject: "lamp-1",
+            product: Some("lamp"),
+            before: Some(json!({ "state": "enrolled" })),
+            after: None,
+        };
+        let mut connection = store.pool.acquire().await.unwrap();
+        Change::by_server(1000).record(&mut connection, record).await.unwrap();
+        for statement in ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"] {
+            let error = sqlx::query(statement).execute(&mut *connection).await.unwrap_err().to_string();
+            assert!(error.contains("append-only"), "{error}");
+        }
+        let filter = AuditFilter { until_ms: i64::MAX, ..AuditFilter::default() };
+        let rows = store.audit(&filter, "", 10).await.unwrap();
+        assert_eq!((rows.len(), rows[0].actor.as_str()), (1, "server"));
+        assert_eq!(rows[0].before_json.as_deref(), Some("{\"state\":\"enrolled\"}"));
+    }
+
+    #[test]
+    fn a_line_has_what_differs() {
+        let (before, after) =
+            differences(&json!({ "a": 1, "b": [2], "c": 3 }), &json!({ "a": 1, "b": [], "d": 4 }));
+        assert_eq!((before, after), (json!({ "b": [2], "c": 3 }), json!({ "b": [], "d": 4 })));
+    }
+}
