@@ -152,6 +152,7 @@ fn check_in(bench: &Bench, is_current: bool) -> Request<Body> {
         strategy: wire::HandOverStrategy::ChainLoad,
         critical_errors: 0,
         last_critical: None,
+        anchors: None,
     };
     let request = Request::post(wire::CHECK_IN_PATH)
         .header("content-type", wire::MEDIA_TYPE)

@@ -17,7 +17,11 @@ use crate::tls::TlsError;
 /// The longest response that is accepted, in bytes: a chain of three certificates of 1 KiB in base64 takes half.
 pub const MAX_RESPONSE_BYTES: usize = 8 * 1024;
 
+/// The most trust anchors that are taken from a server: the present one, the next one, and one in reserve.
+pub const MAX_ANCHORS: usize = 3;
+
 /// RFC 7030 section 3.2.2.
+const ANCHORS_PATH: &str = "/.well-known/est/cacerts";
 const ENROLL_PATH: &str = "/.well-known/est/simpleenroll";
 const REENROLL_PATH: &str = "/.well-known/est/simplereenroll";
 
@@ -35,7 +39,7 @@ pub enum EstError<E = TlsError> {
     #[error("the enrollment request has no usable response")]
     Http(#[from] HttpError<E>),
     /// Server: somebody has to agree first (RFC 7030 section 4.2.3); ask again.
-    #[error("the enrollment waits for an approval; ask again{}", After(*retry_after_s))]
+    #[error("the enrollment waits for an approval{}", After(*retry_after_s))]
     Pending {
         /// How long to wait, if the server says so.
         retry_after_s: Option<u32>,
@@ -49,10 +53,12 @@ pub enum EstError<E = TlsError> {
         status: u16,
     },
     /// Server: any other status.
-    #[error("expected status 200 or 202 to an enrollment, found {status}")]
+    #[error("expected status 200 or 202 to an EST request, found {status}{}", After(*retry_after_s))]
     Status {
         /// The status.
         status: u16,
+        /// When to ask again, if the server says so.
+        retry_after_s: Option<u32>,
     },
     /// Server: the response is not base64 of a certs-only message (RFC 7030 section 4.2.3).
     #[error("expected an application/pkcs7-mime body in base64, found something else")]
@@ -63,13 +69,19 @@ pub enum EstError<E = TlsError> {
     /// Server: no certificate in the response is for the device's key.
     #[error("expected a certificate for the device's key, found certificates for other keys only")]
     CertificateMismatch,
+    /// Server: no trust anchor, or more than a device keeps.
+    #[error("expected 1 to {} self-issued certificates as trust anchors, found {found}", MAX_ANCHORS)]
+    AnchorCount {
+        /// How many.
+        found: usize,
+    },
 }
 
 struct After(Option<u32>);
 
 impl core::fmt::Display for After {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.map_or(Ok(()), |seconds| write!(f, " in {seconds} s"))
+        self.0.map_or(Ok(()), |seconds| write!(f, "; ask again in {seconds} s"))
     }
 }
 
@@ -105,6 +117,33 @@ pub async fn simplereenroll<S: Read + Write>(
     enroll(http, host, REENROLL_PATH, &[], key, device_id).await
 }
 
+/// Asks for the server's trust anchors (RFC 7030 section 4.1). Certificates that are not self-issued, such as those
+/// between an old and a new CA (section 4.1.3), are left out. What is trusted is for the caller to say.
+///
+/// # Errors
+/// [`EstError`]
+pub async fn cacerts<S: Read + Write>(
+    http: &mut HttpClient<S>,
+    host: &str,
+) -> Result<Vec<CertificateDer<'static>>, EstError<S::Error>> {
+    let request = Request { method: Method::Get, path: ANCHORS_PATH, host, headers: &[], body: &[] };
+    let head = http.send(&request).await?;
+    if head.status != 200 {
+        return Err(EstError::Status { status: head.status, retry_after_s: head.retry_after_s });
+    }
+    let message = read_pkcs7(http, &head).await?;
+    let mut anchors = Vec::new();
+    for der in pki::certs_only(&message)? {
+        if pki::is_self_issued(der)? {
+            anchors.push(CertificateDer::from(der.to_vec()));
+        }
+    }
+    match anchors.len() {
+        1..=MAX_ANCHORS => Ok(anchors),
+        found => Err(EstError::AnchorCount { found }),
+    }
+}
+
 async fn enroll<S: Read + Write>(
     http: &mut HttpClient<S>,
     host: &str,
@@ -123,14 +162,22 @@ async fn enroll<S: Read + Write>(
         200 => {}
         202 => return Err(EstError::Pending { retry_after_s: head.retry_after_s }),
         status @ (401 | 403) => return Err(EstError::Refused { status }),
-        status => return Err(EstError::Status { status }),
+        status => return Err(EstError::Status { status, retry_after_s: head.retry_after_s }),
     }
-    if !is_pkcs7(&head) {
+    let message = read_pkcs7(http, &head).await?;
+    chain_for(key, &message)?.ok_or(EstError::CertificateMismatch)
+}
+
+/// Reads the body of a response that has a CMS message in base64.
+async fn read_pkcs7<S: Read + Write>(
+    http: &mut HttpClient<S>,
+    head: &ResponseHead,
+) -> Result<Vec<u8>, EstError<S::Error>> {
+    if !is_pkcs7(head) {
         return Err(EstError::NotPkcs7);
     }
     let body = http.read_body_to_vec(MAX_RESPONSE_BYTES).await?;
-    let message = decode_base64(body).ok_or(EstError::NotPkcs7)?;
-    chain_for(key, &message)?.ok_or(EstError::CertificateMismatch)
+    decode_base64(body).ok_or(EstError::NotPkcs7)
 }
 
 /// Parameters, such as `smime-type=certs-only`, may follow the media type.

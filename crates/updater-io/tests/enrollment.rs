@@ -219,7 +219,7 @@ fn whatever_else_a_server_answers_has_its_own_error() {
     ));
     for status in [400, 404, 302, 500] {
         let answer = enroll(&key, &response(&format!("{status} X"), "", "why"));
-        assert!(matches!(answer, Err(EstError::Status { status: found }) if found == status));
+        assert!(matches!(answer, Err(EstError::Status { status: found, .. }) if found == status));
     }
     let good = base64(&pkcs7(&[LEAF, CA]));
     assert!(matches!(enroll(&key, &response("200 OK", PKCS7, &good)), Err(EstError::CertificateMismatch)));

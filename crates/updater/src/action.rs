@@ -36,6 +36,13 @@ pub enum Action {
         /// The time floor to store with it, seconds since 1970; `None` to keep the stored one.
         time_floor_s: Option<u64>,
     },
+    /// Ask for the server's trust anchors (EST `cacerts`), and try them on the server that is spoken to.
+    FetchAnchors {
+        /// Give up after this.
+        timeout_ms: u64,
+    },
+    /// Store the trust anchors that `FetchAnchors` brought, in place of those in the vault.
+    SaveAnchors,
     /// Check in over mutual TLS.
     CheckIn {
         /// What to say.
@@ -175,6 +182,7 @@ impl Action {
             Self::Survey
             | Self::Enroll { .. }
             | Self::Renew { .. }
+            | Self::FetchAnchors { .. }
             | Self::CheckIn { .. }
             | Self::HashChunk { .. }
             | Self::VerifySlot { .. }
@@ -184,6 +192,7 @@ impl Action {
             Self::Join { .. }
             | Self::MakeKey
             | Self::SaveCertificate { .. }
+            | Self::SaveAnchors
             | Self::SaveRecord { .. }
             | Self::SaveNote { .. }
             | Self::SaveTimeFloor { .. } => Writes::Vault,

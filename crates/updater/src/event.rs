@@ -1,7 +1,7 @@
 //! What can happen. Each event answers the action before it.
 
 use manifest::Digest;
-use wire::{Decision, Reason};
+use wire::{AnchorsDigest, Decision, Reason};
 
 use crate::facts::{CertificateLife, ImageFacts, Survey};
 
@@ -19,7 +19,10 @@ pub enum Event {
     KeyStored,
     /// Answers `Enroll` and `Renew`: a certificate for the device's key has been issued; the shell holds it.
     CertificateIssued(CertificateLife),
-    /// Answers `SaveCertificate`, `SaveRecord`, `SaveNote`, `SaveTimeFloor` and `CountCritical`.
+    /// Answers `FetchAnchors`: the server's trust anchors, of which this is the digest, verify the server that is
+    /// spoken to; the shell holds them.
+    AnchorsFetched(AnchorsDigest),
+    /// Answers `SaveCertificate`, `SaveAnchors`, `SaveRecord`, `SaveNote`, `SaveTimeFloor` and `CountCritical`.
     Saved,
     /// Answers `CheckIn`.
     Decided {
@@ -40,4 +43,35 @@ pub enum Event {
     Reported,
     /// The action failed.
     Failed(Reason),
+    /// The action failed, and the server said when to ask again (`Retry-After`, RFC 9110 section 10.2.3).
+    PutOff {
+        /// Why.
+        reason: Reason,
+        /// Not before so many seconds have passed.
+        retry_after_s: u32,
+    },
+}
+
+/// Why an action failed, before it is an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub reason: Reason,
+    /// When the server said to ask again, in seconds from then.
+    pub retry_after_s: Option<u32>,
+}
+
+impl From<Reason> for Failure {
+    fn from(reason: Reason) -> Self {
+        Self { reason, retry_after_s: None }
+    }
+}
+
+impl From<Failure> for Event {
+    fn from(Failure { reason, retry_after_s }: Failure) -> Self {
+        match retry_after_s {
+            None => Self::Failed(reason),
+            Some(retry_after_s) => Self::PutOff { reason, retry_after_s },
+        }
+    }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use manifest::{Digest, PublisherKeys};
 use minicbor::{Decode, Encode};
-use wire::{HandOverStrategy, Outcome, Reason, Running};
+use wire::{AnchorsDigest, HandOverStrategy, Outcome, Reason, Running};
 
 use crate::InstallRecord;
 
@@ -65,6 +65,8 @@ pub struct VaultFacts {
     pub product: String,
     /// Publisher keys that may sign manifests.
     pub publishers: PublisherKeys,
+    /// Digest of the trust anchors.
+    pub anchors: AnchorsDigest,
     /// How far the identity has come.
     pub identity: Identity,
     /// What is installed; `None` before the first install by Pitstop.

@@ -9,6 +9,7 @@ use manifest::Digest;
 use wire::{Outcome, Reason};
 
 use crate::action::{Action, FetchChunk};
+use crate::event::Failure;
 use crate::facts::ImageFacts;
 use crate::plan::{Plan, SECTOR_BYTES};
 use crate::record::InstallRecord;
@@ -125,14 +126,16 @@ impl Install {
         }
     }
 
-    pub(crate) fn not_fetched(mut self: Box<Self>, reason: Reason, now_ms: u64) -> (State, Action) {
+    pub(crate) fn not_fetched(
+        mut self: Box<Self>,
+        failure: impl Into<Failure>,
+        now_ms: u64,
+    ) -> (State, Action) {
+        let failure = failure.into();
         self.tries += 1;
         let late = self.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms);
-        if policy::worth_another_try(reason) && self.tries < limits::CHUNK_TRIES && !late {
-            self.fetch()
-        } else {
-            self.failed(reason)
-        }
+        let at_once = failure.retry_after_s.is_none() && policy::worth_another_try(failure.reason);
+        if at_once && self.tries < limits::CHUNK_TRIES && !late { self.fetch() } else { self.failed(failure) }
     }
 
     pub(crate) fn sealed(self: Box<Self>) -> (State, Action) {
@@ -171,9 +174,9 @@ impl Install {
         close_installed(self.session, outcome)
     }
 
-    pub(crate) fn failed(self: Box<Self>, reason: Reason) -> (State, Action) {
+    pub(crate) fn failed(self: Box<Self>, failure: impl Into<Failure>) -> (State, Action) {
         let sequence = self.plan.manifest.sequence;
-        refuse(self.session, Some(sequence.0), reason)
+        refuse(self.session, Some(sequence.0), failure)
     }
 
     fn record(&self) -> InstallRecord {

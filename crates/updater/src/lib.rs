@@ -30,7 +30,7 @@ pub mod retained;
 pub mod state;
 
 pub use action::{Action, FetchChunk, Verdict, Writes};
-pub use event::Event;
+pub use event::{Event, Failure};
 pub use facts::{CertificateLife, Identity, ImageFacts, SlotFacts, SlotIndex, Survey, VaultFacts};
 pub use install::Progress;
 pub use plan::Plan;

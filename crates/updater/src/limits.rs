@@ -38,6 +38,9 @@ pub const BACKOFF_MS: u64 = 5_000;
 /// The longest wait between two tries without an application.
 pub const BACKOFF_MAX_MS: u64 = 15 * 60_000;
 
+/// The longest wait that a server can ask for; up to a quarter more is added at random.
+pub const ASKED_MAX_MS: u64 = 12 * 60_000;
+
 /// Crashes of the updater in a row, in the network phase, after which it skips the network once.
 pub const NETWORK_PHASE_DEATHS: u8 = 3;
 
@@ -52,3 +55,4 @@ const _: () = assert!(JOIN_MS + EXCHANGE_MS <= BUDGET_MS);
 const _: () = assert!(BUDGET_MS < BUDGET_WITHOUT_APP_MS);
 const _: () = assert!(CHUNK_MS * (CHUNK_TRIES as u64) < INSTALL_WITH_APP_MS);
 const _: () = assert!(BACKOFF_MS < BACKOFF_MAX_MS);
+const _: () = assert!(ASKED_MAX_MS + ASKED_MAX_MS / 4 == BACKOFF_MAX_MS);

@@ -163,14 +163,16 @@ pub fn verdict(
     }
 }
 
-/// The wait before try `failures + 1`: doubling from [`limits::BACKOFF_MS`], at least what the server asks for, at
-/// most [`limits::BACKOFF_MAX_MS`], and then between half and all of it, so that a fleet does not return as one.
+/// The wait before try `failures + 1`, spread at random so that a fleet does not return as one: doubling from
+/// [`limits::BACKOFF_MS`], between half and all of it; and not before the server asks for, up to a quarter later. Both
+/// end at [`limits::BACKOFF_MAX_MS`].
 #[must_use]
 pub fn backoff_ms(failures: u8, server_backoff_s: Option<u32>, jitter: u32) -> u64 {
-    let doubled_ms = limits::BACKOFF_MS << failures.min(15);
-    let asked_ms = u64::from(server_backoff_s.unwrap_or(0)) * 1000;
-    let whole_ms = doubled_ms.max(asked_ms).min(limits::BACKOFF_MAX_MS);
-    whole_ms / 2 + whole_ms / 2 * u64::from(jitter) / u64::from(u32::MAX)
+    let part_ms = |whole_ms: u64| whole_ms * u64::from(jitter) / u64::from(u32::MAX);
+    let doubled_ms = (limits::BACKOFF_MS << failures.min(15)).min(limits::BACKOFF_MAX_MS);
+    let asked_ms = u64::from(server_backoff_s.unwrap_or(0)).saturating_mul(1000).min(limits::ASKED_MAX_MS);
+    let own_ms = doubled_ms / 2 + part_ms(doubled_ms / 2);
+    own_ms.max(asked_ms + part_ms(asked_ms / 4))
 }
 
 /// Is it time for the next certificate? Yes from two thirds of its life on.
@@ -225,6 +227,15 @@ mod tests {
         assert_eq!(skip_network(Retained { deaths: 3, ..retained }, ResetCause::Panic), Some(Skip::Deaths));
         let ticket = Retained { ticket: true, ..retained };
         assert_eq!(skip_network(ticket, ResetCause::Software), Some(Skip::Ticket));
+    }
+
+    #[test]
+    fn a_device_does_not_return_before_it_was_asked_to() {
+        assert_eq!(backoff_ms(0, Some(60), 0), 60_000);
+        assert_eq!(backoff_ms(0, Some(60), u32::MAX), 75_000);
+        assert_eq!(backoff_ms(0, Some(1), 0), limits::BACKOFF_MS / 2, "its own backoff is longer");
+        assert_eq!(backoff_ms(0, Some(u32::MAX), 0), limits::ASKED_MAX_MS);
+        assert_eq!(backoff_ms(15, Some(u32::MAX), u32::MAX), limits::BACKOFF_MAX_MS);
     }
 
     #[test]

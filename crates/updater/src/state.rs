@@ -6,7 +6,7 @@ use manifest::Signed;
 use wire::{CheckIn, Decision, Outcome, PROTOCOL_VERSION, Reason, Report, ResetCause};
 
 use crate::action::{Action, Verdict};
-use crate::event::Event;
+use crate::event::{Event, Failure};
 use crate::facts::{CertificateLife, Identity, Survey};
 use crate::install::{Install, Progress};
 use crate::plan::{self, Decided};
@@ -29,7 +29,11 @@ use crate::{limits, record};
 ///      ├────────────────────────────────────────┘                  │      │         │
 ///      ▼                                                           │      │         │
 ///  CheckingIn ◄────────────────────────────────────────────────────┘      │         │
-///      │ decision ──(two thirds of the certificate's life are over)── Renewing ─────┘
+///      │ decision                                                         │         │
+///      ├──(other trust anchors)──► FetchingAnchors ──► SavingAnchors      │         │
+///      │                                  │                  │            │         │
+///      │◄─────────────────────────────────┴──────────────────┘            │         │
+///      ├──(certificate at two thirds, or told to)── Renewing ─────────────┼─────────┘
 ///      ▼                                                                  │
 ///   judge ◄───────────────────────────────────────────────────────────────┘
 ///      │ install
@@ -69,6 +73,10 @@ pub enum State {
     SavingCertificate(Box<Session>, CertificateLife, AfterCertificate),
     /// Waits for the decision.
     CheckingIn(Box<Session>),
+    /// Waits for the server's trust anchors; the decision is known, and says that the vault has others.
+    FetchingAnchors(Box<Session>, Decision),
+    /// Waits for the trust anchors to be in the vault.
+    SavingAnchors(Box<Session>, Decision),
     /// Waits for the next certificate; the decision is known.
     Renewing(Box<Session>, Decision),
     /// Waits for the digest of a chunk in the slot.
@@ -119,6 +127,8 @@ pub struct Session {
     deadline_ms: u64,
     free_heap_bytes: Option<u32>,
     pub(crate) link: Link,
+    /// What the server said, when it put the device off: not before so many seconds.
+    put_off_s: Option<u32>,
     pub(crate) downloaded_bytes: u32,
     pub(crate) erased_bytes: u32,
 }
@@ -159,7 +169,7 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
     match state {
         State::Surveying { retained, reset_cause } => match event {
             Event::Surveyed(survey) => surveyed(*survey, retained, reset_cause, now_ms),
-            other => unsurveyed(failure(other), retained),
+            other => unsurveyed(failure(other).reason, retained),
         },
         // Noted or not: what is in memory goes out with the check-in.
         State::Remembering(session) => set_out(*session, now_ms),
@@ -202,6 +212,21 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             }
             other => close(*session, failure(other)),
         },
+        // Without the anchors the pit stop goes on with those that led here.
+        State::FetchingAnchors(session, decision) => match event {
+            Event::AnchorsFetched(digest) if decision.anchors == Some(digest) => {
+                (State::SavingAnchors(session, decision), Action::SaveAnchors)
+            }
+            // Not those of the decision: stored, they would be fetched again at every start.
+            Event::AnchorsFetched(_) | Event::Failed(_) | Event::PutOff { .. } => {
+                renew_or_act(session, decision, now_ms)
+            }
+            other => close(*session, failure(other)),
+        },
+        State::SavingAnchors(session, decision) => match event {
+            Event::Saved | Event::Failed(_) => renew_or_act(session, decision, now_ms),
+            other => close(*session, failure(other)),
+        },
         State::Renewing(session, decision) => match event {
             Event::CertificateIssued(life) => {
                 let time_floor_s = Some(session.now_s());
@@ -211,7 +236,7 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
                 )
             }
             // A third of the old certificate's life is left for another try; an update does not wait for it.
-            Event::Failed(_) => act(*session, decision, now_ms),
+            Event::Failed(_) | Event::PutOff { .. } => act(*session, decision, now_ms),
             other => close(*session, failure(other)),
         },
         State::Scanning(install) => match event {
@@ -247,21 +272,23 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
     }
 }
 
-/// The reason in an event that is not the one hoped for.
-fn failure(event: Event) -> Reason {
+/// The failure in an event that is not the one hoped for.
+fn failure(event: Event) -> Failure {
     match event {
-        Event::Failed(reason) => reason,
+        Event::Failed(reason) => reason.into(),
+        Event::PutOff { reason, retry_after_s } => Failure { reason, retry_after_s: Some(retry_after_s) },
         Event::Surveyed(_)
         | Event::Joined { .. }
         | Event::KeyStored
         | Event::CertificateIssued(_)
+        | Event::AnchorsFetched(_)
         | Event::Saved
         | Event::Decided { .. }
         | Event::ChunkHashed(_)
         | Event::Invalidated
         | Event::Sealed
         | Event::SlotVerified(_)
-        | Event::Reported => Reason::Internal,
+        | Event::Reported => Reason::Internal.into(),
     }
 }
 
@@ -283,6 +310,8 @@ impl State {
             | Self::Enrolling(_)
             | Self::SavingCertificate(..)
             | Self::CheckingIn(_)
+            | Self::FetchingAnchors(..)
+            | Self::SavingAnchors(..)
             | Self::Renewing(..)
             | Self::Counting(_)
             | Self::Noting(_)
@@ -303,6 +332,8 @@ impl State {
             | Self::Enrolling(session)
             | Self::SavingCertificate(session, ..)
             | Self::CheckingIn(session)
+            | Self::FetchingAnchors(session, _)
+            | Self::SavingAnchors(session, _)
             | Self::Renewing(session, _) => session.retained,
             Self::Scanning(install)
             | Self::Invalidating(install)
@@ -331,6 +362,7 @@ fn surveyed(survey: Survey, retained: Retained, reset_cause: ResetCause, now_ms:
         deadline_ms: budget_ms,
         free_heap_bytes: None,
         link: Link::Silent,
+        put_off_s: None,
         downloaded_bytes: 0,
         erased_bytes: 0,
     };
@@ -400,7 +432,24 @@ fn decided(
     };
     let server_time_s = policy::believable_time_s(decision.server_time_s, own, server_not_after_s);
     session.link = Link::Authenticated { server_time_s, backoff_s: decision.backoff_s };
-    let due = own.is_some_and(|life| policy::renewal_due(life, session.now_s()));
+    let own_anchors = session.survey.vault.as_ref().map(|vault| vault.anchors).ok();
+    let others = decision.anchors.is_some() && decision.anchors != own_anchors;
+    match session.timeout_ms(limits::EXCHANGE_MS, now_ms) {
+        Some(timeout_ms) if others => {
+            (State::FetchingAnchors(session, decision), Action::FetchAnchors { timeout_ms })
+        }
+        Some(_) | None => renew_or_act(session, decision, now_ms),
+    }
+}
+
+/// Renews the certificate when it is time, or when the server asks for it; else acts on the decision.
+fn renew_or_act(session: Box<Session>, decision: Decision, now_ms: u64) -> (State, Action) {
+    let due = match session.survey.vault.as_ref().map(|vault| vault.identity) {
+        Ok(Identity::Certified(life)) => {
+            decision.renew == Some(true) || policy::renewal_due(life, session.now_s())
+        }
+        Ok(Identity::Nothing | Identity::Key) | Err(_) => false,
+    };
     match session.timeout_ms(limits::EXCHANGE_MS, now_ms) {
         Some(timeout_ms) if due => (State::Renewing(session, decision), Action::Renew { timeout_ms }),
         Some(_) | None => act(*session, decision, now_ms),
@@ -444,14 +493,20 @@ fn manifest_reason(error: &manifest::VerifyError) -> Reason {
     }
 }
 
-pub(crate) fn refuse(session: Session, sequence: Option<u64>, reason: Reason) -> (State, Action) {
+pub(crate) fn refuse(
+    mut session: Session,
+    sequence: Option<u64>,
+    failure: impl Into<Failure>,
+) -> (State, Action) {
+    let Failure { reason, retry_after_s } = failure.into();
+    session.put_off_s = retry_after_s;
     let outcome = Some(Outcome { sequence, reason: reason.code() });
     Closing { session, reason: Some(reason), outcome }.count()
 }
 
 /// Ends a pit stop that found no release to blame.
-pub(crate) fn close(session: Session, reason: Reason) -> (State, Action) {
-    refuse(session, None, reason)
+pub(crate) fn close(session: Session, failure: impl Into<Failure>) -> (State, Action) {
+    refuse(session, None, failure)
 }
 
 /// Ends a pit stop that installed a release.
@@ -493,7 +548,9 @@ impl Closing {
     }
 
     fn report(self) -> (State, Action) {
-        match (self.session.link, self.outcome) {
+        // A server that asks for patience is not asked to listen.
+        let heard = self.outcome.filter(|_| self.session.put_off_s.is_none());
+        match (self.session.link, heard) {
             (Link::Authenticated { .. }, Some(outcome)) => {
                 let report = Report {
                     protocol: PROTOCOL_VERSION,
@@ -524,7 +581,8 @@ impl Session {
             Link::Authenticated { backoff_s, .. } => backoff_s,
         };
         let (failures, jitter) = (self.retained.failures, self.survey.jitter);
-        let verdict = policy::verdict(boot_slot, reason, failures, backoff_s, jitter);
+        let asked_s = self.put_off_s.max(backoff_s);
+        let verdict = policy::verdict(boot_slot, reason, failures, asked_s, jitter);
         end(verdict, self.retained, policy::needs_ticket(self.survey.strategy))
     }
 
@@ -588,6 +646,7 @@ impl Session {
             strategy: self.survey.strategy,
             critical_errors: self.survey.critical_errors,
             last_critical: self.survey.last_critical,
+            anchors: self.survey.vault.as_ref().ok().map(|vault| vault.anchors),
         }
     }
 }

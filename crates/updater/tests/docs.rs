@@ -55,6 +55,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("CHUNK_RETRY_MS", limits::CHUNK_RETRY_MS),
         ("BACKOFF_MS", limits::BACKOFF_MS),
         ("BACKOFF_MAX_MS", limits::BACKOFF_MAX_MS),
+        ("ASKED_MAX_MS", limits::ASKED_MAX_MS),
         ("NETWORK_PHASE_DEATHS", limits::NETWORK_PHASE_DEATHS.into()),
         ("TIME_FLOOR_STEP_S", limits::TIME_FLOOR_STEP_S),
         ("TIME_FLOOR_MARGIN_S", limits::TIME_FLOOR_MARGIN_S),

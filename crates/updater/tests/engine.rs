@@ -302,7 +302,7 @@ fn without_an_application_it_keeps_trying_later_and_later() {
     world.decision.backoff_s = Some(600);
     let (verdict, _) = world.pit_stop(ResetCause::Software, |_, _| None);
     assert!(
-        matches!(verdict, Verdict::Restart { after_ms: 300_000..=600_000, reason: Reason::NothingToRun }),
+        matches!(verdict, Verdict::Restart { after_ms: 600_000..=750_000, reason: Reason::NothingToRun }),
         "{verdict:?}"
     );
 }
@@ -388,6 +388,111 @@ fn the_certificate_is_renewed_at_two_thirds_and_the_update_goes_on() {
         matches!(action, Action::Renew { .. }).then_some(Event::Failed(Reason::ServerFailed))
     });
     assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+}
+
+#[test]
+fn other_trust_anchors_are_fetched_once_and_the_update_goes_on() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.decision.anchors = Some(world.anchors);
+    assert_eq!(world.power_on(), handed_over(0, None));
+    assert_eq!(world.vault_writes, 0, "the same anchors");
+
+    world.served_anchors = [2; 8].into();
+    world.offer(&release(2, 2, 2));
+    world.decision.anchors = Some(world.served_anchors);
+    let mut told = Vec::new();
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+        told.push(format!("{action:?}").split(' ').next().unwrap().to_owned());
+        None
+    });
+    assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+    assert_eq!(told[2..5], ["CheckIn", "FetchAnchors", "SaveAnchors"]);
+    let writes = world.vault_writes;
+    assert_eq!(world.power_on(), handed_over(0, None));
+    assert_eq!(world.vault_writes, writes, "they are in the vault now");
+}
+
+/// Another instance of the server answers, or the server contradicts itself: stored, they would be fetched and stored
+/// again at every start.
+#[test]
+fn anchors_other_than_announced_are_not_stored_and_hold_up_nothing() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.offer(&release(2, 2, 2));
+    world.decision.anchors = Some([3; 8].into());
+    for answer in [None, Some(Event::Failed(Reason::Timeout))] {
+        world.retained = Retained::default();
+        world.install(0, &release(1, 1, 2));
+        let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| match action {
+            Action::FetchAnchors { .. } => answer.clone(),
+            Action::SaveAnchors => panic!("stored"),
+            _ => None,
+        });
+        assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+    }
+}
+
+#[test]
+fn the_certificate_is_renewed_when_the_server_asks_for_it() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    let renewed = |world: &mut World| {
+        let mut renewed = 0;
+        world.retained = Retained::default();
+        world.pit_stop(ResetCause::PowerOn, |_, action| {
+            renewed += u32::from(matches!(action, Action::Renew { .. }));
+            None
+        });
+        renewed
+    };
+    assert_eq!(renewed(&mut world), 0);
+    world.decision.renew = Some(false);
+    assert_eq!(renewed(&mut world), 0);
+    world.decision.renew = Some(true);
+    assert_eq!(renewed(&mut world), 1);
+}
+
+/// With an application to start the server's wish is no reason to wait; without one it is the least that is waited.
+#[test]
+fn a_device_that_is_put_off_waits_as_told_only_when_it_has_nothing_to_start() {
+    let put_off = |at: &'static str, reason: Reason| {
+        move |_: &mut World, action: &Action| {
+            let event = Event::PutOff { reason, retry_after_s: 300 };
+            format!("{action:?}").starts_with(at).then_some(event)
+        }
+    };
+    for (at, reason) in [("CheckIn", Reason::ServerFailed), ("Enroll", Reason::EnrollmentPending)] {
+        let mut world = World::new(1);
+        world.identity = if at == "Enroll" { Identity::Key } else { world.identity };
+        world.offer(&release(2, 2, 2));
+        let (verdict, _) = world.pit_stop(ResetCause::PowerOn, put_off(at, reason));
+        let Verdict::Restart { after_ms, reason: found } = verdict else { panic!("{verdict:?}") };
+        assert_eq!(found, reason);
+        assert!((300_000..=375_000).contains(&after_ms), "{after_ms}");
+
+        world.install(0, &release(1, 1, 2));
+        world.retained = Retained::default();
+        let (verdict, _) = world.pit_stop(ResetCause::PowerOn, put_off(at, reason));
+        assert_eq!(verdict, handed_over(0, Some(reason)));
+    }
+}
+
+/// No second try, and no report: the server asked for patience.
+#[test]
+fn an_install_that_is_put_off_ends_and_goes_on_at_the_next_start() {
+    let mut world = World::new(1);
+    world.offer(&release(1, 1, 5));
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        let event = Event::PutOff { reason: Reason::ServerFailed, retry_after_s: 60 };
+        (matches!(action, Action::FetchChunk(_)) && world.fetched.len() == 2).then_some(event)
+    });
+    let Verdict::Restart { after_ms, reason: Reason::ServerFailed } = verdict else { panic!("{verdict:?}") };
+    assert!((60_000..=75_000).contains(&after_ms), "{after_ms}");
+    assert!(world.reports.is_empty());
+    world.fetched.clear();
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+    assert_eq!(world.fetched, [3, 4, 0]);
 }
 
 #[test]
@@ -477,6 +582,16 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::KeyStored),
         Just(Event::CertificateIssued(life)),
         Just(Event::Saved),
+        Just(Event::AnchorsFetched([2; 8].into())),
+        any::<u32>().prop_map(|retry_after_s| Event::PutOff { reason: Reason::ServerFailed, retry_after_s }),
+        Just(Event::Decided {
+            decision: Decision {
+                anchors: Some([2; 8].into()),
+                renew: Some(true),
+                ..Decision::new(YEAR_S, None)
+            },
+            server_not_after_s: None,
+        }),
         Just(Event::Decided {
             decision: Decision::new(u64::MAX, Some(sign(&release(2, 2, 3)))),
             server_not_after_s: None,

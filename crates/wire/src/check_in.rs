@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Decoder, Encode, decode};
 
+use crate::AnchorsDigest;
+
 /// The state of a device at one pit stop. The device itself is named by its client certificate, not here.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -45,6 +47,9 @@ pub struct CheckIn {
     /// The last critical error.
     #[n(11)]
     pub last_critical: Option<u16>,
+    /// Digest of the trust anchors in the vault, see [`crate::anchors_digest`]; `None` from an updater of before.
+    #[n(12)]
+    pub anchors: Option<AnchorsDigest>,
 }
 
 /// The application that runs on a device.

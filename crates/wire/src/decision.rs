@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
+use crate::AnchorsDigest;
+
 /// The answer to a check-in.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -21,6 +23,13 @@ pub struct Decision {
     /// Hint: before the next try after a failure wait this long, in seconds.
     #[n(3)]
     pub backoff_s: Option<u32>,
+    /// Digest of the trust anchors that EST `cacerts` gives, see [`crate::anchors_digest`]. A device that has others
+    /// fetches them.
+    #[n(4)]
+    pub anchors: Option<AnchorsDigest>,
+    /// Hint: the device should renew its certificate now, however much of its life is left.
+    #[n(5)]
+    pub renew: Option<bool>,
 }
 
 impl Decision {
@@ -33,6 +42,13 @@ impl Decision {
     /// A decision that offers `manifest`, or nothing, without hints.
     #[must_use]
     pub fn new(server_time_s: u64, manifest: Option<Vec<u8>>) -> Self {
-        Self { server_time_s, manifest: manifest.map(ByteVec::from), next_check_s: None, backoff_s: None }
+        Self {
+            server_time_s,
+            manifest: manifest.map(ByteVec::from),
+            next_check_s: None,
+            backoff_s: None,
+            anchors: None,
+            renew: None,
+        }
     }
 }

@@ -14,11 +14,13 @@
 
 extern crate alloc;
 
+mod anchors;
 mod check_in;
 mod decision;
 mod reason;
 mod report;
 
+pub use anchors::{AnchorsDigest, anchors_digest};
 pub use check_in::{CheckIn, HandOverStrategy, Outcome, ResetCause, Running, Slot};
 pub use decision::Decision;
 pub use reason::Reason;

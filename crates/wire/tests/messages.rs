@@ -30,6 +30,7 @@ fn full_check_in() -> CheckIn {
         strategy: HandOverStrategy::ChainLoad,
         critical_errors: 3,
         last_critical: Some(Reason::FlashWrite.code()),
+        anchors: None,
     }
 }
 
@@ -47,6 +48,7 @@ fn first_check_in() -> CheckIn {
         strategy: HandOverStrategy::OtadataRollback,
         critical_errors: 0,
         last_critical: None,
+        anchors: None,
     }
 }
 
@@ -56,7 +58,18 @@ fn full_decision() -> Decision {
         manifest: Some(vec![0xd2, 0x84].into()),
         next_check_s: Some(3600),
         backoff_s: Some(60),
+        anchors: None,
+        renew: None,
     }
+}
+
+/// Keys 12 of a check-in, 4 and 5 of a decision came with the rollover of the CA.
+fn check_in_with_anchors() -> CheckIn {
+    CheckIn { anchors: Some([0xa1; 8].into()), ..full_check_in() }
+}
+
+fn decision_with_anchors() -> Decision {
+    Decision { anchors: Some([0xa2; 8].into()), renew: Some(true), ..full_decision() }
 }
 
 fn full_report() -> Report {
@@ -82,6 +95,19 @@ fn golden_bytes_of_version_1() {
     check(include_str!("golden/decision-1-nothing.hex"), &Decision::new(1_795_000_000, None));
     check(include_str!("golden/decision-1-full.hex"), &full_decision());
     check(include_str!("golden/report-1.hex"), &full_report());
+    check(include_str!("golden/check-in-1-anchors.hex"), &check_in_with_anchors());
+    check(include_str!("golden/decision-1-anchors.hex"), &decision_with_anchors());
+}
+
+#[test]
+fn a_set_of_anchors_has_one_digest_in_any_order() {
+    let (one, other): (&[u8], &[u8]) = (b"one", b"other");
+    let digest = wire::anchors_digest([one, other]);
+    assert_eq!(digest, wire::anchors_digest([other, one]));
+    assert_ne!(digest, wire::anchors_digest([one]));
+    assert_ne!(digest, wire::anchors_digest([b"oneother".as_slice()]));
+    // Computed by another implementation: Python's hashlib.
+    assert_eq!(hex::encode(*digest), "853af5eacb00db26");
 }
 
 #[test]
@@ -134,6 +160,7 @@ fn the_longest_check_in_is_far_below_the_bound() {
         free_heap_bytes: Some(u32::MAX),
         critical_errors: u32::MAX,
         last_critical: Some(u16::MAX),
+        anchors: Some([0xff; 8].into()),
         ..full_check_in()
     };
     let bytes = longest.to_cbor().len();
@@ -172,7 +199,7 @@ proptest! {
 
     #[test]
     fn decisions_round_trip(server_time_s: u64, manifest: Option<Vec<u8>>, next_check_s: Option<u32>, backoff_s: Option<u32>) {
-        let decision = Decision { server_time_s, manifest: manifest.map(Into::into), next_check_s, backoff_s };
+        let decision = Decision { server_time_s, manifest: manifest.map(Into::into), next_check_s, backoff_s, ..decision_with_anchors() };
         prop_assert_eq!(Decision::from_cbor(&decision.to_cbor()).unwrap(), decision);
     }
 }

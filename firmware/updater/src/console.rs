@@ -92,6 +92,8 @@ fn narration(action: &Action) -> Option<&'static str> {
         Action::Enroll { .. } => Some("enrolls"),
         Action::Renew { .. } => Some("renews its certificate"),
         Action::SaveCertificate { .. } => Some("has a new certificate"),
+        Action::FetchAnchors { .. } => Some("asks for trust anchors"),
+        Action::SaveAnchors => Some("has new trust anchors"),
         Action::CheckIn { .. } => Some("checks in"),
         Action::VerifySlot { .. } => Some("verifies the image"),
         Action::SaveRecord { .. } => Some("has installed the release"),

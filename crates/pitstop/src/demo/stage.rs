@@ -198,6 +198,7 @@ fn is_request(action: &Action) -> bool {
     match action {
         Action::Enroll { .. }
         | Action::Renew { .. }
+        | Action::FetchAnchors { .. }
         | Action::CheckIn { .. }
         | Action::FetchChunk(_)
         | Action::Report { .. } => true,
@@ -205,6 +206,7 @@ fn is_request(action: &Action) -> bool {
         | Action::Join { .. }
         | Action::MakeKey
         | Action::SaveCertificate { .. }
+        | Action::SaveAnchors
         | Action::HashChunk { .. }
         | Action::Invalidate { .. }
         | Action::Seal { .. }
@@ -241,6 +243,9 @@ impl Step {
     pub(super) const REPORTING: Self = Self::new("reporting", "reports to the server");
     pub(super) const RENEWING: Self = Self::new("renewing", "renews its certificate (EST simplereenroll)");
 
+    pub(super) const FETCHING_ANCHORS: Self =
+        Self::new("fetching-anchors", "asks for the server's trust anchors (EST cacerts)");
+
     const fn new(event: &'static str, text: &'static str) -> Self {
         Self { event, text }
     }
@@ -256,6 +261,7 @@ impl Step {
             Action::SaveRecord { .. } => Some(Self::RECORDING),
             Action::Report { .. } => Some(Self::REPORTING),
             Action::Renew { .. } => Some(Self::RENEWING),
+            Action::FetchAnchors { .. } => Some(Self::FETCHING_ANCHORS),
             Action::Survey
             | Action::HashChunk { .. }
             | Action::Invalidate { .. }
@@ -264,6 +270,7 @@ impl Step {
             | Action::SaveNote { .. }
             | Action::SaveTimeFloor { .. }
             | Action::CountCritical { .. }
+            | Action::SaveAnchors
             | Action::Finish(_) => None,
         }
     }

@@ -248,5 +248,6 @@ pub(crate) fn check_in(running: Option<(&[u8], u64)>) -> CheckIn {
         strategy: HandOverStrategy::ChainLoad,
         critical_errors: 0,
         last_critical: None,
+        anchors: None,
     }
 }

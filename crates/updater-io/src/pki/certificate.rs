@@ -48,6 +48,15 @@ pub fn leaf_facts(der: &[u8]) -> Result<LeafFacts<'_>, PkiError> {
     }
 }
 
+/// Whether issuer and subject of a certificate are the same (RFC 5280 section 3.2), as with a trust anchor and with no
+/// other certificate of a CA in rollover. Its signature is not checked here.
+///
+/// # Errors
+/// [`PkiError::Malformed`]
+pub fn is_self_issued(der: &[u8]) -> Result<bool, PkiError> {
+    walk_names(der).map_err(|_| PkiError::Malformed { expected: "an X.509 certificate" })
+}
+
 /// Reads the certificates out of a "certs-only" message: CMS SignedData without content and without signatures
 /// (RFC 7030 section 4.1.3, RFC 5652 section 5), in the order in which they come. At least one, at most
 /// [`MAX_CERTIFICATES`]; each is one whole DER value, which is not looked into.
@@ -127,6 +136,19 @@ fn walk_certificate(der: &[u8]) -> der::Result<(LeafFacts<'_>, Option<&[u8]>)> {
     let public_key = p256_key(&mut key_info)?;
     let facts = LeafFacts { serial: serial.value(), not_before_s, not_after_s, common_name, public_key: &[] };
     Ok((facts, public_key))
+}
+
+fn walk_names(der: &[u8]) -> der::Result<bool> {
+    let mut certificate = enter(AnyRef::from_der(der)?, Tag::Sequence)?;
+    let mut tbs = enter(AnyRef::decode(&mut certificate)?, Tag::Sequence)?;
+    if tbs.peek_tag()? == context(TagNumber::N0) {
+        skip(&mut tbs, context(TagNumber::N0))?;
+    }
+    skip(&mut tbs, Tag::Integer)?;
+    skip(&mut tbs, Tag::Sequence)?;
+    let issuer = AnyRef::decode(&mut tbs)?;
+    skip(&mut tbs, Tag::Sequence)?;
+    Ok(issuer == AnyRef::decode(&mut tbs)?)
 }
 
 /// `Time ::= CHOICE { utcTime, generalTime }` (RFC 5280 section 4.1.2.5); years before 1970 are refused.

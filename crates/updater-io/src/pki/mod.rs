@@ -7,7 +7,9 @@ mod certificate;
 mod csr;
 mod key;
 
-pub use certificate::{LeafFacts, MAX_CERTIFICATES, certs_only, leaf_facts, split_certificates};
+pub use certificate::{
+    LeafFacts, MAX_CERTIFICATES, certs_only, is_self_issued, leaf_facts, split_certificates,
+};
 pub use csr::{MAX_DEVICE_ID_BYTES, csr};
 pub use key::{DeviceKey, PUBLIC_KEY_BYTES};
 

@@ -5,11 +5,13 @@ mod online;
 mod vaulted;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::error::Error;
 
 use manifest::Digest;
+use rustls::pki_types::CertificateDer;
 use sha2::digest::consts::U32;
-use updater::{Action, Event, Retained, SlotIndex, Verdict};
+use updater::{Action, Event, Failure, Retained, SlotIndex, Verdict};
 use wire::Reason;
 
 use crate::board::{Board, News};
@@ -40,7 +42,7 @@ pub async fn pit_stop<B: Board>(board: &mut B) -> Verdict {
             shell.disconnect().await;
             return verdict;
         }
-        let event = shell.perform(action).await.unwrap_or_else(Event::Failed);
+        let event = shell.perform(action).await.unwrap_or_else(Event::from);
         let now_ms = shell.now_ms();
         (state, action) = updater::step(state, event, now_ms);
     }
@@ -55,6 +57,8 @@ struct Shell<'b, B: Board> {
     credentials: Option<Credentials>,
     /// A certificate between its issue and its way into the vault.
     issued: Option<EnrolledChain>,
+    /// Trust anchors between their arrival and their way into the vault.
+    anchors: Option<Vec<CertificateDer<'static>>>,
     online: Option<Online<B>>,
     /// The first sector of a slot between its download and `Seal`.
     held_sector: Option<Box<Sector>>,
@@ -71,46 +75,51 @@ impl<'b, B: Board> Shell<'b, B> {
             map: Map::default(),
             credentials: None,
             issued: None,
+            anchors: None,
             online: None,
             held_sector: None,
         }
     }
 
-    async fn perform(&mut self, action: Action) -> Result<Event, Reason> {
+    async fn perform(&mut self, action: Action) -> Result<Event, Failure> {
         match action {
-            Action::Survey => self.survey().map(Box::new).map(Event::Surveyed),
-            Action::Join { timeout_ms } => self.join(timeout_ms).await,
-            Action::MakeKey => self.make_key(),
+            Action::Survey => Ok(Event::Surveyed(Box::new(self.survey()?))),
+            Action::Join { timeout_ms } => Ok(self.join(timeout_ms).await?),
+            Action::MakeKey => Ok(self.make_key()?),
             Action::Enroll { timeout_ms } => self.enroll(timeout_ms).await,
             Action::Renew { timeout_ms } => self.renew(timeout_ms).await,
-            Action::SaveCertificate { time_floor_s } => self.save_certificate(time_floor_s),
+            Action::SaveCertificate { time_floor_s } => Ok(self.save_certificate(time_floor_s)?),
+            Action::FetchAnchors { timeout_ms } => self.fetch_anchors(timeout_ms).await,
+            Action::SaveAnchors => Ok(self.save_anchors()?),
             Action::CheckIn { check_in, timeout_ms } => self.check_in(&check_in, timeout_ms).await,
             Action::HashChunk { slot, offset_bytes, length_bytes } => {
                 let slot = self.slot(slot)?;
-                self.hash(slot, offset_bytes, length_bytes).map(Event::ChunkHashed)
+                Ok(Event::ChunkHashed(self.hash(slot, offset_bytes, length_bytes)?))
             }
             Action::Invalidate { slot } => {
                 let slot = self.slot(slot)?;
-                self.invalidate(slot).map(|()| Event::Invalidated)
+                self.invalidate(slot)?;
+                Ok(Event::Invalidated)
             }
             Action::FetchChunk(fetch) => self.fetch_chunk(&fetch).await.map(Event::ChunkHashed),
             Action::Seal { slot } => {
                 let slot = self.slot(slot)?;
-                self.seal(slot).map(|()| Event::Sealed)
+                self.seal(slot)?;
+                Ok(Event::Sealed)
             }
             Action::VerifySlot { slot } => {
                 let slot = self.slot(slot)?;
-                self.verify(slot).map(Event::SlotVerified)
+                Ok(Event::SlotVerified(self.verify(slot)?))
             }
             Action::SaveRecord { record, outcome, time_floor_s } => {
-                self.save_record(&record, outcome, time_floor_s)
+                Ok(self.save_record(&record, outcome, time_floor_s)?)
             }
-            Action::SaveNote { outcome } => self.save_note(outcome),
-            Action::SaveTimeFloor { time_floor_s } => self.save_time_floor(time_floor_s),
-            Action::CountCritical { reason } => self.count_critical(reason),
+            Action::SaveNote { outcome } => Ok(self.save_note(outcome)?),
+            Action::SaveTimeFloor { time_floor_s } => Ok(self.save_time_floor(time_floor_s)?),
+            Action::CountCritical { reason } => Ok(self.count_critical(reason)?),
             Action::Report { report, timeout_ms } => self.report(&report, timeout_ms).await,
             // `pit_stop` returns before it gets here.
-            Action::Finish(_) => Err(Reason::Internal),
+            Action::Finish(_) => Err(Reason::Internal.into()),
         }
     }
 

@@ -1,7 +1,6 @@
 //! What the shell does on the network: one TLS connection, kept for the whole pit stop.
 
 use alloc::format;
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::Future;
@@ -9,7 +8,7 @@ use core::future::Future;
 use embassy_futures::select::{Either, select};
 use manifest::Digest;
 use rustls::pki_types::ServerName;
-use updater::{Event, FetchChunk};
+use updater::{Event, Failure, FetchChunk};
 use wire::{CheckIn, Decision, Message, Reason, Report};
 
 use super::Shell;
@@ -20,7 +19,7 @@ use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, Response
 use crate::pki;
 use crate::platform::{Network, NetworkError, Timer};
 use crate::region::SECTOR_BYTES;
-use crate::tls::{TlsError, TlsSession, client_config};
+use crate::tls::{TlsError, TlsSession, client_config, try_anchors};
 
 type Client<B> = HttpClient<TlsSession<<<B as Board>::Network as Network>::Connection>>;
 
@@ -43,6 +42,8 @@ pub enum ProtocolFault {
         expected: u16,
         /// What this one answered.
         found: u16,
+        /// When to ask again, if it said so.
+        retry_after_s: Option<u32>,
     },
     /// No such artifact.
     #[error("expected the artifact on the server, found status 404; publish the release again")]
@@ -102,28 +103,53 @@ impl<B: Board> Shell<'_, B> {
         }
     }
 
-    pub(super) async fn enroll(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
+    pub(super) async fn enroll(&mut self, timeout_ms: u64) -> Result<Event, Failure> {
         let key = self.device_key()?;
-        let Some((host, device_id)) = self.names() else { return Err(self.not_provisioned("settings")) };
+        let Some((host, device_id)) = self.names() else {
+            return Err(self.not_provisioned("settings").into());
+        };
         let token = self.credentials.as_ref().and_then(|credentials| credentials.token.clone());
-        let Some(token) = token else { return Err(self.not_provisioned("an enrollment token")) };
+        let Some(token) = token else { return Err(self.not_provisioned("an enrollment token").into()) };
         let chain = self
             .exchange(timeout_ms, false, async |http| {
                 est::simpleenroll(http, &host, &key, &device_id, &token).await.map_err(Trouble::from)
             })
             .await?;
-        self.certificate_issued(chain)
+        Ok(self.certificate_issued(chain)?)
     }
 
-    pub(super) async fn renew(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
+    pub(super) async fn renew(&mut self, timeout_ms: u64) -> Result<Event, Failure> {
         let key = self.device_key()?;
-        let Some((host, device_id)) = self.names() else { return Err(self.not_provisioned("settings")) };
+        let Some((host, device_id)) = self.names() else {
+            return Err(self.not_provisioned("settings").into());
+        };
         let chain = self
             .exchange(timeout_ms, true, async |http| {
                 est::simplereenroll(http, &host, &key, &device_id).await.map_err(Trouble::from)
             })
             .await?;
-        self.certificate_issued(chain)
+        Ok(self.certificate_issued(chain)?)
+    }
+
+    /// Asks for trust anchors on the connection on which the decision came, and tries them on its server: a set that
+    /// would lock the device out is refused.
+    pub(super) async fn fetch_anchors(&mut self, timeout_ms: u64) -> Result<Event, Failure> {
+        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
+        let (anchors, server) = self
+            .exchange(timeout_ms, true, async |http| {
+                let anchors = est::cacerts(http, &host).await?;
+                Ok((anchors, http.stream().server_certificate().cloned()))
+            })
+            .await?;
+        let name = self.server_name()?;
+        let provider = self.board.crypto_provider();
+        let tried = server
+            .ok_or(TlsError::Unexpected)
+            .and_then(|server| try_anchors(provider, &self.clock, &anchors, &server, &name));
+        tried.map_err(|error| self.trouble(tls_reason(&error), &error))?;
+        let digest = wire::anchors_digest(anchors.iter().map(AsRef::as_ref));
+        self.anchors = Some(anchors);
+        Ok(Event::AnchorsFetched(digest))
     }
 
     fn certificate_issued(&mut self, chain: EnrolledChain) -> Result<Event, Reason> {
@@ -133,7 +159,7 @@ impl<B: Board> Shell<'_, B> {
         Ok(Event::CertificateIssued(life))
     }
 
-    pub(super) async fn check_in(&mut self, check_in: &CheckIn, timeout_ms: u64) -> Result<Event, Reason> {
+    pub(super) async fn check_in(&mut self, check_in: &CheckIn, timeout_ms: u64) -> Result<Event, Failure> {
         self.post(wire::CHECK_IN_PATH, "a check-in", 200, &check_in.to_cbor(), timeout_ms, async |http| {
             let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
             let decision = Decision::from_cbor(&body).map_err(Trouble::Cbor)?;
@@ -144,7 +170,7 @@ impl<B: Board> Shell<'_, B> {
         .await
     }
 
-    pub(super) async fn report(&mut self, report: &Report, timeout_ms: u64) -> Result<Event, Reason> {
+    pub(super) async fn report(&mut self, report: &Report, timeout_ms: u64) -> Result<Event, Failure> {
         let body = report.to_cbor();
         self.post(wire::REPORTS_PATH, "a report", 204, &body, timeout_ms, async |_| Ok(())).await?;
         Ok(Event::Reported)
@@ -158,14 +184,15 @@ impl<B: Board> Shell<'_, B> {
         body: &[u8],
         timeout_ms: u64,
         read: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Trouble>,
-    ) -> Result<T, Reason> {
-        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings")) };
+    ) -> Result<T, Failure> {
+        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
         self.exchange(timeout_ms, true, async |http| {
             let headers = [("Content-Type", wire::MEDIA_TYPE)];
             let request = Request { method: Method::Post, path, host: &host, headers: &headers, body };
             let head = http.send(&request).await?;
             if head.status != expected {
-                return Err(Trouble::from(ProtocolFault::Status { what, expected, found: head.status }));
+                let (found, retry_after_s) = (head.status, head.retry_after_s);
+                return Err(Trouble::from(ProtocolFault::Status { what, expected, found, retry_after_s }));
             }
             read(http).await
         })
@@ -173,7 +200,7 @@ impl<B: Board> Shell<'_, B> {
     }
 
     /// Downloads one chunk into flash and hashes what is in flash then.
-    pub(super) async fn fetch_chunk(&mut self, fetch: &FetchChunk) -> Result<Digest, Reason> {
+    pub(super) async fn fetch_chunk(&mut self, fetch: &FetchChunk) -> Result<Digest, Failure> {
         let timer = self.board.timer();
         if fetch.delay_ms > 0 {
             timer.sleep_ms(fetch.delay_ms).await;
@@ -183,19 +210,19 @@ impl<B: Board> Shell<'_, B> {
         self.held_sector = None;
         let downloaded = within(&timer, fetch.timeout_ms, self.download(fetch, part.offset)).await;
         match downloaded {
-            Ok(Ok(())) => self.hash(slot, fetch.offset_bytes, fetch.length_bytes),
-            Ok(Err(reason)) => {
+            Ok(Ok(())) => Ok(self.hash(slot, fetch.offset_bytes, fetch.length_bytes)?),
+            Ok(Err(failure)) => {
                 self.online = None;
-                Err(reason)
+                Err(failure)
             }
             Err(fault) => {
                 self.online = None;
-                Err(self.trouble(Reason::Timeout, &fault))
+                Err(self.trouble(Reason::Timeout, &fault).into())
             }
         }
     }
 
-    async fn download(&mut self, fetch: &FetchChunk, address: u32) -> Result<(), Reason> {
+    async fn download(&mut self, fetch: &FetchChunk, address: u32) -> Result<(), Failure> {
         let mut online = self.online(true).await?;
         self.ask_for(&mut online.http, fetch).await?;
         let mut erased = crate::region::Region { offset: address, size_bytes: fetch.length_bytes };
@@ -231,8 +258,8 @@ impl<B: Board> Shell<'_, B> {
     }
 
     /// Asks for the bytes of one chunk and makes sure that just these come (RFC 9110 section 14).
-    async fn ask_for(&mut self, http: &mut Client<B>, fetch: &FetchChunk) -> Result<(), Reason> {
-        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings")) };
+    async fn ask_for(&mut self, http: &mut Client<B>, fetch: &FetchChunk) -> Result<(), Failure> {
+        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
         let first = u64::from(fetch.offset_bytes);
         let expected_bytes = u64::from(fetch.length_bytes);
         let last = first + expected_bytes - 1;
@@ -245,7 +272,7 @@ impl<B: Board> Shell<'_, B> {
             Err(error) => return Err(self.blame_online(error)),
         };
         let checked = check_part(&head, first, last);
-        checked.map_err(|fault| self.trouble(protocol_reason(&fault), &fault))
+        checked.map_err(|fault| self.blame_online(fault))
     }
 
     /// One exchange on the connection, within its time. A connection on which it failed is given up.
@@ -254,7 +281,7 @@ impl<B: Board> Shell<'_, B> {
         timeout_ms: u64,
         identified: bool,
         act: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Trouble>,
-    ) -> Result<T, Reason> {
+    ) -> Result<T, Failure> {
         let timer = self.board.timer();
         let exchange = async {
             let mut online = self.online(identified).await?;
@@ -268,7 +295,7 @@ impl<B: Board> Shell<'_, B> {
         };
         match within(&timer, timeout_ms, exchange).await {
             Ok(result) => result,
-            Err(fault) => Err(self.trouble(Reason::Timeout, &fault)),
+            Err(fault) => Err(self.trouble(Reason::Timeout, &fault).into()),
         }
     }
 
@@ -286,10 +313,7 @@ impl<B: Board> Shell<'_, B> {
         let server = credentials.settings.server.clone();
         let anchors = credentials.settings.anchors.clone();
         let identity = if identified { self.tls_identity() } else { None };
-        let Ok(name) = ServerName::try_from(server.host.clone()) else {
-            let fault = ProtocolFault::ServerName { found: server.host.to_string() };
-            return Err(self.trouble(Reason::NotProvisioned, &fault));
-        };
+        let name = self.server_name()?;
         let provider = self.board.crypto_provider();
         let clock = Arc::new(self.clock.clone());
         let config = match client_config(provider, clock, &anchors, identity) {
@@ -316,6 +340,15 @@ impl<B: Board> Shell<'_, B> {
         }
     }
 
+    fn server_name(&mut self) -> Result<ServerName<'static>, Reason> {
+        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
+        let host = credentials.settings.server.host.clone();
+        ServerName::try_from(host.clone()).map_err(|_| {
+            let fault = ProtocolFault::ServerName { found: host };
+            self.trouble(Reason::NotProvisioned, &fault)
+        })
+    }
+
     /// The Host field and the device's id.
     fn names(&self) -> Option<(alloc::string::String, alloc::string::String)> {
         let settings = &self.credentials.as_ref()?.settings;
@@ -326,13 +359,16 @@ impl<B: Board> Shell<'_, B> {
         self.trouble(Reason::NotProvisioned, &ProtocolFault::NotProvisioned { what })
     }
 
-    fn blame_online(&mut self, trouble: impl Into<Trouble>) -> Reason {
-        match trouble.into() {
+    fn blame_online(&mut self, trouble: impl Into<Trouble>) -> Failure {
+        let trouble = trouble.into();
+        let retry_after_s = trouble.retry_after_s();
+        let reason = match trouble {
             Trouble::Http(error) => self.trouble(http_reason(&error), &error),
             Trouble::Est(error) => self.trouble(est_reason(&error), &error),
             Trouble::Cbor(error) => self.trouble(Reason::ServerProtocol, &error),
             Trouble::Protocol(fault) => self.trouble(protocol_reason(&fault), &fault),
-        }
+        };
+        Failure { reason, retry_after_s }
     }
 }
 
@@ -342,6 +378,17 @@ enum Trouble {
     Est(EstError),
     Cbor(wire::DecodeError),
     Protocol(ProtocolFault),
+}
+
+impl Trouble {
+    /// When the server said to ask again.
+    fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Est(EstError::Pending { retry_after_s } | EstError::Status { retry_after_s, .. })
+            | Self::Protocol(ProtocolFault::Status { retry_after_s, .. }) => *retry_after_s,
+            Self::Http(_) | Self::Est(_) | Self::Cbor(_) | Self::Protocol(_) => None,
+        }
+    }
 }
 
 impl From<HttpError> for Trouble {
@@ -380,7 +427,8 @@ fn check_part(head: &ResponseHead, first: u64, last: u64) -> Result<(), Protocol
         return Err(ProtocolFault::NoArtifact);
     }
     if head.status != 206 {
-        return Err(ProtocolFault::Status { what: "a range request", expected: 206, found: head.status });
+        let (found, retry_after_s) = (head.status, head.retry_after_s);
+        return Err(ProtocolFault::Status { what: "a range request", expected: 206, found, retry_after_s });
     }
     let found = head.content_range;
     if found.is_none_or(|range| (range.first, range.last) != (first, last)) {
@@ -432,8 +480,8 @@ fn est_reason(error: &EstError) -> Reason {
         EstError::Http(error) => http_reason(error),
         EstError::Pending { .. } => Reason::EnrollmentPending,
         EstError::Refused { .. } => Reason::EnrollmentRefused,
-        EstError::Status { status } => status_reason(*status),
-        EstError::NotPkcs7 | EstError::Pki(_) => Reason::ServerProtocol,
+        EstError::Status { status, .. } => status_reason(*status),
+        EstError::NotPkcs7 | EstError::Pki(_) | EstError::AnchorCount { .. } => Reason::ServerProtocol,
         EstError::CertificateMismatch => Reason::CertificateMismatch,
     }
 }

@@ -29,6 +29,11 @@ struct NoVault;
 #[error("expected an issued certificate to store, found none; the shell or the engine is wrong")]
 struct NothingIssued;
 
+/// The shell was asked to store trust anchors that it does not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("expected trust anchors to store, found none; the shell or the engine is wrong")]
+struct NothingFetched;
+
 /// A key that cannot be used now: the vault's is gone, or the crypto failed.
 #[derive(Debug, thiserror::Error)]
 #[error("expected the device's key in the vault, found none; it will be made at the next start")]
@@ -84,6 +89,7 @@ impl<B: Board> Shell<'_, B> {
         let facts = VaultFacts {
             product: settings.product.clone(),
             publishers: settings.publishers.clone(),
+            anchors: wire::anchors_digest(settings.anchors.iter().map(AsRef::as_ref)),
             identity: identity(key.as_deref(), chain.as_deref()),
             record,
             last_outcome,
@@ -148,6 +154,17 @@ impl<B: Board> Shell<'_, B> {
         if let Some(credentials) = &mut self.credentials {
             credentials.chain = Some(issued.certificates);
             credentials.token = None;
+        }
+        Ok(Event::Saved)
+    }
+
+    pub(super) fn save_anchors(&mut self) -> Result<Event, Reason> {
+        let Some(anchors) = self.anchors.take() else {
+            return Err(self.trouble(Reason::Internal, &NothingFetched));
+        };
+        self.with_vault(|vault| vault.set_anchors(&anchors))?;
+        if let Some(credentials) = &mut self.credentials {
+            credentials.settings.anchors = anchors;
         }
         Ok(Event::Saved)
     }

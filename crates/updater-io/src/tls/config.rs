@@ -5,9 +5,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
@@ -42,14 +43,7 @@ pub fn client_config(
     anchors: &[CertificateDer<'_>],
     identity: Option<Identity>,
 ) -> Result<ClientConfig, TlsError> {
-    if anchors.is_empty() {
-        return Err(TlsError::NoAnchors);
-    }
-    let mut roots = RootCertStore::empty();
-    for (index, anchor) in anchors.iter().enumerate() {
-        let added = roots.add(anchor.clone().into_owned());
-        added.map_err(|error| TlsError::BadAnchor { index, source: RustlsError(error) })?;
-    }
+    let roots = roots(anchors)?;
     let builder = ClientConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| TlsError::Device(RustlsError(error)))?
@@ -67,4 +61,36 @@ pub fn client_config(
     config.resumption = Resumption::disabled();
     config.max_fragment_size = Some(MAX_OUTGOING_RECORD_BYTES);
     Ok(config)
+}
+
+/// Whether a server with this certificate and this name would be accepted under other trust anchors than those that
+/// led to it: chain, name, key usage and validity, as in a handshake.
+///
+/// # Errors
+/// [`TlsError::NoAnchors`], [`TlsError::BadAnchor`], and [`TlsError::ServerRefused`] when it would not.
+pub fn try_anchors(
+    provider: Arc<CryptoProvider>,
+    time: &dyn TimeProvider,
+    anchors: &[CertificateDer<'_>],
+    server: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+) -> Result<(), TlsError> {
+    let refused = |error| TlsError::ServerRefused(RustlsError(error));
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(anchors)?), provider)
+        .build()
+        .map_err(|_| TlsError::NoAnchors)?;
+    let now = time.current_time().ok_or_else(|| refused(rustls::Error::FailedToGetCurrentTime))?;
+    verifier.verify_server_cert(server, &[], name, &[], now).map_err(refused).map(|_| ())
+}
+
+fn roots(anchors: &[CertificateDer<'_>]) -> Result<RootCertStore, TlsError> {
+    if anchors.is_empty() {
+        return Err(TlsError::NoAnchors);
+    }
+    let mut roots = RootCertStore::empty();
+    for (index, anchor) in anchors.iter().enumerate() {
+        let added = roots.add(anchor.clone().into_owned());
+        added.map_err(|error| TlsError::BadAnchor { index, source: RustlsError(error) })?;
+    }
+    Ok(roots)
 }

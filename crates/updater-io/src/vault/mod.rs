@@ -265,6 +265,16 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         self.0.set_blob(key::CHAIN, &concatenate(chain))
     }
 
+    /// Saves the trust anchors in place of those that are there; at least one.
+    ///
+    /// # Errors
+    /// [`VaultError`]; nothing is written when the anchors are not acceptable.
+    pub fn set_anchors(&mut self, anchors: &[CertificateDer<'_>]) -> Result<(), VaultError> {
+        let anchors = concatenate(anchors);
+        accept(key::ANCHORS, anchors.as_slice(), certificates)?;
+        self.0.set_blob(key::ANCHORS, &anchors)
+    }
+
     /// Saves the record of the last install.
     ///
     /// # Errors

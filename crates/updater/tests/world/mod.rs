@@ -5,7 +5,7 @@ use updater::{
     Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotFacts, SlotIndex,
     State, Survey, VaultFacts, Verdict,
 };
-use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
+use wire::{AnchorsDigest, Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 
 pub(crate) const CHIP_ID: u16 = 5;
 pub(crate) const SLOT_BYTES: u32 = 5 * 65_536;
@@ -41,6 +41,9 @@ pub(crate) struct World {
     pub(crate) known_images: Vec<Manifest>,
     pub(crate) record: Option<InstallRecord>,
     pub(crate) last_outcome: Option<Outcome>,
+    pub(crate) anchors: AnchorsDigest,
+    /// What `cacerts` gives.
+    pub(crate) served_anchors: AnchorsDigest,
     pub(crate) identity: Identity,
     pub(crate) time_floor_s: u64,
     pub(crate) vault: Result<(), Reason>,
@@ -66,6 +69,8 @@ impl World {
             known_images: Vec::new(),
             record: None,
             last_outcome: None,
+            anchors: [1; 8].into(),
+            served_anchors: [1; 8].into(),
             identity: Identity::Certified(CertificateLife { not_before_s: YEAR_S, not_after_s: 2 * YEAR_S }),
             time_floor_s: YEAR_S,
             vault: Ok(()),
@@ -137,6 +142,7 @@ impl World {
             vault: self.vault.map(|()| VaultFacts {
                 product: "lamp".into(),
                 publishers: PublisherKeys::from_iter([publisher().publisher_key()]),
+                anchors: self.anchors,
                 identity: self.identity,
                 record: self.record.clone(),
                 last_outcome: self.last_outcome,
@@ -172,6 +178,12 @@ impl World {
                 let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
                 self.identity = Identity::Certified(life);
                 self.time_floor_s = time_floor_s.unwrap_or(self.time_floor_s);
+                Event::Saved
+            }
+            Action::FetchAnchors { .. } => Event::AnchorsFetched(self.served_anchors),
+            Action::SaveAnchors => {
+                self.vault_writes += 1;
+                self.anchors = self.served_anchors;
                 Event::Saved
             }
             Action::CheckIn { .. } => Event::Decided {
