@@ -4,9 +4,11 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{pitstop, pitstop_variables};
@@ -39,9 +41,17 @@ impl Served {
     }
 
     fn signal(&mut self, name: &str) -> ExitStatus {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        self.send(name);
         self.process.wait().unwrap()
+    }
+
+    fn send(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        TcpStream::connect(self.url().strip_prefix("http://").unwrap())
     }
 }
 
@@ -78,6 +88,54 @@ fn state_survives_a_restart_and_signals_end_it_well() {
     assert_eq!(second.places["first_start"], false);
     assert!(list(second.url()).contains("lamp"));
     assert!(second.signal("-INT").success());
+}
+
+/// An upload is open when SIGTERM comes: it may end, nobody else may begin, and the exit code says that all is well.
+#[test]
+fn an_open_request_ends_before_the_server_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = Served::start(folder.path());
+    let token = std::fs::read_to_string(folder.path().join("pitstop-data/admin.token")).unwrap();
+    let body = vec![7; 100_000];
+    let digest = sha256(&body);
+    let mut open = served.connect().unwrap();
+    write!(
+        open,
+        "PUT /api/v1/artifacts/{digest} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        token.trim(),
+        body.len()
+    )
+    .unwrap();
+    // The handler reads the body when it says so: the request is open from then on.
+    let mut answer = BufReader::new(open.try_clone().unwrap());
+    let mut line = String::new();
+    answer.read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 100"), "{line}");
+    open.write_all(&body[..50_000]).unwrap();
+
+    served.send("-TERM");
+    // The listener is closed at once; how soon is the kernel's and the scheduler's business.
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while served.connect().is_ok() {
+        assert!(Instant::now() < deadline, "connections are still taken");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(served.process.try_wait().unwrap().is_none(), "it waits for the open request");
+    open.write_all(&body[50_000..]).unwrap();
+    line.clear();
+    while !line.starts_with("HTTP/1.1 ") {
+        line.clear();
+        assert_ne!(answer.read_line(&mut line).unwrap(), 0, "an answer");
+    }
+    assert!(line.starts_with("HTTP/1.1 201"), "{line}");
+    assert_eq!(served.process.wait().unwrap().code(), Some(0));
+    let artifact = folder.path().join("pitstop-data/artifacts").join(&digest[..2]).join(&digest);
+    assert_eq!(std::fs::read(artifact).unwrap(), body);
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    manifest::Digest::of(bytes).to_string()
 }
 
 #[test]

@@ -75,6 +75,8 @@ impl Listener {
                 drop((permit, open));
             });
         }
+        // Who comes now is refused, instead of waiting in the backlog for nobody.
+        drop(self.tcp);
         tasks.close();
         tasks.wait().await;
     }

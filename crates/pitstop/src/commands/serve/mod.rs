@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use server::{Config, RunningServer, StartError};
+use server::{Config, Database, RunningServer, StartError};
 use tokio::signal;
 
 use self::options::ServeOptions;
@@ -48,7 +48,8 @@ struct Places {
     device_address: SocketAddr,
     admin_url: String,
     data: PathBuf,
-    database: PathBuf,
+    /// A file, or a URL without its password.
+    database: String,
     artifacts: PathBuf,
     ca: PathBuf,
     admin_token: PathBuf,
@@ -64,7 +65,7 @@ impl Serve {
             return ui.result(&sources, || config_page(&sources));
         }
         log::init(&options.log)?;
-        let config = options.server_config();
+        let config = options.server_config()?;
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -86,10 +87,14 @@ fn config_page(sources: &[Setting]) -> Page {
 
 async fn serve(config: Config, ui: &Ui) -> Result<(), Failure> {
     let data = config.data_dir.clone();
+    let database = match &config.database {
+        Database::Sqlite => data.join("pitstop.db").display().to_string(),
+        Database::Postgres(url) => url.to_string(),
+    };
     // Before the start: a signal during the start is then not lost.
     let stop = stop_signal()?;
     let mut running = server::start(config).await.map_err(failure)?;
-    let places = Places::of(&running, &data);
+    let places = Places::of(&running, &data, database);
     ui.event(&places, || places.page())?;
     tokio::select! {
         () = stop => {}
@@ -122,13 +127,13 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 impl Places {
-    fn of(running: &RunningServer, data: &Path) -> Self {
+    fn of(running: &RunningServer, data: &Path, database: String) -> Self {
         Self {
             device_url: running.device_url().to_owned(),
             device_address: running.device_addr(),
             admin_url: running.admin_url(),
             data: data.to_owned(),
-            database: data.join("pitstop.db"),
+            database,
             artifacts: data.join("artifacts"),
             ca: data.join("ca").join("ca.pem"),
             admin_token: running.admin_token_path().to_owned(),
@@ -142,7 +147,7 @@ impl Places {
         let page = Page::titled(title).facts([
             ("devices", Cell::from(format!("{} (listens on {})", self.device_url, self.device_address))),
             ("admin", Cell::from(&self.admin_url)),
-            ("database", path(&self.database)),
+            ("database", Cell::from(&self.database)),
             ("artifacts", path(&self.artifacts)),
             ("CA", path(&self.ca)),
             ("admin token", path(&self.admin_token)),
@@ -205,7 +210,7 @@ mod tests {
             device_url: "https://localhost:8443".to_owned(),
             device_address: SocketAddr::from(([127, 0, 0, 1], 8443)),
             admin_url: admin_url.to_owned(),
-            database: data.join("pitstop.db"),
+            database: "data/pitstop.db".to_owned(),
             artifacts: data.join("artifacts"),
             ca: data.join("ca/ca.pem"),
             admin_token: data.join("admin.token"),

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use server::{Config, Limits};
+use server::{Config, Limits, LocationError};
+
+use crate::failure::Failure;
 
 /// A day has no more: a certificate for ten years is no short-lived one.
 const MAX_CERTIFICATE_DAYS: i64 = 3650;
@@ -35,6 +37,18 @@ pub(crate) struct ServeOptions {
         help_heading = STORAGE
     )]
     pub(super) data: PathBuf,
+
+    /// Where the database is: `sqlite` (in the data directory) or `postgres://user:password@host/database`
+    #[arg(
+        long,
+        env = "PITSTOP_DATABASE",
+        hide_env_values = true,
+        value_name = "PLACE",
+        default_value = "sqlite",
+        help_heading = STORAGE
+    )]
+    // Text and not `Database`: what clap refuses it shows, and there may be a password in it.
+    pub(super) database: String,
 
     /// The device listener: mutual TLS
     #[arg(
@@ -232,8 +246,15 @@ const LOGGING: &str = "Logging";
 
 impl ServeOptions {
     /// The server's configuration.
-    pub(super) fn server_config(self) -> Config {
+    ///
+    /// # Errors
+    /// When a place is none.
+    pub(super) fn server_config(self) -> Result<Config, Failure> {
         let mut config = Config::new(self.data);
+        config.database = self
+            .database
+            .parse()
+            .map_err(|error: LocationError| Failure::usage(format!("setting `database`: {error}")))?;
         config.device_addr = self.listen;
         config.admin_addr = self.admin;
         config.server_names = self.name;
@@ -242,7 +263,7 @@ impl ServeOptions {
         config.refusal_backoff_s = self.refusal_backoff_s;
         config.next_check_s = self.next_check_s.map(NonZeroU32::get);
         config.limits = self.limits.limits();
-        config
+        Ok(config)
     }
 }
 

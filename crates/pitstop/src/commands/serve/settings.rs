@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(source(&settings, "name").0, "a.example, b.example");
         assert_eq!(source(&settings, "refusal-backoff-s"), ("3600", "default"));
         assert_eq!(source(&settings, "next-check-s"), ("-", "default"));
-        let config = settings.options.server_config();
+        let config = settings.options.server_config().unwrap();
         assert_eq!(config.limits.max_connections, 7);
     }
 
@@ -335,7 +335,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().to_owned();
         let arguments = vec!["pitstop".into(), SERVE.into(), "--data".into(), data.clone().into()];
-        let config = resolve(arguments).unwrap().options.server_config();
+        let config = resolve(arguments).unwrap().options.server_config().unwrap();
         assert_eq!(format!("{config:?}"), format!("{:?}", server::Config::new(data)));
     }
 
@@ -369,6 +369,15 @@ mod tests {
     fn a_value_that_a_flag_overrides_is_checked_all_the_same() {
         let failure = resolved(&["--listen", "127.0.0.1:3"], "listen = 5\n");
         assert!(failure.map(|settings| settings.sources).unwrap_err().message().contains("`listen`"));
+    }
+
+    #[test]
+    fn a_database_that_is_none_is_refused_without_its_password() {
+        let settings = resolved(&[], "database = \"mysql://u:secret@host/x\"\n").unwrap();
+        assert_eq!(source(&settings, "database").0, "mysql://u:***@host/x");
+        let failure = settings.options.server_config().unwrap_err();
+        assert!(failure.message().contains("setting `database`: expected `sqlite` or"), "{failure:?}");
+        assert!(!failure.message().contains("secret"), "{failure:?}");
     }
 
     #[test]
