@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{device, flash, image, keys, layout, product, provision, release, serve};
 use crate::demo::Demo;
+use crate::simulate::Simulate;
 use crate::ui::CLAP_STYLES;
 
 const EXAMPLES: &str = "\
@@ -43,6 +44,9 @@ pub(crate) enum Command {
 
     /// Show the main job end to end, on a virtual device
     Demo(Demo),
+
+    /// Many light devices against a server: load, herds, releases that go wrong
+    Simulate(Box<Simulate>),
 
     /// Publisher keys: who may publish
     #[command(subcommand)]

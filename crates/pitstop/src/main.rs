@@ -5,6 +5,7 @@
 //! | `cli` | the options, by clap |
 //! | `commands` | one file per resource: what each command does |
 //! | `demo` | the main job on a virtual device or an emulated chip, told as a story |
+//! | `simulate` | many light devices against a server |
 //! | `client` | the typed client of the admin API |
 //! | `keyfile`, `publisher` | the publisher's key file, and public keys as options name them |
 //! | `layouts`, `fit` | flash layouts, and whether an application fits one |
@@ -32,6 +33,7 @@ mod keyfile;
 mod layouts;
 mod publish;
 mod publisher;
+mod simulate;
 mod ui;
 
 use std::process::ExitCode;

@@ -4,10 +4,11 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 24] = [
     &[],
     &["serve"],
     &["demo"],
+    &["simulate"],
     &["keys", "new"],
     &["keys", "show"],
     &["product"],

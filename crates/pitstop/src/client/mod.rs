@@ -98,6 +98,21 @@ impl Client {
         self.post("/devices", device)
     }
 
+    /// Makes `count` devices (at most 1,000) with ids by the server, each with its one-time enrollment token.
+    pub(crate) fn create_devices(
+        &self,
+        product: &str,
+        count: usize,
+    ) -> Result<Vec<Issued<DeviceId>>, ClientError> {
+        (0..count)
+            .map(|_| {
+                let device = NewDevice { id: None, product: product.to_owned(), note: None };
+                let Issued { subject, enrollment_token } = self.create_device(&device)?;
+                Ok(Issued { subject: DeviceId { id: subject.id }, enrollment_token })
+            })
+            .collect()
+    }
+
     /// One device.
     pub(crate) fn device(&self, id: &str) -> Result<Device, ClientError> {
         self.get(&format!("/devices/{id}"))

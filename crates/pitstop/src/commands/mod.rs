@@ -6,7 +6,7 @@ mod identity;
 pub(crate) mod image;
 pub(crate) mod keys;
 pub(crate) mod layout;
-mod options;
+pub(crate) mod options;
 pub(crate) mod product;
 pub(crate) mod provision;
 pub(crate) mod release;
@@ -26,6 +26,7 @@ pub(crate) fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve.run(ui),
         Command::Demo(demo) => demo.run(ui),
+        Command::Simulate(simulate) => simulate.run(ui),
         Command::Keys(keys) => keys.run(ui),
         Command::Product(product) => product.run(ui),
         Command::Device(device) => device.run(ui),

@@ -9,7 +9,7 @@ mod style;
 mod text;
 
 pub(crate) use page::{Cell, Page};
-pub(crate) use progress::{ByteProgress, Spinner};
+pub(crate) use progress::{ByteProgress, CountProgress, Spinner};
 pub(crate) use style::{CLAP_STYLES, Tone, paint};
 pub(crate) use text::{ago, bytes, short_digest, size};
 
@@ -87,6 +87,11 @@ impl Ui {
     /// given.
     pub(crate) fn byte_progress(&self, label: &str, total_bytes: u64) -> ByteProgress {
         ByteProgress::new(label, total_bytes, self.json)
+    }
+
+    /// A progress bar over `total` things, drawn as [`Ui::byte_progress`] is.
+    pub(crate) fn count_progress(&self, label: &str, total: u64) -> CountProgress {
+        CountProgress::new(label, total, self.json)
     }
 
     /// A sign of life while something takes long, drawn as [`Ui::byte_progress`] is.

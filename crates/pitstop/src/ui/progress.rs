@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Label, bar, bytes done and rate, in one line that is cleared when dropped.
 const TEMPLATE: &str = "  {msg} {bar:24.cyan/dim} {bytes:>10} of {total_bytes}  {binary_bytes_per_sec:.dim}";
 
+/// Label, bar, count, and what is said of it.
+const COUNT_TEMPLATE: &str = "  {prefix} {bar:24.cyan/dim} {human_pos} of {human_len}  {msg:.dim}";
+
 /// Sign of life, label, time.
 const SPINNER_TEMPLATE: &str = "  {spinner:.cyan} {msg} {elapsed:.dim}";
 
@@ -62,6 +65,39 @@ impl Drop for ByteProgress {
     }
 }
 
+/// A bar that counts things, drawn as [`ByteProgress`] is.
+#[derive(Debug)]
+pub(crate) struct CountProgress(ProgressBar);
+
+impl CountProgress {
+    pub(super) fn new(label: &str, total: u64, hidden: bool) -> Self {
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(total), target).with_prefix(label.to_owned());
+        // The template is a constant and a test reads it.
+        if let Ok(style) = ProgressStyle::with_template(COUNT_TEMPLATE) {
+            bar.set_style(style.progress_chars("━╸─"));
+        }
+        Self(bar)
+    }
+
+    /// One more.
+    pub(crate) fn one(&self) {
+        self.0.inc(1);
+    }
+
+    /// So many now, and what is to be said of it.
+    pub(crate) fn set(&self, count: u64, message: impl Into<String>) {
+        self.0.set_position(count);
+        self.0.set_message(message.into());
+    }
+}
+
+impl Drop for CountProgress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// A sign of life on standard error, or nothing when that is no terminal; cleared when dropped.
 #[derive(Debug)]
 pub(crate) struct Spinner(ProgressBar);
@@ -106,5 +142,6 @@ mod tests {
     fn the_templates_are_some() {
         ProgressStyle::with_template(TEMPLATE).unwrap();
         ProgressStyle::with_template(SPINNER_TEMPLATE).unwrap();
+        ProgressStyle::with_template(COUNT_TEMPLATE).unwrap();
     }
 }
