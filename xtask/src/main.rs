@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `ci` | the whole gate: everything that must pass before a change is merged |
 //! | `firmware` | builds updater and example applications into ESP images |
+//! | `bench-server` | measures the server against nginx |
 //! | `emulate` | runs them against a real server on an emulated ESP32-C3 |
 //! | `layering` | checks the arrows between the crates |
 //! | `golden` | checks that no golden file was ever edited |
@@ -13,6 +14,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+#[cfg(feature = "emulate")]
+mod bench_server;
 mod ci;
 #[cfg(feature = "emulate")]
 mod emulate;
@@ -47,6 +50,9 @@ enum Command {
     /// Run updater, server and applications together on an emulated ESP32-C3 (SKIPPED without an emulator)
     #[cfg(feature = "emulate")]
     Emulate(emulate::Arguments),
+    /// Measure the server against nginx, and with a fleet of 100,000 devices (minutes)
+    #[cfg(feature = "emulate")]
+    BenchServer(bench_server::Arguments),
     /// Check who may depend on whom (DESIGN, "Workspace")
     Layering,
     /// Check that no golden file differs from what was first committed
@@ -64,6 +70,8 @@ fn main() -> ExitCode {
             emulate::Ending::Passed => {}
             emulate::Ending::Skipped(reason) => println!("SKIPPED: {reason}"),
         }),
+        #[cfg(feature = "emulate")]
+        Command::BenchServer(arguments) => bench_server::run_bench(root, &arguments),
         Command::Layering => layering::run(root),
         Command::Golden => golden::run(root).map(|outcome| println!("{outcome}")),
     };

@@ -1,0 +1,280 @@
+//! `cargo xtask bench-server`: the server against nginx, with the same certificates, TLS version and load client, in one
+//! run; then a registered fleet, and a herd.
+//!
+//! Client, server and nginx share the machine, so a round of one server is followed by a round of the other, and what is
+//! compared is the ratio within a round.
+
+mod nginx;
+mod served;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use flashfmt::image::compose::{Composer, esp32c3_addr};
+use flashfmt::{AppDescriptor, Chip};
+use serde_json::Value;
+
+use crate::process::{read, run};
+use nginx::Nginx;
+use served::Served;
+
+/// The goals of the server's speed.
+const MIN_RATIO: f64 = 0.8;
+const MAX_P99_MS: f64 = 50.0;
+const MAX_RSS_BYTES: u64 = 300_000_000;
+
+/// The body that nginx serves: about what a decision with a short manifest has.
+const BODY_BYTES: usize = 1024;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Seconds of each round
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+
+    /// Rounds of each server
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+
+    /// Devices that check in
+    #[arg(long, default_value_t = 2000)]
+    devices: usize,
+
+    /// Devices that are registered
+    #[arg(long, default_value_t = 100_000)]
+    registered: usize,
+
+    /// Devices that return at once
+    #[arg(long, default_value_t = 20_000)]
+    herd: usize,
+
+    /// Size of the artifact, in KiB
+    #[arg(long, default_value_t = 2048)]
+    artifact_kib: usize,
+
+    /// Keep everything in this new directory
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// A pair of rates, one round.
+#[derive(Clone, Copy)]
+struct Round {
+    ours: f64,
+    nginx: f64,
+}
+
+/// What a goal came to.
+struct Finding {
+    what: String,
+    found: String,
+    goal: String,
+    is_met: bool,
+}
+
+pub(crate) fn run_bench(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--release", "-p", "pitstop"]).current_dir(root);
+    // Build scripts that look at them would run again for the names of this crate, and half of the tree with them.
+    for (name, _) in std::env::vars()
+        .filter(|(name, _)| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    {
+        build.env_remove(name);
+    }
+    run(&mut build)?;
+    let temporary;
+    let dir = match &arguments.keep {
+        Some(dir) => {
+            std::fs::create_dir(dir).with_context(|| format!("--keep {} must be new", dir.display()))?;
+            dir.as_path()
+        }
+        // Not in a directory that may be memory: the database syncs.
+        None => {
+            temporary = tempfile::tempdir_in(root.join("target"))?;
+            temporary.path()
+        }
+    };
+    let served = Served::start(&root.join("target/release/pitstop"), dir)?;
+    publish(&served, arguments.artifact_kib)?;
+    std::fs::write(dir.join("www/body"), [b'x'; BODY_BYTES])?;
+    let nginx = Nginx::start(dir, &served)?;
+    println!("{}", machine(root, &nginx)?);
+
+    let fleet = served.fleet(arguments.devices);
+    println!("enrolling {} devices", arguments.devices);
+    // Everyone once: a device's first check-in takes the release and reports, the later ones change nothing.
+    fleet.run(&["--count", &arguments.devices.to_string()])?;
+    println!("server: {}", served.memory()?);
+
+    let mut findings = Vec::new();
+    let get = nginx.url("body");
+    let full = rounds(arguments, &fleet, "full handshakes", "/check_ins_per_s", [&[], &["--get", &get]])?;
+    findings.push(ratio("full handshake and check-in, of nginx's GET", Unit::CheckIns, &full));
+
+    let get = nginx.resuming_url("body");
+    let options: [&[&str]; 2] = [&["--resume"], &["--resume", "--get", &get]];
+    let resumed = rounds(arguments, &fleet, "resumed handshakes", "/check_ins_per_s", options)?;
+    findings.push(ratio("resumed handshake and check-in, of nginx's GET", Unit::CheckIns, &resumed));
+
+    let before = served.memory()?;
+    let get = nginx.url("artifact");
+    let options: [&[&str]; 2] = [&["--download"], &["--download", "--get", &get]];
+    let download = rounds(arguments, &fleet, "downloads", "/downloaded_bytes_per_s", options)?;
+    findings.push(ratio("download in chunks of 64 KiB, of nginx's", Unit::Bytes, &download));
+    println!("server before downloads: {before}; after: {}", served.memory()?);
+
+    let max = full.iter().map(|round| round.ours).fold(0.0, f64::max);
+    if arguments.registered > 0 {
+        let others = arguments.registered.saturating_sub(arguments.devices);
+        println!("registering {others} more devices");
+        served.pitstop(&[
+            "device",
+            "new",
+            "--product",
+            "lamp",
+            "--count",
+            &others.to_string(),
+            "--csv",
+            "-",
+        ])?;
+        let rate = format!("{:.0}", max / 2.0);
+        let seconds = arguments.seconds.to_string();
+        let run = fleet.run(&["--rate", &rate, "--seconds", &seconds])?;
+        let p99_ms = number(&run, "/latency/p99_ms")?;
+        findings.push(Finding {
+            what: format!("{} registered devices, p99 at {rate} check-ins a second", arguments.registered),
+            found: format!("{p99_ms:.1} ms"),
+            goal: format!("{MAX_P99_MS} ms"),
+            is_met: p99_ms <= MAX_P99_MS && number(&run, "/failed")? == 0.0,
+        });
+    }
+    if arguments.herd > 0 {
+        let herd = served.fleet(arguments.herd);
+        println!("enrolling {} devices", arguments.herd.saturating_sub(arguments.devices));
+        herd.run(&["--count", "1"])?;
+        let run = herd.run(&["--herd"])?;
+        let lost = number(&run, "/lost")?;
+        findings.push(Finding {
+            what: format!("herd of {}: lost", arguments.herd),
+            found: format!("{lost:.0}, all served after {:.1} s", number(&run, "/elapsed_s")?),
+            goal: "0".to_owned(),
+            is_met: lost == 0.0,
+        });
+    }
+    let memory = served.memory()?;
+    findings.push(Finding {
+        what: "resident memory of the server, database included: peak".to_owned(),
+        found: format!("{} MB", memory.peak_bytes / 1_000_000),
+        goal: format!("{} MB", MAX_RSS_BYTES / 1_000_000),
+        is_met: memory.peak_bytes <= MAX_RSS_BYTES,
+    });
+
+    println!("\n| what | found | goal | |\n| --- | --- | --- | --- |");
+    for Finding { what, found, goal, is_met } in findings {
+        println!("| {what} | {found} | {goal} | {} |", if is_met { "met" } else { "MISSED" });
+    }
+    Ok(())
+}
+
+/// Alternating rounds: ours, nginx, nginx, ours, and so on, so that a slow drift of the machine cancels.
+fn rounds(
+    arguments: &Arguments,
+    fleet: &served::Fleet<'_>,
+    what: &str,
+    pointer: &str,
+    [ours, nginx]: [&[&str]; 2],
+) -> anyhow::Result<Vec<Round>> {
+    let seconds = arguments.seconds.to_string();
+    let measure = |options: &[&str]| {
+        let run = fleet.run(&[&["--seconds", &seconds], options].concat())?;
+        anyhow::ensure!(number(&run, "/failed")? == 0.0, "pit stops failed: {}", run["errors"]);
+        number(&run, pointer)
+    };
+    let mut rounds = Vec::new();
+    for index in 0..arguments.rounds {
+        let round = if index % 2 == 0 {
+            let ours = measure(ours)?;
+            Round { ours, nginx: measure(nginx)? }
+        } else {
+            let nginx = measure(nginx)?;
+            Round { ours: measure(ours)?, nginx }
+        };
+        println!("{what}: ours {:.0}, nginx {:.0}, ratio {:.2}", round.ours, round.nginx, round.ratio());
+        rounds.push(round);
+    }
+    Ok(rounds)
+}
+
+impl Round {
+    fn ratio(self) -> f64 {
+        self.ours / self.nginx
+    }
+}
+
+/// The median of the rounds' ratios against the goal.
+fn ratio(what: &str, unit: Unit, rounds: &[Round]) -> Finding {
+    let median = |of: fn(&Round) -> f64| {
+        let mut values: Vec<_> = rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let (ratio, ours, nginx) =
+        (median(|round| round.ratio()), median(|round| round.ours), median(|round| round.nginx));
+    let amount = |rate: f64| match unit {
+        Unit::CheckIns => format!("{rate:.0}/s"),
+        Unit::Bytes => format!("{:.0} MB/s", rate / 1e6),
+    };
+    Finding {
+        what: what.to_owned(),
+        found: format!("{ratio:.2} (median; {} of {})", amount(ours), amount(nginx)),
+        goal: MIN_RATIO.to_string(),
+        is_met: ratio >= MIN_RATIO,
+    }
+}
+
+enum Unit {
+    CheckIns,
+    Bytes,
+}
+
+/// Makes publisher, product and a release of random bytes, which nothing on the way can compress.
+fn publish(served: &Served, artifact_kib: usize) -> anyhow::Result<()> {
+    let filling: Vec<u8> = (0..artifact_kib * 1024).map(|_| rand::random()).collect();
+    let image = Composer::new(Chip::Esp32C3, esp32c3_addr::IRAM)
+        .segment_with_app_desc(esp32c3_addr::DROM + 0x20, &AppDescriptor::new("lamp", "1.0.0"), &filling)
+        .segment(esp32c3_addr::IRAM, &[0; 1024])
+        .build()
+        .context("the artifact cannot be composed")?;
+    std::fs::write(served.dir.join("www/artifact"), image)?;
+    served.pitstop(&["keys", "new"])?;
+    served.pitstop(&[
+        "product",
+        "new",
+        "lamp",
+        "--chip",
+        "esp32c3",
+        "--layout",
+        "16mb",
+        "--key",
+        "publisher.key",
+    ])?;
+    served.pitstop(&["release", "publish", "www/artifact", "--product", "lamp", "--key", "publisher.key"])?;
+    Ok(())
+}
+
+/// What the figures were taken on.
+fn machine(root: &Path, nginx: &Nginx) -> anyhow::Result<String> {
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism()?;
+    let commit = read(Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root))?;
+    let date = read(Command::new("date").args(["-u", "+%F"]))?;
+    let rustc = read(Command::new("rustc").arg("--version"))?;
+    let model = model.map_or("unknown", |(_, model)| model);
+    Ok(format!("{date}, commit {commit}, {cores} x {model}, {rustc}, {}", nginx.version))
+}
+
+fn number(run: &Value, pointer: &str) -> anyhow::Result<f64> {
+    run.pointer(pointer).and_then(Value::as_f64).with_context(|| format!("no {pointer} in {run}"))
+}
