@@ -60,7 +60,9 @@ const TABLE: &[Row] = &[
     },
     // Pure: the server asks it, and the command line writes and shows plans.
     Row { name: "rollout", runs: Runs::OnHost, may_use: &["manifest", "wire"] },
-    Row { name: "server", runs: Runs::OnHost, may_use: &["flashfmt", "manifest", "rollout", "wire"] },
+    // It is given the admin API as a service: what it needs to know of Pitstop, the API says.
+    Row { name: "dashboard", runs: Runs::OnHost, may_use: &[] },
+    Row { name: "server", runs: Runs::OnHost, may_use: &["dashboard", "flashfmt", "manifest", "rollout", "wire"] },
     Row {
         name: "pitstop",
         runs: Runs::OnHost,
@@ -251,6 +253,7 @@ mod tests {
             ("server", "sim"),
             ("server", "updater"),
             ("rollout", "server"),
+            ("dashboard", "server"),
             ("sim", "server"),
             ("xtask", "pitstop"),
             ("hello", "wire"),

@@ -17,6 +17,8 @@ pub struct Config {
     pub device_addr: SocketAddr,
     /// Where the operator's tools connect (HTTP). It has no TLS: keep it on loopback.
     pub admin_addr: SocketAddr,
+    /// Whether browsers reach the admin listener by HTTPS, through a proxy: the dashboard's cookies say so then.
+    pub admin_https: bool,
     /// DNS names and IP addresses in the TLS certificate; the first one is the name that devices are given.
     pub server_names: Vec<String>,
     /// Life of a device certificate, in days. Devices renew at two thirds of it.
@@ -58,6 +60,7 @@ impl Config {
             database: Database::Sqlite,
             device_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
             admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin_https: false,
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             device_certificate_days: 90,
             server_certificate_days: 730,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use dashboard::Transport;
 use manifest::Digest;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -69,7 +70,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         name: observe::ADMIN,
         tcp: admin_tcp,
         tls: None,
-        router: observed(api::router(app.clone()), metrics.clone(), observe::ADMIN),
+        router: observed(admin_router(&app), metrics.clone(), observe::ADMIN),
         limits,
         metrics,
     };
@@ -171,6 +172,13 @@ impl Drop for RunningServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// The admin listener's routes: the API, and the dashboard for every path that the API does not have.
+fn admin_router(app: &Arc<App>) -> Router {
+    let api = api::router(app.clone());
+    let transport = if app.config.admin_https { Transport::Https } else { Transport::Http };
+    api.clone().fallback_service(dashboard::router(api, transport))
 }
 
 /// Takes the data directory for this process; the lock ends with the file handle.

@@ -72,6 +72,11 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) admin: SocketAddr,
 
+    /// Browsers reach the dashboard by HTTPS, through a proxy in front of the admin listener: its cookies are for HTTPS
+    /// only then
+    #[arg(long, env = "PITSTOP_ADMIN_HTTPS", hide_env_values = true, help_heading = LISTENERS)]
+    pub(super) admin_https: bool,
+
     /// Names and IP addresses that devices reach the server by; the first is the one they are given, all are in
     /// the TLS certificate
     #[arg(
@@ -257,6 +262,7 @@ impl ServeOptions {
             .map_err(|error: LocationError| Failure::usage(format!("setting `database`: {error}")))?;
         config.device_addr = self.listen;
         config.admin_addr = self.admin;
+        config.admin_https = self.admin_https;
         config.server_names = self.name;
         config.device_certificate_days = self.device_certificate_days;
         config.server_certificate_days = self.server_certificate_days;

@@ -1,0 +1,383 @@
+//! What the API answers, as far as pages show it. Fields that the API may leave out are optional here.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// What a token may do, from least to most. `Operator` and `Publisher` differ; neither has the other's rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Viewer,
+    Operator,
+    Publisher,
+    Admin,
+}
+
+impl Role {
+    pub(crate) const ALL: [Self; 4] = [Self::Viewer, Self::Operator, Self::Publisher, Self::Admin];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Publisher => "publisher",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Devices and rollouts.
+    pub(crate) fn operates(self) -> bool {
+        match self {
+            Self::Operator | Self::Admin => true,
+            Self::Viewer | Self::Publisher => false,
+        }
+    }
+
+    /// Products and tokens.
+    pub(crate) fn administers(self) -> bool {
+        match self {
+            Self::Admin => true,
+            Self::Viewer | Self::Operator | Self::Publisher => false,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Whoami {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) product: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Product {
+    pub(crate) name: String,
+    pub(crate) chip: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Channel {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) id: String,
+    pub(crate) product: String,
+    pub(crate) state: String,
+    pub(crate) health: String,
+    pub(crate) channel: String,
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+    pub(crate) pinned_sequence: Option<i64>,
+    #[serde(default)]
+    pub(crate) note: String,
+    pub(crate) created_at: String,
+    pub(crate) enrolled_at: Option<String>,
+    pub(crate) approved_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
+    pub(crate) revoked_reason: Option<String>,
+    pub(crate) last_seen_at: Option<String>,
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) running: Option<Running>,
+    #[serde(default)]
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) updater_version: Option<String>,
+    pub(crate) strategy: Option<String>,
+    pub(crate) reset_cause: Option<String>,
+    pub(crate) starts: Option<i64>,
+    pub(crate) free_heap_bytes: Option<i64>,
+    pub(crate) critical_errors: Option<i64>,
+    pub(crate) last_outcome: Option<Outcome>,
+    pub(crate) attempt: Option<Attempt>,
+    pub(crate) quarantine: Option<Quarantine>,
+    pub(crate) failures: Option<Failures>,
+    pub(crate) revision: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Certificate {
+    pub(crate) serial: String,
+    pub(crate) not_before: String,
+    pub(crate) not_after: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Running {
+    pub(crate) digest: String,
+    pub(crate) sequence: Option<i64>,
+    pub(crate) version: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Slot {
+    pub(crate) label: String,
+    pub(crate) size_bytes: i64,
+    #[serde(default)]
+    pub(crate) bootable: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) sequence: Option<i64>,
+    pub(crate) reason: String,
+    pub(crate) code: i64,
+    pub(crate) at: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Attempt {
+    pub(crate) rollout: String,
+    pub(crate) wave: i64,
+    pub(crate) sequence: i64,
+    pub(crate) state: String,
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Quarantine {
+    pub(crate) sequence: Option<i64>,
+    pub(crate) since: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Failures {
+    pub(crate) count: i64,
+}
+
+/// What happened to a device; `detail` differs by kind.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Event {
+    pub(crate) at: String,
+    pub(crate) kind: String,
+    pub(crate) detail: Value,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Release {
+    pub(crate) product: String,
+    pub(crate) sequence: i64,
+    pub(crate) version: String,
+    pub(crate) digest: String,
+    pub(crate) size_bytes: i64,
+    pub(crate) chip: String,
+    pub(crate) channel: String,
+    /// The image's app descriptor.
+    pub(crate) app: Option<Map<String, Value>>,
+    pub(crate) min_slot_bytes: i64,
+    #[serde(default)]
+    pub(crate) notes: String,
+    #[serde(default)]
+    pub(crate) revert_to: Vec<i64>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+    pub(crate) elf_digest: Option<String>,
+    pub(crate) created_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Rollout {
+    pub(crate) id: String,
+    pub(crate) product: String,
+    pub(crate) channel: String,
+    pub(crate) release: RolloutRelease,
+    pub(crate) state: RolloutState,
+    pub(crate) wave: usize,
+    pub(crate) plan: Plan,
+    pub(crate) waves: Vec<WaveState>,
+    pub(crate) halt: Option<Halt>,
+    pub(crate) next: Option<String>,
+    pub(crate) created_at: String,
+    pub(crate) started_at: Option<String>,
+    pub(crate) finished_at: Option<String>,
+    pub(crate) revision: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct RolloutRelease {
+    pub(crate) sequence: i64,
+    pub(crate) version: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RolloutState {
+    Draft,
+    Running,
+    AwaitingApproval,
+    Paused,
+    Halted,
+    Aborted,
+    Completed,
+}
+
+impl RolloutState {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Draft,
+        Self::Running,
+        Self::AwaitingApproval,
+        Self::Paused,
+        Self::Halted,
+        Self::Aborted,
+        Self::Completed,
+    ];
+
+    /// As the API spells it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Running => "running",
+            Self::AwaitingApproval => "awaiting-approval",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::Aborted => "aborted",
+            Self::Completed => "completed",
+        }
+    }
+
+    /// Neither done with nor given up.
+    pub(crate) fn is_active(self) -> bool {
+        match self {
+            Self::Running | Self::AwaitingApproval | Self::Paused | Self::Halted => true,
+            Self::Draft | Self::Aborted | Self::Completed => false,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) waves: Vec<PlanWave>,
+    pub(crate) window: Option<Window>,
+    pub(crate) on_halt: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PlanWave {
+    pub(crate) select: Select,
+    #[serde(default)]
+    pub(crate) soak_s: i64,
+    #[serde(default)]
+    pub(crate) approval: Option<String>,
+    pub(crate) limits: Option<Limits>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Select {
+    Percent(f64),
+    Tags(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) failures_percent: Option<f64>,
+    pub(crate) crashes_percent: Option<f64>,
+    pub(crate) silence_percent: Option<f64>,
+    pub(crate) min_sample: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Window {
+    #[serde(default)]
+    pub(crate) days: Vec<String>,
+    pub(crate) from: String,
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct WaveState {
+    pub(crate) index: usize,
+    pub(crate) state: String,
+    pub(crate) started_at: Option<String>,
+    pub(crate) counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) offered: i64,
+    pub(crate) installed: i64,
+    pub(crate) healthy: i64,
+    pub(crate) failed: i64,
+    pub(crate) crashed: i64,
+    pub(crate) silent: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Halt {
+    pub(crate) cause: String,
+    pub(crate) wave: usize,
+    pub(crate) observed: i64,
+    pub(crate) sample: i64,
+    pub(crate) limit_percent: f64,
+    #[serde(default)]
+    pub(crate) devices: Vec<String>,
+    pub(crate) at: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) devices: i64,
+    #[serde(default)]
+    pub(crate) by_health: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) by_release: Vec<ByRelease>,
+    #[serde(default)]
+    pub(crate) seen_last_24h: i64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ByRelease {
+    pub(crate) product: Option<String>,
+    pub(crate) sequence: Option<i64>,
+    pub(crate) version: Option<String>,
+    pub(crate) devices: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct History {
+    pub(crate) samples: Vec<Sample>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Sample {
+    pub(crate) at: String,
+    #[serde(default)]
+    pub(crate) by_health: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) by_release: Vec<ByRelease>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct AuditEntry {
+    pub(crate) at: String,
+    pub(crate) actor: Actor,
+    pub(crate) action: String,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    pub(crate) product: Option<String>,
+    #[serde(default)]
+    pub(crate) before: Value,
+    #[serde(default)]
+    pub(crate) after: Value,
+}
+
+/// An API token, or the server itself.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Actor {
+    pub(crate) id: String,
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Token {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) product: Option<String>,
+    pub(crate) created_at: String,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
+    /// Only when it was just made.
+    pub(crate) token: Option<String>,
+}

@@ -1,0 +1,233 @@
+//! `/`: how the fleet is.
+
+use axum::extract::Query as Params;
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use time::{Duration, OffsetDateTime};
+
+use super::rollouts;
+use crate::api::{Failed, Query};
+use crate::layout::{Page, Section};
+use crate::model::{ByRelease, History, Product, Rollout, Sample, Summary};
+use crate::plot::{self, Series};
+use crate::session::Session;
+use crate::view::{self, HEALTHS, count, number};
+
+/// How far back the plots look.
+const HISTORY: Duration = Duration::days(7);
+/// So many releases have a band and a colour of their own in the plot; the rest is one band.
+const RELEASE_BANDS: usize = 5;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Scope {
+    product: String,
+}
+
+pub(super) async fn show(session: Session, Params(scope): Params<Scope>) -> Response {
+    session.answer(page(&session, &scope).await)
+}
+
+async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
+    let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
+    let title = "Fleet".to_owned();
+    if products.is_empty() {
+        return Ok(Page { title, section: Section::Fleet, body: first_steps() });
+    }
+    let query = Query::new().maybe("product", Some(&scope.product));
+    let summary: Summary = session.api().get(&query.on("/fleet/summary")).await?;
+    let since =
+        (session.now - HISTORY).format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+    let history: History =
+        session.api().get(&query.clone().and("since", &since).on("/fleet/history")).await?;
+    let rollouts: Vec<Rollout> = session.api().all("/rollouts", &query).await?;
+    let active = rollouts.iter().filter(|rollout| rollout.state.is_active()).collect::<Vec<_>>();
+
+    let body = html! {
+        div.head {
+            h1 { "Fleet" }
+            @if products.len() > 1 { (scope_form(&products, &scope.product)) }
+        }
+        @if summary.devices == 0 { (first_device(&products)) } @else {
+            (tiles(&summary, &scope.product))
+        }
+        section {
+            div.head { h2 { "Active rollouts" } a href="/rollouts" { "All rollouts" } }
+            @if active.is_empty() {
+                p.muted { "None. A release goes to devices by a rollout." }
+            } @else {
+                (rollouts::table(session, &active))
+            }
+        }
+        @if summary.devices > 0 {
+            div.plots { (health_plot(&history.samples)) (release_plot(&history.samples)) }
+            section {
+                h2 { "Devices by release" }
+                (by_release(&summary))
+            }
+        }
+    };
+    Ok(Page { title, section: Section::Fleet, body })
+}
+
+fn scope_form(products: &[Product], chosen: &str) -> Markup {
+    html! {
+        form.filters method="get" action="/" hx-get="/" hx-trigger="change" hx-target="body" hx-push-url="true" {
+            label for="product" { "Product" }
+            select #product name="product" {
+                (view::option("", "all", chosen.is_empty()))
+                @for product in products { (view::option(&product.name, &product.name, product.name == chosen)) }
+            }
+            button type="submit" { "Show" }
+        }
+    }
+}
+
+fn tiles(summary: &Summary, product: &str) -> Markup {
+    let of = |health: &str| summary.by_health.get(health).and_then(Value::as_i64).unwrap_or(0);
+    let attention = of("silent") + of("failing") + of("crashing");
+    let parts = HEALTHS.map(|(health, _, _)| (health, of(health)));
+    let link = |health: &str| {
+        Query::new().maybe("product", Some(product)).maybe("health", Some(health)).on("/devices")
+    };
+    html! {
+        section aria-label="Now" {
+            dl.tiles {
+                div { dt { "Devices" } dd { a href=(link("")) { (number(summary.devices)) } } }
+                div { dt { "Seen in 24 h" } dd { (number(summary.seen_last_24h)) } }
+                div { dt { "OK" } dd { (number(of("ok"))) } }
+                div.alarm[attention > 0] { dt { "Need a look" } dd { (number(attention)) } }
+            }
+            (plot::bar("Devices by health; the list below has the counts", &parts, summary.devices))
+            ul.legend.links {
+                @for (health, _, meaning) in HEALTHS {
+                    li {
+                        a href=(link(health)) title=(meaning) {
+                            svg viewBox="0 0 10 10" width="10" height="10" aria-hidden="true" {
+                                rect class={ "c-" (health) } width="10" height="10" rx="2" {}
+                            }
+                            span { (health) } span.n { (number(of(health))) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn health_plot(samples: &[Sample]) -> Markup {
+    let of = |by: &Map<String, Value>, health: &str| by.get(health).and_then(Value::as_i64).unwrap_or(0);
+    let series = HEALTHS.map(|(health, _, _)| Series {
+        name: health.to_owned(),
+        class: health.to_owned(),
+        counts: samples.iter().map(|sample| of(&sample.by_health, health)).collect(),
+    });
+    plot::stacked("Devices by health", &times(samples), &series)
+}
+
+/// The newest releases have a band each, from the newest up; older ones and what is unknown share the last.
+fn release_plot(samples: &[Sample]) -> Markup {
+    let mut keys =
+        samples.iter().flat_map(|sample| sample.by_release.iter().filter_map(key)).collect::<Vec<_>>();
+    keys.sort_unstable_by(|one, other| other.cmp(one));
+    keys.dedup();
+    keys.truncate(RELEASE_BANDS);
+    let count_of = |sample: &Sample, wanted: &dyn Fn(Option<Key>) -> bool| {
+        sample.by_release.iter().filter(|row| wanted(key(row))).map(|row| row.devices).sum()
+    };
+    let several = keys.iter().any(|one| keys.iter().any(|other| one.product != other.product));
+    let mut series = Vec::new();
+    for (index, wanted) in keys.iter().enumerate() {
+        series.push(Series {
+            name: if several {
+                format!("{} {}", wanted.product, wanted.version)
+            } else {
+                wanted.version.clone()
+            },
+            class: format!("r{index}"),
+            counts: samples
+                .iter()
+                .map(|sample| count_of(sample, &|key| key.as_ref() == Some(wanted)))
+                .collect(),
+        });
+    }
+    let rest = |key: Option<Key>| key.is_none_or(|key| !keys.contains(&key));
+    series.push(Series {
+        name: "older or none".to_owned(),
+        class: "rest".to_owned(),
+        counts: samples.iter().map(|sample| count_of(sample, &rest)).collect(),
+    });
+    plot::stacked("Devices by version", &times(samples), &series)
+}
+
+/// What tells releases apart; the newest is the greatest.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    sequence: i64,
+    product: String,
+    version: String,
+}
+
+fn key(row: &ByRelease) -> Option<Key> {
+    let sequence = row.sequence.filter(|sequence| *sequence >= 0)?;
+    let version = row.version.clone().unwrap_or_else(|| format!("number {sequence}"));
+    Some(Key { sequence, product: row.product.clone().unwrap_or_default(), version })
+}
+
+fn times(samples: &[Sample]) -> Vec<OffsetDateTime> {
+    samples.iter().map(|sample| view::parse(&sample.at).unwrap_or(OffsetDateTime::UNIX_EPOCH)).collect()
+}
+
+fn by_release(summary: &Summary) -> Markup {
+    view::table(
+        "Devices by release",
+        html! {
+            thead { tr { th { "Product" } th { "Version" } th.num { "Number" } th.num { "Devices" } th.grow { "Share" } } }
+            tbody {
+                @for row in &summary.by_release {
+                    @let product = row.product.as_deref().unwrap_or_default();
+                    @let sequence = row.sequence.filter(|sequence| *sequence >= 0);
+                    tr {
+                        td { (product) }
+                        td {
+                            @if let Some(sequence) = sequence {
+                                a href={ "/releases/" (crate::api::segment(product)) "/" (sequence) } {
+                                    (row.version.clone().unwrap_or_else(|| format!("number {sequence}")))
+                                }
+                            } @else { span.muted { "none that is known" } }
+                        }
+                        td.num { @if let Some(sequence) = sequence { (sequence) } }
+                        td.num { (number(row.devices)) }
+                        td.grow { (plot::bar(&count(row.devices, "device"), &[("r0", row.devices)], summary.devices)) }
+                    }
+                }
+            }
+        },
+    )
+}
+
+fn first_steps() -> Markup {
+    html! {
+        h1 { "Fleet" }
+        (view::empty(
+            "No product yet",
+            "A product is a kind of device: its chip, its flash layout, and who may publish for it. \
+             Make one where the command line is:",
+            &["pitstop keys new", "pitstop product new lamp --chip esp32c3 --layout 4mb --key publisher.key"],
+        ))
+    }
+}
+
+fn first_device(products: &[Product]) -> Markup {
+    let name = products.first().map_or("lamp", |product| &product.name);
+    view::empty(
+        "No device yet",
+        "A device enrolls with a token that is good for one time. Make a device, and publish what it is to run:",
+        &[
+            &format!("pitstop device new --product {name}"),
+            &format!("pitstop release publish app.bin --product {name} --key publisher.key"),
+        ],
+    )
+}

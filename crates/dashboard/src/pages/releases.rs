@@ -1,0 +1,187 @@
+//! `/releases`, and one release.
+
+use std::collections::HashMap;
+
+use axum::extract::{Path, Query as Params};
+use axum::response::Response;
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::rollouts;
+use crate::api::{Failed, Query, segment};
+use crate::layout::{Page, Section};
+use crate::model::{Product, Release, Rollout, Summary};
+use crate::session::Session;
+use crate::view::{self, number, some, when};
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Filter {
+    product: String,
+}
+
+pub(super) async fn list(session: Session, Params(filter): Params<Filter>) -> Response {
+    session.answer(list_page(&session, &filter).await)
+}
+
+pub(super) async fn show(session: Session, Path((product, sequence)): Path<(String, String)>) -> Response {
+    session.answer(release_page(&session, &product, &sequence).await)
+}
+
+async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
+    let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
+    let mut sections = Vec::new();
+    for product in
+        products.iter().filter(|product| filter.product.is_empty() || product.name == filter.product)
+    {
+        let path = format!("/products/{}/releases", segment(&product.name));
+        let releases: Vec<Release> = session.api().all(&path, &Query::new()).await?;
+        let runs = who_runs(session, &product.name).await?;
+        sections.push((product, releases, runs));
+    }
+    let body = html! {
+        h1 { "Releases" }
+        @if products.is_empty() {
+            (view::empty(
+                "No product yet",
+                "A release is of a product. Make one first:",
+                &["pitstop product new lamp --chip esp32c3 --layout 4mb --key publisher.key"],
+            ))
+        }
+        @for (product, releases, runs) in &sections {
+            section {
+                h2 { (product.name) " " span.muted { (product.chip) } }
+                @if releases.is_empty() {
+                    (view::empty(
+                        "No release yet",
+                        "The publisher signs on a machine of their own; the server never has the key:",
+                        &[&format!("pitstop release publish app.bin --product {} --key publisher.key", product.name)],
+                    ))
+                } @else {
+                    (table(session, releases, runs))
+                }
+            }
+        }
+    };
+    Ok(Page { title: "Releases".to_owned(), section: Section::Releases, body })
+}
+
+fn table(session: &Session, releases: &[Release], runs: &HashMap<i64, i64>) -> Markup {
+    view::table(
+        "Releases",
+        html! {
+            thead {
+                tr {
+                    th { "Version" } th.num { "Number" } th { "Channel" } th.num { "Devices" } th.num { "Size" }
+                    th.wide { "Digest" } th.wide { "Published" } th { "Warnings" }
+                }
+            }
+            tbody {
+                @for release in releases {
+                    tr {
+                        td { a href=(href(release)) { (release.version) } }
+                        td.num { (release.sequence) }
+                        td { (release.channel) }
+                        td.num { (number(runs.get(&release.sequence).copied().unwrap_or(0))) }
+                        td.num { (view::bytes(release.size_bytes)) }
+                        td.wide { (view::digest(&release.digest)) }
+                        td.wide { (when(&release.created_at, session.now)) }
+                        td {
+                            @if release.warnings.is_empty() { span.muted { "none" } } @else {
+                                (view::badge(view::Tone::Warn, &release.warnings.len().to_string()))
+                            }
+                        }
+                    }
+                }
+            }
+        },
+    )
+}
+
+fn href(release: &Release) -> String {
+    format!("/releases/{}/{}", segment(&release.product), release.sequence)
+}
+
+/// Devices of a product by the number of the release that they run.
+async fn who_runs(session: &Session, product: &str) -> Result<HashMap<i64, i64>, Failed> {
+    let summary: Summary =
+        session.api().get(&Query::new().and("product", product).on("/fleet/summary")).await?;
+    let rows = summary.by_release.into_iter();
+    Ok(rows.filter_map(|row| row.sequence.map(|sequence| (sequence, row.devices))).collect())
+}
+
+async fn release_page(session: &Session, product: &str, sequence: &str) -> Result<Page, Failed> {
+    let path = format!("/products/{}/releases/{}", segment(product), segment(sequence));
+    let release: Release = session.api().get(&path).await?;
+    let devices = who_runs(session, product).await?.get(&release.sequence).copied().unwrap_or(0);
+    let rollouts: Vec<Rollout> =
+        session.api().all("/rollouts", &Query::new().and("product", product)).await?;
+    let of_this =
+        rollouts.iter().filter(|rollout| rollout.release.sequence == release.sequence).collect::<Vec<_>>();
+    let number_text = release.sequence.to_string();
+    let runs_it = Query::new().and("product", product).and("sequence", &number_text).on("/devices");
+    let new_rollout = Query::new().and("product", product).and("sequence", &number_text).on("/rollouts/new");
+    let body = html! {
+        p.crumbs { a href="/releases" { "Releases" } }
+        div.head {
+            h1 { (release.product) " " (release.version) }
+            @if session.role().operates() { div.actions { a.button href=(new_rollout) { "New rollout…" } } }
+        }
+        @for warning in &release.warnings { div.callout.warn { p { strong { "Warning." } " " (warning) } } }
+        div.columns {
+            section {
+                h2 { "Release" }
+                (view::facts([
+                    ("Number", Some(html! { (release.sequence) })),
+                    ("Channel", some(&release.channel)),
+                    ("Published", Some(when(&release.created_at, session.now))),
+                    ("Runs on", Some(html! { a href=(runs_it) { (view::count(devices, "device")) } })),
+                    ("May go back to", Some(revert_to(&release))),
+                    ("Signed manifest", Some(html! {
+                        code { "pitstop release show " (release.sequence) " --product " (release.product) }
+                    })),
+                ]))
+            }
+            section {
+                h2 { "Image" }
+                (view::facts([
+                    ("Digest", Some(html! { code.breaks { (release.digest) } })),
+                    ("Size", Some(html! { (view::bytes(release.size_bytes)) " (" (number(release.size_bytes)) " B)" })),
+                    ("Slot", Some(html! { "at least " (view::bytes(release.min_slot_bytes)) })),
+                    ("Chip", some(&release.chip)),
+                    ("ELF", release.elf_digest.as_deref().map(view::digest)),
+                ]))
+                @if let Some(app) = &release.app {
+                    h3 { "App descriptor" }
+                    dl.facts {
+                        @for (name, value) in app {
+                            @if !value.is_null() {
+                                div { dt { (name.replace('_', " ")) } dd.breaks { (view::plain(value)) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if !release.notes.is_empty() { section { h2 { "Notes" } p.pre { (release.notes) } } }
+        section {
+            h2 { "Rollouts" }
+            @if of_this.is_empty() { p.muted { "None: no device is offered this release." } } @else {
+                (rollouts::table(session, &of_this))
+            }
+        }
+    };
+    Ok(Page { title: format!("{} {}", release.product, release.version), section: Section::Releases, body })
+}
+
+fn revert_to(release: &Release) -> Markup {
+    if release.revert_to.is_empty() {
+        return html! { span.muted { "nothing: the publisher signed no way back" } };
+    }
+    html! {
+        @for (index, sequence) in release.revert_to.iter().enumerate() {
+            @if index > 0 { ", " }
+            a href={ "/releases/" (segment(&release.product)) "/" (sequence) } { "number " (sequence) }
+        }
+    }
+}

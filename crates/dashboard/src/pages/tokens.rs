@@ -1,0 +1,163 @@
+//! `/tokens`: who may use the API.
+
+use axum::extract::Path;
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::{Markup, html};
+use serde_json::{Map, Value, json};
+use time::format_description::well_known::Rfc3339;
+
+use crate::api::{Failed, Query, segment};
+use crate::form::{Fields, Form};
+use crate::layout::{Page, Section};
+use crate::model::{Product, Role, Token};
+use crate::session::Session;
+use crate::view::{self, Tone, badge, when, when_or};
+
+pub(super) async fn list(session: Session) -> Response {
+    session.answer(page(&session, None).await)
+}
+
+/// The new token is on the page that answers, and on no other: the API keeps its hash only.
+pub(super) async fn create(form: Form) -> Response {
+    let Form { session, fields } = form;
+    let made: Result<Token, Failed> = match request(&fields) {
+        Ok(body) => session.api().post("/tokens", None, &body).await,
+        Err(failed) => Err(failed),
+    };
+    match made {
+        Ok(token) => {
+            let mut response = session.answer(page(&session, Some(&token)).await);
+            *response.status_mut() = StatusCode::CREATED;
+            response
+        }
+        Err(failed) => session.answer_change(Err::<(), _>(failed), "/tokens", page(&session, None)).await,
+    }
+}
+
+pub(super) async fn revoke(Path(id): Path<String>, form: Form) -> Response {
+    let path = format!("/tokens/{}/revoke", segment(&id));
+    let change: Result<Value, _> = form.session.api().post(&path, None, &json!({})).await;
+    form.session.answer_change(change, "/tokens", page(&form.session, None)).await
+}
+
+fn request(fields: &Fields) -> Result<Value, Failed> {
+    let mut body = Map::new();
+    body.insert("name".to_owned(), fields.text("name").into());
+    body.insert("role".to_owned(), fields.text("role").into());
+    if let Some(product) = fields.filled("product") {
+        body.insert("product".to_owned(), product.into());
+    }
+    if let Some(day) = fields.filled("expires") {
+        let end = format!("{day}T23:59:59Z");
+        if view::parse(&end).and_then(|end| end.format(&Rfc3339).ok()).is_none() {
+            return Err(Failed::invalid(format!("expected a day such as 2030-12-31, found {day:?}")));
+        }
+        body.insert("expires_at".to_owned(), end.into());
+    }
+    Ok(Value::Object(body))
+}
+
+async fn page(session: &Session, made: Option<&Token>) -> Result<Page, Failed> {
+    let tokens: Vec<Token> = session.api().all("/tokens", &Query::new()).await?;
+    let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
+    let body = html! {
+        h1 { "Tokens" }
+        @if let Some(made) = made { (shown_once(made)) }
+        (view::table("Tokens", html! {
+            thead {
+                tr {
+                    th { "Name" } th { "Role" } th { "Product" } th { "State" } th.wide { "Created" } th { "Ends" }
+                    th { span.hidden { "Revoke" } }
+                }
+            }
+            tbody { @for token in &tokens { (row(session, token)) } }
+        }))
+        section { h2 { "New token" } (form(session, &products)) }
+    };
+    Ok(Page { title: "Tokens".to_owned(), section: Section::Tokens, body })
+}
+
+fn shown_once(token: &Token) -> Markup {
+    html! {
+        div.callout.good role="status" {
+            p { strong { "Token " (token.name) " is made." } " Copy it now: it is not shown again." }
+            p { code.secret.breaks tabindex="0" { (token.token.as_deref().unwrap_or_default()) } }
+            p.muted { "The command line takes it by " code { "--token" } " or " code { "PITSTOP_TOKEN" } "." }
+        }
+    }
+}
+
+fn row(session: &Session, token: &Token) -> Markup {
+    let expired = token.expires_at.as_deref().and_then(view::parse).is_some_and(|end| end <= session.now);
+    let state = match (&token.revoked_at, expired) {
+        (Some(_), _) => badge(Tone::Plain, "revoked"),
+        (None, true) => badge(Tone::Plain, "expired"),
+        (None, false) => badge(Tone::Good, "good"),
+    };
+    let question = format!("revoke-{}", token.id);
+    html! {
+        tr {
+            td { (token.name) @if token.id == session.who.id { " " span.muted { "(this session)" } } }
+            td { (token.role.name()) }
+            td { (token.product.as_deref().unwrap_or("all")) }
+            td { (state) }
+            td.wide { (when(&token.created_at, session.now)) }
+            td { (when_or(token.expires_at.as_deref(), session.now, "never")) }
+            td {
+                @if token.revoked_at.is_none() && !expired {
+                    (view::confirm(&question, "Revoke…", "danger small", html! {
+                        form method="post" action={ "/tokens/" (segment(&token.id)) "/revoke" } {
+                            (session.csrf_field())
+                            p { strong { "Revoke " (token.name) "?" } }
+                            p { "Whoever uses it is refused from now on. This is final." }
+                            div.buttons {
+                                button.danger type="submit" autofocus { "Revoke" }
+                                (view::cancel(&question))
+                            }
+                        }
+                    }))
+                }
+            }
+        }
+    }
+}
+
+fn form(session: &Session, products: &[Product]) -> Markup {
+    html! {
+        form.grid method="post" action="/tokens" {
+            (session.csrf_field())
+            div.field {
+                label for="name" { "Name: who or what it is for" }
+                input #name name="name" required maxlength="64" autocomplete="off";
+            }
+            div.field {
+                label for="role" { "Role" }
+                select #role name="role" {
+                    @for role in Role::ALL { (view::option(role.name(), may(role), role == Role::Viewer)) }
+                }
+            }
+            div.field {
+                label for="product" { "Product" }
+                select #product name="product" {
+                    (view::option("", "all", true))
+                    @for product in products { (view::option(&product.name, &product.name, false)) }
+                }
+            }
+            div.field {
+                label for="expires" { "Last day; empty: no end" }
+                input #expires name="expires" type="date";
+            }
+            div.field.buttons { button.primary type="submit" { "Make token" } }
+        }
+    }
+}
+
+fn may(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer: sees everything but tokens",
+        Role::Operator => "operator: devices and rollouts too",
+        Role::Publisher => "publisher: artifacts and releases too",
+        Role::Admin => "admin: everything",
+    }
+}

@@ -1,0 +1,174 @@
+//! Who is logged in.
+//!
+//! The session is the cookie: a random nonce and the API token, for this browser until it is closed. Nothing is kept on
+//! the server, so that any instance answers any request, and a token that is revoked or expires ends its sessions at
+//! their next request.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use cookie::{Cookie, SameSite};
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac as _};
+use rand::RngCore as _;
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+
+use crate::api::{Api, Failed, Query};
+use crate::layout;
+use crate::model::Whoami;
+use crate::{Dashboard, Transport};
+
+/// The longest token that is passed on, in bytes. The API's tokens have 43 characters and a prefix.
+const MAX_TOKEN_BYTES: usize = 256;
+
+/// One person at one browser, as the API knows them at this request.
+pub(crate) struct Session {
+    pub(crate) api: Api,
+    pub(crate) who: Whoami,
+    pub(crate) now: OffsetDateTime,
+    secret: Secret,
+}
+
+/// What the cookie holds.
+struct Secret {
+    nonce: String,
+    token: String,
+}
+
+impl Session {
+    /// Stands in every form of this session and nowhere else: HMAC-SHA-256 (RFC 2104) of the nonce, keyed with the
+    /// token. Who does not know the cookie cannot compute it.
+    pub(crate) fn csrf_token(&self) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(self.secret.mac().finalize().into_bytes())
+    }
+
+    /// The same session at this moment, for what goes on after the request.
+    pub(crate) fn refresh(&mut self) {
+        self.now = OffsetDateTime::now_utc();
+    }
+
+    /// Compares in constant time.
+    pub(crate) fn is_csrf_token(&self, found: &str) -> bool {
+        BASE64_URL_SAFE_NO_PAD.decode(found).is_ok_and(|found| self.secret.mac().verify_slice(&found).is_ok())
+    }
+}
+
+impl Secret {
+    fn mac(&self) -> Hmac<Sha256> {
+        // As HMAC itself does with long keys (RFC 2104 section 2).
+        let mut key = hmac::digest::Key::<Hmac<Sha256>>::default();
+        let (front, _) = key.split_at_mut(32);
+        front.copy_from_slice(&Sha256::digest(self.token.as_bytes()));
+        let mut mac = <Hmac<Sha256> as KeyInit>::new(&key);
+        mac.update(b"pitstop dashboard form\0");
+        mac.update(self.nonce.as_bytes());
+        mac
+    }
+}
+
+impl FromRequestParts<Arc<Dashboard>> for Session {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<Dashboard>) -> Result<Self, Response> {
+        let next = match parts.method {
+            Method::GET => parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            _ => "/".to_owned(),
+        };
+        let Some(secret) = find(&parts.headers, state.transport) else {
+            return Err(to_login(&parts.headers, &next, false));
+        };
+        match open(state, secret).await {
+            Ok(session) => Ok(session),
+            Err(failed) if failed.status().as_u16() == 401 => Err(to_login(&parts.headers, &next, true)),
+            Err(failed) => Err(layout::failure_alone(&failed)),
+        }
+    }
+}
+
+/// A session for this token, if the API takes it; the value is that of `Set-Cookie`.
+///
+/// # Errors
+/// 401 for a token that is wrong, revoked or expired. What it costs is the same for each: the API looks up its hash.
+pub(crate) async fn log_in(state: &Dashboard, token: &str) -> Result<HeaderValue, Failed> {
+    let mut nonce = [0; 16];
+    rand::rngs::OsRng.fill_bytes(&mut nonce);
+    let secret = Secret { nonce: BASE64_URL_SAFE_NO_PAD.encode(nonce), token: token.to_owned() };
+    let value = format!("{}.{token}", secret.nonce);
+    open(state, secret).await?;
+    set_cookie(state.transport, &value, false)
+}
+
+/// The value of `Set-Cookie` that ends a session.
+pub(crate) fn log_out(transport: Transport) -> Result<HeaderValue, Failed> {
+    set_cookie(transport, "", true)
+}
+
+async fn open(state: &Dashboard, secret: Secret) -> Result<Session, Failed> {
+    let unauthorized = || {
+        Failed::Refused(crate::api::Problem {
+            status: 401,
+            title: "No valid token".to_owned(),
+            detail: "expected an API token".to_owned(),
+        })
+    };
+    if secret.token.is_empty() || secret.token.len() > MAX_TOKEN_BYTES {
+        return Err(unauthorized());
+    }
+    let api = Api::new(state.api.clone(), &secret.token).ok_or_else(unauthorized)?;
+    let who = api.get("/whoami").await?;
+    Ok(Session { api, who, now: OffsetDateTime::now_utc(), secret })
+}
+
+fn find(headers: &HeaderMap, transport: Transport) -> Option<Secret> {
+    let mut cookies = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(Cookie::split_parse)
+        .filter_map(Result::ok);
+    let cookie = cookies.find(|cookie| cookie.name() == cookie_name(transport))?;
+    let (nonce, token) = cookie.value().split_once('.')?;
+    Some(Secret { nonce: nonce.to_owned(), token: token.to_owned() })
+}
+
+fn cookie_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Http => "pitstop",
+        // The browser takes this prefix from HTTPS only, for this host only (RFC 6265bis section 4.1.3.2).
+        Transport::Https => "__Host-pitstop",
+    }
+}
+
+/// Without `Max-Age` the cookie goes when the browser closes.
+fn set_cookie(transport: Transport, value: &str, expired: bool) -> Result<HeaderValue, Failed> {
+    let mut cookie = Cookie::build((cookie_name(transport), value))
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(transport == Transport::Https);
+    if expired {
+        cookie = cookie.max_age(cookie::time::Duration::ZERO);
+    }
+    HeaderValue::try_from(cookie.build().to_string()).map_err(|_| Failed::Unexpected {
+        path: "/whoami".to_owned(),
+        found: "a token that no cookie can hold".to_owned(),
+    })
+}
+
+/// The way to the login page. htmx would follow a redirect within a part of the page, so it is told otherwise.
+fn to_login(headers: &HeaderMap, next: &str, ended: bool) -> Response {
+    let query = Query::new().maybe("next", (next != "/").then_some(next));
+    let login = query.maybe("ended", ended.then_some("1")).on("/login");
+    if headers.contains_key("hx-request")
+        && let Ok(login) = HeaderValue::try_from(&login)
+    {
+        return ([("hx-redirect", login)], ()).into_response();
+    }
+    Redirect::to(&login).into_response()
+}

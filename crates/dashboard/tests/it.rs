@@ -1,0 +1,388 @@
+//! Pages, sessions and forms, over an API that answers from memory.
+
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use dashboard::Transport;
+use fixture::World;
+use futures_util::StreamExt as _;
+use tower::ServiceExt as _;
+
+const PAGES: [&str; 13] = [
+    "/",
+    "/devices",
+    "/devices?health=failing&q=lamp",
+    "/devices/lamp-0009",
+    "/devices/lamp-0000",
+    "/releases",
+    "/releases/lamp/3",
+    "/rollouts",
+    "/rollouts/ro-7",
+    "/rollouts/new",
+    "/audit",
+    "/audit?kind=rollout&since=2026-01-01",
+    "/tokens",
+];
+
+/// A browser: it keeps the cookie, and says where a change comes from.
+struct Browser {
+    dashboard: Router,
+    world: Arc<World>,
+    cookie: Option<String>,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: axum::http::HeaderMap,
+    body: String,
+}
+
+impl Browser {
+    fn new(empty: bool) -> Self {
+        let (api, world) = fixture::api(empty);
+        Self { dashboard: dashboard::router(api, Transport::Http), world, cookie: None }
+    }
+
+    async fn logged_in(role: &str) -> Self {
+        let mut browser = Self::new(false);
+        let answer = browser.post("/login", &format!("token={role}-token")).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+        browser.keep_cookie(&answer);
+        browser
+    }
+
+    fn keep_cookie(&mut self, answer: &Answer) {
+        let cookie = answer.header("set-cookie");
+        self.cookie = Some(cookie.split(';').next().unwrap().to_owned());
+    }
+
+    async fn send(&self, request: axum::http::request::Builder, body: String) -> Answer {
+        let request = match &self.cookie {
+            Some(cookie) => request.header(header::COOKIE, cookie),
+            None => request,
+        };
+        let response = self.dashboard.clone().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 4 << 20).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path), String::new()).await
+    }
+
+    /// As a form of our own page is sent.
+    async fn post(&self, path: &str, form: &str) -> Answer {
+        self.send(Request::post(path).header("sec-fetch-site", "same-origin"), form.to_owned()).await
+    }
+
+    /// The CSRF token of a page.
+    async fn csrf(&self, path: &str) -> String {
+        let page = self.get(path).await.body;
+        let (_, rest) = page.split_once(r#"name="csrf" value=""#).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    }
+
+    fn changes(&self) -> Vec<fixture::Change> {
+        self.world.changes.lock().unwrap().clone()
+    }
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn every_page_is_shown_and_escapes_what_others_chose() {
+    let browser = Browser::logged_in("admin").await;
+    for path in PAGES {
+        let page = browser.get(path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.body);
+        assert!(page.body.starts_with("<!DOCTYPE html>"), "{path}");
+        // Our own script elements have a source, and nothing else.
+        assert!(!page.body.contains("<script>"), "{path} has a script within");
+        assert!(!page.body.contains(" style="), "{path} has a style within");
+        assert!(!page.body.contains(" onclick="), "{path}");
+    }
+    let page = browser.get("/devices/lamp-0009").await.body;
+    assert!(page.contains("&lt;script&gt;"), "the hostile text is on the page, as text");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    let browser = Browser::logged_in("admin").await;
+    let css =
+        browser.get("/").await.body.split_once("/assets/").unwrap().1.split('"').next().unwrap().to_owned();
+    let asset = format!("/assets/{css}");
+    for path in PAGES.into_iter().chain(["/login", "/nowhere", "/rollouts/none", asset.as_str()]) {
+        let answer = browser.get(path).await;
+        let policy = answer.header("content-security-policy");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"),
+            "{path}: {policy}"
+        );
+        assert!(!policy.contains("unsafe"), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("referrer-policy"), "same-origin", "{path}");
+        let caching = if path == asset { "public, max-age=31536000, immutable" } else { "no-store" };
+        assert_eq!(answer.header("cache-control"), caching, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_session_every_page_leads_to_the_login() {
+    let browser = Browser::new(false);
+    for path in PAGES.into_iter().chain(["/rollouts/ro-7/live", "/audit/export"]) {
+        let answer = browser.get(path).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
+        assert!(answer.header("location").starts_with("/login"), "{path}");
+    }
+    assert_eq!(browser.get("/login").await.status, StatusCode::OK);
+    assert_eq!(browser.get("/nowhere").await.status, StatusCode::NOT_FOUND);
+    let answer = browser.get("/devices?health=ok").await;
+    assert_eq!(answer.header("location"), "/login?next=%2Fdevices%3Fhealth%3Dok");
+    let htmx = browser.send(Request::get("/devices").header("hx-request", "true"), String::new()).await;
+    assert_eq!(htmx.header("hx-redirect"), "/login?next=%2Fdevices");
+}
+
+#[tokio::test]
+async fn a_login_is_a_cookie_for_this_browser() {
+    let browser = Browser::new(false);
+    let answer = browser.post("/login", "token=viewer-token&next=%2Fdevices").await;
+    assert_eq!(answer.header("location"), "/devices");
+    let cookie = answer.header("set-cookie");
+    assert!(cookie.starts_with("pitstop="), "{cookie}");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && cookie.contains("Path=/"));
+    assert!(
+        !cookie.contains("Secure") && !cookie.contains("Max-Age") && !cookie.contains("Expires"),
+        "{cookie}"
+    );
+
+    let elsewhere = browser.post("/login", "token=viewer-token&next=%2F%2Fevil.example").await;
+    assert_eq!(elsewhere.header("location"), "/");
+
+    for wrong in ["", "token=", "token=wrong", "token=%00%0d%0aSet-Cookie", "token=%FF"] {
+        let answer = browser.post("/login", wrong).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{wrong}");
+        assert!(answer.body.contains("does not know this token"), "{wrong}");
+        assert_eq!(answer.header("set-cookie"), "", "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn behind_https_the_cookie_is_secure() {
+    let (api, world) = fixture::api(false);
+    let browser = Browser { dashboard: dashboard::router(api, Transport::Https), world, cookie: None };
+    let cookie = browser.post("/login", "token=viewer-token").await.header("set-cookie").to_owned();
+    assert!(cookie.starts_with("__Host-pitstop=") && cookie.contains("; Secure"), "{cookie}");
+}
+
+#[tokio::test]
+async fn forwarded_headers_change_nothing() {
+    let browser = Browser::new(false);
+    let request =
+        Request::post("/login").header("sec-fetch-site", "same-origin").header("x-forwarded-proto", "https");
+    let answer = browser.send(request, "token=viewer-token".to_owned()).await;
+    assert!(answer.header("set-cookie").starts_with("pitstop="));
+}
+
+#[tokio::test]
+async fn logging_out_ends_the_cookie() {
+    let browser = Browser::logged_in("viewer").await;
+    let csrf = browser.csrf("/").await;
+    let answer = browser.post("/logout", &format!("csrf={csrf}")).await;
+    assert_eq!(answer.header("location"), "/login");
+    assert!(answer.header("set-cookie").contains("Max-Age=0"), "{}", answer.header("set-cookie"));
+}
+
+#[tokio::test]
+async fn changes_need_the_token_of_this_session() {
+    let browser = Browser::logged_in("admin").await;
+    let other = Browser::logged_in("admin").await;
+    let foreign = other.csrf("/").await;
+    let own = browser.csrf("/").await;
+    assert_ne!(foreign, own, "two sessions of one token have two CSRF tokens");
+    let changes = [
+        "/logout",
+        "/devices/lamp-0001",
+        "/devices/lamp-0001/revoke",
+        "/rollouts",
+        "/rollouts/ro-7/abort",
+        "/tokens",
+        "/tokens/tok-viewer/revoke",
+    ];
+    for path in changes {
+        for csrf in ["", "csrf=", "csrf=AAAA", &format!("csrf={foreign}")] {
+            let answer = browser.post(path, csrf).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {csrf}");
+            assert!(answer.body.contains("not from this session"), "{path}");
+        }
+        for site in ["cross-site", "same-site", "none"] {
+            let request = Request::post(path).header("sec-fetch-site", site);
+            let answer = browser.send(request, format!("csrf={own}")).await;
+            assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {site}");
+        }
+        let answer = browser.send(Request::post(path), format!("csrf={own}")).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} without an origin");
+    }
+    assert_eq!(browser.changes().len(), 0, "nothing reached the API");
+}
+
+#[tokio::test]
+async fn a_login_form_of_another_site_is_refused() {
+    let browser = Browser::new(false);
+    let request = Request::post("/login").header("sec-fetch-site", "cross-site");
+    let answer = browser.send(request, "token=admin-token".to_owned()).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert_eq!(answer.header("set-cookie"), "");
+}
+
+#[tokio::test]
+async fn controls_are_for_those_who_may_use_them() {
+    let controls = [
+        ("/devices/lamp-0009", "/devices/lamp-0009/revoke"),
+        ("/devices/lamp-0009", "/devices/lamp-0009/clear-quarantine"),
+        ("/devices/lamp-0009", "pinned_sequence"),
+        ("/rollouts/ro-7", "/rollouts/ro-7/abort"),
+        ("/rollouts/ro-7", "/rollouts/ro-7/pause"),
+        ("/rollouts", "/rollouts/new"),
+        ("/releases/lamp/3", "/rollouts/new"),
+    ];
+    for (role, operates) in [("viewer", false), ("publisher", false), ("operator", true), ("admin", true)] {
+        let browser = Browser::logged_in(role).await;
+        for (page, control) in controls {
+            let shown = browser.get(page).await.body.contains(control);
+            assert_eq!(shown, operates, "{role}: {control} on {page}");
+        }
+        let tokens = browser.get("/tokens").await;
+        assert_eq!(tokens.status == StatusCode::OK, role == "admin", "{role}");
+        assert_eq!(browser.get("/").await.body.contains(r#"href="/tokens""#), role == "admin", "{role}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_api_refuses_is_shown_in_its_words() {
+    let browser = Browser::logged_in("viewer").await;
+    let csrf = browser.csrf("/").await;
+    let answer = browser.post("/rollouts/ro-7/abort", &format!("csrf={csrf}")).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert!(answer.body.contains("this needs the role operator"));
+    assert!(answer.body.contains("lamp 1.3.0"), "the page that it is about is there too");
+
+    let missing = browser.get("/devices/toaster%2F1").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
+    assert!(missing.body.contains("there is no device toaster/1"));
+}
+
+#[tokio::test]
+async fn a_change_carries_the_revision_that_was_looked_at() {
+    let browser = Browser::logged_in("operator").await;
+    let csrf = browser.csrf("/").await;
+    let form =
+        format!("csrf={csrf}&revision=5&channel=beta&tags=lab%2C+office&note=by+the+door&pinned_sequence=2");
+    let answer = browser.post("/devices/lamp-0001", &form).await;
+    assert_eq!(answer.header("location"), "/devices/lamp-0001");
+    let stale = browser.post("/devices/lamp-0001", &form.replace("revision=5", "revision=4")).await;
+    assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
+    assert!(stale.body.contains("somebody else changed it"));
+    let (method, path, revision, body) = browser.changes().remove(0);
+    assert_eq!(
+        (method, path.as_str(), revision.as_deref()),
+        (Method::PATCH, "/devices/lamp-0001", Some("\"r5\""))
+    );
+    let expected = serde_json::json!({
+        "channel": "beta", "tags": ["lab", "office"], "note": "by the door", "pinned_sequence": 2,
+    });
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn an_abort_reaches_the_api_and_the_audit() {
+    let browser = Browser::logged_in("operator").await;
+    let csrf = browser.csrf("/rollouts/ro-7").await;
+    let answer = browser.post("/rollouts/ro-7/abort", &format!("csrf={csrf}&revision=3")).await;
+    assert_eq!(answer.header("location"), "/rollouts/ro-7");
+    assert!(browser.get("/audit").await.body.contains("rollout.abort"));
+    let again = browser.post("/rollouts/ro-7/abort", &format!("csrf={csrf}&revision=3")).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert!(again.body.contains("found an aborted one"));
+}
+
+#[tokio::test]
+async fn a_new_token_is_shown_once() {
+    let browser = Browser::logged_in("admin").await;
+    let csrf = browser.csrf("/tokens").await;
+    let made =
+        browser.post("/tokens", &format!("csrf={csrf}&name=ci&role=publisher&expires=2030-12-31")).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    assert!(made.body.contains("pt_shown-once"));
+    assert_eq!(made.header("cache-control"), "no-store");
+    assert!(!browser.get("/tokens").await.body.contains("pt_shown-once"));
+    let (_, _, _, body) = browser.changes().remove(0);
+    let expected =
+        serde_json::json!({ "name": "ci", "role": "publisher", "expires_at": "2030-12-31T23:59:59Z" });
+    assert_eq!(body, expected);
+    let wrong = browser.post("/tokens", &format!("csrf={csrf}&name=ci&role=viewer&expires=tomorrow")).await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_rollout_halts_before_ones_eyes() {
+    let browser = Browser::logged_in("operator").await;
+    let request =
+        Request::get("/rollouts/ro-7/live").header(header::COOKIE, browser.cookie.as_ref().unwrap());
+    let response = browser.dashboard.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut stream = response.into_body().into_data_stream();
+    let mut seen = String::new();
+    while seen.matches("event: ").count() < 2 {
+        seen += std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap();
+    }
+    assert!(seen.contains("event: state") && seen.contains("event: waves"), "{seen}");
+    assert!(seen.contains(">running<"), "{seen}");
+    seen.clear();
+    browser.world.halt();
+    while seen.matches("event: ").count() < 2 {
+        seen += std::str::from_utf8(&stream.next().await.unwrap().unwrap()).unwrap();
+    }
+    assert!(seen.contains(">halted<"), "{seen}");
+    assert!(seen.contains("It halted itself: crashes. "), "{seen}");
+    assert!(seen.contains("/devices/lamp-0042"), "{seen}");
+}
+
+#[tokio::test]
+async fn empty_states_tell_the_next_command() {
+    let mut browser = Browser::new(true);
+    let answer = browser.post("/login", "token=admin-token").await;
+    browser.keep_cookie(&answer);
+    for path in ["/", "/devices", "/releases"] {
+        assert!(browser.get(path).await.body.contains("pitstop product new lamp"), "{path}");
+    }
+    assert!(browser.get("/rollouts").await.body.contains("pitstop release publish"));
+    assert!(browser.get("/audit").await.body.contains("Nothing was changed yet"));
+}
+
+#[tokio::test]
+async fn the_audit_is_exported_as_it_is() {
+    let browser = Browser::logged_in("viewer").await;
+    let export = browser.get("/audit/export?kind=rollout").await;
+    assert_eq!(export.header("content-type"), "application/x-ndjson");
+    assert!(export.header("content-disposition").contains("pitstop-audit.ndjson"));
+    assert!(export.body.contains("rollout.start"));
+}
+
+#[tokio::test]
+async fn large_forms_are_refused() {
+    let browser = Browser::logged_in("admin").await;
+    let answer = browser.post("/tokens", &format!("name={}", "x".repeat(70_000))).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
