@@ -62,7 +62,11 @@ const TABLE: &[Row] = &[
     Row { name: "rollout", runs: Runs::OnHost, may_use: &["manifest", "wire"] },
     // It is given the admin API as a service: what it needs to know of Pitstop, the API says.
     Row { name: "dashboard", runs: Runs::OnHost, may_use: &[] },
-    Row { name: "server", runs: Runs::OnHost, may_use: &["dashboard", "flashfmt", "manifest", "rollout", "wire"] },
+    Row {
+        name: "server",
+        runs: Runs::OnHost,
+        may_use: &["dashboard", "flashfmt", "manifest", "rollout", "wire"],
+    },
     Row {
         name: "pitstop",
         runs: Runs::OnHost,
