@@ -30,6 +30,10 @@ pub(crate) enum Problem {
     Forbidden { needed: Role, found: Role },
     #[error("expected a token that is for all products, found one for {product} only")]
     Scoped { product: String },
+    #[error(
+        "{id} is the last token of an admin for all products that does not expire; make another one first"
+    )]
+    LastAdmin { id: String },
     #[error("{kind} {name} is at {found} now, which If-Match does not name; read it again, then change it")]
     PreconditionFailed { kind: &'static str, name: String, found: String },
     #[error("expected a path of the admin API, found another")]
@@ -59,6 +63,11 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    /// A failure of the server's own.
+    pub(crate) fn internal(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Internal(Box::new(source))
+    }
+
     /// Status, kebab-case type, and title.
     fn classify(&self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
@@ -69,6 +78,7 @@ impl Problem {
             Self::TokenRevoked { .. } => (S::UNAUTHORIZED, "token-revoked", "The API token is revoked"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),
             Self::Scoped { .. } => (S::FORBIDDEN, "forbidden", "The API token is for one product"),
+            Self::LastAdmin { .. } => (S::CONFLICT, "last-admin-token", "The last admin token"),
             Self::PreconditionFailed { .. } => {
                 (S::PRECONDITION_FAILED, "precondition-failed", "Somebody else was faster")
             }

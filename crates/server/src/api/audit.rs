@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::page::{Page, PageParams};
-use super::request::Params;
+use super::request::{Params, parse_time};
 use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
@@ -140,16 +140,10 @@ impl Filter {
             subject: self.subject.clone(),
             product: self.product.clone(),
             scope: caller.scope().to_owned(),
-            since_ms: self.since.as_deref().map_or(Ok(i64::MIN), time)?,
-            until_ms: self.until.as_deref().map_or(Ok(i64::MAX), time)?,
+            since_ms: self.since.as_deref().map_or(Ok(i64::MIN), parse_time)?,
+            until_ms: self.until.as_deref().map_or(Ok(i64::MAX), parse_time)?,
         })
     }
-}
-
-fn time(text: &str) -> Result<i64, Problem> {
-    clock::parse_rfc3339(text).ok_or_else(|| {
-        Problem::Invalid(format!("expected a time such as 2026-11-22T17:00:00Z (RFC 3339), found {text:?}"))
-    })
 }
 
 fn show(row: AuditRow) -> Result<Line, Problem> {

@@ -94,7 +94,7 @@ pub(super) async fn authenticate(
     if let Some(at_ms) = row.expires_at_ms.filter(|at_ms| *at_ms <= clock::now_ms()) {
         return Err(Problem::TokenExpired { at: clock::rfc3339(at_ms) });
     }
-    let role = row.role.parse().map_err(|error| Problem::Internal(Box::new(error) as Box<_>))?;
+    let role = row.role.parse().map_err(Problem::internal)?;
     request.extensions_mut().insert(Caller {
         id: row.id,
         name: row.name,

@@ -12,15 +12,29 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
+use super::etag::{Condition, Tagged};
 use super::page::{Page, PageParams};
-use super::request::{Body, InPath, Params, check_device_id};
-use super::routes::Routes;
+use super::request::{Body, InPath, Params, check_device_id, check_text, present};
+use super::routes::{IfMatchHeader, Routes};
+use super::{channels, products};
 use crate::app::App;
 use crate::clock;
 use crate::device::reason_name;
 use crate::problem::Problem;
 use crate::secret;
-use crate::store::{DeviceRow, EventRow, NewDevice};
+use crate::store::{DeviceChange, DeviceFilter, DeviceRow, EventRow, NewDevice, NewDevices};
+
+/// The longest note and reason.
+const MAX_TEXT_CHARS: usize = 4096;
+
+/// The most devices of one call: what one transaction writes in well under a second.
+const MAX_BULK: i64 = 1000;
+
+/// The most tags of one device.
+const MAX_TAGS: usize = 32;
+
+/// Random bytes of an id that the server makes: 40 bits, so that two of a million devices are hardly ever the same.
+const ID_BYTES: usize = 5;
 
 pub(super) fn routes() -> Routes {
     Routes::of("devices")
@@ -28,21 +42,87 @@ pub(super) fn routes() -> Routes {
         .viewer(routes!(show))
         .viewer(routes!(events))
         .operator(routes!(create))
+        .operator(routes!(create_bulk))
+        .operator(routes!(change))
         .operator(routes!(revoke))
         .operator(routes!(renew_token))
+        .operator(routes!(approve))
+        .operator(routes!(clear_quarantine))
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct NewDeviceBody {
+    /// Without it, the server makes one.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
     id: Option<String>,
     product: String,
     #[serde(default)]
+    #[schema(max_length = 4096)]
     note: String,
+    /// `stable` when it is absent.
+    channel: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewDevicesBody {
+    product: String,
+    #[schema(minimum = 1, maximum = 1000)]
+    count: i64,
+    /// What the ids begin with; the product's name when it is absent.
+    #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9._-]+$")]
+    prefix: Option<String>,
+    /// `stable` when it is absent.
+    channel: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+/// What is absent stays as it is; a null `pinned_sequence` takes the pin away.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DeviceSettingsBody {
+    #[schema(max_length = 4096)]
+    note: Option<String>,
+    channel: Option<String>,
+    tags: Option<Vec<String>>,
+    /// Sequence number of the release that it is to run whatever the rollouts say.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i64>)]
+    pinned_sequence: Option<Option<i64>>,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct RevokeBody {
+    #[schema(max_length = 4096)]
     reason: Option<String>,
+}
+
+/// Whether it is enrolled.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum DeviceState {
+    New,
+    Enrolled,
+    Revoked,
+}
+
+/// How it is. The first of these that holds: `revoked`; `new` (never seen); `silent` (took a release and did not come back,
+/// or not seen for longer than the product's deadline); `crashing`; `failing`; `updating`; `ok`.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Health {
+    Revoked,
+    New,
+    Silent,
+    Crashing,
+    Failing,
+    Updating,
+    Ok,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -50,6 +130,18 @@ struct RevokeBody {
 struct ListParams {
     #[serde(default)]
     product: String,
+    #[serde(default)]
+    channel: String,
+    #[serde(default)]
+    tag: String,
+    state: Option<DeviceState>,
+    health: Option<Health>,
+    /// Sequence number of the release that it runs.
+    #[param(minimum = 0)]
+    sequence: Option<i64>,
+    /// Part of the id, in any case.
+    #[serde(default)]
+    q: String,
     // Not `#[serde(flatten)]`, with which numbers in queries are not read.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
@@ -60,28 +152,48 @@ struct ListParams {
 struct Created {
     #[serde(flatten)]
     device: Device,
+    /// Shown once.
     enrollment_token: String,
 }
 
 #[derive(Serialize, ToSchema)]
 struct NewToken {
     id: String,
+    /// Shown once.
     enrollment_token: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct CreatedDevices {
+    items: Vec<NewToken>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct Device {
     id: String,
     product: String,
+    #[schema(value_type = DeviceState)]
     state: &'static str,
+    #[schema(value_type = Health)]
+    health: String,
     note: String,
+    channel: String,
+    tags: Vec<String>,
+    pinned_sequence: Option<i64>,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
+    approved_at: Option<String>,
+    #[schema(format = DateTime)]
     enrolled_at: Option<String>,
+    #[schema(format = DateTime)]
     revoked_at: Option<String>,
     revoked_reason: Option<String>,
+    #[schema(format = DateTime)]
     last_seen_at: Option<String>,
     certificate: Option<Certificate>,
     running: Option<Running>,
+    #[schema(value_type = Vec<Object>)]
     slots: Value,
     updater_version: Option<String>,
     strategy: Option<String>,
@@ -91,12 +203,18 @@ struct Device {
     critical_errors: Option<i64>,
     last_critical: Option<i64>,
     last_outcome: Option<Outcome>,
+    attempt: Option<Attempt>,
+    failures: Option<Failures>,
+    quarantine: Option<Quarantine>,
+    revision: i64,
 }
 
 #[derive(Serialize, ToSchema)]
 struct Certificate {
     serial: String,
+    #[schema(format = DateTime)]
     not_before: String,
+    #[schema(format = DateTime)]
     not_after: String,
 }
 
@@ -112,11 +230,40 @@ struct Outcome {
     sequence: Option<i64>,
     reason: &'static str,
     code: i64,
+    #[schema(format = DateTime)]
     at: String,
+}
+
+/// The release that a rollout offered it last, and how that goes.
+#[derive(Serialize, ToSchema)]
+struct Attempt {
+    rollout: Option<String>,
+    wave: Option<i64>,
+    sequence: Option<i64>,
+    /// offered, installed, healthy, failed, crashed, silent
+    state: String,
+    #[schema(format = DateTime)]
+    at: Option<String>,
+}
+
+/// The release that failed on it, and how often.
+#[derive(Serialize, ToSchema)]
+struct Failures {
+    sequence: i64,
+    count: i64,
+}
+
+/// The release that is not offered to it any more.
+#[derive(Serialize, ToSchema)]
+struct Quarantine {
+    sequence: Option<i64>,
+    #[schema(format = DateTime)]
+    since: String,
 }
 
 #[derive(Serialize, ToSchema)]
 struct Event {
+    #[schema(format = DateTime)]
     at: String,
     kind: String,
     detail: Value,
@@ -128,22 +275,73 @@ async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Body(body): Body<NewDeviceBody>,
-) -> Result<(StatusCode, Json<Created>), Problem> {
-    let product = super::products::find(&app, &caller, body.product).await?.name;
+) -> Result<(StatusCode, Tagged<Created>), Problem> {
+    let product = products::find(&app, &caller, body.product).await?.name;
     let id = match body.id {
         Some(id) => id,
-        None => format!("{product}-{}", hex::encode(secret::random::<3>())),
+        None => format!("{product}-{}", hex::encode(secret::random::<ID_BYTES>())),
     };
     check_device_id(&id)?;
+    check_text("note", &body.note, 0, MAX_TEXT_CHARS)?;
+    let tags = check_tags(body.tags)?;
+    let channel = existing_channel(&app, &product, body.channel).await?;
     let enrollment_token = secret::new_token();
-    let token_hash = &secret::hash(&enrollment_token);
-    let device = NewDevice { id: &id, product: &product, note: &body.note, token_hash };
-    match app.store.add_device(&device, clock::now_ms()).await {
+    let device = NewDevice { id: id.clone(), token_hash: secret::hash(&enrollment_token) };
+    let common = NewDevices { product: &product, note: &body.note, channel: &channel, tags: &tags };
+    match app.store.add_devices(&[device], common, &caller.change()).await {
         Ok(()) => {
-            let device = find(&app, &caller, id).await?;
-            Ok((StatusCode::CREATED, Json(Created { device, enrollment_token })))
+            let row = find(&app, &caller, &id).await?;
+            let revision = row.revision;
+            let body = Created { device: show_device(row)?, enrollment_token };
+            Ok((StatusCode::CREATED, Tagged { revision, body }))
         }
         Err(error) if error.is_duplicate() => Err(Problem::Exists { kind: "device", name: id }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes many device ids, each with a one-time enrollment token, which is shown once. All or none.
+#[utoipa::path(
+    post,
+    path = "/devices/bulk",
+    request_body = NewDevicesBody,
+    responses((status = 201, body = CreatedDevices))
+)]
+async fn create_bulk(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<NewDevicesBody>,
+) -> Result<(StatusCode, Json<CreatedDevices>), Problem> {
+    let product = products::find(&app, &caller, body.product).await?.name;
+    if !(1..=MAX_BULK).contains(&body.count) {
+        let found = body.count;
+        return Err(Problem::Invalid(format!(
+            "expected a count of 1 to {MAX_BULK}, found {found}; make more with more calls"
+        )));
+    }
+    let prefix = body.prefix.unwrap_or_else(|| product.clone());
+    let tags = check_tags(body.tags)?;
+    let channel = existing_channel(&app, &product, body.channel).await?;
+    let items: Vec<_> = (0..body.count)
+        .map(|_| NewToken {
+            id: format!("{prefix}-{}", hex::encode(secret::random::<ID_BYTES>())),
+            enrollment_token: secret::new_token(),
+        })
+        .collect();
+    if let Some(first) = items.first() {
+        check_device_id(&first.id)?;
+    }
+    let devices: Vec<_> = items
+        .iter()
+        .map(|item| NewDevice { id: item.id.clone(), token_hash: secret::hash(&item.enrollment_token) })
+        .collect();
+    let common = NewDevices { product: &product, note: "", channel: &channel, tags: &tags };
+    match app.store.add_devices(&devices, common, &caller.change()).await {
+        Ok(()) => Ok((StatusCode::CREATED, Json(CreatedDevices { items }))),
+        // One chance in a million millions for each pair of ids: the next call has other ones.
+        Err(error) if error.is_duplicate() => {
+            Err(Problem::Exists { kind: "device", name: format!("{prefix}-…") })
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -156,83 +354,238 @@ async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Device>>, Problem> {
     let page = PageParams::new(params.limit, params.cursor);
-    let rows = app.store.devices(caller.scope(), &params.product, page.after(), page.rows()?).await?;
+    let filter = DeviceFilter {
+        scope: caller.scope().to_owned(),
+        product: params.product,
+        channel: params.channel,
+        tag: params.tag,
+        state: params.state.map_or("", DeviceState::name).to_owned(),
+        health: params.health.map_or("", Health::name).to_owned(),
+        sequence: params.sequence,
+        part: params.q,
+    };
+    let rows = app.store.devices(&filter, page.after(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show_device).map(Json)
 }
 
 /// Shows a device.
-#[utoipa::path(get, path = "/devices/{id}", params(("id" = String, Path)), responses((status = 200, body = Device)))]
+#[utoipa::path(
+    get,
+    path = "/devices/{id}",
+    params(("id" = String, Path)),
+    responses((status = 200, body = Device))
+)]
 async fn show(
     State(app): State<Arc<App>>,
     caller: Caller,
     InPath(id): InPath<String>,
-) -> Result<Json<Device>, Problem> {
-    find(&app, &caller, id).await.map(Json)
+) -> Result<Tagged<Device>, Problem> {
+    tagged(find(&app, &caller, &id).await?)
 }
 
-/// Revokes a device. The body may be absent.
-#[utoipa::path(post, path = "/devices/{id}/revoke", params(("id" = String, Path)), request_body = Option<RevokeBody>, responses((status = 200, body = Device)))]
+/// Changes the settings of a device. What is absent stays as it is.
+#[utoipa::path(
+    patch,
+    path = "/devices/{id}",
+    params(("id" = String, Path), IfMatchHeader),
+    request_body = DeviceSettingsBody,
+    responses((status = 200, body = Device))
+)]
+async fn change(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+    Body(body): Body<DeviceSettingsBody>,
+) -> Result<Tagged<Device>, Problem> {
+    let product = find(&app, &caller, &id).await?.product;
+    if let Some(note) = &body.note {
+        check_text("note", note, 0, MAX_TEXT_CHARS)?;
+    }
+    if let Some(channel) = &body.channel {
+        channels::require(&app, &product, channel).await?;
+    }
+    if let Some(Some(sequence)) = body.pinned_sequence
+        && app.store.release(&product, sequence).await?.is_none()
+    {
+        return Err(Problem::Invalid(format!(
+            "expected pinned_sequence to be that of a release of product {product}, found {sequence}"
+        )));
+    }
+    let settings = DeviceChange {
+        note: body.note,
+        channel: body.channel,
+        tags: body.tags.map(check_tags).transpose()?,
+        pinned_sequence: body.pinned_sequence,
+    };
+    let changed = app.store.change_device(&id, settings, &caller.change(), &condition.0).await?;
+    tagged(changed.done("device", &id)?)
+}
+
+/// Revokes a device, which is final: its next request is refused. The body may be absent.
+#[utoipa::path(
+    post,
+    path = "/devices/{id}/revoke",
+    params(("id" = String, Path), IfMatchHeader),
+    request_body = Option<RevokeBody>,
+    responses((status = 200, body = Device))
+)]
 async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
+    condition: Condition,
     InPath(id): InPath<String>,
     body: Bytes,
-) -> Result<Json<Device>, Problem> {
-    find(&app, &caller, id.clone()).await?;
-    let body: RevokeBody = if body.is_empty() {
-        RevokeBody::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| {
+) -> Result<Tagged<Device>, Problem> {
+    find(&app, &caller, &id).await?;
+    let body: RevokeBody = match body.as_ref() {
+        b"" | b"null" => RevokeBody::default(),
+        json => serde_json::from_slice(json).map_err(|error| {
             Problem::Invalid(format!("expected {{\"reason\": text}} or no body, found: {error}"))
-        })?
+        })?,
     };
     let reason = body.reason.unwrap_or_else(|| "revoked by an operator".to_owned());
-    if !app.store.revoke_device(&id, &reason, clock::now_ms()).await? {
-        return Err(Problem::NotFound { kind: "device", name: id });
-    }
+    check_text("reason", &reason, 1, MAX_TEXT_CHARS)?;
+    app.store.revoke_device(&id, &reason, &caller.change(), &condition.0).await?.done("device", &id)?;
     tracing::info!(device = id, reason, "revoked");
-    find(&app, &caller, id).await.map(Json)
+    tagged(find(&app, &caller, &id).await?)
 }
 
-/// Gives a device a new enrollment token; the old one is void.
-#[utoipa::path(post, path = "/devices/{id}/enrollment-token", params(("id" = String, Path)), responses((status = 201, body = NewToken)))]
+/// Gives a device a new enrollment token, which is shown once; the old one is void.
+#[utoipa::path(
+    post,
+    path = "/devices/{id}/enrollment-token",
+    params(("id" = String, Path), IfMatchHeader),
+    responses((status = 201, body = NewToken))
+)]
 async fn renew_token(
     State(app): State<Arc<App>>,
     caller: Caller,
+    condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<(StatusCode, Json<NewToken>), Problem> {
-    find(&app, &caller, id.clone()).await?;
+    find(&app, &caller, &id).await?;
     let enrollment_token = secret::new_token();
-    if app.store.renew_token(&id, &secret::hash(&enrollment_token), clock::now_ms()).await? {
-        return Ok((StatusCode::CREATED, Json(NewToken { id, enrollment_token })));
+    let token_hash = secret::hash(&enrollment_token);
+    let renewed = app.store.renew_token(&id, &token_hash, &caller.change(), &condition.0).await?;
+    match renewed.done("device", &id)? {
+        true => Ok((StatusCode::CREATED, Json(NewToken { id, enrollment_token }))),
+        false => Err(Problem::DeviceRevoked { id }),
     }
-    Err(Problem::DeviceRevoked { id })
+}
+
+/// Approves the enrollment of a device, where its product asks for that.
+#[utoipa::path(
+    post,
+    path = "/devices/{id}/approve",
+    params(("id" = String, Path), IfMatchHeader),
+    responses((status = 200, body = Device))
+)]
+async fn approve(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Device>, Problem> {
+    find(&app, &caller, &id).await?;
+    match app.store.approve_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
+        true => tagged(find(&app, &caller, &id).await?),
+        false => Err(Problem::DeviceRevoked { id }),
+    }
+}
+
+/// Forgets the failures of a device: the release is offered to it again.
+#[utoipa::path(
+    post,
+    path = "/devices/{id}/clear-quarantine",
+    params(("id" = String, Path), IfMatchHeader),
+    responses((status = 200, body = Device))
+)]
+async fn clear_quarantine(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Device>, Problem> {
+    find(&app, &caller, &id).await?;
+    app.store.clear_quarantine(&id, &caller.change(), &condition.0).await?.done("device", &id)?;
+    tagged(find(&app, &caller, &id).await?)
 }
 
 /// Lists what happened to a device, newest first.
-#[utoipa::path(get, path = "/devices/{id}/events", params(("id" = String, Path), PageParams), responses((status = 200, body = Page<Event>)))]
+#[utoipa::path(
+    get,
+    path = "/devices/{id}/events",
+    params(("id" = String, Path), PageParams),
+    responses((status = 200, body = Page<Event>))
+)]
 async fn events(
     State(app): State<Arc<App>>,
     caller: Caller,
     InPath(id): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Event>>, Problem> {
-    find(&app, &caller, id.clone()).await?;
+    find(&app, &caller, &id).await?;
     let rows = app.store.events(&id, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), show_event).map(Json)
 }
 
-async fn find(app: &App, caller: &Caller, id: String) -> Result<Device, Problem> {
-    let row = app.store.device(&id).await?.filter(|row| caller.sees(&row.product));
-    show_device(row.ok_or(Problem::NotFound { kind: "device", name: id })?)
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeviceRow, Problem> {
+    let row = app.store.device(id).await?.filter(|row| caller.sees(&row.product));
+    row.ok_or_else(|| Problem::NotFound { kind: "device", name: id.to_owned() })
+}
+
+async fn existing_channel(app: &App, product: &str, channel: Option<String>) -> Result<String, Problem> {
+    let channel = channel.unwrap_or_else(|| "stable".to_owned());
+    channels::require(app, product, &channel).await?;
+    Ok(channel)
+}
+
+/// Checks tags, and brings them into the one order in which they are stored.
+fn check_tags(mut tags: Vec<String>) -> Result<Vec<String>, Problem> {
+    tags.sort_unstable();
+    tags.dedup();
+    if tags.len() > MAX_TAGS {
+        return Err(Problem::Invalid(format!("expected at most {MAX_TAGS} tags, found {}", tags.len())));
+    }
+    for tag in &tags {
+        rollout::check_tag(tag).map_err(Problem::Invalid)?;
+    }
+    Ok(tags)
+}
+
+fn tagged(row: DeviceRow) -> Result<Tagged<Device>, Problem> {
+    Ok(Tagged { revision: row.revision, body: show_device(row)? })
+}
+
+impl DeviceState {
+    /// As [`DeviceRow::state`] has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Enrolled => "enrolled",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl Health {
+    /// As `store/health.rs` has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::New => "new",
+            Self::Silent => "silent",
+            Self::Crashing => "crashing",
+            Self::Failing => "failing",
+            Self::Updating => "updating",
+            Self::Ok => "ok",
+        }
+    }
 }
 
 fn show_device(row: DeviceRow) -> Result<Device, Problem> {
-    let state = match (row.revoked_at_ms, row.enrolled_at_ms) {
-        (Some(_), _) => "revoked",
-        (None, Some(_)) => "enrolled",
-        (None, None) => "new",
-    };
+    let state = row.state();
     let validity = row.certificate_not_before_ms.zip(row.certificate_not_after_ms);
     let certificate = row.certificate_serial.zip(validity).map(|(serial, (not_before, not_after))| {
         Certificate { serial, not_before: clock::rfc3339(not_before), not_after: clock::rfc3339(not_after) }
@@ -243,7 +596,12 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
         id: row.id,
         product: row.product,
         state,
+        health: row.health,
         note: row.note,
+        channel: row.channel,
+        tags: serde_json::from_str(&row.tags)?,
+        pinned_sequence: row.pinned_sequence,
+        approved_at: row.approved_at_ms.map(clock::rfc3339),
         created_at: clock::rfc3339(row.created_at_ms),
         enrolled_at: row.enrolled_at_ms.map(clock::rfc3339),
         revoked_at: row.revoked_at_ms.map(clock::rfc3339),
@@ -268,6 +626,18 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
             code,
             at: clock::rfc3339(at_ms),
         }),
+        attempt: row.attempt_state.map(|state| Attempt {
+            rollout: row.attempt_rollout,
+            wave: row.attempt_wave,
+            sequence: row.attempt_sequence,
+            state,
+            at: row.attempt_at_ms.map(clock::rfc3339),
+        }),
+        failures: row.failed_sequence.map(|sequence| Failures { sequence, count: row.failed_count }),
+        quarantine: row
+            .quarantined_at_ms
+            .map(|at_ms| Quarantine { sequence: row.failed_sequence, since: clock::rfc3339(at_ms) }),
+        revision: row.revision,
     })
 }
 

@@ -3,14 +3,17 @@
 mod artifacts;
 mod audit;
 mod auth;
+mod channels;
 mod devices;
 mod etag;
 mod info;
 mod page;
 mod products;
+mod publisher_keys;
 mod releases;
 mod request;
 mod routes;
+mod tokens;
 mod whoami;
 
 use std::sync::Arc;
@@ -58,9 +61,12 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         info::routes(),
         whoami::routes(),
         products::routes(),
+        channels::routes(),
+        publisher_keys::routes(),
         releases::routes(),
         devices::routes(),
         artifacts::routes(),
+        tokens::routes(),
         audit::routes(),
     ]
     .into_iter()

@@ -28,6 +28,13 @@ pub(super) struct Page<T> {
     next_cursor: Option<String>,
 }
 
+impl<T> Page<T> {
+    /// A list that is always whole.
+    pub(super) fn whole(items: Vec<T>) -> Self {
+        Self { items, next_cursor: None }
+    }
+}
+
 impl PageParams {
     pub(super) fn new(limit: Option<i64>, cursor: Option<String>) -> Self {
         Self { limit, cursor }

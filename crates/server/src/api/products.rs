@@ -14,12 +14,13 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
 use super::page::{Page, PageParams};
-use super::request::{Body, InPath, Params, check_product_name, present};
+use super::publisher_keys::{Key, NewKey, new_key, show_key};
+use super::request::{Body, InPath, Params, check_product_name, check_text, present};
 use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::publish::{SlotSize, parse_key};
+use crate::publish::SlotSize;
 use crate::store::{KeyRow, NewProduct, ProductRow, SettingsChange};
 
 /// Bounds of a deadline: a minute, ten years.
@@ -29,13 +30,18 @@ const MAX_DEADLINE_S: i64 = 10 * 365 * 24 * 60 * 60;
 /// More failures of one release than anybody wants to see.
 const MAX_FAILURES: i64 = 1000;
 
+/// More publisher keys than a vault holds (`updater::limits` has 4), with room for revoked ones.
+const MAX_KEYS: usize = 16;
+
+/// The longest layout: a partition table has 95 entries at most.
+const MAX_LAYOUT_CHARS: usize = 16 * 1024;
+
 pub(super) fn routes() -> Routes {
     Routes::of("products")
         .viewer(routes!(list))
         .viewer(routes!(show))
         .admin(routes!(create))
         .admin(routes!(change))
-        .admin(routes!(add_key))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -43,8 +49,11 @@ struct NewProductBody {
     name: String,
     chip: String,
     layout: LayoutBody,
+    /// Lowest revision of its chips: major * 100 + minor.
+    #[schema(minimum = 0, maximum = 65_535)]
+    chip_revision: Option<i64>,
     #[serde(default)]
-    publisher_keys: Vec<NewKeyBody>,
+    publisher_keys: Vec<NewKey>,
 }
 
 /// What is absent stays as it is; a null `default_plan` takes the plan away.
@@ -61,13 +70,12 @@ struct ProductSettingsBody {
     enrollment_approval: Option<bool>,
     /// The rollout plan that a published release starts with.
     #[serde(default, deserialize_with = "present")]
-    default_plan: Option<Option<Value>>,
-}
-
-#[derive(Deserialize, ToSchema)]
-struct NewKeyBody {
-    name: String,
-    key: String,
+    #[schema(value_type = Option<Object>)]
+    default_plan: Option<Option<rollout::Plan>>,
+    /// Lowest revision of its chips: major * 100 + minor. An image that asks for a higher one is not published.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 65_535)]
+    chip_revision: Option<Option<i64>>,
 }
 
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -83,7 +91,10 @@ struct Product {
     layout: LayoutBody,
     strategy: String,
     slots: Vec<SlotSize>,
+    /// Those that are good now.
     publisher_keys: Vec<Key>,
+    /// Lowest revision of its chips: major * 100 + minor.
+    chip_revision: Option<i64>,
     silence_deadline_s: i64,
     quarantine_after: i64,
     enrollment_approval: bool,
@@ -92,13 +103,6 @@ struct Product {
     #[schema(format = DateTime)]
     created_at: String,
     revision: i64,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Key {
-    name: String,
-    key: String,
-    id: String,
 }
 
 /// Makes a product.
@@ -111,8 +115,15 @@ async fn create(
     caller.require_unscoped()?;
     check_product_name(&body.name)?;
     let chip: Chip = body.chip.parse().map_err(invalid)?;
+    check_chip_revision(body.chip_revision)?;
+    check_text("layout name", &body.layout.name, 1, 64)?;
+    check_text("layout", &body.layout.csv, 1, MAX_LAYOUT_CHARS)?;
     let layout = Layout::parse_csv(&body.layout.csv)
         .map_err(|error| Problem::Invalid(format!("layout {}: {error}", body.layout.name)))?;
+    if body.publisher_keys.len() > MAX_KEYS {
+        let found = body.publisher_keys.len();
+        return Err(Problem::Invalid(format!("expected at most {MAX_KEYS} publisher keys, found {found}")));
+    }
     let slots = app_slots(&layout);
     if slots.is_empty() {
         return Err(Problem::Invalid(format!(
@@ -120,7 +131,9 @@ async fn create(
             body.layout.name
         )));
     }
-    let keys = body.publisher_keys.into_iter().map(new_key).collect::<Result<Vec<_>, _>>()?;
+    let now_ms = clock::now_ms();
+    let keys =
+        body.publisher_keys.into_iter().map(|key| new_key(key, now_ms)).collect::<Result<Vec<_>, _>>()?;
     let row = ProductRow {
         name: body.name,
         chip: chip.name().to_owned(),
@@ -132,7 +145,8 @@ async fn create(
         quarantine_after: 3,
         enrollment_approval: 0,
         default_plan: None,
-        created_at_ms: clock::now_ms(),
+        chip_revision: body.chip_revision,
+        created_at_ms: now_ms,
         revision: 1,
     };
     let product = NewProduct { row, keys };
@@ -201,33 +215,20 @@ async fn change(
             "expected quarantine_after of 1 to {MAX_FAILURES}, found {found}"
         )));
     }
+    check_chip_revision(body.chip_revision.flatten())?;
     let settings = SettingsChange {
         silence_deadline_s: body.silence_deadline_s,
         quarantine_after: body.quarantine_after,
         enrollment_approval: body.enrollment_approval,
-        default_plan: body.default_plan.map(|plan| plan.map(|plan| plan.to_string())),
+        default_plan: match body.default_plan {
+            Some(Some(plan)) => Some(Some(serde_json::to_string(&plan)?)),
+            Some(None) => Some(None),
+            None => None,
+        },
+        chip_revision: body.chip_revision,
     };
     let row = app.store.change_product(&name, settings, &caller.change(), &condition.0).await?;
     tagged(&app, row.done("product", &name)?).await
-}
-
-/// Lets a product trust one more publisher key.
-#[utoipa::path(post, path = "/products/{product}/publisher-keys", params(("product" = String, Path)), request_body = NewKeyBody, responses((status = 201, body = Key)))]
-async fn add_key(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    InPath(name): InPath<String>,
-    Body(body): Body<NewKeyBody>,
-) -> Result<(StatusCode, Json<Key>), Problem> {
-    let product = find(&app, &caller, name).await?;
-    let key = new_key(body)?;
-    match app.store.add_publisher_key(&product.name, &key, &caller.change()).await {
-        Ok(()) => Ok((StatusCode::CREATED, Json(show_key(key)?))),
-        Err(error) if error.is_duplicate() => {
-            Err(Problem::Exists { kind: "publisher key", name: key.key_hex })
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// A product with its keys and its entity tag.
@@ -242,6 +243,16 @@ fn check_seconds(name: &str, seconds: Option<i64>) -> Result<(), Problem> {
         None => Ok(()),
         Some(found) => Err(Problem::Invalid(format!(
             "expected {name} of {MIN_DEADLINE_S} to {MAX_DEADLINE_S} seconds, found {found}"
+        ))),
+    }
+}
+
+fn check_chip_revision(revision: Option<i64>) -> Result<(), Problem> {
+    match revision.filter(|revision| !(0..=i64::from(u16::MAX)).contains(revision)) {
+        None => Ok(()),
+        Some(found) => Err(Problem::Invalid(format!(
+            "expected a chip_revision of 0 to {} (major * 100 + minor, such as 4 for v0.4), found {found}",
+            u16::MAX
         ))),
     }
 }
@@ -262,12 +273,6 @@ fn app_slots(layout: &Layout) -> Vec<SlotSize> {
     layout.slots().map(|slot| SlotSize { label: slot.label.to_string(), size_bytes: slot.size }).collect()
 }
 
-fn new_key(body: NewKeyBody) -> Result<KeyRow, Problem> {
-    let key = parse_key(&body.key)
-        .map_err(|reason| Problem::Invalid(format!("publisher key {}: {reason}", body.name)))?;
-    Ok(KeyRow { name: body.name, key_hex: hex::encode(key.to_sec1()) })
-}
-
 fn show_product(row: ProductRow, keys: Vec<KeyRow>) -> Result<Product, Problem> {
     Ok(Product {
         name: row.name,
@@ -275,19 +280,19 @@ fn show_product(row: ProductRow, keys: Vec<KeyRow>) -> Result<Product, Problem> 
         layout: LayoutBody { name: row.layout_name, csv: row.layout_csv },
         strategy: row.strategy,
         slots: serde_json::from_str(&row.slots)?,
-        publisher_keys: keys.into_iter().map(show_key).collect::<Result<_, _>>()?,
+        publisher_keys: keys
+            .into_iter()
+            .filter(|key| key.revoked_at_ms.is_none())
+            .map(show_key)
+            .collect::<Result<_, _>>()?,
         silence_deadline_s: row.silence_deadline_s,
         quarantine_after: row.quarantine_after,
         enrollment_approval: row.enrollment_approval != 0,
         default_plan: row.default_plan.map(|plan| serde_json::from_str(&plan)).transpose()?,
+        chip_revision: row.chip_revision,
         created_at: clock::rfc3339(row.created_at_ms),
         revision: row.revision,
     })
-}
-
-fn show_key(row: KeyRow) -> Result<Key, Problem> {
-    let key = parse_key(&row.key_hex).map_err(Problem::Invalid)?;
-    Ok(Key { name: row.name, key: row.key_hex, id: hex::encode(key.id()) })
 }
 
 fn invalid(error: impl std::fmt::Display) -> Problem {

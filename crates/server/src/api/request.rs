@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
+use crate::clock;
 use crate::problem::Problem;
 
 /// The longest product name and device id; also that of texts in a manifest.
@@ -67,9 +68,40 @@ pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
+/// A time as RFC 3339 writes it, in milliseconds since 1970.
+pub(super) fn parse_time(text: &str) -> Result<i64, Problem> {
+    clock::parse_rfc3339(text).ok_or_else(|| {
+        Problem::Invalid(format!("expected a time such as 2026-11-22T17:00:00Z (RFC 3339), found {text:?}"))
+    })
+}
+
+/// Checks a text for people: so many characters, and no control characters but line breaks and tabs. One database
+/// refuses NUL, and a terminal obeys escape sequences.
+pub(super) fn check_text(what: &str, text: &str, min_chars: usize, max_chars: usize) -> Result<(), Problem> {
+    let chars = text.chars().count();
+    if !(min_chars..=max_chars).contains(&chars) {
+        return Err(Problem::Invalid(format!(
+            "expected a {what} of {min_chars} to {max_chars} characters, found {chars}"
+        )));
+    }
+    match text.chars().find(|char| char.is_control() && !matches!(char, '\n' | '\r' | '\t')) {
+        None => Ok(()),
+        Some(found) => {
+            Err(Problem::Invalid(format!("expected a {what} without control characters, found {found:?}")))
+        }
+    }
+}
+
 /// Checks a product name.
 pub(super) fn check_product_name(name: &str) -> Result<(), Problem> {
     check("product name", "a-z 0-9 -", name, |byte| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
+    })
+}
+
+/// Checks the name of a channel.
+pub(super) fn check_channel_name(name: &str) -> Result<(), Problem> {
+    check("channel name", "a-z 0-9 -", name, |byte| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'
     })
 }

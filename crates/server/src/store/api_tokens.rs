@@ -17,6 +17,16 @@ pub(crate) struct TokenRow {
     pub(crate) revoked_at_ms: Option<i64>,
 }
 
+/// How the revocation of a token ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Revocation {
+    /// It is revoked, now or since before.
+    Done(TokenRow),
+    NotFound,
+    /// Without it nobody could make tokens; nothing was changed.
+    Last,
+}
+
 impl Store {
     /// Whether there is any admin token.
     pub(crate) async fn has_admin_token(&self) -> Result<bool, StoreError> {
@@ -73,5 +83,66 @@ impl Store {
         .bind(token_hash)
         .fetch_optional(&self.pool)
         .await?)
+    }
+
+    /// API tokens in the order of their ids, past `after`.
+    pub(crate) async fn tokens(&self, after: &str, limit: i64) -> Result<Vec<TokenRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT id, name, role, product, created_at_ms, expires_at_ms, revoked_at_ms FROM api_tokens \
+             WHERE id > $1 ORDER BY id LIMIT $2",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Revokes an API token, once.
+    pub(crate) async fn revoke_token(&self, id: &str, change: &Change) -> Result<Revocation, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // Takes the rows that the count below is about: of two admins who revoke each other at once, one waits.
+        sqlx::query("UPDATE api_tokens SET revoked_at_ms = revoked_at_ms WHERE role = 'admin'")
+            .execute(&mut *transaction)
+            .await?;
+        let revoked =
+            sqlx::query("UPDATE api_tokens SET revoked_at_ms = $1 WHERE id = $2 AND revoked_at_ms IS NULL")
+                .bind(change.at_ms)
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected();
+        let row: Option<TokenRow> = sqlx::query_as(
+            "SELECT id, name, role, product, created_at_ms, expires_at_ms, revoked_at_ms FROM api_tokens \
+             WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(Revocation::NotFound) };
+        if revoked == 0 {
+            return Ok(Revocation::Done(row));
+        }
+        // One that expires is no way back in.
+        let admins: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM api_tokens WHERE role = 'admin' AND product IS NULL \
+                 AND revoked_at_ms IS NULL AND expires_at_ms IS NULL",
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        if admins == 0 {
+            transaction.rollback().await?;
+            return Ok(Revocation::Last);
+        }
+        let record = Record {
+            action: "token.revoke",
+            kind: "token",
+            subject: id,
+            product: row.product.as_deref(),
+            before: Some(json!({ "revoked_at": null })),
+            after: Some(json!({ "revoked_at": crate::clock::rfc3339(change.at_ms) })),
+        };
+        change.record(&mut transaction, record).await?;
+        transaction.commit().await?;
+        Ok(Revocation::Done(row))
     }
 }

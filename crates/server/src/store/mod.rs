@@ -7,11 +7,14 @@
 
 mod api_tokens;
 mod audit;
+mod channels;
 mod check_ins;
 mod devices;
 mod enrollment;
 mod events;
+mod health;
 mod products;
+mod publisher_keys;
 mod releases;
 mod revision;
 mod settings;
@@ -23,13 +26,15 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyPool, Executor as _};
 
-pub(crate) use api_tokens::TokenRow;
+pub(crate) use api_tokens::{Revocation, TokenRow};
 pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences};
+pub(crate) use channels::ChannelRow;
 pub(crate) use check_ins::{Known, Seen, SeenOutcome};
-pub(crate) use devices::{DeviceRow, NewDevice};
+pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
 pub(crate) use enrollment::{EnrollmentRow, Redemption};
 pub(crate) use events::{Event, EventRow};
-pub(crate) use products::{KeyRow, NewProduct, ProductRow, SettingsChange};
+pub(crate) use products::{NewProduct, ProductRow, SettingsChange};
+pub(crate) use publisher_keys::KeyRow;
 pub(crate) use releases::{NewRelease, ReleaseRow};
 pub(crate) use revision::{Changed, IfMatch, etag};
 

@@ -1,8 +1,10 @@
-//! Tables `products` and `publisher_keys`.
+//! Table `products`.
 
 use serde_json::{Value, json};
+use sqlx::AnyConnection;
 
-use super::{Change, Changed, IfMatch, Record, Store, StoreError, differences};
+use super::publisher_keys::INSERT_KEY;
+use super::{Change, Changed, IfMatch, KeyRow, Record, Store, StoreError, differences};
 
 /// A product as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -19,15 +21,10 @@ pub(crate) struct ProductRow {
     pub(crate) enrollment_approval: i64,
     /// JSON of a rollout plan.
     pub(crate) default_plan: Option<String>,
+    /// Lowest revision of its chips: major * 100 + minor.
+    pub(crate) chip_revision: Option<i64>,
     pub(crate) created_at_ms: i64,
     pub(crate) revision: i64,
-}
-
-/// A publisher key of a product.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct KeyRow {
-    pub(crate) name: String,
-    pub(crate) key_hex: String,
 }
 
 /// A product to add, with its first publisher keys.
@@ -45,11 +42,13 @@ pub(crate) struct SettingsChange {
     pub(crate) enrollment_approval: Option<bool>,
     /// JSON; `Some(None)` takes the plan away.
     pub(crate) default_plan: Option<Option<String>>,
+    /// `Some(None)`: nobody knows any more.
+    pub(crate) chip_revision: Option<Option<i64>>,
 }
 
 /// `$1` the name, or empty for all; `$2` the name past which to start; `$3` how many.
 const SELECT_PRODUCTS: &str = "SELECT name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
-         quarantine_after, enrollment_approval, default_plan, created_at_ms, revision \
+         quarantine_after, enrollment_approval, default_plan, chip_revision, created_at_ms, revision \
      FROM products WHERE ($1 = '' OR name = $1) AND name > $2 ORDER BY name LIMIT $3";
 
 impl ProductRow {
@@ -60,6 +59,7 @@ impl ProductRow {
             "quarantine_after": self.quarantine_after,
             "enrollment_approval": self.enrollment_approval != 0,
             "default_plan": self.default_plan.as_deref().map(plan_json),
+            "chip_revision": self.chip_revision,
         })
     }
 }
@@ -76,8 +76,8 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
-                 quarantine_after, enrollment_approval, default_plan, created_at_ms, revision) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                 quarantine_after, enrollment_approval, default_plan, chip_revision, created_at_ms, revision) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind(&row.name)
         .bind(&row.chip)
@@ -89,6 +89,7 @@ impl Store {
         .bind(row.quarantine_after)
         .bind(row.enrollment_approval)
         .bind(&row.default_plan)
+        .bind(row.chip_revision)
         .bind(row.created_at_ms)
         .bind(row.revision)
         .execute(&mut *transaction)
@@ -110,7 +111,7 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
-        let keys: Vec<_> = product.keys.iter().map(key_json).collect();
+        let keys: Vec<_> = product.keys.iter().map(KeyRow::json).collect();
         let after = json!({ "chip": row.chip, "layout": row.layout_name, "publisher_keys": keys });
         let record = Record {
             action: "product.create",
@@ -152,41 +153,28 @@ impl Store {
         if_match: &IfMatch,
     ) -> Result<Changed<ProductRow>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let taken = sqlx::query(
-            "UPDATE products SET revision = revision + 1, generation = generation + 1 WHERE name = $1",
-        )
-        .bind(name)
-        .execute(&mut *transaction)
-        .await?;
-        if taken.rows_affected() == 0 {
-            return Ok(Changed::NotFound);
-        }
-        let before: ProductRow = sqlx::query_as(SELECT_PRODUCTS)
-            .bind(name)
-            .bind("")
-            .bind(1_i64)
-            .fetch_one(&mut *transaction)
-            .await?;
-        if !if_match.allows(before.revision - 1) {
-            transaction.rollback().await?;
-            return Ok(Changed::Stale { revision: before.revision - 1 });
-        }
+        let before = match take(&mut transaction, name, if_match).await? {
+            Changed::Done(before) => before,
+            unchanged @ (Changed::NotFound | Changed::Stale { .. }) => return Ok(unchanged),
+        };
         let after = ProductRow {
             silence_deadline_s: settings.silence_deadline_s.unwrap_or(before.silence_deadline_s),
             quarantine_after: settings.quarantine_after.unwrap_or(before.quarantine_after),
             enrollment_approval: settings.enrollment_approval.map_or(before.enrollment_approval, i64::from),
             default_plan: settings.default_plan.unwrap_or_else(|| before.default_plan.clone()),
+            chip_revision: settings.chip_revision.unwrap_or(before.chip_revision),
             ..before.clone()
         };
         sqlx::query(
             "UPDATE products SET silence_deadline_s = $1, quarantine_after = $2, enrollment_approval = $3, \
-                 default_plan = $4 \
-             WHERE name = $5",
+                 default_plan = $4, chip_revision = $5 \
+             WHERE name = $6",
         )
         .bind(after.silence_deadline_s)
         .bind(after.quarantine_after)
         .bind(after.enrollment_approval)
         .bind(&after.default_plan)
+        .bind(after.chip_revision)
         .bind(name)
         .execute(&mut *transaction)
         .await?;
@@ -203,49 +191,26 @@ impl Store {
         transaction.commit().await?;
         Ok(Changed::Done(after))
     }
-
-    /// The publisher keys of a product, oldest first.
-    pub(crate) async fn publisher_keys(&self, product: &str) -> Result<Vec<KeyRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT name, key_hex FROM publisher_keys WHERE product = $1 ORDER BY created_at_ms, key_hex",
-        )
-        .bind(product)
-        .fetch_all(&self.pool)
-        .await?)
-    }
-
-    /// Adds a publisher key; [`StoreError::is_duplicate`] when the product has it.
-    pub(crate) async fn add_publisher_key(
-        &self,
-        product: &str,
-        key: &KeyRow,
-        change: &Change,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query(INSERT_KEY)
-            .bind(product)
-            .bind(&key.key_hex)
-            .bind(&key.name)
-            .bind(change.at_ms)
-            .execute(&mut *transaction)
-            .await?;
-        let record = Record {
-            action: "publisher-key.add",
-            kind: "publisher-key",
-            subject: &key.key_hex,
-            product: Some(product),
-            before: None,
-            after: Some(key_json(key)),
-        };
-        change.record(&mut transaction, record).await?;
-        transaction.commit().await?;
-        Ok(())
-    }
 }
 
-fn key_json(key: &KeyRow) -> Value {
-    json!({ "name": key.name, "key": key.key_hex })
+/// Takes a product for a change, at the beginning of a transaction: nobody else changes it until that ends. The row is
+/// as it was, but for the revision, which is the new one. Ending the transaction without a commit gives it back.
+pub(super) async fn take(
+    connection: &mut AnyConnection,
+    name: &str,
+    if_match: &IfMatch,
+) -> Result<Changed<ProductRow>, StoreError> {
+    let taken = sqlx::query(
+        "UPDATE products SET revision = revision + 1, generation = generation + 1 WHERE name = $1",
+    )
+    .bind(name)
+    .execute(&mut *connection)
+    .await?;
+    if taken.rows_affected() == 0 {
+        return Ok(Changed::NotFound);
+    }
+    let row: ProductRow =
+        sqlx::query_as(SELECT_PRODUCTS).bind(name).bind("").bind(1_i64).fetch_one(connection).await?;
+    let revision = row.revision - 1;
+    Ok(if if_match.allows(revision) { Changed::Done(row) } else { Changed::Stale { revision } })
 }
-
-const INSERT_KEY: &str =
-    "INSERT INTO publisher_keys (product, key_hex, name, created_at_ms) VALUES ($1, $2, $3, $4)";

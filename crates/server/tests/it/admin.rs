@@ -110,7 +110,7 @@ async fn devices_are_listed_in_pages() {
     app.post("/devices", &json!({ "id": "x", "product": "nothing" })).await.expect(404);
     let made = app.post("/devices", &json!({ "product": "lamp" })).await.expect(201).json();
     let id = made["id"].as_str().unwrap();
-    assert!(id.starts_with("lamp-") && id.len() == "lamp-".len() + 6, "{id}");
+    assert!(id.starts_with("lamp-") && id.len() == "lamp-".len() + 10, "{id}");
     app.admin(Method::POST, "/devices/nobody/revoke", "").await.expect(404);
     app.admin(Method::POST, "/devices/nobody/enrollment-token", "").await.expect(404);
     app.admin(Method::GET, "/devices/nobody/events", "").await.expect(404);

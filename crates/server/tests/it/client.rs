@@ -88,7 +88,9 @@ impl Connection {
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;
             let (parts, body) = response.into_parts();
-            let body = body.collect().await?.to_bytes();
+            // A stream of events has no end.
+            let endless = parts.headers.get(CONTENT_TYPE).is_some_and(|value| value == "text/event-stream");
+            let body = if endless { Bytes::new() } else { body.collect().await?.to_bytes() };
             Ok(Answer { status: parts.status, headers: parts.headers, body })
         };
         timeout(PATIENCE, answer)

@@ -1,0 +1,154 @@
+//! `/api/v1/products/{product}/publisher-keys`: whose signatures a product trusts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::etag::Condition;
+use super::page::{Page, PageParams};
+use super::products;
+use super::request::{Body, InPath, Params, check_text};
+use super::routes::{IfMatchHeader, Routes};
+use crate::app::App;
+use crate::clock;
+use crate::problem::Problem;
+use crate::publish::parse_key;
+use crate::store::KeyRow;
+
+pub(super) fn routes() -> Routes {
+    Routes::of("publisher-keys").viewer(routes!(list)).admin(routes!(add)).admin(routes!(revoke))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewKey {
+    /// For people, such as whose it is.
+    #[schema(min_length = 1, max_length = 64)]
+    name: String,
+    /// A P-256 point, uncompressed (SEC 1 section 2.3.3), in hexadecimal.
+    #[schema(pattern = "^04[0-9a-fA-F]{128}$")]
+    key: String,
+}
+
+/// A publisher key.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Key {
+    name: String,
+    key: String,
+    /// What a signature names it by.
+    id: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    revoked_at: Option<String>,
+}
+
+/// Lists the publisher keys of a product, oldest first, revoked ones too. There are few: one page has them all.
+#[utoipa::path(
+    get,
+    path = "/products/{product}/publisher-keys",
+    params(("product" = String, Path), PageParams),
+    responses((status = 200, body = Page<Key>))
+)]
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(name): InPath<String>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<Key>>, Problem> {
+    let product = products::find(&app, &caller, name).await?;
+    params.rows()?;
+    let rows = app.store.publisher_keys(&product.name).await?;
+    Ok(Json(Page::whole(rows.into_iter().map(show_key).collect::<Result<_, _>>()?)))
+}
+
+/// Lets a product trust one more publisher key. It is a change of the product.
+#[utoipa::path(
+    post,
+    path = "/products/{product}/publisher-keys",
+    params(("product" = String, Path), IfMatchHeader),
+    request_body = NewKey,
+    responses((status = 201, body = Key))
+)]
+async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(name): InPath<String>,
+    Body(body): Body<NewKey>,
+) -> Result<(StatusCode, Json<Key>), Problem> {
+    let product = products::find(&app, &caller, name).await?.name;
+    let change = caller.change();
+    let key = new_key(body, change.at_ms)?;
+    match app.store.add_publisher_key(&product, &key, &change, &condition.0).await {
+        Ok(changed) => {
+            changed.done("product", &product)?;
+            Ok((StatusCode::CREATED, Json(show_key(key)?)))
+        }
+        Err(error) if error.is_duplicate() => {
+            Err(Problem::Exists { kind: "publisher key", name: key.key_hex })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Revokes a publisher key, which is final: what it signed is not published any more. Releases of before stay, and a
+/// device trusts the keys in its vault until it is provisioned again. It is a change of the product.
+#[utoipa::path(
+    post,
+    path = "/products/{product}/publisher-keys/{id}/revoke",
+    params(("product" = String, Path), ("id" = String, Path), IfMatchHeader),
+    responses((status = 200, body = Key))
+)]
+async fn revoke(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath((name, id)): InPath<(String, String)>,
+) -> Result<Json<Key>, Problem> {
+    let product = products::find(&app, &caller, name).await?.name;
+    let key = find(&app, &product, &id).await?;
+    app.store
+        .revoke_publisher_key(&product, &key, &caller.change(), &condition.0)
+        .await?
+        .done("product", &product)?;
+    show_key(find(&app, &product, &id).await?).map(Json)
+}
+
+async fn find(app: &App, product: &str, id: &str) -> Result<KeyRow, Problem> {
+    for row in app.store.publisher_keys(product).await? {
+        if key_id(&row)? == id {
+            return Ok(row);
+        }
+    }
+    Err(Problem::NotFound { kind: "publisher key", name: id.to_owned() })
+}
+
+/// Checks a key that is to be trusted.
+pub(super) fn new_key(body: NewKey, now_ms: i64) -> Result<KeyRow, Problem> {
+    check_text("name of a publisher key", &body.name, 1, 64)?;
+    let key = parse_key(&body.key)
+        .map_err(|reason| Problem::Invalid(format!("publisher key {}: {reason}", body.name)))?;
+    let key_hex = hex::encode(key.to_sec1());
+    Ok(KeyRow { name: body.name, key_hex, created_at_ms: now_ms, revoked_at_ms: None })
+}
+
+pub(super) fn show_key(row: KeyRow) -> Result<Key, Problem> {
+    Ok(Key {
+        id: key_id(&row)?,
+        name: row.name,
+        key: row.key_hex,
+        created_at: clock::rfc3339(row.created_at_ms),
+        revoked_at: row.revoked_at_ms.map(clock::rfc3339),
+    })
+}
+
+fn key_id(row: &KeyRow) -> Result<String, Problem> {
+    Ok(hex::encode(parse_key(&row.key_hex).map_err(Problem::Invalid)?.id()))
+}

@@ -1,0 +1,140 @@
+//! `/api/v1/tokens`: who may use the API. An admin whose token is for one product makes and sees none.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::page::{Page, PageParams};
+use super::products;
+use super::request::{Body, InPath, Params, check_text, parse_time};
+use super::routes::Routes;
+use crate::app::App;
+use crate::clock;
+use crate::problem::Problem;
+use crate::role::Role;
+use crate::secret;
+use crate::store::{Revocation, TokenRow};
+
+pub(super) fn routes() -> Routes {
+    Routes::of("tokens").admin(routes!(list)).admin(routes!(create)).admin(routes!(revoke))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewApiToken {
+    /// Whose it is, for people and for the audit log.
+    #[schema(min_length = 1, max_length = 64)]
+    name: String,
+    role: Role,
+    /// The one product that it is to be for; without it, it is for all.
+    product: Option<String>,
+    /// When it stops being good; without it, never.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// An API token. Itself it was shown once, when it was made.
+#[derive(Serialize, ToSchema)]
+struct ApiToken {
+    id: String,
+    name: String,
+    role: Role,
+    product: Option<String>,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    #[schema(format = DateTime)]
+    revoked_at: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct CreatedToken {
+    #[serde(flatten)]
+    description: ApiToken,
+    /// The token itself: it is not shown again.
+    token: String,
+}
+
+/// Makes an API token, which is shown once.
+#[utoipa::path(post, path = "/tokens", request_body = NewApiToken, responses((status = 201, body = CreatedToken)))]
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<NewApiToken>,
+) -> Result<(StatusCode, Json<CreatedToken>), Problem> {
+    caller.require_unscoped()?;
+    check_text("name", &body.name, 1, 64)?;
+    let change = caller.change();
+    let expires_at_ms = body.expires_at.as_deref().map(parse_time).transpose()?;
+    if expires_at_ms.is_some_and(|at_ms| at_ms <= change.at_ms) {
+        let found = body.expires_at.unwrap_or_default();
+        return Err(Problem::Invalid(format!("expected expires_at in the future, found {found}")));
+    }
+    let product = match body.product {
+        Some(name) => Some(products::find(&app, &caller, name).await?.name),
+        None => None,
+    };
+    let token = secret::new_token();
+    let row = TokenRow {
+        id: secret::new_token_id(),
+        name: body.name,
+        role: body.role.name().to_owned(),
+        product,
+        created_at_ms: change.at_ms,
+        expires_at_ms,
+        revoked_at_ms: None,
+    };
+    app.store.add_token(&row, &secret::hash(&token), &change).await?;
+    Ok((StatusCode::CREATED, Json(CreatedToken { description: show(row)?, token })))
+}
+
+/// Lists API tokens by id, those that are good no longer too.
+#[utoipa::path(get, path = "/tokens", params(PageParams), responses((status = 200, body = Page<ApiToken>)))]
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<ApiToken>>, Problem> {
+    caller.require_unscoped()?;
+    let rows = app.store.tokens(params.after(), params.rows()?).await?;
+    params.page(rows, |row| row.id.clone(), show).map(Json)
+}
+
+/// Revokes an API token: its next request is refused. The last admin token that is good cannot be revoked.
+#[utoipa::path(
+    post,
+    path = "/tokens/{id}/revoke",
+    params(("id" = String, Path)),
+    responses((status = 200, body = ApiToken))
+)]
+async fn revoke(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+) -> Result<Json<ApiToken>, Problem> {
+    caller.require_unscoped()?;
+    match app.store.revoke_token(&id, &caller.change()).await? {
+        Revocation::Done(row) => show(row).map(Json),
+        Revocation::NotFound => Err(Problem::NotFound { kind: "token", name: id }),
+        Revocation::Last => Err(Problem::LastAdmin { id }),
+    }
+}
+
+fn show(row: TokenRow) -> Result<ApiToken, Problem> {
+    Ok(ApiToken {
+        id: row.id,
+        name: row.name,
+        role: row.role.parse().map_err(Problem::internal)?,
+        product: row.product,
+        created_at: clock::rfc3339(row.created_at_ms),
+        expires_at: row.expires_at_ms.map(clock::rfc3339),
+        revoked_at: row.revoked_at_ms.map(clock::rfc3339),
+    })
+}

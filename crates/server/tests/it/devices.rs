@@ -1,0 +1,128 @@
+//! Devices as operators see and change them.
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::app::{TestApp, check_in};
+
+async fn ids(app: &TestApp, query: &str) -> Vec<String> {
+    let page = app.get(&format!("/devices?{query}")).await;
+    page["items"].as_array().unwrap().iter().map(|device| device["id"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn patch(app: &TestApp, id: &str, body: Value) -> crate::client::Answer {
+    app.admin(Method::PATCH, &format!("/devices/{id}"), body.to_string()).await
+}
+
+#[tokio::test]
+async fn settings_are_changed_and_audited() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.create_device("a", "lamp").await;
+    app.release(3, "1.0.0").await;
+    let body =
+        json!({ "note": "attic", "channel": "beta", "tags": ["lab", "attic", "lab"], "pinned_sequence": 3 });
+    let device = patch(&app, "a", body).await.expect(200).json();
+    assert_eq!(device["tags"], json!(["attic", "lab"]));
+    assert_eq!((&device["channel"], &device["pinned_sequence"]), (&json!("beta"), &json!(3)));
+    assert_eq!(device["revision"], 2);
+    let device =
+        patch(&app, "a", json!({ "pinned_sequence": null, "tags": ["lab"] })).await.expect(200).json();
+    assert_eq!((&device["pinned_sequence"], &device["note"]), (&Value::Null, &json!("attic")));
+    let line = &app.get("/audit?kind=device&subject=a&limit=1").await["items"][0];
+    assert_eq!(line["before"], json!({ "tags": ["attic", "lab"], "pinned_sequence": 3 }));
+    assert_eq!(line["after"], json!({ "tags": ["lab"], "pinned_sequence": null }));
+
+    for body in [
+        json!({ "channel": "nightly" }),
+        json!({ "pinned_sequence": 4 }),
+        json!({ "tags": ["UPPER"] }),
+        json!({ "note": "\u{1b}[2J" }),
+        json!({ "colour": "red" }),
+    ] {
+        patch(&app, "a", body).await.expect(400);
+    }
+    patch(&app, "nobody", json!({})).await.expect(404);
+}
+
+#[tokio::test]
+async fn lists_are_filtered() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    app.create_product("fan").await;
+    app.create_device("fan_1", "fan").await;
+    app.create_device("fan-1", "fan").await;
+    app.create_device("lamp-2", "lamp").await;
+    let image = app.release(1, "1.0.0").await;
+    app.connect(Some(&identity)).await.check_in(&check_in(Some((&image, 1)))).await.expect(200);
+    patch(&app, "lamp-2", json!({ "tags": ["lab"], "channel": "beta" })).await.expect(200);
+    app.admin(Method::POST, "/devices/fan-1/revoke", "").await.expect(200);
+
+    for (query, expected) in [
+        ("product=lamp", &["lamp-1", "lamp-2"][..]),
+        ("channel=beta", &["lamp-2"]),
+        ("tag=lab", &["lamp-2"]),
+        ("tag=attic", &[]),
+        ("state=enrolled", &["lamp-1"]),
+        ("state=revoked", &["fan-1"]),
+        ("health=ok", &["lamp-1"]),
+        ("health=new", &["fan_1", "lamp-2"]),
+        ("health=revoked", &["fan-1"]),
+        ("sequence=1", &["lamp-1"]),
+        ("q=N_", &["fan_1"]),
+        ("q=MP-", &["lamp-1", "lamp-2"]),
+        ("q=%25", &[]),
+        ("product=lamp&health=new&q=2", &["lamp-2"]),
+    ] {
+        assert_eq!(ids(&app, query).await, expected, "{query}");
+    }
+    for query in ["health=well", "state=old", "sequence=x"] {
+        app.admin(Method::GET, &format!("/devices?{query}"), "").await.expect(400);
+    }
+}
+
+#[tokio::test]
+async fn many_devices_are_made_at_once_or_none() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let body = json!({ "product": "lamp", "count": 1000, "prefix": "hall", "tags": ["lab"] });
+    let made = app.post("/devices/bulk", &body).await.expect(201).json();
+    let items = made["items"].as_array().unwrap();
+    let tokens: std::collections::BTreeSet<_> =
+        items.iter().map(|item| item["enrollment_token"].as_str().unwrap()).collect();
+    assert_eq!((items.len(), tokens.len()), (1000, 1000));
+    assert!(items[0]["id"].as_str().unwrap().starts_with("hall-"));
+    assert_eq!(ids(&app, "tag=lab&limit=1000").await.len(), 1000);
+    let line = &app.get("/audit?limit=1").await["items"][0];
+    assert_eq!(line["action"], "device.create-bulk");
+    assert_eq!(line["after"]["devices"].as_array().unwrap().len(), 1000);
+    for body in [
+        json!({ "product": "lamp", "count": 1001 }),
+        json!({ "product": "lamp", "count": 0 }),
+        json!({ "product": "lamp", "count": 1, "prefix": "a b" }),
+        json!({ "product": "lamp", "count": 1, "channel": "nightly" }),
+    ] {
+        app.post("/devices/bulk", &body).await.expect(400);
+    }
+    assert_eq!(ids(&app, "limit=1000").await.len(), 1000);
+}
+
+#[tokio::test]
+async fn an_approval_and_a_revocation_count_once() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.create_device("a", "lamp").await;
+    let approved = app.admin(Method::POST, "/devices/a/approve", "").await.expect(200).json();
+    assert!(approved["approved_at"].is_string());
+    assert_eq!(app.admin(Method::POST, "/devices/a/approve", "").await.expect(200).json(), approved);
+    let cleared = app.admin(Method::POST, "/devices/a/clear-quarantine", "").await.expect(200).json();
+    assert_eq!(cleared, approved);
+    for _ in 0..2 {
+        app.post("/devices/a/revoke", &json!({ "reason": "stolen" })).await.expect(200);
+    }
+    app.admin(Method::POST, "/devices/a/approve", "").await.expect(409);
+    app.admin(Method::POST, "/devices/a/enrollment-token", "").await.expect(409);
+    let audit = app.get("/audit?kind=device&subject=a").await;
+    let actions: Vec<_> = audit["items"].as_array().unwrap().iter().map(|line| &line["action"]).collect();
+    assert_eq!(actions, ["device.revoke", "device.approve", "device.create"]);
+}

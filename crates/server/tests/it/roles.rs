@@ -1,0 +1,245 @@
+//! Every endpoint of the API with every role, and with tokens that are for another product. The table is compared with
+//! the OpenAPI document: an endpoint without a row fails.
+
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::app::{TestApp, describe, image, product_body, publisher, sign};
+use crate::client::{Answer, Connection, request};
+
+/// What somebody gets whose token is for another product than the one that the request is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Elsewhere {
+    /// What belongs to a product looks as if it were not there.
+    NotFound,
+    /// What belongs to no product is not theirs.
+    Forbidden,
+    /// A list without it.
+    LeftOut,
+    /// It is the same for everybody.
+    Same,
+}
+use Elsewhere::{Forbidden, LeftOut, NotFound, Same};
+
+/// Method, path as in the document, the least role, what a token for another product gets, and a body.
+type Row = (&'static str, &'static str, &'static str, Elsewhere, fn() -> Value);
+
+/// `{product}` is `lamp`, `{id}` of a device `lamp-1`, of a token one that is revoked already, of a key alice's.
+const TABLE: &[Row] = &[
+    ("get", "/info", "viewer", Same, nothing),
+    ("get", "/whoami", "viewer", Same, nothing),
+    ("get", "/products", "viewer", LeftOut, nothing),
+    ("post", "/products", "admin", Forbidden, || product_body("one-more")),
+    ("get", "/products/{product}", "viewer", NotFound, nothing),
+    ("patch", "/products/{product}", "admin", NotFound, || json!({ "quarantine_after": 4 })),
+    ("get", "/products/{product}/channels", "viewer", NotFound, nothing),
+    ("post", "/products/{product}/channels", "admin", NotFound, || json!({ "name": "nightly" })),
+    ("get", "/products/{product}/publisher-keys", "viewer", NotFound, nothing),
+    ("post", "/products/{product}/publisher-keys", "admin", NotFound, key),
+    ("post", "/products/{product}/publisher-keys/{id}/revoke", "admin", NotFound, nothing),
+    ("get", "/products/{product}/releases", "viewer", NotFound, nothing),
+    ("post", "/products/{product}/releases", "publisher", NotFound, || json!({ "manifest": "" })),
+    ("get", "/products/{product}/releases/{sequence}", "viewer", NotFound, nothing),
+    ("get", "/products/{product}/releases/{sequence}/manifest", "viewer", NotFound, nothing),
+    ("put", "/artifacts/{sha256}", "publisher", Same, nothing),
+    ("get", "/devices", "viewer", LeftOut, nothing),
+    ("post", "/devices", "operator", NotFound, || json!({ "product": "lamp" })),
+    ("post", "/devices/bulk", "operator", NotFound, || json!({ "product": "lamp", "count": 2 })),
+    ("get", "/devices/{id}", "viewer", NotFound, nothing),
+    ("patch", "/devices/{id}", "operator", NotFound, || json!({ "note": "attic" })),
+    ("get", "/devices/{id}/events", "viewer", NotFound, nothing),
+    ("post", "/devices/{id}/enrollment-token", "operator", NotFound, nothing),
+    ("post", "/devices/{id}/approve", "operator", NotFound, nothing),
+    ("post", "/devices/{id}/clear-quarantine", "operator", NotFound, nothing),
+    ("post", "/devices/{id}/revoke", "operator", NotFound, nothing),
+    ("get", "/tokens", "admin", Forbidden, nothing),
+    ("post", "/tokens", "admin", Forbidden, || json!({ "name": "x", "role": "viewer" })),
+    ("post", "/tokens/{id}/revoke", "admin", Forbidden, nothing),
+    ("get", "/audit", "viewer", LeftOut, nothing),
+    ("get", "/audit/export", "viewer", LeftOut, nothing),
+];
+
+fn nothing() -> Value {
+    Value::Null
+}
+
+fn key() -> Value {
+    json!({ "name": "alice", "key": hex::encode(publisher().publisher_key().to_sec1()) })
+}
+
+const ROLES: [&str; 4] = ["viewer", "operator", "publisher", "admin"];
+
+fn is_enough(role: &str, needed: &str) -> bool {
+    role == needed || role == "admin" || needed == "viewer"
+}
+
+impl TestApp {
+    async fn token(&self, body: Value) -> Value {
+        self.post("/tokens", &body).await.expect(201).json()
+    }
+
+    async fn token_of(&self, role: &str, product: Option<&str>) -> String {
+        let body = json!({ "name": format!("a {role}"), "role": role, "product": product });
+        self.token(body).await["token"].as_str().unwrap().to_owned()
+    }
+
+    async fn as_bearer(&self, token: &str, method: &str, path: &str, body: &Value) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let method: Method = method.to_uppercase().parse().unwrap();
+        let mut connection = Connection::plain(self.server.admin_addr()).await.unwrap();
+        connection.send(request(method, &format!("/api/v1{path}"), &headers, body)).await.unwrap()
+    }
+
+    async fn document(&self) -> Value {
+        let mut connection = Connection::plain(self.server.admin_addr()).await.unwrap();
+        connection.get("/api/v1/openapi.json", &[]).await.expect(200).json()
+    }
+}
+
+/// A server with product `lamp`, of which there is one of everything, and product `fan`.
+async fn world() -> (TestApp, impl Fn(&str) -> String) {
+    let app = TestApp::start().await;
+    let (_, _) = app.enrolled().await;
+    app.create_product("fan").await;
+    let image = image("1.0.0");
+    app.upload(&image).await.expect(201);
+    app.publish("lamp", &sign(&describe(&image, 1, "1.0.0"))).await.expect(201);
+    let revoked =
+        app.token(json!({ "name": "old", "role": "viewer" })).await["id"].as_str().unwrap().to_owned();
+    app.post(&format!("/tokens/{revoked}/revoke"), &Value::Null).await.expect(200);
+    let key = app.get("/products/lamp/publisher-keys").await["items"][0]["id"].as_str().unwrap().to_owned();
+    let digest = manifest::Digest::of(b"").to_string();
+    let fill = move |path: &str| {
+        let id = match path {
+            path if path.starts_with("/tokens") => &revoked,
+            path if path.starts_with("/products") => &key,
+            _ => "lamp-1",
+        };
+        path.replace("{product}", "lamp")
+            .replace("{id}", id)
+            .replace("{sequence}", "1")
+            .replace("{sha256}", &digest)
+    };
+    (app, fill)
+}
+
+#[tokio::test]
+async fn every_endpoint_is_in_the_table_with_its_role() {
+    let app = TestApp::start().await;
+    let document = app.document().await;
+    let mut described = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let role = operation["security"][0]["token"][0].as_str().unwrap_or("(no role)");
+            described.insert(format!("{method} {} {role}", path.strip_prefix("/api/v1").unwrap()));
+        }
+    }
+    let listed: BTreeSet<_> =
+        TABLE.iter().map(|(method, path, role, ..)| format!("{method} {path} {role}")).collect();
+    let missing: Vec<_> = described.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&described).collect();
+    assert!(
+        missing.is_empty() && gone.is_empty(),
+        "without a row: {missing:#?}\nnot in the document: {gone:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_role_may_what_the_table_says_and_nothing_else() {
+    let (app, fill) = world().await;
+    for role in ROLES {
+        let token = app.token_of(role, None).await;
+        for (method, path, needed, _, body) in TABLE {
+            let answer = app.as_bearer(&token, method, &fill(path), &body()).await;
+            let status = answer.status.as_u16();
+            let what = format!("{role}: {method} {path}: {status} {}", String::from_utf8_lossy(&answer.body));
+            if is_enough(role, needed) {
+                assert!(!matches!(status, 401 | 403 | 404 | 405 | 500..), "{what}");
+            } else {
+                assert_eq!(status, 403, "{what}");
+                let problem = answer.json();
+                assert_eq!(problem["type"], "urn:pitstop:problem:forbidden", "{what}");
+                assert!(problem["detail"].as_str().unwrap().contains(&format!("role {needed}")), "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_one_product_reaches_no_other() {
+    let (app, fill) = world().await;
+    let fan = app.token_of("admin", Some("fan")).await;
+    for (method, path, _, elsewhere, body) in TABLE {
+        let answer = app.as_bearer(&fan, method, &fill(path), &body()).await;
+        let status = answer.status.as_u16();
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        let what = format!("{method} {path}: {status} {text}");
+        match elsewhere {
+            NotFound => assert_eq!(status, 404, "{what}"),
+            Forbidden => assert_eq!(status, 403, "{what}"),
+            LeftOut => assert!(status == 200 && !text.contains("lamp"), "{what}"),
+            Same => assert!(matches!(status, 200 | 201), "{what}"),
+        }
+    }
+    assert_eq!(app.get("/devices/lamp-1").await["note"], "");
+    let own = app.as_bearer(&fan, "get", "/products/fan", &Value::Null).await.expect(200);
+    assert_eq!(own.json()["name"], "fan");
+    app.as_bearer(&fan, "post", "/devices", &json!({ "product": "fan" })).await.expect(201);
+}
+
+#[tokio::test]
+async fn nobody_without_a_token_learns_anything() {
+    let (app, fill) = world().await;
+    for (method, path, ..) in TABLE {
+        let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+        let method: Method = method.to_uppercase().parse().unwrap();
+        connection
+            .send(request(method, &format!("/api/v1{}", fill(path)), &[], ""))
+            .await
+            .unwrap()
+            .expect(401);
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_ends_by_time_or_by_hand() {
+    let app = TestApp::start().await;
+    let refused = async |token: &str, kind: &str| {
+        let problem = app.as_bearer(token, "get", "/whoami", &Value::Null).await.expect(401).json();
+        assert_eq!(problem["type"], format!("urn:pitstop:problem:{kind}"));
+    };
+    let made =
+        app.token(json!({ "name": "ci", "role": "publisher", "expires_at": "2999-01-01T00:00:00Z" })).await;
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let whoami = app.as_bearer(token, "get", "/whoami", &Value::Null).await.expect(200).json();
+    assert_eq!(
+        whoami,
+        json!({ "id": id, "name": "ci", "role": "publisher", "product": null, "expires_at": "2999-01-01T00:00:00Z" })
+    );
+    let list = app.get("/tokens").await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 2);
+    for text in [list.to_string(), app.get("/audit").await.to_string()] {
+        assert!(!text.contains(token) && !text.contains(&manifest::Digest::of(token.as_bytes()).to_string()));
+    }
+    app.post(&format!("/tokens/{id}/revoke"), &Value::Null).await.expect(200);
+    refused(token, "token-revoked").await;
+
+    let past = json!({ "name": "x", "role": "viewer", "expires_at": "2001-01-01T00:00:00Z" });
+    app.post("/tokens", &past).await.expect(400);
+    let soon = time::OffsetDateTime::now_utc() + time::Duration::milliseconds(1500);
+    let soon = soon.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let made = app.token(json!({ "name": "x", "role": "viewer", "expires_at": soon })).await;
+    let token = made["token"].as_str().unwrap();
+    app.as_bearer(token, "get", "/whoami", &Value::Null).await.expect(200);
+    tokio::time::sleep(std::time::Duration::from_millis(1600)).await;
+    refused(token, "token-expired").await;
+
+    let first = app.get("/whoami").await["id"].as_str().unwrap().to_owned();
+    let problem = app.post(&format!("/tokens/{first}/revoke"), &Value::Null).await.expect(409).json();
+    assert_eq!(problem["type"], "urn:pitstop:problem:last-admin-token");
+    app.get("/whoami").await;
+}
