@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::location::Database;
+use crate::location::{Artifacts, Database};
 
 /// How a server runs. [`Config::new`] gives the defaults.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the database is.
     pub database: Database,
+    /// Where the artifacts are.
+    pub artifacts: Artifacts,
     /// Where devices connect (TLS). Port 0 takes any free port.
     pub device_addr: SocketAddr,
     /// Where the operator's tools connect (HTTP). It has no TLS: keep it on loopback.
@@ -58,6 +60,7 @@ impl Config {
         Self {
             data_dir: data_dir.into(),
             database: Database::Sqlite,
+            artifacts: Artifacts::Local,
             device_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
             admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_https: false,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::location::S3Location;
 use crate::store::StoreError;
 
 /// Why a server did not start.
@@ -65,6 +66,17 @@ pub enum StartError {
     /// The database could not be opened or brought up to date.
     #[error("could not open the database: {0}")]
     Database(String),
+    /// The S3 store could not be used.
+    #[error(
+        "could not use the S3 store {location}: {reason}; see that the bucket is there, and that AWS_ENDPOINT_URL, \
+         AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are right"
+    )]
+    S3 {
+        /// Bucket and prefix.
+        location: S3Location,
+        /// Why it failed.
+        reason: String,
+    },
     /// An address could not be listened on.
     #[error("could not listen on {addr}: {source}")]
     Listen {

@@ -53,7 +53,7 @@ pub use config::{Config, Limits};
 pub use decide::{DeviceFacts, Refused, ReleaseFacts, Running, Verdict, decide};
 pub use error::StartError;
 pub use listener::PeerCertificate;
-pub use location::{Database, LocationError, PostgresUrl};
+pub use location::{Artifacts, Database, LocationError, PostgresUrl, S3Location};
 pub use server::{RunningServer, start};
 
 /// The largest artifact that the server takes, in bytes: the largest flash of an ESP32-C3 or -C6.

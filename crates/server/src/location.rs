@@ -18,6 +18,23 @@ pub enum Database {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(Url);
 
+/// Where the artifacts are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Artifacts {
+    /// The directory `artifacts` in the data directory.
+    Local,
+    /// An S3 store, which several instances of the server may share. Endpoint, region and credentials come from the
+    /// usual variables: `AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and so on.
+    S3(S3Location),
+}
+
+/// A bucket of an S3 store, and what the names of its objects begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Location {
+    bucket: String,
+    prefix: String,
+}
+
 /// Text that names no place to keep things.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
@@ -25,6 +42,12 @@ pub enum LocationError {
     #[error("expected `sqlite` or `postgres://user@host/database`, found {found:?}")]
     Database {
         /// The text, without what follows the scheme: that may be a password.
+        found: String,
+    },
+    /// It names no place for artifacts.
+    #[error("expected `local`, `s3://bucket` or `s3://bucket/prefix`, found {found:?}")]
+    Artifacts {
+        /// The text.
         found: String,
     },
 }
@@ -79,6 +102,64 @@ impl fmt::Display for Database {
     }
 }
 
+impl S3Location {
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Without a slash at either end; may be empty.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
+impl fmt::Display for S3Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}", self.bucket)?;
+        if self.prefix.is_empty() { Ok(()) } else { write!(f, "/{}", self.prefix) }
+    }
+}
+
+impl FromStr for Artifacts {
+    type Err = LocationError;
+
+    fn from_str(text: &str) -> Result<Self, LocationError> {
+        if text == "local" {
+            return Ok(Self::Local);
+        }
+        let location = text.strip_prefix("s3://").map(|rest| rest.split_once('/').unwrap_or((rest, "")));
+        match location {
+            Some((bucket, prefix)) if is_bucket(bucket) && is_prefix(prefix) => {
+                let (bucket, prefix) = (bucket.to_owned(), prefix.trim_end_matches('/').to_owned());
+                Ok(Self::S3(S3Location { bucket, prefix }))
+            }
+            Some(_) | None => Err(LocationError::Artifacts { found: text.to_owned() }),
+        }
+    }
+}
+
+/// What all S3 stores take as a bucket's name (Amazon's rules for general purpose buckets).
+fn is_bucket(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    (3..=63).contains(&name.len()) && name.bytes().all(is_allowed)
+}
+
+/// Folders of plain names, so that nothing has to be escaped.
+fn is_prefix(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_folder = |folder: &str| !matches!(folder, "" | "." | "..") && folder.bytes().all(is_allowed);
+    text.is_empty() || text.strip_suffix('/').unwrap_or(text).split('/').all(is_folder)
+}
+
+impl fmt::Display for Artifacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::S3(location) => location.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +183,38 @@ mod tests {
         ] {
             let error = text.parse::<Database>().unwrap_err();
             assert_eq!(error, LocationError::Database { found: found.to_owned() });
+        }
+    }
+
+    #[test]
+    fn artifacts_are_local_or_in_a_bucket() {
+        assert_eq!("local".parse(), Ok(Artifacts::Local));
+        for (text, bucket, prefix, shown) in [
+            ("s3://fleet", "fleet", "", "s3://fleet"),
+            ("s3://fleet/", "fleet", "", "s3://fleet"),
+            ("s3://my.fleet-1/a/b_c/", "my.fleet-1", "a/b_c", "s3://my.fleet-1/a/b_c"),
+        ] {
+            let artifacts: Artifacts = text.parse().unwrap();
+            let Artifacts::S3(location) = &artifacts else { panic!("{artifacts}") };
+            assert_eq!((location.bucket(), location.prefix()), (bucket, prefix));
+            assert_eq!(artifacts.to_string(), shown);
+        }
+        for text in [
+            "",
+            "files",
+            "S3://fleet",
+            "s3://",
+            "s3://ab",
+            "s3://Fleet",
+            "s3:///prefix",
+            "s3://fleet//a",
+            "s3://fleet/a//b",
+            "s3://fleet/../a",
+            "s3://fleet/ä",
+            "https://fleet.s3.amazonaws.com",
+        ] {
+            let error = text.parse::<Artifacts>().unwrap_err();
+            assert_eq!(error, LocationError::Artifacts { found: text.to_owned() });
         }
     }
 }

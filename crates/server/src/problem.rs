@@ -1,15 +1,13 @@
 //! What the admin API answers when it refuses: a problem detail (RFC 9457). Status and type are decided here and
 //! nowhere else.
 
-use std::io;
-
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::artifact_store::UploadError;
+use crate::artifact_store::{ArtifactError, UploadError};
 use crate::publish::PublishError;
 use crate::role::Role;
 use crate::store::StoreError;
@@ -94,7 +92,7 @@ impl Problem {
             Self::Upload(error) => match error {
                 UploadError::Digest { .. } => (S::UNPROCESSABLE_ENTITY, "digest-mismatch", "Another digest"),
                 UploadError::TooLarge => (S::PAYLOAD_TOO_LARGE, "artifact-too-large", "Artifact too large"),
-                UploadError::Io(_) => internal(),
+                UploadError::Store(_) => internal(),
             },
             Self::Publish(error) => classify_publish(error),
             Self::Internal(_) => internal(),
@@ -123,7 +121,7 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         E::Sequence { .. } => {
             return (StatusCode::CONFLICT, "sequence-not-newer", "The sequence number is not new");
         }
-        E::Stored(..) | E::Store(_) | E::Io(_) => return internal(),
+        E::Stored(..) | E::Store(_) | E::Artifacts(_) | E::Io(_) => return internal(),
     };
     (StatusCode::UNPROCESSABLE_ENTITY, kind, title)
 }
@@ -134,8 +132,8 @@ impl From<StoreError> for Problem {
     }
 }
 
-impl From<io::Error> for Problem {
-    fn from(error: io::Error) -> Self {
+impl From<ArtifactError> for Problem {
+    fn from(error: ArtifactError) -> Self {
         Self::Internal(Box::new(error))
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 use crate::app::App;
+use crate::artifact_store::ArtifactError;
 use crate::clock;
 use crate::store::{KeyRow, NewRelease, ProductRow, StoreError};
 
@@ -62,6 +63,8 @@ pub(crate) enum PublishError {
     Stored(String, String),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
     #[error("the artifact could not be read: {0}")]
     Io(#[from] io::Error),
 }
@@ -208,8 +211,9 @@ fn check_artifact(
 }
 
 /// Reads an artifact chunk by chunk.
-async fn read(app: &App, digest: Digest, size_bytes: u64) -> io::Result<Artifact> {
-    let mut reader = Box::pin(app.artifacts.read(digest, 0, size_bytes).await?);
+async fn read(app: &App, digest: Digest, size_bytes: u64) -> Result<Artifact, PublishError> {
+    let reader = app.artifacts.read(digest, 0, size_bytes).await?;
+    let mut reader = reader.ok_or(PublishError::ArtifactMissing { digest })?;
     // Its own size check names no slot: ours does.
     let mut verifier = StreamVerifier::new(u32::MAX);
     let mut chunks = Vec::new();

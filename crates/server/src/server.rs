@@ -41,8 +41,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let ca = common_ca(&store, &dir.join("ca"), now).await?;
     let tls =
         tls::server_config(&dir.join("tls"), &ca, &config.server_names, now, config.server_certificate_days)?;
-    let artifacts_dir = dir.join("artifacts");
-    let artifacts = ArtifactStore::open(&artifacts_dir).map_err(StartError::file("open", &artifacts_dir))?;
+    let artifacts = ArtifactStore::open(&config.artifacts, &dir).await?;
     let admin_token_path = dir.join("admin.token");
     let first_admin_token = ensure_admin_token(&store, &admin_token_path).await?;
 

@@ -89,14 +89,12 @@ impl Store {
         Ok(newest.filter(|release| release.sequence == sequence))
     }
 
-    /// Whether a product has a release with this artifact.
-    pub(crate) async fn has_artifact(&self, product: &str, digest: &str) -> Result<bool, StoreError> {
-        let count: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM releases WHERE digest = $1 AND product = $2")
-                .bind(digest)
-                .bind(product)
-                .fetch_one(&self.pool)
-                .await?;
-        Ok(count > 0)
+    /// The size in bytes of an artifact that a release of the product has; `None` when none has it.
+    pub(crate) async fn artifact_size(&self, product: &str, digest: &str) -> Result<Option<i64>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT size_bytes FROM releases WHERE digest = $1 AND product = $2 LIMIT 1")
+            .bind(digest)
+            .bind(product)
+            .fetch_optional(&self.pool)
+            .await?)
     }
 }

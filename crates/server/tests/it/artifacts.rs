@@ -2,8 +2,9 @@
 
 use hyper::Method;
 use manifest::Digest;
+use serde_json::json;
 
-use crate::app::{TestApp, image};
+use crate::app::{TestApp, csr, describe, image, image_of, product_body, sign};
 
 #[tokio::test]
 async fn ranges_get_what_they_ask_for_and_nothing_else() {
@@ -56,10 +57,10 @@ async fn a_device_gets_the_artifacts_of_its_own_product_only() {
     let app = TestApp::start().await;
     let (_, identity) = app.enrolled().await;
     app.create_product("fan").await;
-    let mut of_fan = crate::app::describe(&image("fan"), 1, "1.0.0");
+    let mut of_fan = describe(&image("fan"), 1, "1.0.0");
     of_fan.product = "fan".to_owned();
     app.upload(&image("fan")).await.expect(201);
-    app.publish("fan", &crate::app::sign(&of_fan)).await.expect(201);
+    app.publish("fan", &sign(&of_fan)).await.expect(201);
     app.upload(&image("nobody")).await.expect(201);
     let mut connection = app.connect(Some(&identity)).await;
     for digest in [Digest::of(&image("fan")).to_string(), Digest::of(&image("nobody")).to_string()] {
@@ -82,20 +83,45 @@ async fn an_upload_with_another_digest_leaves_nothing_behind() {
         detail.contains(&digest.to_string()) && detail.contains(&Digest::of(b"wrong").to_string()),
         "{detail}"
     );
-    assert_eq!(stored_files(&app), 0);
+    assert_eq!(app.dir.stored_artifacts().await.len(), 0);
 
     app.admin(Method::PUT, &path, "right").await.expect(201);
     app.admin(Method::PUT, &path, "right").await.expect(200);
-    assert_eq!(stored_files(&app), 1);
+    assert_eq!(app.dir.stored_artifacts().await.len(), 1);
 
     app.admin(Method::PUT, "/artifacts/nonsense", "right").await.expect(400);
     let too_long = vec![0; server::MAX_ARTIFACT_BYTES as usize + 1];
     let path = format!("/artifacts/{}", Digest::of(&too_long));
     app.admin(Method::PUT, &path, too_long).await.expect(413);
-    assert_eq!(stored_files(&app), 1);
+    assert_eq!(app.dir.stored_artifacts().await.len(), 1);
 }
 
-fn stored_files(app: &TestApp) -> usize {
-    let folders = std::fs::read_dir(app.dir.path().join("artifacts")).unwrap();
-    folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+#[tokio::test]
+async fn a_large_artifact_is_there_once_all_of_it_was_right() {
+    let app = TestApp::start().await;
+    // More than a part of an upload to an S3 store (5 MiB), which shows nothing of it before the end.
+    let image = image_of("large", 6 * 1024 * 1024);
+    let digest = Digest::of(&image);
+    let mut changed = image.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    app.admin(Method::PUT, &format!("/artifacts/{digest}"), changed).await.expect(422);
+    assert_eq!(app.dir.stored_artifacts().await, [""; 0]);
+    app.upload(&image).await.expect(201);
+    assert_eq!(app.dir.stored_artifacts().await, [digest.to_string()]);
+
+    let (layout, csv) = flashfmt::layout::BUILTIN.iter().find(|(name, _)| *name == "16mb").unwrap();
+    let mut product = product_body("lamp");
+    product["layout"] = json!({ "name": layout, "csv": csv });
+    app.post("/products", &product).await.expect(201);
+    // Publishing reads all of it.
+    app.publish("lamp", &sign(&describe(&image, 1, "large"))).await.expect(201);
+    let device = app.create_device("lamp-1", "lamp").await;
+    let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    let mut connection = app.connect(Some(&device.identity(certificate))).await;
+    let path = format!("{}{digest}", wire::ARTIFACTS_PATH);
+    for (first, end) in [(5 * 1024 * 1024 - 10, 5 * 1024 * 1024 + 10), (0, image.len())] {
+        let range = format!("bytes={first}-{}", end - 1);
+        let part = connection.get(&path, &[("range", &range)]).await.expect(206);
+        assert!(part.body == image[first..end], "{range}");
+    }
 }

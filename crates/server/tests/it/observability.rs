@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use server::Artifacts;
+
 use crate::app::{TestApp, check_in};
 use crate::client::Connection;
 
@@ -50,7 +52,7 @@ async fn metrics_tell_what_devices_did() {
 
 #[tokio::test]
 async fn a_server_that_cannot_serve_is_alive_and_not_ready() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_with(|config| config.artifacts = Artifacts::Local).await;
     let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
     let ready = connection.get("/readyz", &[]).await.expect(200);
     assert_eq!(ready.json(), serde_json::json!({ "ready": true, "database": "ok", "artifacts": "ok" }));

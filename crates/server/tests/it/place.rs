@@ -3,24 +3,33 @@
 //! | variable | value | without it |
 //! | --- | --- | --- |
 //! | `PITSTOP_TEST_DATABASE` | `postgres://…`: a database to make schemas in, one for each test | SQLite |
+//! | `PITSTOP_TEST_ARTIFACTS` | `s3://…`: a bucket to use prefixes of, one for each test; with `AWS_ENDPOINT_URL` and so on | local files |
 
 use std::path::Path;
 use std::{env, fs};
 
+use futures_util::TryStreamExt as _;
+use object_store::aws::AmazonS3Builder;
+use object_store::{ClientOptions, ObjectStore as _};
 use rand::RngCore as _;
-use server::{Config, Database};
+use server::{Artifacts, Config, Database};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
-/// A data directory and a database that no other test has.
+/// A data directory, a database and a home for artifacts that no other test has.
 pub(crate) struct Place {
     dir: TempDir,
     database: Database,
+    artifacts: Artifacts,
 }
 
 impl Place {
     pub(crate) async fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), database: new_database().await }
+        let artifacts = match env::var("PITSTOP_TEST_ARTIFACTS") {
+            Ok(bucket) => format!("{bucket}/{}", new_name()).parse().unwrap(),
+            Err(_) => Artifacts::Local,
+        };
+        Self { dir: tempfile::tempdir().unwrap(), database: new_database().await, artifacts }
     }
 
     /// The database is gone, and all that was in it; the data directory is as it was.
@@ -45,7 +54,8 @@ impl Place {
             matches!(self.database, Database::Postgres(_)),
             "two instances need PITSTOP_TEST_DATABASE=postgres://…"
         );
-        Self { dir: tempfile::tempdir().unwrap(), database: self.database.clone() }
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, database: self.database.clone(), artifacts: self.artifacts.clone() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -56,9 +66,30 @@ impl Place {
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::new(self.path());
         config.database = self.database.clone();
+        config.artifacts = self.artifacts.clone();
         config.device_addr.set_port(0);
         config.admin_addr.set_port(0);
         config
+    }
+
+    /// Names of the files or objects there are of artifacts, whole or not.
+    pub(crate) async fn stored_artifacts(&self) -> Vec<String> {
+        match &self.artifacts {
+            Artifacts::Local => {
+                let folders = fs::read_dir(self.path().join("artifacts")).unwrap();
+                let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+                files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+            }
+            Artifacts::S3(location) => {
+                let text = location.to_string();
+                let (bucket, prefix) = text.strip_prefix("s3://").unwrap().split_once('/').unwrap();
+                let options = ClientOptions::new().with_allow_http(true);
+                let builder = AmazonS3Builder::from_env().with_client_options(options);
+                let bucket = builder.with_bucket_name(bucket).build().unwrap();
+                let objects: Vec<_> = bucket.list(Some(&prefix.into())).try_collect().await.unwrap();
+                objects.iter().map(|object| object.location.filename().unwrap().to_owned()).collect()
+            }
+        }
     }
 }
 
@@ -79,13 +110,17 @@ async fn new_database() -> Database {
 
 /// Makes a schema. It stays behind: the gate throws its whole cluster away.
 async fn new_schema(url: &str) -> Database {
-    let mut random = [0; 8];
-    rand::thread_rng().fill_bytes(&mut random);
-    let schema = format!("test_{}", hex::encode(random));
+    let schema = new_name();
     let mut connection = PgConnection::connect(url).await.unwrap();
     let statement = format!("CREATE SCHEMA {schema}");
     sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}options[search_path]={schema}").parse().unwrap()
+}
+
+fn new_name() -> String {
+    let mut random = [0; 8];
+    rand::thread_rng().fill_bytes(&mut random);
+    format!("test_{}", hex::encode(random))
 }

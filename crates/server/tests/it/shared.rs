@@ -99,3 +99,17 @@ async fn what_one_instance_is_told_the_other_heeds_at_once() {
     let refused = at_other.check_in(&check_in(None)).await.expect(403);
     assert!(refused.text().contains("stolen"), "{}", refused.text());
 }
+
+#[tokio::test]
+#[ignore = "needs an S3 store: cargo xtask ci --only server-backends"]
+async fn a_bucket_that_is_not_there_is_told_at_the_start() {
+    let place = Place::new().await;
+    let mut config = place.config();
+    config.artifacts = "s3://no-such-bucket/prefix".parse().unwrap();
+    let error = server::start(config).await.err().unwrap();
+    assert!(matches!(error, StartError::S3 { .. }), "{error}");
+    let text = error.to_string();
+    for part in ["s3://no-such-bucket/prefix", "NoSuchBucket", "see that the bucket is there"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}

@@ -194,6 +194,7 @@ fn failure(error: StartError) -> Failure {
         | StartError::Certificate { .. }
         | StartError::CertificateFile { .. }
         | StartError::OtherCa { .. }
+        | StartError::S3 { .. }
         | StartError::Tls(_)
         | StartError::Database(_) => None,
     };
