@@ -1,0 +1,158 @@
+// The dashboard as a person sees it. Run by `cargo xtask ci --only browser`.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { PHONE, allPages, axe, logIn, openPage, startBrowser, startServer } from './stage.mjs';
+
+let server;
+let browser;
+
+before(async () => {
+  [server, browser] = await Promise.all([startServer(), startBrowser()]);
+});
+
+after(async () => {
+  await browser?.close();
+  server?.stop();
+});
+
+async function person(options) {
+  const opened = await openPage(browser, server, options);
+  await logIn(opened.page, server);
+  return opened;
+}
+
+test('a rollout halts, is aborted, and the audit tells', async () => {
+  const { page, troubles, close } = await person();
+  await page.getByRole('region', { name: 'Rollouts' }).getByRole('link').first().click();
+  const state = page.locator('#state');
+  await state.getByText('running').waitFor();
+  await page.evaluate(() => { globalThis.sameDocument = true; });
+
+  // The server's events bring it; nobody loads the page again.
+  await state.getByText('It halted itself').waitFor({ timeout: 60_000 });
+  await state.getByText('halted', { exact: true }).waitFor();
+  assert.ok(await page.evaluate(() => globalThis.sameDocument), 'the page was not loaded again');
+  assert.ok(await state.getByRole('link').count() > 0, 'the devices that did it are named');
+  assert.deepEqual(await axe(page), []);
+  const address = new URL(page.url()).pathname;
+
+  // By keyboard: the button, the question, its answer.
+  await state.getByRole('button', { name: 'Abort…' }).focus();
+  await page.keyboard.press('Enter');
+  const question = page.getByRole('dialog', { name: 'Abort…' });
+  await question.waitFor();
+  await page.keyboard.press('Escape');
+  await question.waitFor({ state: 'hidden' });
+  await page.keyboard.press('Enter');
+  await question.waitFor();
+  assert.deepEqual(await axe(page), []);
+  const focused = page.locator(':focus');
+  assert.equal(await focused.textContent(), 'Abort', 'the focus is on the answer');
+  await page.keyboard.press('Enter');
+  await state.getByText('aborted', { exact: true }).waitFor();
+  assert.equal(await state.getByRole('button').count(), 0, 'nothing more can be done with it');
+
+  await page.getByRole('link', { name: 'Audit' }).click();
+  const line = page.locator('tbody tr', { hasText: 'rollout.abort' }).first();
+  await line.waitFor();
+  assert.ok(await line.locator(`a[href="${address}"]`).count() === 1, 'the line leads to the rollout');
+  assert.deepEqual(troubles, []);
+  await close();
+});
+
+test('a wrong token is told so', async () => {
+  const { page, close } = await openPage(browser, server);
+  await page.goto(`${server.url}/devices`);
+  await page.getByLabel('API token').fill('not-a-token');
+  await page.keyboard.press('Enter');
+  await page.getByRole('alert').getByText('does not know this token').waitFor();
+  assert.deepEqual(await axe(page), []);
+  await page.getByLabel('API token').fill(server.token);
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Devices' }).waitFor();
+  const [cookie] = await page.context().cookies();
+  assert.ok(cookie.httpOnly && cookie.sameSite === 'Strict' && cookie.expires === -1, JSON.stringify(cookie));
+  await page.getByRole('button', { name: 'Log out' }).click();
+  await page.getByLabel('API token').waitFor();
+  assert.deepEqual(await page.context().cookies(), []);
+  await close();
+});
+
+test('devices are found while one types', async () => {
+  const { page, troubles, close } = await person();
+  await page.getByRole('link', { name: 'Devices', exact: true }).click();
+  const rows = page.locator('tbody tr');
+  await rows.first().waitFor();
+  const id = await rows.nth(3).getByRole('link').first().textContent();
+  const before = await rows.count();
+  await page.getByLabel('Id contains').pressSequentially(id);
+  await page.waitForFunction(() => document.querySelectorAll('tbody tr').length === 1);
+  assert.ok(before > 1);
+  assert.equal(await rows.first().getByRole('link').first().textContent(), id);
+  assert.ok(page.url().includes(`q=${id}`), 'the address says what is shown');
+  assert.equal(await page.locator(':focus').getAttribute('id'), 'q', 'the focus stays where one types');
+  assert.deepEqual(troubles, []);
+  await close();
+});
+
+test('everything is reached by keyboard, and one sees where one is', async () => {
+  const { page, close } = await person();
+  for (const path of ['/', '/devices', '/rollouts/new', '/tokens']) {
+    await page.goto(server.url + path);
+    await page.evaluate(() => document.activeElement?.blur());
+    const expected = await page.evaluate(() => {
+      const all = [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, [tabindex="0"]')];
+      return all.filter((element) => element.checkVisibility() && !element.closest('[popover]')).length;
+    });
+    const seen = new Set();
+    for (let step = 0; step < expected + 12; step += 1) {
+      await page.keyboard.press('Tab');
+      const found = await page.evaluate(() => {
+        const element = document.activeElement;
+        if (!element || element === document.body) return null;
+        element.dataset.walk ??= String(document.querySelectorAll('[data-walk]').length);
+        const { outlineStyle, outlineWidth } = getComputedStyle(element);
+        return { walk: element.dataset.walk, html: element.outerHTML.slice(0, 120), visible: outlineStyle !== 'none' && outlineWidth !== '0px' };
+      });
+      if (!found) continue;
+      assert.ok(found.visible, `${path}: no focus is seen on ${found.html}`);
+      seen.add(found.walk);
+    }
+    assert.ok(seen.size >= expected, `${path}: ${seen.size} of ${expected} controls are reached by Tab`);
+  }
+  await page.goto(server.url);
+  await page.keyboard.press('Tab');
+  assert.equal(await page.locator(':focus').textContent(), 'Skip to content');
+  await page.keyboard.press('Enter');
+  assert.equal(await page.locator(':focus').getAttribute('id'), 'main');
+  await close();
+});
+
+for (const [name, options] of [
+  ['in light', { colorScheme: 'light' }],
+  ['in dark', { colorScheme: 'dark' }],
+  ['on a phone', { viewport: PHONE, hasTouch: true, isMobile: true }],
+]) {
+  test(`every page is accessible and holds its shape, ${name}`, async () => {
+    const { page, troubles, close } = await person(options);
+    for (const [title, path] of Object.entries(await allPages(page, server))) {
+      await page.goto(server.url + path);
+      assert.deepEqual(await axe(page), [], title);
+      const { wider, shift } = await page.evaluate(async () => {
+        const shift = await new Promise((resolve) => {
+          let sum = 0;
+          new PerformanceObserver((list) => {
+            for (const entry of list.getEntries()) sum += entry.hadRecentInput ? 0 : entry.value;
+          }).observe({ type: 'layout-shift', buffered: true });
+          requestAnimationFrame(() => setTimeout(() => resolve(sum), 50));
+        });
+        return { wider: document.documentElement.scrollWidth - document.documentElement.clientWidth, shift };
+      });
+      assert.equal(wider, 0, `${title} is wider than the screen`);
+      assert.ok(shift < 0.01, `${title} shifts by ${shift}`);
+    }
+    assert.deepEqual(troubles, []);
+    await close();
+  });
+}
