@@ -6,6 +6,7 @@
 //! | `firmware` | builds updater and example applications into ESP images |
 //! | `bench-server` | measures the server against nginx |
 //! | `emulate` | runs them against a real server on an emulated ESP32-C3 |
+//! | `screenshots` | makes the screenshots of the dashboard anew |
 //! | `layering` | checks the arrows between the crates |
 //! | `golden` | checks that no golden file was ever edited |
 //!
@@ -16,6 +17,7 @@
 
 #[cfg(feature = "emulate")]
 mod bench_server;
+mod browser;
 mod ci;
 #[cfg(feature = "emulate")]
 mod emulate;
@@ -43,7 +45,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the whole gate: format, lints, tests, docs, device builds, firmware, emulator, licences, layering, golden files
+    /// Run the whole gate: format, lints, tests, browser, docs, device builds, firmware, emulator, licences, layering, golden files
     Ci(ci::Arguments),
     /// Build updater and example applications into ESP images (exit code 3: no toolchain for the chip)
     Firmware(firmware::Arguments),
@@ -53,6 +55,8 @@ enum Command {
     /// Measure the server against nginx, and with a fleet of 100,000 devices (minutes)
     #[cfg(feature = "emulate")]
     BenchServer(bench_server::Arguments),
+    /// Make docs/screenshots/ anew: needs chromium and nodejs
+    Screenshots,
     /// Check who may depend on whom (DESIGN, "Workspace")
     Layering,
     /// Check that no golden file differs from what was first committed
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         }),
         #[cfg(feature = "emulate")]
         Command::BenchServer(arguments) => bench_server::run_bench(root, &arguments),
+        Command::Screenshots => browser::screenshots(root),
         Command::Layering => layering::run(root),
         Command::Golden => golden::run(root).map(|outcome| println!("{outcome}")),
     };

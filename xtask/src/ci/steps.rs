@@ -9,7 +9,7 @@ use super::{Gate, Outcome, Step};
 #[cfg(feature = "emulate")]
 use crate::emulate;
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
-use crate::{default_firmware_dir, firmware, golden, layering, process};
+use crate::{browser as dashboard, default_firmware_dir, firmware, golden, layering, process};
 
 pub(super) const STEPS: &[Step] = &[
     Step { name: "fmt", run: fmt },
@@ -17,6 +17,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "golden", run: golden },
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
+    Step { name: "browser", run: browser },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "doc", run: doc },
     Step { name: "chainload", run: chainload },
@@ -84,6 +85,14 @@ fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     }
     println!("cargo-nextest is not installed, using cargo test");
     run(cargo(gate).args(["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"]))
+}
+
+/// The dashboard in Chromium.
+fn browser(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    match dashboard::missing() {
+        Some(reason) => gate.missing(reason),
+        None => dashboard::test(gate.root).map(|()| Outcome::Passed),
+    }
 }
 
 fn doc_tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
