@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::artifact_store::ArtifactStore;
 use crate::ca::CertificateAuthority;
 use crate::config::Config;
+use crate::fleet::FleetCounts;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -15,6 +16,7 @@ pub(crate) struct App {
     pub(crate) artifacts: ArtifactStore,
     pub(crate) ca: CertificateAuthority,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) fleet: FleetCounts,
     /// Where devices connect, such as `https://localhost:8443`.
     pub(crate) device_url: String,
 }

@@ -31,6 +31,8 @@ pub struct Config {
     pub refusal_backoff_s: u32,
     /// Hint in every decision: when the device should check in again, in seconds.
     pub next_check_s: Option<u32>,
+    /// How often the fleet is counted, for plots and metrics.
+    pub fleet_sample: Duration,
     /// Bounds on connections and requests.
     pub limits: Limits,
 }
@@ -69,6 +71,7 @@ impl Config {
             server_certificate_days: 730,
             refusal_backoff_s: 3600,
             next_check_s: None,
+            fleet_sample: Duration::from_secs(5 * 60),
             limits: Limits::default(),
         }
     }

@@ -36,6 +36,7 @@ mod device;
 mod error;
 mod est;
 mod files;
+mod fleet;
 mod health;
 mod listener;
 mod location;

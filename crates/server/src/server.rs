@@ -19,6 +19,7 @@ use crate::artifact_store::ArtifactStore;
 use crate::ca::CertificateAuthority;
 use crate::config::Config;
 use crate::error::StartError;
+use crate::fleet::{self, FleetCounts};
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::observe::{self, observed};
@@ -54,7 +55,15 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 
     let limits = config.limits;
     let metrics = Arc::new(Metrics::new());
-    let app = Arc::new(App { config, store, artifacts, ca, metrics: metrics.clone(), device_url });
+    let app = Arc::new(App {
+        config,
+        store,
+        artifacts,
+        ca,
+        metrics: metrics.clone(),
+        fleet: FleetCounts::default(),
+        device_url,
+    });
     let stop = CancellationToken::new();
     let mut listeners = JoinSet::new();
     let device = Listener {
@@ -75,6 +84,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     };
     listeners.spawn(device.serve(stop.clone()));
     listeners.spawn(admin.serve(stop.clone()));
+    listeners.spawn(fleet::sample_until(app.clone(), stop.clone()));
     Ok(RunningServer {
         app,
         device_addr,

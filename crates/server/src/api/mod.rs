@@ -6,6 +6,7 @@ mod auth;
 mod channels;
 mod devices;
 mod etag;
+mod fleet;
 mod info;
 mod page;
 mod products;
@@ -68,6 +69,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         artifacts::routes(),
         tokens::routes(),
         audit::routes(),
+        fleet::routes(),
     ]
     .into_iter()
     .fold(OpenApiRouter::with_openapi(routes::document()), |router, routes| {

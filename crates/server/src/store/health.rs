@@ -1,5 +1,8 @@
 //! How a device is, as one SQL expression: lists, counts and samples all say the same.
 
+/// All healths, in the order in which they are asked for.
+pub(crate) const HEALTHS: [&str; 7] = ["revoked", "new", "silent", "crashing", "failing", "updating", "ok"];
+
 /// The health of the device `d` of product `p` at the moment `$now` (a placeholder such as `"$5"`, milliseconds).
 ///
 /// The first that holds: `revoked`; `new` (never seen); `silent` (took a release and did not come back, or not seen for

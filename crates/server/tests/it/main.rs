@@ -10,6 +10,7 @@ mod check_in;
 mod client;
 mod devices;
 mod enrollment;
+mod fleet;
 mod limits;
 mod observability;
 mod openssl;

@@ -135,6 +135,17 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) next_check_s: Option<NonZeroU32>,
 
+    /// How often the fleet is counted, for the dashboard's plots and the metrics
+    #[arg(
+        long,
+        env = "PITSTOP_FLEET_SAMPLE_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "300",
+        help_heading = DEVICES
+    )]
+    pub(super) fleet_sample_s: NonZeroU32,
+
     #[command(flatten)]
     pub(super) limits: LimitOptions,
 
@@ -268,6 +279,7 @@ impl ServeOptions {
         config.server_certificate_days = self.server_certificate_days;
         config.refusal_backoff_s = self.refusal_backoff_s;
         config.next_check_s = self.next_check_s.map(NonZeroU32::get);
+        config.fleet_sample = seconds(self.fleet_sample_s);
         config.limits = self.limits.limits();
         Ok(config)
     }
@@ -275,7 +287,6 @@ impl ServeOptions {
 
 impl LimitOptions {
     fn limits(&self) -> Limits {
-        let seconds = |value: NonZeroU32| Duration::from_secs(u64::from(value.get()));
         Limits {
             handshake_timeout: seconds(self.handshake_timeout_s),
             header_timeout: seconds(self.header_timeout_s),
@@ -285,4 +296,8 @@ impl LimitOptions {
             max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
         }
     }
+}
+
+fn seconds(value: NonZeroU32) -> Duration {
+    Duration::from_secs(u64::from(value.get()))
 }

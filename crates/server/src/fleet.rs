@@ -1,0 +1,108 @@
+//! The fleet as a whole: a task that counts devices every few minutes, for the plots of the dashboard and for the
+//! metrics, and counts for whoever asks now.
+//!
+//! Samples lie on a grid of time, so that two instances on one database take the same moments: the first to store one
+//! wins, the other reads it. They are kept as they are for two days, then one in an hour for ninety days.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::clock;
+use crate::store::{Count, HEALTHS, StoreError};
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// For so long every sample is kept: at one in 5 minutes 576 of them.
+const FINE_MS: i64 = 2 * DAY_MS;
+/// For so long one sample in an hour is kept: 2160 of them.
+const COARSE_MS: i64 = 90 * DAY_MS;
+
+/// Rollouts are in one of these states.
+const ROLLOUT_STATES: [&str; 7] =
+    ["draft", "running", "awaiting-approval", "paused", "halted", "aborted", "completed"];
+
+/// A count is good for this many times as long as it took: who asks all the time costs a tenth of a connection.
+const FRESH_FOR: u32 = 10;
+
+/// What was counted last, for everybody who asks.
+#[derive(Debug, Default)]
+pub(crate) struct FleetCounts(Mutex<Option<Counted>>);
+
+#[derive(Clone, Debug)]
+struct Counted {
+    counts: Arc<[Count]>,
+    good_until: Instant,
+}
+
+impl FleetCounts {
+    /// The devices as they are now, or were a moment ago.
+    pub(crate) async fn get(&self, app: &App) -> Result<Arc<[Count]>, StoreError> {
+        // Who comes while somebody counts waits for that count.
+        let mut last = self.0.lock().await;
+        let started = Instant::now();
+        if let Some(counted) = last.as_ref().filter(|counted| started < counted.good_until) {
+            return Ok(counted.counts.clone());
+        }
+        let now_ms = clock::now_ms();
+        let counts: Arc<[Count]> = app.store.count_devices(now_ms, now_ms - DAY_MS).await?.into();
+        let good_until = Instant::now() + started.elapsed() * FRESH_FOR;
+        *last = Some(Counted { counts: counts.clone(), good_until });
+        Ok(counts)
+    }
+}
+
+/// Samples the fleet until told to stop. A database that fails is asked again at the next moment of the grid.
+pub(crate) async fn sample_until(app: Arc<App>, stop: CancellationToken) {
+    let every_ms = i64::try_from(app.config.fleet_sample.as_millis()).unwrap_or(i64::MAX).max(1);
+    let mut thinned_at_ms = 0;
+    loop {
+        let now_ms = clock::now_ms();
+        let at_ms = now_ms - now_ms.rem_euclid(every_ms);
+        if let Err(error) = sample(&app, at_ms).await {
+            tracing::error!("the fleet could not be sampled: {error}");
+        }
+        if now_ms - thinned_at_ms >= HOUR_MS {
+            thinned_at_ms = now_ms;
+            if let Err(error) = app.store.thin_samples(now_ms - FINE_MS, HOUR_MS, now_ms - COARSE_MS).await {
+                tracing::error!("old samples of the fleet could not be removed: {error}");
+            }
+        }
+        let rest_ms = u64::try_from(at_ms + every_ms - clock::now_ms()).unwrap_or_default();
+        if stop.run_until_cancelled(sleep(Duration::from_millis(rest_ms.max(1)))).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Sees that there is a sample of this moment, and sets the metrics by it.
+async fn sample(app: &App, at_ms: i64) -> Result<(), StoreError> {
+    if !app.store.is_sampled(at_ms).await? {
+        let now_ms = clock::now_ms();
+        let counts = app.store.count_devices(now_ms, now_ms - DAY_MS).await?;
+        app.store.add_sample(at_ms, &counts).await?;
+    }
+    let stored = app.store.samples("", "", at_ms, 1).await?;
+    let metrics = &app.metrics;
+    // A product is not taken away, so that no series of labels stays behind.
+    for product in stored.iter().map(|count| &count.product) {
+        for health in HEALTHS {
+            let of_both = stored.iter().filter(|count| count.product == *product && count.health == health);
+            let labels = [("product", product.clone()), ("health", health.to_owned())];
+            metrics.devices.get_or_create(&labels).set(of_both.map(|count| count.devices).sum());
+        }
+    }
+    let rollouts = app.store.count_rollouts().await?;
+    for state in ROLLOUT_STATES {
+        let count = rollouts.iter().find(|(found, _)| found == state).map_or(0, |(_, count)| *count);
+        metrics.rollouts.get_or_create(&[("state", state.to_owned())]).set(count);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "f64 is exact to milliseconds for 285,000 years")]
+    metrics.sampled_at.set(at_ms as f64 / 1000.0);
+    Ok(())
+}
