@@ -57,6 +57,8 @@ const TABLE: &[Row] = &[
     ("get", "/tokens", "admin", Forbidden, nothing),
     ("post", "/tokens", "admin", Forbidden, || json!({ "name": "x", "role": "viewer" })),
     ("post", "/tokens/{id}/revoke", "admin", Forbidden, nothing),
+    ("get", "/fleet/summary", "viewer", LeftOut, nothing),
+    ("get", "/fleet/history", "viewer", LeftOut, nothing),
     ("get", "/audit", "viewer", LeftOut, nothing),
     ("get", "/audit/export", "viewer", LeftOut, nothing),
 ];
