@@ -57,6 +57,9 @@ pub use listener::PeerCertificate;
 pub use location::{Artifacts, Database, LocationError, PostgresUrl, S3Location};
 pub use server::{RunningServer, start};
 
+/// The strategy of a product whose layout has an otadata partition (DESIGN section 3).
+const OTADATA_ROLLBACK: &str = "otadata-rollback";
+
 /// The largest artifact that the server takes, in bytes: the largest flash of an ESP32-C3 or -C6.
 pub const MAX_ARTIFACT_BYTES: u64 = 16 * 1024 * 1024;
 const _: () = assert!(MAX_ARTIFACT_BYTES == manifest::CHUNK_BYTES as u64 * manifest::MAX_CHUNKS as u64);

@@ -265,7 +265,7 @@ pub(super) async fn find(app: &App, caller: &Caller, name: String) -> Result<Pro
 
 /// How devices with this layout hand over (DESIGN section 3).
 fn strategy(layout: &Layout) -> &'static str {
-    if layout.hands_over_by_otadata() { "otadata-rollback" } else { "chain-load" }
+    if layout.hands_over_by_otadata() { crate::OTADATA_ROLLBACK } else { "chain-load" }
 }
 
 /// The slots that applications go to.

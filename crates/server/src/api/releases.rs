@@ -9,20 +9,22 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::page::{Page, PageParams};
-use super::products;
-use super::request::{Body, InPath, Params};
+use super::request::{Body, InPath, Params, check_text};
 use super::routes::Routes;
+use super::{channels, products};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::publish;
+use crate::publish::{self, Publication};
 use crate::store::ReleaseRow;
+
+/// The longest notes.
+const MAX_NOTES_CHARS: usize = 64 * 1024;
 
 pub(super) fn routes() -> Routes {
     Routes::of("releases")
@@ -33,11 +35,18 @@ pub(super) fn routes() -> Routes {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct PublishBody {
     /// The signed manifest (COSE_Sign1) in base64.
     manifest: String,
     #[serde(default)]
+    #[schema(max_length = 65_536)]
     notes: String,
+    /// The channel whose devices it is for; `stable` when it is absent.
+    channel: Option<String>,
+    /// SHA-256 of the ELF file that the image was made of, which lies among the artifacts.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    elf_digest: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -45,16 +54,32 @@ struct Release {
     product: String,
     sequence: i64,
     version: String,
+    channel: String,
     digest: String,
     size_bytes: i64,
     chip: String,
-    app: Option<Value>,
+    /// The image's app descriptor.
+    app: Option<AppInfo>,
     min_slot_bytes: i64,
+    /// Sequence numbers of the releases that the publisher allows to return to from this one.
+    revert_to: Vec<u64>,
+    elf_digest: Option<String>,
     notes: String,
+    /// What the publisher was warned of.
+    warnings: Vec<String>,
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
-/// Checks a signed manifest and its artifact, and publishes the release.
+/// What an image's app descriptor says.
+#[derive(Serialize, Deserialize, ToSchema)]
+struct AppInfo {
+    project_name: String,
+    version: String,
+    idf_version: String,
+}
+
+/// Checks a signed manifest and its artifact, and publishes the release. Read `warnings` of the answer.
 #[utoipa::path(post, path = "/products/{product}/releases", params(("product" = String, Path)), request_body = PublishBody, responses((status = 201, body = Release)))]
 async fn publish(
     State(app): State<Arc<App>>,
@@ -63,7 +88,17 @@ async fn publish(
     Body(body): Body<PublishBody>,
 ) -> Result<(StatusCode, Json<Release>), Problem> {
     let product = products::find(&app, &caller, name).await?;
-    let release = publish::publish(&app, &product, &body.manifest, &body.notes).await?;
+    check_text("notes", &body.notes, 0, MAX_NOTES_CHARS)?;
+    let channel = body.channel.unwrap_or_else(|| "stable".to_owned());
+    channels::require(&app, &product.name, &channel).await?;
+    let elf_digest = match body.elf_digest {
+        Some(digest) => {
+            Some(digest.parse().map_err(|error| Problem::Invalid(format!("elf_digest: {error}")))?)
+        }
+        None => None,
+    };
+    let publication = Publication { manifest_base64: body.manifest, notes: body.notes, channel, elf_digest };
+    let release = publish::publish(&app, &product, publication, &caller.change()).await?;
     Ok((StatusCode::CREATED, Json(show_release(release)?)))
 }
 
@@ -129,7 +164,11 @@ fn show_release(row: ReleaseRow) -> Result<Release, Problem> {
         size_bytes: row.size_bytes,
         chip: row.chip,
         app: row.app.map(|app| serde_json::from_str(&app)).transpose()?,
+        channel: row.channel,
         min_slot_bytes: row.min_slot_bytes,
+        revert_to: serde_json::from_str(&row.revert_to)?,
+        elf_digest: row.elf_digest,
+        warnings: serde_json::from_str(&row.warnings)?,
         notes: row.notes,
         created_at: clock::rfc3339(row.created_at_ms),
     })

@@ -98,6 +98,11 @@ impl Change {
     }
 }
 
+/// What is stored as JSON, for an audit line; whatever else there were is told as it is.
+pub(crate) fn json_or_text(stored: &str) -> Value {
+    serde_json::from_str(stored).unwrap_or_else(|_| stored.into())
+}
+
 /// Of two JSON objects the members that differ: what an audit line says of a change of settings.
 pub(crate) fn differences(before: &Value, after: &Value) -> (Value, Value) {
     let (Value::Object(before), Value::Object(after)) = (before, after) else {

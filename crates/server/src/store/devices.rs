@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
 use super::health::health_sql;
-use super::{Change, Changed, Event, IfMatch, Record, Store, StoreError, differences};
+use super::{Change, Changed, Event, IfMatch, Record, Store, StoreError, differences, json_or_text};
 use crate::clock;
 
 /// A device with its current certificate.
@@ -151,7 +151,7 @@ impl DeviceRow {
         json!({
             "note": self.note,
             "channel": self.channel,
-            "tags": serde_json::from_str(&self.tags).unwrap_or(Value::Null),
+            "tags": json_or_text(&self.tags),
             "pinned_sequence": self.pinned_sequence,
         })
     }

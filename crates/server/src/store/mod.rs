@@ -28,7 +28,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::{AnyPool, Executor as _};
 
 pub(crate) use api_tokens::{Revocation, TokenRow};
-pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences};
+pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences, json_or_text};
 pub(crate) use channels::ChannelRow;
 pub(crate) use check_ins::{Known, Seen, SeenOutcome};
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
 use super::publisher_keys::INSERT_KEY;
-use super::{Change, Changed, IfMatch, KeyRow, Record, Store, StoreError, differences};
+use super::{Change, Changed, IfMatch, KeyRow, Record, Store, StoreError, differences, json_or_text};
 
 /// A product as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -58,15 +58,10 @@ impl ProductRow {
             "silence_deadline_s": self.silence_deadline_s,
             "quarantine_after": self.quarantine_after,
             "enrollment_approval": self.enrollment_approval != 0,
-            "default_plan": self.default_plan.as_deref().map(plan_json),
+            "default_plan": self.default_plan.as_deref().map(json_or_text),
             "chip_revision": self.chip_revision,
         })
     }
-}
-
-/// A stored plan is JSON; whatever else there were is told as it is.
-fn plan_json(plan: &str) -> Value {
-    serde_json::from_str(plan).unwrap_or_else(|_| plan.into())
 }
 
 impl Store {

@@ -1,6 +1,9 @@
 //! Table `releases`.
 
-use super::{Store, StoreError};
+use serde_json::json;
+
+use super::{Change, Record, Store, StoreError, json_or_text};
+use crate::publish::Namesake;
 
 /// A release as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -8,13 +11,19 @@ pub(crate) struct ReleaseRow {
     pub(crate) product: String,
     pub(crate) sequence: i64,
     pub(crate) version: String,
+    pub(crate) channel: String,
     pub(crate) digest: String,
     pub(crate) size_bytes: i64,
     pub(crate) chip: String,
     /// JSON of the app descriptor.
     pub(crate) app: Option<String>,
     pub(crate) min_slot_bytes: i64,
+    /// JSON list of the sequence numbers that the signed manifest allows to return to.
+    pub(crate) revert_to: String,
+    pub(crate) elf_digest: Option<String>,
     pub(crate) notes: String,
+    /// JSON list of texts.
+    pub(crate) warnings: String,
     pub(crate) manifest_base64: String,
     pub(crate) created_at_ms: i64,
 }
@@ -26,33 +35,82 @@ impl Store {
     /// Adds a release when its sequence number is higher than all others of its product.
     ///
     /// `false`: it is not, and nothing was added.
-    pub(crate) async fn add_release(&self, release: &NewRelease) -> Result<bool, StoreError> {
-        // One statement, so that of two publishers with the same number one loses.
-        let result = sqlx::query(
-            "INSERT INTO releases (product, sequence, version, digest, size_bytes, chip, app, min_slot_bytes, \
-                 notes, manifest_base64, created_at_ms) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 \
+    pub(crate) async fn add_release(
+        &self,
+        release: &NewRelease,
+        change: &Change,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        // Takes the product: of two publishers at once, one waits, and finds what the other one added.
+        sqlx::query("UPDATE products SET generation = generation + 1 WHERE name = $1")
+            .bind(&release.product)
+            .execute(&mut *transaction)
+            .await?;
+        let added = sqlx::query(
+            "INSERT INTO releases (product, sequence, version, channel, digest, size_bytes, chip, app, \
+                 min_slot_bytes, revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 \
              WHERE NOT EXISTS (SELECT 1 FROM releases WHERE product = $1 AND sequence >= $2)",
         )
         .bind(&release.product)
         .bind(release.sequence)
         .bind(&release.version)
+        .bind(&release.channel)
         .bind(&release.digest)
         .bind(release.size_bytes)
         .bind(&release.chip)
         .bind(&release.app)
         .bind(release.min_slot_bytes)
+        .bind(&release.revert_to)
+        .bind(&release.elf_digest)
         .bind(&release.notes)
+        .bind(&release.warnings)
         .bind(&release.manifest_base64)
         .bind(release.created_at_ms)
-        .execute(&self.pool)
-        .await
-        .map_err(StoreError::from);
-        match result {
-            Ok(result) => Ok(result.rows_affected() == 1),
-            Err(error) if error.is_duplicate() => Ok(false),
-            Err(error) => Err(error),
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if added == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
         }
+        let subject = format!("{} {}", release.product, release.sequence);
+        let after = json!({
+            "version": release.version,
+            "channel": release.channel,
+            "digest": release.digest,
+            "revert_to": json_or_text(&release.revert_to),
+            "warnings": json_or_text(&release.warnings),
+        });
+        let record = Record {
+            action: "release.publish",
+            kind: "release",
+            subject: &subject,
+            product: Some(&release.product),
+            before: None,
+            after: Some(after),
+        };
+        change.record(&mut transaction, record).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Releases of a product with this digest or this version, newest first.
+    pub(crate) async fn namesakes(
+        &self,
+        product: &str,
+        digest: &str,
+        version: &str,
+    ) -> Result<Vec<Namesake>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT sequence, version, digest FROM releases \
+             WHERE product = $1 AND (digest = $2 OR version = $3) ORDER BY sequence DESC LIMIT 10",
+        )
+        .bind(product)
+        .bind(digest)
+        .bind(version)
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// The newest release of a product.
@@ -68,8 +126,8 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<ReleaseRow>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT product, sequence, version, digest, size_bytes, chip, app, min_slot_bytes, notes, \
-                 manifest_base64, created_at_ms \
+            "SELECT product, sequence, version, channel, digest, size_bytes, chip, app, min_slot_bytes, \
+                 revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms \
              FROM releases WHERE product = $1 AND sequence <= $2 ORDER BY sequence DESC LIMIT $3",
         )
         .bind(product)

@@ -16,6 +16,7 @@ mod observability;
 mod openssl;
 mod place;
 mod publish;
+mod publish_checks;
 mod restart;
 mod roles;
 mod shared;

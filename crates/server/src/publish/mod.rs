@@ -1,18 +1,24 @@
 //! What must hold before a release is published. Every check has its own error, which names both sides.
 
+mod artifact;
+mod warnings;
+
 use std::io;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use flashfmt::{Chip, ImageError, ImageSummary, StreamVerifier};
-use manifest::{CHUNK_BYTES, Digest, Manifest, PublisherKey, PublisherKeys, Signed, VerifyError};
+use chainload::{LoadPlan, MemoryMap, Misfit, Slot};
+use flashfmt::{Chip, ImageError, ImageSummary, Layout};
+use manifest::{Digest, Manifest, PublisherKey, PublisherKeys, Signed, VerifyError};
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
+
+pub(crate) use warnings::Namesake;
 
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
 use crate::clock;
-use crate::store::{KeyRow, NewRelease, ProductRow, StoreError};
+use crate::store::{Change, KeyRow, NewRelease, ProductRow, StoreError};
+use artifact::{Artifact, read};
 
 /// A slot of a product's layout, as it is stored and shown.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -33,6 +39,8 @@ pub(crate) enum PublishError {
         "expected a manifest signed by a publisher key of product {product} ({keys}), found another signer"
     )]
     Signature { product: String, keys: String },
+    #[error("expected a signature of a good publisher key, found that of {name}, which was revoked at {at}")]
+    RevokedKey { name: String, at: String },
     #[error("{0}")]
     Manifest(VerifyError),
     #[error("expected a manifest for product {expected}, found one for {found}")]
@@ -51,6 +59,22 @@ pub(crate) enum PublishError {
         "expected at most {slot_bytes} bytes (slot {label}), found {found_bytes}; make the image smaller"
     )]
     TooLarge { label: String, slot_bytes: u32, found_bytes: u32 },
+    #[error(
+        "expected an image for chips of revision {expected} and up, found one for {found} and up; build it for the \
+         older chips too, or change chip_revision of the product (major * 100 + minor)"
+    )]
+    ImageRevision { expected: i64, found: u16 },
+    #[error("expected a range of chip revisions, found {min} to {max}; no chip can start this image")]
+    NoRevision { min: u16, max: u16 },
+    #[error("the updater cannot start this image from slot {label}: {misfit}")]
+    ChainLoad { label: String, misfit: Misfit },
+    #[error(
+        "expected older releases of product {product} in the manifest's revert_to, found {missing}, which it does not \
+         have"
+    )]
+    RevertTo { product: String, missing: String },
+    #[error("expected the ELF file {digest} among the artifacts, found none; upload it first")]
+    ElfMissing { digest: Digest },
     #[error("expected a minimum slot of at most {slot_bytes} bytes (slot {label}), found {found_bytes}")]
     MinSlot { label: String, slot_bytes: u32, found_bytes: u32 },
     #[error("expected {expected_bytes} bytes as the manifest says, found {found_bytes} in the artifact")]
@@ -69,21 +93,27 @@ pub(crate) enum PublishError {
     Io(#[from] io::Error),
 }
 
-/// What reading an artifact from end to end found.
-struct Artifact {
-    summary: Result<ImageSummary, ImageError>,
-    size_bytes: u64,
-    chunks: Vec<Digest>,
+/// What a publisher says beside the manifest.
+#[derive(Clone, Debug)]
+pub(crate) struct Publication {
+    /// The signed manifest in base64.
+    pub(crate) manifest_base64: String,
+    pub(crate) notes: String,
+    /// A channel of the product.
+    pub(crate) channel: String,
+    /// The ELF file that the image was made of.
+    pub(crate) elf_digest: Option<Digest>,
 }
 
 /// Checks a signed manifest and its artifact and stores the release.
 pub(crate) async fn publish(
     app: &App,
     product: &ProductRow,
-    manifest_base64: &str,
-    notes: &str,
+    publication: Publication,
+    change: &Change,
 ) -> Result<NewRelease, PublishError> {
-    let bytes = BASE64_STANDARD.decode(manifest_base64.trim()).map_err(|_| PublishError::Base64)?;
+    let bytes =
+        BASE64_STANDARD.decode(publication.manifest_base64.trim()).map_err(|_| PublishError::Base64)?;
     let keys = app.store.publisher_keys(&product.name).await?;
     let signed = Signed::<Manifest>::from_bytes(bytes);
     let manifest = verify(&signed, product, &keys)?;
@@ -103,10 +133,27 @@ pub(crate) async fn publish(
     let digest = manifest.artifact.digest;
     let size_bytes =
         app.artifacts.size_bytes(digest).await?.ok_or(PublishError::ArtifactMissing { digest })?;
+    if let Some(digest) = publication.elf_digest {
+        app.artifacts.size_bytes(digest).await?.ok_or(PublishError::ElfMissing { digest })?;
+    }
     let artifact = read(app, digest, size_bytes).await?;
     let slots: Vec<SlotSize> =
         serde_json::from_str(&product.slots).map_err(|error| stored(product, error))?;
     let summary = check_artifact(&manifest, chip, &slots, &artifact)?;
+    check_chip_revision(product, &summary)?;
+    let by_otadata = product.strategy == crate::OTADATA_ROLLBACK;
+    if !by_otadata {
+        check_chain_load(product, chip, &summary)?;
+    }
+    let reverts = check_reverts(app, product, &manifest).await?;
+
+    let digest = digest.to_string();
+    let mut warnings = Vec::new();
+    if by_otadata {
+        warnings.extend(warnings::confirms_itself(summary.app_desc.as_ref(), artifact.names_arduino_files));
+    }
+    let namesakes = app.store.namesakes(&product.name, &digest, &manifest.version).await?;
+    warnings.extend(warnings::mix_ups(&digest, &manifest.version, &namesakes));
 
     let found = manifest.sequence.0;
     let sequence = i64::try_from(found).map_err(|_| PublishError::Sequence { newest: i64::MAX, found })?;
@@ -114,7 +161,8 @@ pub(crate) async fn publish(
         product: product.name.clone(),
         sequence,
         version: manifest.version,
-        digest: digest.to_string(),
+        channel: publication.channel,
+        digest,
         size_bytes: manifest.artifact.size_bytes.into(),
         chip: chip.name().to_owned(),
         app: summary.app_desc.map(|app| {
@@ -126,16 +174,82 @@ pub(crate) async fn publish(
             .to_string()
         }),
         min_slot_bytes: manifest.min_slot_bytes.into(),
-        notes: notes.to_owned(),
+        revert_to: json!(reverts).to_string(),
+        elf_digest: publication.elf_digest.map(|digest| digest.to_string()),
+        notes: publication.notes,
+        warnings: json!(warnings).to_string(),
         manifest_base64: BASE64_STANDARD.encode(signed.as_bytes()),
-        created_at_ms: clock::now_ms(),
+        created_at_ms: change.at_ms,
     };
-    if !app.store.add_release(&release).await? {
+    if !app.store.add_release(&release, change).await? {
         let newest = app.store.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
         return Err(PublishError::Sequence { newest, found });
     }
-    tracing::info!(product = product.name, sequence, digest = release.digest, "published");
+    tracing::info!(product = product.name, sequence, digest = release.digest, ?warnings, "published");
     Ok(release)
+}
+
+/// The lowest chip revision of the header against the lowest of the product's chips. Off-spec: `min_chip_rev`, the field
+/// of before ESP-IDF 4.4, means another thing on each chip and is not looked at.
+fn check_chip_revision(product: &ProductRow, summary: &ImageSummary) -> Result<(), PublishError> {
+    let (min, max) = (summary.header.min_chip_rev_full, summary.header.max_chip_rev_full);
+    // 0 is what tools write that know no highest revision.
+    if max != 0 && min > max {
+        return Err(PublishError::NoRevision { min, max });
+    }
+    match product.chip_revision.filter(|expected| i64::from(min) > *expected) {
+        None => Ok(()),
+        Some(expected) => Err(PublishError::ImageRevision { expected, found: min }),
+    }
+}
+
+/// Asks the chain-loader's own rules whether it could start the image from every slot. Without a chain-loader for the chip
+/// nothing is known.
+fn check_chain_load(product: &ProductRow, chip: Chip, summary: &ImageSummary) -> Result<(), PublishError> {
+    let map = match chip {
+        Chip::Esp32C3 => MemoryMap::ESP32C3,
+        Chip::Esp32C6 => MemoryMap::ESP32C6,
+        Chip::Esp32
+        | Chip::Esp32S2
+        | Chip::Esp32S3
+        | Chip::Esp32C2
+        | Chip::Esp32H2
+        | Chip::Esp32P4
+        | Chip::Esp32C5
+        | Chip::Esp32C61
+        | Chip::Esp32H21
+        | Chip::Esp32H4
+        | Chip::Esp32S31 => return Ok(()),
+    };
+    let layout = Layout::parse_csv(&product.layout_csv).map_err(|error| stored(product, error))?;
+    for partition in layout.slots() {
+        let slot = Slot { offset: partition.offset, size_bytes: partition.size };
+        LoadPlan::new(&map, slot, &summary.header, &summary.segments)
+            .map_err(|misfit| PublishError::ChainLoad { label: partition.label.to_string(), misfit })?;
+    }
+    Ok(())
+}
+
+/// The releases that the manifest allows to return to; each must be an older one of the product.
+async fn check_reverts(
+    app: &App,
+    product: &ProductRow,
+    manifest: &Manifest,
+) -> Result<Vec<u64>, PublishError> {
+    let mut reverts = Vec::new();
+    let mut missing = Vec::new();
+    for sequence in manifest.reverts().iter().map(|sequence| sequence.0) {
+        let known = match i64::try_from(sequence) {
+            Ok(stored) => app.store.release(&product.name, stored).await?.is_some(),
+            Err(_) => false,
+        };
+        if known && sequence < manifest.sequence.0 { &mut reverts } else { &mut missing }.push(sequence);
+    }
+    if missing.is_empty() {
+        return Ok(reverts);
+    }
+    let missing: Vec<_> = missing.iter().map(u64::to_string).collect();
+    Err(PublishError::RevertTo { product: product.name.clone(), missing: missing.join(", ") })
 }
 
 fn verify(
@@ -143,23 +257,35 @@ fn verify(
     product: &ProductRow,
     keys: &[KeyRow],
 ) -> Result<Manifest, PublishError> {
-    let parsed: PublisherKeys = keys
+    let (good, revoked): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.revoked_at_ms.is_none());
+    if good.is_empty() {
+        return Err(PublishError::NoPublisherKey { product: product.name.clone() });
+    }
+    let trusted: PublisherKeys = good
         .iter()
         .map(|key| parse_key(&key.key_hex))
         .collect::<Result<_, _>>()
         .map_err(|error| stored(product, error))?;
-    if parsed.is_empty() {
-        return Err(PublishError::NoPublisherKey { product: product.name.clone() });
-    }
-    signed.verify(&parsed).map_err(|error| match error {
-        VerifyError::Signature => {
-            let names: Vec<_> = keys.iter().map(|key| key.name.as_str()).collect();
-            PublishError::Signature { product: product.name.clone(), keys: names.join(", ") }
-        }
+    let error = match signed.verify(&trusted) {
+        Ok(manifest) => return Ok(manifest),
+        Err(error) => error,
+    };
+    match error {
+        VerifyError::Signature => {}
         error @ (VerifyError::Malformed(_) | VerifyError::Algorithm { .. } | VerifyError::Manifest(_)) => {
-            PublishError::Manifest(error)
+            return Err(PublishError::Manifest(error));
         }
-    })
+    }
+    for key in revoked {
+        let alone: PublisherKeys =
+            [parse_key(&key.key_hex).map_err(|error| stored(product, error))?].into_iter().collect();
+        if signed.verify(&alone).is_ok() {
+            let at = clock::rfc3339(key.revoked_at_ms.unwrap_or_default());
+            return Err(PublishError::RevokedKey { name: key.name.clone(), at });
+        }
+    }
+    let names: Vec<_> = good.iter().map(|key| key.name.as_str()).collect();
+    Err(PublishError::Signature { product: product.name.clone(), keys: names.join(", ") })
 }
 
 /// A publisher key from its hexadecimal form.
@@ -208,29 +334,6 @@ fn check_artifact(
         }
     }
     Ok(summary)
-}
-
-/// Reads an artifact chunk by chunk.
-async fn read(app: &App, digest: Digest, size_bytes: u64) -> Result<Artifact, PublishError> {
-    let reader = app.artifacts.read(digest, 0, size_bytes).await?;
-    let mut reader = reader.ok_or(PublishError::ArtifactMissing { digest })?;
-    // Its own size check names no slot: ours does.
-    let mut verifier = StreamVerifier::new(u32::MAX);
-    let mut chunks = Vec::new();
-    let mut read_bytes = 0;
-    loop {
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES as usize);
-        (&mut reader).take(CHUNK_BYTES.into()).read_to_end(&mut chunk).await?;
-        if chunk.is_empty() {
-            break;
-        }
-        read_bytes += chunk.len() as u64;
-        chunks.push(Digest::of(&chunk));
-        // The verifier keeps its first error and gives it again at the end.
-        let _ = verifier.update(&chunk);
-        tokio::task::yield_now().await;
-    }
-    Ok(Artifact { summary: verifier.finish(), size_bytes: read_bytes, chunks })
 }
 
 fn stored(product: &ProductRow, error: impl std::fmt::Display) -> PublishError {

@@ -1,0 +1,219 @@
+//! What is refused or warned of because of what an image is, and which releases there are.
+
+use flashfmt::app_desc::AppDescriptor;
+use flashfmt::image::compose::{self, Composer};
+use flashfmt::{Chip, Text};
+use hyper::Method;
+use manifest::{Digest, Manifest, Sequence};
+use serde_json::{Value, json};
+
+use crate::app::{ESP32C3, TestApp, describe, image, product_body, sign};
+
+const ROLLBACK_LAYOUT: &str = "nvs, data, nvs, 0x9000, 0x4000\notadata, data, ota, 0xd000, 0x2000\n\
+    ota_0, app, ota_0, 0x10000, 1M\nota_1, app, ota_1, 0x110000, 2M\n";
+
+impl TestApp {
+    async fn try_publish(&self, product: &str, image: &[u8], sequence: u64, version: &str) -> (u16, Value) {
+        self.upload(image).await;
+        let manifest = Manifest::describe(image, Sequence(sequence), product, ESP32C3, version).unwrap();
+        let answer = self.publish(product, &sign(&manifest)).await;
+        (answer.status.as_u16(), answer.json())
+    }
+}
+
+fn kind(problem: &Value) -> &str {
+    problem["type"].as_str().unwrap().strip_prefix("urn:pitstop:problem:").unwrap()
+}
+
+/// The image with a field of its header changed and its hash made right.
+fn with_header(mut image: Vec<u8>, offset: usize, value: u16) -> Vec<u8> {
+    image[offset..offset + 2].copy_from_slice(&value.to_le_bytes());
+    let end = image.len() - 32;
+    let hash = Digest::of(&image[..end]);
+    image[end..].copy_from_slice(&hash.0);
+    image
+}
+
+#[tokio::test]
+async fn an_image_for_newer_chips_is_refused_where_the_product_has_older_ones() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    // ESP-IDF's `min_chip_rev_full` is at 15, `max_chip_rev_full` at 17.
+    let newer = with_header(image("1.0.0"), 15, 101);
+    app.admin(Method::PATCH, "/products/lamp", json!({ "chip_revision": 4 }).to_string()).await.expect(200);
+    let (status, problem) = app.try_publish("lamp", &newer, 1, "1.0.0").await;
+    assert_eq!((status, kind(&problem)), (422, "image-chip-revision"));
+    assert!(
+        problem["detail"].as_str().unwrap().contains("revision 4 and up, found one for 101"),
+        "{problem}"
+    );
+    app.admin(Method::PATCH, "/products/lamp", json!({ "chip_revision": null }).to_string())
+        .await
+        .expect(200);
+    assert_eq!(app.try_publish("lamp", &newer, 1, "1.0.0").await.0, 201);
+
+    let impossible = with_header(newer, 17, 100);
+    let (status, problem) = app.try_publish("lamp", &impossible, 2, "1.1.0").await;
+    assert_eq!((status, kind(&problem)), (422, "image-invalid"));
+}
+
+#[tokio::test]
+async fn an_image_over_the_chain_loader_is_refused_where_it_would_be_chain_loaded() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let mut classic = product_body("classic");
+    classic["layout"] = json!({ "name": "classic", "csv": ROLLBACK_LAYOUT });
+    app.post("/products", &classic).await.expect(201);
+    // 0x3FCD_8000 and up is the chain-loader's own memory.
+    let over = Composer::new(Chip::Esp32C3, 0x4038_4000)
+        .segment_with_app_desc(0x3C00_0020, &AppDescriptor::new("lamp-app", "1"), b"data")
+        .segment(0x4038_4000, &[1; 64])
+        .segment(0x3FCD_8000, &[2; 64])
+        .build()
+        .unwrap();
+    let (status, problem) = app.try_publish("lamp", &over, 1, "1.0.0").await;
+    assert_eq!((status, kind(&problem)), (422, "image-not-chain-loadable"));
+    assert!(problem["detail"].as_str().unwrap().contains("loaded over the chain-loader"), "{problem}");
+    assert_eq!(app.try_publish("classic", &over, 1, "1.0.0").await.0, 201);
+}
+
+#[tokio::test]
+async fn an_image_that_confirms_itself_is_warned_of_where_that_matters() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let mut classic = product_body("classic");
+    classic["layout"] = json!({ "name": "classic", "csv": ROLLBACK_LAYOUT });
+    app.post("/products", &classic).await.expect(201);
+    let built = |project: &str, idf: &str, code: &[u8]| {
+        let mut descriptor = AppDescriptor::new(project, "1.0.0");
+        descriptor.idf_ver = Text::truncated(idf);
+        compose::esp32c3(&descriptor, b"data", code, &[1; 64]).unwrap()
+    };
+    // The name of the file lies across the border of two chunks.
+    let mut code = vec![0; 0x2_0000];
+    let at = 0x1_0000 - (0x20 + 256) - 100;
+    for start in (at..at + 200).step_by(20) {
+        code[start..start + 18].copy_from_slice(b"esp32-hal-misc.c:1");
+    }
+    let cases = [
+        (built("arduino-lib-builder", "v5.5.1", b"code"), Some("Arduino")),
+        (built("lamp", "v6.2", b"code"), Some("ESP-IDF v6.2")),
+        (built("lamp", "v5.3", &code), Some("Arduino")),
+        (built("lamp", "v6.1", b"code"), None),
+    ];
+    for (index, (image, warning)) in cases.into_iter().enumerate() {
+        let (sequence, version) = (index as u64 + 1, format!("1.{index}"));
+        let (status, release) = app.try_publish("classic", &image, sequence, &version).await;
+        assert_eq!(status, 201, "{release}");
+        let warnings = release["warnings"].as_array().unwrap();
+        match warning {
+            None => assert!(warnings.is_empty(), "{release}"),
+            Some(text) => {
+                assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains(text), "{release}")
+            }
+        }
+        assert_eq!(app.get(&format!("/products/classic/releases/{sequence}")).await, release);
+        // The chain-loader does not mind.
+        let (status, release) = app.try_publish("lamp", &image, sequence, &version).await;
+        assert_eq!((status, &release["warnings"]), (201, &json!([])));
+    }
+}
+
+#[tokio::test]
+async fn the_same_image_or_version_again_is_warned_of() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let first = app.release(1, "1.0.0").await;
+    let (_, again) = app.try_publish("lamp", &first, 2, "1.1.0").await;
+    assert!(
+        again["warnings"][0].as_str().unwrap().starts_with("release 1 (1.0.0) is the same image"),
+        "{again}"
+    );
+    let (_, namesake) = app.try_publish("lamp", &image("other"), 3, "1.1.0").await;
+    let warning = "release 2 is called 1.1.0 too, and is another image";
+    assert_eq!(namesake["warnings"], json!([warning]));
+    let line = &app.get("/audit?kind=release&limit=1").await["items"][0];
+    assert_eq!((&line["subject"], &line["after"]["warnings"]), (&json!("lamp 3"), &json!([warning])));
+}
+
+#[tokio::test]
+async fn reverts_name_older_releases_that_are_there() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.release(1, "1.0.0").await;
+    app.release(3, "1.1.0").await;
+    let image = image("1.2.0");
+    app.upload(&image).await.expect(201);
+    let with = |reverts: &[u64]| {
+        let mut manifest = describe(&image, 4, "1.2.0");
+        manifest.revert_to = Some(reverts.iter().map(|sequence| Sequence(*sequence)).collect());
+        sign(&manifest)
+    };
+    let problem = app.publish("lamp", &with(&[1, 2, 9])).await.expect(422).json();
+    assert_eq!(kind(&problem), "revert-to-unknown");
+    assert!(problem["detail"].as_str().unwrap().contains("found 2, 9"), "{problem}");
+    let release = app.publish("lamp", &with(&[3, 1])).await.expect(201).json();
+    assert_eq!(release["revert_to"], json!([3, 1]));
+}
+
+#[tokio::test]
+async fn what_a_revoked_key_signed_is_refused() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.release(1, "1.0.0").await;
+    let id = app.get("/products/lamp/publisher-keys").await["items"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/products/lamp/publisher-keys/{id}/revoke");
+    let revoked = app.post(&path, &Value::Null).await.expect(200).json();
+    assert!(revoked["revoked_at"].is_string());
+    assert_eq!(app.post(&path, &Value::Null).await.expect(200).json(), revoked);
+    assert_eq!(app.get("/products/lamp").await["publisher_keys"], json!([]));
+    let (status, problem) = app.try_publish("lamp", &image("2"), 2, "2").await;
+    assert_eq!((status, kind(&problem)), (422, "no-publisher-key"));
+
+    let bob = manifest::PublisherSigningKey::new(p256::SecretKey::from_slice(&[8; 32]).unwrap());
+    let key = json!({ "name": "bob", "key": hex::encode(bob.publisher_key().to_sec1()) });
+    app.post("/products/lamp/publisher-keys", &key).await.expect(201);
+    let (status, problem) = app.try_publish("lamp", &image("2"), 2, "2").await;
+    assert_eq!((status, kind(&problem)), (422, "publisher-key-revoked"));
+    assert!(problem["detail"].as_str().unwrap().contains("alice, which was revoked at 20"), "{problem}");
+    let signed = manifest::Signed::sign(&describe(&image("2"), 2, "2"), &bob).unwrap();
+    app.publish("lamp", signed.as_bytes()).await.expect(201);
+    // Revoked is final.
+    let alice = json!({ "name": "alice", "key": revoked["key"] });
+    app.post("/products/lamp/publisher-keys", &alice).await.expect(409);
+    app.post("/products/lamp/publisher-keys/0011/revoke", &Value::Null).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_release_has_a_channel_of_its_product_and_an_elf_file_that_is_there() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.post("/products/lamp/channels", &json!({ "name": "nightly" })).await.expect(201);
+    app.post("/products/lamp/channels", &json!({ "name": "nightly" })).await.expect(409);
+    app.post("/products/lamp/channels", &json!({ "name": "Night" })).await.expect(400);
+    let names: Vec<_> = app.get("/products/lamp/channels").await["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|channel| channel["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["beta", "nightly", "stable"]);
+
+    let image = image("1.0.0");
+    app.upload(&image).await.expect(201);
+    let manifest = {
+        use base64::Engine as _;
+        base64::prelude::BASE64_STANDARD.encode(sign(&describe(&image, 1, "1.0.0")))
+    };
+    let elf = b"\x7fELF".to_vec();
+    let body =
+        json!({ "manifest": manifest, "channel": "nightly", "elf_digest": Digest::of(&elf).to_string() });
+    let problem = app.post("/products/lamp/releases", &body).await.expect(422).json();
+    assert_eq!(kind(&problem), "elf-missing");
+    let mut elsewhere = body.clone();
+    elsewhere["channel"] = json!("weekly");
+    app.post("/products/lamp/releases", &elsewhere).await.expect(400);
+    app.upload(&elf).await.expect(201);
+    let release = app.post("/products/lamp/releases", &body).await.expect(201).json();
+    assert_eq!((&release["channel"], &release["elf_digest"]), (&json!("nightly"), &body["elf_digest"]));
+}
