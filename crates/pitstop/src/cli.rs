@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{device, flash, image, keys, layout, product, provision, release, serve};
+use crate::commands::{
+    audit, device, flash, fleet, image, keys, layout, product, provision, release, rollout, serve, token,
+};
 use crate::demo::Demo;
 use crate::simulate::Simulate;
 use crate::ui::CLAP_STYLES;
@@ -16,6 +18,8 @@ Examples:
   pitstop device new --product lamp    make a device and its enrollment token
   pitstop flash --port /dev/ttyUSB0 --product lamp --wifi workshop
   pitstop release publish app.bin --product lamp --key publisher.key
+  pitstop rollout new 1.4.0 --product lamp --plan '1%,10%,100%' --soak 1h
+  pitstop fleet status                 devices by health and by what they run
   pitstop image inspect app.bin        look into an image, without a server
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. NO_COLOR is respected.";
@@ -63,6 +67,25 @@ pub(crate) enum Command {
     /// Releases: publish an application
     #[command(subcommand)]
     Release(release::ReleaseCommand),
+
+    /// Rollouts: bring a release to devices in waves, which stop themselves
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
+
+    /// The fleet: how all devices do
+    #[command(subcommand)]
+    Fleet(fleet::FleetCommand),
+
+    /// API tokens: who may do what
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+
+    /// Show whose token this is, and what it is good for
+    Whoami(token::Whoami),
+
+    /// The audit log: who changed what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 
     /// Make a device: updater, layout and vault, written to a chip or into a flash file
     Flash(Box<flash::Flash>),

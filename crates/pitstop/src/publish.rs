@@ -168,6 +168,12 @@ pub(crate) fn sequences_of(
         let matching = published.iter().filter(|release| release.version == *version);
         sequences.extend(matching.map(|release| Sequence(release.sequence)));
         if sequences.len() == before {
+            // No such version: a number, as `#3` or `3`.
+            let number = version.trim_start_matches('#').parse::<u64>().ok();
+            let numbered = published.iter().filter(|release| Some(release.sequence) == number);
+            sequences.extend(numbered.map(|release| Sequence(release.sequence)));
+        }
+        if sequences.len() == before {
             let known: Vec<&str> = published.iter().map(|release| release.version.as_str()).collect();
             let published = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(PublishError::UnknownVersion { version: version.clone(), published });
@@ -242,7 +248,7 @@ impl PublishError {
             }
             Self::NoVersion => Some("give one with --version".to_owned()),
             Self::UntrustedKey { product, .. } => Some(format!(
-                "sign with one of those keys (--key), or trust this one: pitstop product add-key {product} --key FILE"
+                "sign with one of those keys (--key), or trust this one: pitstop product key add {product} --key FILE"
             )),
             Self::SequenceUsed { .. } => Some("leave out --sequence to take the next number".to_owned()),
             Self::UnknownVersion { .. } | Self::NoSequenceLeft | Self::Manifest(_) | Self::Sign(_) => None,
@@ -283,7 +289,12 @@ mod tests {
                 name: "alice".to_owned(),
                 key: hex::encode(trusted.public().to_sec1()),
                 id: hex::encode(trusted.public().id()),
+                revoked_at: None,
             }],
+            silence_deadline_s: 604_800,
+            quarantine_after: 3,
+            enrollment_approval: false,
+            default_plan: None,
             created_at: "2026-11-22T17:00:00Z".to_owned(),
         }
     }
@@ -372,6 +383,10 @@ mod tests {
             app: None,
             min_slot_bytes: 1,
             notes: None,
+            channel: "stable".to_owned(),
+            revert_to: Vec::new(),
+            warnings: Vec::new(),
+            elf_digest: None,
             created_at: String::new(),
         }
     }

@@ -137,7 +137,7 @@ fn one_more_key_is_trusted() {
     let bench = Bench::start();
     bench.make_lamp();
     bench.command(&["keys", "new", "--out", "bob.key", "--name", "bob"]).assert().success();
-    let key = bench.json(&["product", "add-key", "lamp", "--key", "bob.key"]);
+    let key = bench.json(&["product", "key", "add", "lamp", "--key", "bob.key"]);
     assert_eq!(key["name"], "bob");
     assert!(bench.text(&["product", "show", "lamp"]).contains(key["id"].as_str().unwrap()));
     bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));

@@ -33,7 +33,13 @@ impl Problem {
                 "name the server's data directory with --data, or give the token itself with --token or \
                  PITSTOP_TOKEN",
             ),
-            "not-found" => Some("`pitstop product list` and `pitstop device list` show what there is"),
+            "forbidden" => Some(
+                "`pitstop whoami` shows what this token is good for; an admin makes another: pitstop token new NAME \
+                 --role ROLE",
+            ),
+            "not-found" => {
+                Some("`pitstop product list`, `device list` and `rollout list` show what there is")
+            }
             "sequence-not-newer" => Some("leave out --sequence to take the next number"),
             "internal" => Some("look at what `pitstop serve` prints, then try again"),
             _ => None,

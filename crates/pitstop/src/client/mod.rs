@@ -3,27 +3,29 @@
 //! Blocking, one method per operation. Errors of the server arrive as problem details (RFC 9457) and leave as
 //! [`ClientError::Refused`].
 
+mod access;
 mod connection;
 mod error;
+mod rollouts;
 pub(crate) mod types;
 
 pub(crate) use connection::Connection;
 pub(crate) use error::ClientError;
+pub(crate) use rollouts::Watch;
 
 use std::io::Read;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use error::{PROBLEM_JSON, Problem};
+use rollouts::given;
 use types::{
-    Device, DeviceId, Event, Info, Issued, NewDevice, NewProduct, NewPublisherKey, NewRelease, Page, Product,
-    PublisherKey, Release,
+    Channel, Device, DeviceFilter, DeviceId, DeviceSettings, Event, Info, Issued, NewDevice, NewDevices,
+    NewProduct, NewPublisherKey, NewRelease, Page, Product, ProductSettings, PublisherKey, Release,
 };
 
 /// A server on this machine or behind a tunnel answers a handshake in far less.
@@ -93,24 +95,47 @@ impl Client {
         self.post(&format!("/products/{product}/publisher-keys"), key)
     }
 
+    /// The publisher keys of a product, revoked ones too.
+    pub(crate) fn publisher_keys(&self, product: &str) -> Result<Page<PublisherKey>, ClientError> {
+        self.list(&format!("/products/{product}/publisher-keys"), &[], PAGE_ENTRIES)
+    }
+
+    /// Revokes a publisher key by its key id.
+    pub(crate) fn revoke_publisher_key(&self, product: &str, id: &str) -> Result<PublisherKey, ClientError> {
+        self.post(&format!("/products/{product}/publisher-keys/{id}/revoke"), &serde_json::Map::new())
+    }
+
+    /// Changes the settings of a product.
+    pub(crate) fn change_product(
+        &self,
+        name: &str,
+        settings: &ProductSettings,
+    ) -> Result<Product, ClientError> {
+        self.patch(&format!("/products/{name}"), settings)
+    }
+
+    /// The channels of a product.
+    pub(crate) fn channels(&self, product: &str, limit: usize) -> Result<Page<Channel>, ClientError> {
+        self.list(&format!("/products/{product}/channels"), &[], limit)
+    }
+
+    /// Adds a channel to a product.
+    pub(crate) fn add_channel(&self, product: &str, name: &str) -> Result<Channel, ClientError> {
+        self.post(&format!("/products/{product}/channels"), &serde_json::json!({ "name": name }))
+    }
+
     /// Makes a device id with its one-time enrollment token.
     pub(crate) fn create_device(&self, device: &NewDevice) -> Result<Issued<Device>, ClientError> {
         self.post("/devices", device)
     }
 
-    /// Makes `count` devices (at most 1,000) with ids by the server, each with its one-time enrollment token.
-    pub(crate) fn create_devices(
-        &self,
-        product: &str,
-        count: usize,
-    ) -> Result<Vec<Issued<DeviceId>>, ClientError> {
-        (0..count)
-            .map(|_| {
-                let device = NewDevice { id: None, product: product.to_owned(), note: None };
-                let Issued { subject, enrollment_token } = self.create_device(&device)?;
-                Ok(Issued { subject: DeviceId { id: subject.id }, enrollment_token })
-            })
-            .collect()
+    /// Makes devices with ids by the server, each with its one-time enrollment token.
+    pub(crate) fn create_devices(&self, devices: &NewDevices) -> Result<Vec<Issued<DeviceId>>, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Made {
+            items: Vec<Issued<DeviceId>>,
+        }
+        self.post("/devices/bulk", devices).map(|made: Made| made.items)
     }
 
     /// One device.
@@ -118,10 +143,33 @@ impl Client {
         self.get(&format!("/devices/{id}"))
     }
 
-    /// The first `limit` devices, of one product when one is named.
-    pub(crate) fn devices(&self, product: Option<&str>, limit: usize) -> Result<Page<Device>, ClientError> {
-        let query: Vec<_> = product.map(|name| ("product", name)).into_iter().collect();
-        self.list("/devices", &query, limit)
+    /// The first `limit` devices.
+    pub(crate) fn devices(&self, filter: &DeviceFilter, limit: usize) -> Result<Page<Device>, ClientError> {
+        let sequence = filter.sequence.map(|sequence| sequence.to_string());
+        let query = [
+            ("product", filter.product.as_deref()),
+            ("channel", filter.channel.as_deref()),
+            ("tag", filter.tag.as_deref()),
+            ("health", filter.health.as_deref()),
+            ("sequence", sequence.as_deref()),
+            ("q", filter.search.as_deref()),
+        ];
+        self.list("/devices", &given(query), limit)
+    }
+
+    /// Changes the settings of a device.
+    pub(crate) fn change_device(&self, id: &str, settings: &DeviceSettings) -> Result<Device, ClientError> {
+        self.patch(&format!("/devices/{id}"), settings)
+    }
+
+    /// Approves the enrollment of a device.
+    pub(crate) fn approve_device(&self, id: &str) -> Result<Device, ClientError> {
+        self.post(&format!("/devices/{id}/approve"), &serde_json::Map::new())
+    }
+
+    /// Forgets the failures of a device: the release is offered to it again.
+    pub(crate) fn clear_quarantine(&self, id: &str) -> Result<Device, ClientError> {
+        self.post(&format!("/devices/{id}/clear-quarantine"), &serde_json::Map::new())
     }
 
     /// The newest `limit` events of a device, newest first.
@@ -162,15 +210,9 @@ impl Client {
         self.accepted(answer).map(drop)
     }
 
-    /// Publishes a release: `manifest` is the COSE_Sign1.
-    pub(crate) fn create_release(
-        &self,
-        product: &str,
-        manifest: &[u8],
-        notes: Option<String>,
-    ) -> Result<Release, ClientError> {
-        let release = NewRelease { manifest: STANDARD.encode(manifest), notes };
-        self.post(&format!("/products/{product}/releases"), &release)
+    /// Publishes a release.
+    pub(crate) fn create_release(&self, product: &str, release: &NewRelease) -> Result<Release, ClientError> {
+        self.post(&format!("/products/{product}/releases"), release)
     }
 
     /// One release.
@@ -210,12 +252,21 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let answer = self.signed(self.agent.get(self.address(path))).call();
-        self.read(self.accepted(answer)?)
+        self.get_with(path, &[])
+    }
+
+    fn get_with<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, ClientError> {
+        let request = self.agent.get(self.address(path)).query_pairs(query.iter().copied());
+        self.read(self.accepted(self.signed(request).call())?)
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let answer = self.signed(self.agent.post(self.address(path))).send_json(body);
+        self.read(self.accepted(answer)?)
+    }
+
+    fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let answer = self.signed(self.agent.patch(self.address(path))).send_json(body);
         self.read(self.accepted(answer)?)
     }
 

@@ -3,6 +3,15 @@
 //! Fields that this version does not know are ignored; times are RFC 3339 in UTC; digests are 64 lower-case
 //! hexadecimal digits; chips are named as Espressif's tools name them.
 
+mod access;
+mod rollout;
+
+pub(crate) use access::{ApiToken, AuditFilter, AuditLine, CreatedApiToken, NewApiToken, Whoami};
+pub(crate) use rollout::{FleetSummary, NewRollout, Rollout, RolloutFilter, WaveState};
+
+use ::rollout::Plan;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -78,6 +87,40 @@ pub(crate) struct Product {
     pub(crate) slots: Vec<Slot>,
     /// Whose releases its devices accept.
     pub(crate) publisher_keys: Vec<PublisherKey>,
+    /// A device that took a release and is not seen again for this long is silent.
+    pub(crate) silence_deadline_s: u64,
+    /// So many failures of one release, and it is not offered to that device.
+    pub(crate) quarantine_after: u64,
+    /// Whether an enrollment waits for an operator's approval.
+    pub(crate) enrollment_approval: bool,
+    /// The rollout plan that a published release starts with.
+    pub(crate) default_plan: Option<Plan>,
+    /// When it was made.
+    pub(crate) created_at: String,
+}
+
+/// Settings of a product; what is `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct ProductSettings {
+    /// A device that took a release and is not seen again for this long is silent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) silence_deadline_s: Option<u64>,
+    /// So many failures of one release, and it is not offered to that device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) quarantine_after: Option<u64>,
+    /// Whether an enrollment waits for an operator's approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enrollment_approval: Option<bool>,
+    /// The rollout plan that a published release starts with; `Some(None)` takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) default_plan: Option<Option<Plan>>,
+}
+
+/// A channel of a product.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Channel {
+    /// Its name.
+    pub(crate) name: String,
     /// When it was made.
     pub(crate) created_at: String,
 }
@@ -100,6 +143,8 @@ pub(crate) struct PublisherKey {
     pub(crate) key: String,
     /// The key id, 16 hexadecimal digits.
     pub(crate) id: String,
+    /// When it was revoked.
+    pub(crate) revoked_at: Option<String>,
 }
 
 /// A device to be made.
@@ -113,6 +158,69 @@ pub(crate) struct NewDevice {
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
+    /// Which rollouts it follows; the server takes `stable` when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
+    /// What it is selected by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<String>,
+}
+
+/// Devices to be made at once.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct NewDevices {
+    /// Their product.
+    pub(crate) product: String,
+    /// How many, at most [`NewDevices::MAX`].
+    pub(crate) count: usize,
+    /// What their ids begin with; the server takes the product's name when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix: Option<String>,
+    /// Which rollouts they follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
+    /// What they are selected by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<String>,
+}
+
+impl NewDevices {
+    /// The server makes no more at once.
+    pub(crate) const MAX: usize = 1000;
+}
+
+/// Settings of a device; what is `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct DeviceSettings {
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
+    /// Which rollouts it follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
+    /// What it is selected by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tags: Option<Vec<String>>,
+    /// The release that it is to run whatever the rollouts say; `Some(None)` takes the pin away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pinned_sequence: Option<Option<u64>>,
+}
+
+/// Which devices to list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DeviceFilter {
+    /// Of this product.
+    pub(crate) product: Option<String>,
+    /// Of this channel.
+    pub(crate) channel: Option<String>,
+    /// With this tag.
+    pub(crate) tag: Option<String>,
+    /// Who do like this.
+    pub(crate) health: Option<String>,
+    /// Who run the release of this number.
+    pub(crate) sequence: Option<u64>,
+    /// With this in their id.
+    pub(crate) search: Option<String>,
 }
 
 /// Something with the one-time enrollment token that was issued for it.
@@ -153,6 +261,14 @@ pub(crate) struct Device {
     pub(crate) product: String,
     /// How far it has come.
     pub(crate) state: DeviceState,
+    /// How it does: ok, new, updating, silent, crashing, failing, revoked.
+    pub(crate) health: String,
+    /// Which rollouts it follows.
+    pub(crate) channel: String,
+    /// What it is selected by.
+    pub(crate) tags: Vec<String>,
+    /// The release that it is to run whatever the rollouts say.
+    pub(crate) pinned_sequence: Option<u64>,
     /// For people.
     pub(crate) note: Option<String>,
     /// When its id was made.
@@ -188,6 +304,45 @@ pub(crate) struct Device {
     pub(crate) last_critical: Option<u16>,
     /// Its last install or refusal.
     pub(crate) last_outcome: Option<Outcome>,
+    /// The release that a rollout offered it last.
+    pub(crate) attempt: Option<Attempt>,
+    /// The release that failed on it.
+    pub(crate) failures: Option<Failures>,
+    /// The release that is not offered to it any more.
+    pub(crate) quarantine: Option<Quarantine>,
+}
+
+/// The release that a rollout offered a device last, and how that goes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    /// The rollout.
+    pub(crate) rollout: Option<String>,
+    /// Index of the device's wave.
+    pub(crate) wave: Option<usize>,
+    /// The release.
+    pub(crate) sequence: Option<u64>,
+    /// offered, installed, healthy, failed, crashed or silent.
+    pub(crate) state: String,
+    /// Since when.
+    pub(crate) at: Option<String>,
+}
+
+/// The release that failed on a device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Failures {
+    /// The release.
+    pub(crate) sequence: u64,
+    /// How often.
+    pub(crate) count: u64,
+}
+
+/// The release that is not offered to a device any more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Quarantine {
+    /// The release.
+    pub(crate) sequence: Option<u64>,
+    /// Since when.
+    pub(crate) since: String,
 }
 
 /// A device certificate.
@@ -244,6 +399,37 @@ pub(crate) struct NewRelease {
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) notes: Option<String>,
+    /// Whose devices get it; the server takes `stable` when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
+    /// SHA-256 of the ELF file, which was uploaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) elf_digest: Option<String>,
+    /// Whether a rollout starts at once.
+    pub(crate) rollout: FirstRollout,
+}
+
+/// Whether a release that is published is rolled out at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FirstRollout {
+    /// By the product's default plan.
+    Default,
+    /// Not at all.
+    None,
+}
+
+impl NewRelease {
+    /// A release with the product's default plan. `manifest` is the COSE_Sign1.
+    pub(crate) fn new(manifest: &[u8]) -> Self {
+        Self {
+            manifest: BASE64_STANDARD.encode(manifest),
+            notes: None,
+            channel: None,
+            elf_digest: None,
+            rollout: FirstRollout::Default,
+        }
+    }
 }
 
 /// A published release.
@@ -267,6 +453,17 @@ pub(crate) struct Release {
     pub(crate) min_slot_bytes: u64,
     /// For people.
     pub(crate) notes: Option<String>,
+    /// Whose devices get it.
+    #[serde(default)]
+    pub(crate) channel: String,
+    /// Releases that a device running this one may return to.
+    #[serde(default)]
+    pub(crate) revert_to: Vec<u64>,
+    /// What its publisher was warned of.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+    /// SHA-256 of the ELF file.
+    pub(crate) elf_digest: Option<String>,
     /// When it was published.
     pub(crate) created_at: String,
 }

@@ -1,12 +1,20 @@
 //! `pitstop device`: which devices there are, and how they do.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use time::OffsetDateTime;
 use wire::Reason;
 
-use crate::client::types::{Device, DeviceState, Event, NewDevice, Outcome};
+use crate::client::types::{
+    Device, DeviceFilter, DeviceSettings, DeviceState, Event, Failures, Issued, NewDevice, NewDevices,
+    Outcome,
+};
 use crate::client::{Client, Connection};
+use crate::commands::fleet::health_tone;
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui, ago, bytes};
@@ -15,7 +23,24 @@ const NEW_EXAMPLES: &str = "\
 Examples:
   pitstop device new --product lamp
   pitstop device new --product lamp --id lamp-0001 --note 'kitchen, left'
+  pitstop device new --product lamp --channel beta --tags lab,office
+  pitstop device new --product lamp --count 500 --csv devices.csv
   pitstop device new --product lamp --json | jq -r .enrollment_token";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  pitstop device list --product lamp --health crashing
+  pitstop device list --tag lab --channel beta
+  pitstop device list --search 0001 --json | jq -r '.items[].id'";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  pitstop device set lamp-0001 --channel beta --tags lab,office
+  pitstop device set lamp-0001 --pin 1.3.2
+  pitstop device set lamp-0001 --unpin --note 'back on rollouts'";
+
+/// What `--health` takes.
+const HEALTHS: [&str; 7] = ["ok", "new", "updating", "silent", "crashing", "failing", "revoked"];
 
 /// As many of its newest events stand below a device.
 const SHOWN_EVENTS: usize = 8;
@@ -28,10 +53,21 @@ pub(crate) enum DeviceCommand {
     New(New),
 
     /// List the devices
+    #[command(after_help = LIST_EXAMPLES)]
     List(List),
 
     /// Show one device: what it runs, how it does
     Show(One),
+
+    /// Change channel, tags, note, or the release that it is pinned to
+    #[command(after_help = SET_EXAMPLES)]
+    Set(Set),
+
+    /// Approve the enrollment of a device, where its product asks for that
+    Approve(One),
+
+    /// Forget the failures of a device: the release is offered to it again
+    ClearQuarantine(One),
 
     /// Revoke a device: its next request is refused
     Revoke(Revoke),
@@ -55,6 +91,26 @@ pub(crate) struct New {
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
 
+    /// The channel whose releases it gets [default: stable]
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    channel: Option<String>,
+
+    /// Tags, by which rollouts and lists select: lab,office
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    tags: Vec<String>,
+
+    /// Make so many, with ids by the server
+    #[arg(long, value_name = "N", value_parser = options::limit, requires = "csv", conflicts_with_all = ["id", "note"])]
+    count: Option<usize>,
+
+    /// Write ids and enrollment tokens into this new file, which only you may read; - for standard output
+    #[arg(long, value_name = "FILE", requires = "count")]
+    csv: Option<PathBuf>,
+
+    /// What the ids begin with [default: the product's name]
+    #[arg(long, value_name = "TEXT", value_parser = options::device, requires = "count")]
+    prefix: Option<String>,
+
     #[command(flatten)]
     connection: Connection,
 }
@@ -66,6 +122,26 @@ pub(crate) struct List {
     #[arg(long, value_name = "NAME", value_parser = options::product)]
     product: Option<String>,
 
+    /// Only devices of this channel
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
+
+    /// Only devices with this tag
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
+
+    /// Only devices that do like this
+    #[arg(long, value_name = "HEALTH", value_parser = HEALTHS)]
+    health: Option<String>,
+
+    /// Only devices that run the release with this sequence number
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
+
+    /// Only devices with this in their id
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+
     /// The most entries to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::limit)]
     limit: usize,
@@ -74,7 +150,38 @@ pub(crate) struct List {
     connection: Connection,
 }
 
-/// `device show` and `device token`.
+/// `device set`.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// The device's id
+    #[arg(value_name = "ID", value_parser = options::device)]
+    id: String,
+
+    /// The channel whose releases it gets
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    channel: Option<String>,
+
+    /// Its tags from now on; '' takes all away
+    #[arg(long, value_name = "TAGS")]
+    tags: Option<String>,
+
+    /// A note for people
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+
+    /// The release that it is to run whatever the rollouts say, by version or number
+    #[arg(long, value_name = "RELEASE")]
+    pin: Option<String>,
+
+    /// Follow the rollouts again
+    #[arg(long, conflicts_with = "pin")]
+    unpin: bool,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A device by its id.
 #[derive(Debug, Args)]
 pub(crate) struct One {
     /// The device's id
@@ -114,6 +221,21 @@ impl DeviceCommand {
                     events_table(device_page(&device, format!("Device {id}"), now), &events, now)
                 })
             }
+            Self::Set(set) => set.run(ui),
+            Self::Approve(One { id, connection }) => {
+                let device = connection.client()?.approve_device(&id)?;
+                ui.result(&device, || {
+                    Page::titled(format!("Approved the enrollment of {id}"))
+                        .note("It gets its certificate when it asks again.")
+                })
+            }
+            Self::ClearQuarantine(One { id, connection }) => {
+                let device = connection.client()?.clear_quarantine(&id)?;
+                ui.result(&device, || {
+                    Page::titled(format!("Forgot the failures of {id}"))
+                        .note("The release that failed is offered to it again, as far as a rollout does.")
+                })
+            }
             Self::Revoke(Revoke { id, reason, connection }) => {
                 let device = connection.client()?.revoke_device(&id, reason.as_deref())?;
                 ui.result(&device, || {
@@ -140,33 +262,125 @@ impl DeviceCommand {
 
 impl New {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { product, id, note, connection } = self;
+        if let (Some(count), Some(path)) = (self.count, &self.csv) {
+            return self.many(count, path, ui);
+        }
+        let Self { product, id, note, channel, tags, connection, .. } = self;
         let client = connection.client()?;
-        let issued = client.create_device(&NewDevice { id, product, note })?;
+        let issued = client.create_device(&NewDevice { id, product, note, channel, tags })?;
         let device = &issued.subject;
         ui.result(&issued, || {
             let heading = format!("Made the device {} of product {}", device.id, device.product);
             enrollment_page(&client, heading, &device.id, &issued.enrollment_token)
         })
     }
+
+    /// The file is opened before the server is asked: a token that cannot be kept is lost.
+    fn many(&self, count: usize, path: &Path, ui: &Ui) -> Result<(), Failure> {
+        let client = self.connection.client()?;
+        let cannot = |error: std::io::Error| {
+            Failure::new(format!("could not write {}: {error}", path.display()))
+                .hint("--csv takes a file that does not exist yet, or - for standard output")
+        };
+        let is_stdout = path == Path::new("-");
+        let mut out: Box<dyn Write> = if is_stdout {
+            Box::new(std::io::stdout())
+        } else {
+            Box::new(private_file(path).map_err(cannot)?)
+        };
+        writeln!(out, "device_id,enrollment_token").map_err(cannot)?;
+        let progress = ui.count_progress("making devices", count as u64);
+        let mut left = count;
+        while left > 0 {
+            let devices = NewDevices {
+                product: self.product.clone(),
+                count: left.min(NewDevices::MAX),
+                prefix: self.prefix.clone(),
+                channel: self.channel.clone(),
+                tags: self.tags.clone(),
+            };
+            // Ids are letters, digits and `._-`, tokens are too: nothing needs quotes.
+            for Issued { subject, enrollment_token } in client.create_devices(&devices)? {
+                writeln!(out, "{},{enrollment_token}", subject.id).map_err(cannot)?;
+            }
+            out.flush().map_err(cannot)?;
+            left -= devices.count;
+            progress.set((count - left) as u64, "");
+        }
+        drop(progress);
+        if is_stdout {
+            return Ok(());
+        }
+        ui.result(&serde_json::json!({ "count": count, "csv": path }), || {
+            Page::titled(format!("Made {count} devices of product {}", self.product))
+                .facts([("ids and tokens", Cell::from(path.display().to_string()))])
+                .note("Each token is good once. The server does not have them: whoever has this file can enroll these devices.")
+                .next("Afterwards:", [format!("pitstop device list --product {} --health new", self.product)])
+        })
+    }
+}
+
+impl Set {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let Self { id, channel, tags, note, pin, unpin, connection } = self;
+        if channel.is_none() && tags.is_none() && note.is_none() && pin.is_none() && !unpin {
+            return Err(Failure::usage("expected something to change, found nothing")
+                .hint("such as --channel beta; pitstop device set --help lists what there is"));
+        }
+        let client = connection.client()?;
+        let pinned_sequence = match pin {
+            Some(release) => {
+                let product = client.device(&id)?.product;
+                Some(Some(options::sequence_of(&client, &product, &release)?))
+            }
+            None if unpin => Some(None),
+            None => None,
+        };
+        let tags = tags.map(|tags| {
+            tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+        });
+        let settings = DeviceSettings { note, channel, tags, pinned_sequence };
+        let device = client.change_device(&id, &settings)?;
+        ui.result(&device, || device_page(&device, format!("Device {id}"), OffsetDateTime::now_utc()))
+    }
 }
 
 impl List {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let devices = self.connection.client()?.devices(self.product.as_deref(), self.limit)?;
+        let Self { product, channel, tag, health, sequence, search, limit, connection } = self;
+        let filter = DeviceFilter { product, channel, tag, health, sequence, search };
+        let devices = connection.client()?.devices(&filter, limit)?;
         ui.result(&devices, || {
             if devices.items.is_empty() {
-                let product = self.product.as_deref().unwrap_or("NAME");
-                return Page::plain()
-                    .next("No devices yet. Make one:", [format!("pitstop device new --product {product}")]);
+                return empty(&filter);
             }
             let now = OffsetDateTime::now_utc();
             let rows = devices.items.iter().map(|device| row(device, now));
-            let headers = ["ID", "PRODUCT", "STATE", "RUNS", "LAST SEEN", "LAST OUTCOME"];
+            let headers = ["ID", "PRODUCT", "CHANNEL", "HEALTH", "RUNS", "LAST SEEN", "LAST OUTCOME"];
             let page = Page::plain().table(headers, rows);
-            if devices.next_cursor.is_some() { page.more(self.limit) } else { page }
+            if devices.next_cursor.is_some() { page.more(limit) } else { page }
         })
     }
+}
+
+fn empty(filter: &DeviceFilter) -> Page {
+    let DeviceFilter { product, channel, tag, health, sequence, search } = filter;
+    let is_narrow =
+        channel.is_some() || tag.is_some() || health.is_some() || sequence.is_some() || search.is_some();
+    if is_narrow {
+        return Page::plain().next("No such devices. All of them:", ["pitstop device list"]);
+    }
+    let product = product.as_deref().unwrap_or("NAME");
+    Page::plain().next("No devices yet. Make one:", [format!("pitstop device new --product {product}")])
+}
+
+/// A new file that holds secrets.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// What a new token is for, and what to do with it.
@@ -193,14 +407,15 @@ fn enrollment_page(client: &Client, heading: String, id: &str, token: &str) -> P
         )
 }
 
-fn row(device: &Device, now: OffsetDateTime) -> [Cell; 6] {
+fn row(device: &Device, now: OffsetDateTime) -> [Cell; 7] {
     let runs = device.running.as_ref().map(|running| {
         running.version.clone().unwrap_or_else(|| crate::ui::short_digest(&running.digest).to_owned())
     });
     [
         Cell::from(&device.id),
         Cell::from(&device.product),
-        state(device.state),
+        Cell::from(&device.channel),
+        Cell::new(health_tone(&device.health), &device.health),
         Cell::or_dash(runs),
         device
             .last_seen_at
@@ -217,6 +432,9 @@ fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
     let mut facts = vec![
         ("product", Cell::from(&device.product)),
         ("state", state(device.state)),
+        ("health", Cell::new(health_tone(&device.health), &device.health)),
+        ("channel", Cell::from(&device.channel)),
+        ("tags", Cell::or_dash(Some(device.tags.join(", ")))),
         ("note", Cell::or_dash(device.note.as_ref())),
         ("made", moment(&Some(device.created_at.clone()))),
         ("enrolled", moment(&device.enrolled_at)),
@@ -231,6 +449,22 @@ fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
             "certificate",
             Cell::from(format!("{} until {}", certificate.serial, certificate.not_after)),
         ));
+    }
+    if let Some(sequence) = device.pinned_sequence {
+        facts.push(("pinned to", Cell::new(Tone::Warn, format!("#{sequence}"))));
+    }
+    if let Some(attempt) = &device.attempt {
+        let sequence = attempt.sequence.map_or_else(String::new, |sequence| format!("#{sequence} "));
+        let rollout = attempt.rollout.as_ref().map_or_else(String::new, |id| format!(" (rollout {id})"));
+        facts.push(("offered", format!("{sequence}{}{rollout}", attempt.state).into()));
+    }
+    if let Some(Failures { sequence, count }) = device.failures {
+        facts.push(("failures", Cell::new(Tone::Warn, format!("{count} of #{sequence}"))));
+    }
+    if let Some(quarantine) = &device.quarantine {
+        let since = ago(&quarantine.since, now);
+        let text = format!("not offered again, since {since}; pitstop device clear-quarantine {}", device.id);
+        facts.push(("quarantine", Cell::new(Tone::Bad, text)));
     }
     let page = Page::titled(heading).facts(facts);
     if device.last_seen_at.is_none() {

@@ -236,7 +236,13 @@ impl Draft {
             }
             TokenSource::NewDevice(client) => {
                 let (id, product) = (self.device_id.clone(), self.product.clone());
-                let issued = client.create_device(&NewDevice { id, product, note: None })?;
+                let issued = client.create_device(&NewDevice {
+                    id,
+                    product,
+                    note: None,
+                    channel: None,
+                    tags: Vec::new(),
+                })?;
                 (issued.subject.id, issued.enrollment_token, "made at the server")
             }
         };

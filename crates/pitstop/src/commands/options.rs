@@ -2,6 +2,15 @@
 
 use flashfmt::Chip;
 use flashfmt::chip::UnknownChipName;
+use time::format_description::well_known::{Iso8601, Rfc3339};
+use time::{Date, OffsetDateTime};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::publish;
+
+/// As many releases are looked through for a version.
+pub(crate) const SEARCHED_RELEASES: usize = 1000;
 
 /// The longest product name or device id, in bytes.
 const MAX_NAME_BYTES: usize = 64;
@@ -24,6 +33,30 @@ pub(crate) fn device(text: &str) -> Result<String, String> {
 /// A chip's name, such as `esp32c3` or `ESP32-C3`.
 pub(crate) fn chip(text: &str) -> Result<Chip, String> {
     text.parse().map_err(|error: UnknownChipName| error.to_string())
+}
+
+/// The sequence number of a release that is named by its version or its number.
+pub(crate) fn sequence_of(client: &Client, product: &str, release: &str) -> Result<u64, Failure> {
+    let published = client.releases(product, SEARCHED_RELEASES)?.items;
+    let found = publish::sequences_of(&[release.to_owned()], &published)?;
+    // In ascending order: of releases with one version the newest is meant.
+    found
+        .last()
+        .map(|sequence| sequence.0)
+        .ok_or_else(|| Failure::new(format!("there is no release {release}")))
+}
+
+/// A moment: RFC 3339, or a date for the beginning of that day in UTC.
+pub(crate) fn moment(text: &str) -> Result<String, String> {
+    if OffsetDateTime::parse(text, &Rfc3339).is_ok() {
+        return Ok(text.to_owned());
+    }
+    match Date::parse(text, &Iso8601::DATE) {
+        Ok(_) => Ok(format!("{text}T00:00:00Z")),
+        Err(_) => {
+            Err("expected a date such as 2027-06-30, or a moment such as 2027-06-30T12:00:00Z".to_owned())
+        }
+    }
 }
 
 /// How many entries of a list to show: at least one.

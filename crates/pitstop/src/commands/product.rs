@@ -1,21 +1,33 @@
 //! `pitstop product`: what kinds of device there are.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use flashfmt::Chip;
 
 use crate::client::Connection;
-use crate::client::types::{self, NewProduct, NewPublisherKey, Product};
+use crate::client::types::{self, NewProduct, NewPublisherKey, Product, ProductSettings};
 use crate::commands::options;
+use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
 use crate::layouts::NamedLayout;
 use crate::publisher::Publisher;
-use crate::ui::{Cell, Page, Ui, ago, bytes};
+use crate::ui::{Cell, Page, Tone, Ui, ago, bytes};
 
 const EXAMPLES: &str = "\
 Examples:
   pitstop product new lamp --chip esp32c3 --key publisher.key
   pitstop product new lamp --chip esp32s3 --layout partitions.csv \\
       --key alice.key --key bob=02a1…";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  pitstop product set lamp --silence-deadline 12h --quarantine-after 3
+  pitstop product set lamp --plan '1%,10%,100%' --soak 1h     for every release from now on
+  pitstop product set lamp --enrollment-approval true";
+
+/// More channels than any product has.
+const MOST_CHANNELS: usize = 1000;
 
 /// Products.
 #[derive(Debug, Subcommand)]
@@ -30,8 +42,40 @@ pub(crate) enum ProductCommand {
     /// Show one product
     Show(Show),
 
+    /// Change silence deadline, quarantine, approval of enrollments, or the default plan
+    #[command(after_help = SET_EXAMPLES)]
+    Set(Box<Set>),
+
+    /// Publisher keys: whose releases its devices accept
+    #[command(subcommand)]
+    Key(KeyCommand),
+
+    /// Channels: which devices get which releases
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+}
+
+/// Publisher keys of a product.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
     /// Trust one more publisher key
-    AddKey(AddKey),
+    Add(AddKey),
+
+    /// List the keys, revoked ones too
+    List(Show),
+
+    /// Take no more releases that this key signed
+    Revoke(RevokeKey),
+}
+
+/// Channels of a product.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelCommand {
+    /// Add a channel
+    Add(AddChannel),
+
+    /// List the channels
+    List(Show),
 }
 
 /// `product new`.
@@ -80,7 +124,67 @@ pub(crate) struct Show {
     connection: Connection,
 }
 
-/// `product add-key`.
+/// `product set`.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    /// Name of the product
+    #[arg(value_name = "NAME", value_parser = options::product)]
+    name: String,
+
+    /// A device that took a release and is not seen for so long is silent: 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    silence_deadline: Option<Duration>,
+
+    /// After so many failures of one release it is not offered to that device any more
+    #[arg(long, value_name = "N")]
+    quarantine_after: Option<u64>,
+
+    /// Whether an enrollment waits for `pitstop device approve`
+    #[arg(long, value_name = "BOOL")]
+    enrollment_approval: Option<bool>,
+
+    /// Published releases go to all devices at once again
+    #[arg(long, conflicts_with_all = ["plan", "tags", "soak", "approve_each", "window", "on_halt", "plan_file"])]
+    no_plan: bool,
+
+    #[command(flatten)]
+    plan: PlanOptions,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `product key revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeKey {
+    /// Name of the product
+    #[arg(value_name = "NAME", value_parser = options::product)]
+    name: String,
+
+    /// Id of the key, as `pitstop product key list` shows it
+    #[arg(value_name = "KEY-ID", value_parser = options::device)]
+    id: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `product channel add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddChannel {
+    /// Name of the product
+    #[arg(value_name = "NAME", value_parser = options::product)]
+    name: String,
+
+    /// Name of the channel: lower-case letters, digits and `-`
+    #[arg(value_name = "CHANNEL", value_parser = options::product)]
+    channel: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `product key add`.
 #[derive(Debug, Args)]
 pub(crate) struct AddKey {
     /// Name of the product
@@ -105,7 +209,35 @@ impl ProductCommand {
                 let product = connection.client()?.product(&name)?;
                 ui.result(&product, || page(&product, format!("Product {name}")))
             }
-            Self::AddKey(AddKey { name, key, connection }) => {
+            Self::Set(set) => set.run(ui),
+            Self::Key(key) => key.run(ui),
+            Self::Channel(channel) => channel.run(ui),
+        }
+    }
+}
+
+impl Set {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let default_plan = if self.no_plan { Some(None) } else { self.plan.plan()?.map(Some) };
+        let settings = ProductSettings {
+            silence_deadline_s: self.silence_deadline.map(|time| time.as_secs()),
+            quarantine_after: self.quarantine_after,
+            enrollment_approval: self.enrollment_approval,
+            default_plan,
+        };
+        if settings == ProductSettings::default() {
+            return Err(Failure::usage("expected something to change, found nothing")
+                .hint("such as --silence-deadline 12h; pitstop product set --help lists what there is"));
+        }
+        let product = self.connection.client()?.change_product(&self.name, &settings)?;
+        ui.result(&product, || page(&product, format!("Product {}", self.name)))
+    }
+}
+
+impl KeyCommand {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        match self {
+            Self::Add(AddKey { name, key, connection }) => {
                 let key = connection.client()?.add_publisher_key(&name, &Publisher::read(&key)?.into())?;
                 ui.result(&key, || {
                     Page::titled(format!("Product {name} trusts one more key"))
@@ -114,6 +246,61 @@ impl ProductCommand {
                             "Devices learn publisher keys when they are provisioned: those that are out already \
                              do not trust the new key.",
                         )
+                })
+            }
+            Self::List(Show { name, connection }) => {
+                let keys = connection.client()?.publisher_keys(&name)?;
+                ui.result(&keys, || {
+                    let rows = keys.items.iter().map(|key| {
+                        let state = match &key.revoked_at {
+                            Some(at) => Cell::new(Tone::Bad, format!("revoked {at}")),
+                            None => Cell::new(Tone::Good, "good"),
+                        };
+                        [Cell::from(&key.name), Cell::from(&key.id), state]
+                    });
+                    Page::plain().table(["PUBLISHER", "KEY ID", "STATE"], rows)
+                })
+            }
+            Self::Revoke(RevokeKey { name, id, connection }) => {
+                let key = connection.client()?.revoke_publisher_key(&name, &id)?;
+                ui.result(&key, || {
+                    Page::titled(format!("Revoked the key {id} of {}", key.name)).note(
+                        "The server takes no more releases that it signed. Releases of before stay, and devices \
+                         trust the keys in their vaults until they are provisioned again.",
+                    )
+                })
+            }
+        }
+    }
+}
+
+impl ChannelCommand {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        match self {
+            Self::Add(AddChannel { name, channel, connection }) => {
+                let channel = connection.client()?.add_channel(&name, &channel)?;
+                ui.result(&channel, || {
+                    Page::titled(format!("Product {name} has the channel {}", channel.name)).next(
+                        "Put devices on it, and publish to it:",
+                        [
+                            format!("pitstop device set ID --channel {}", channel.name),
+                            format!(
+                                "pitstop release publish app.bin --product {name} --channel {}",
+                                channel.name
+                            ),
+                        ],
+                    )
+                })
+            }
+            Self::List(Show { name, connection }) => {
+                let channels = connection.client()?.channels(&name, MOST_CHANNELS)?;
+                ui.result(&channels, || {
+                    let now = time::OffsetDateTime::now_utc();
+                    let rows = channels
+                        .items
+                        .iter()
+                        .map(|channel| [Cell::from(&channel.name), ago(&channel.created_at, now).into()]);
+                    Page::plain().table(["CHANNEL", "MADE"], rows)
                 })
             }
         }
@@ -173,11 +360,17 @@ impl List {
 fn page(product: &Product, heading: String) -> Page {
     let slots = product.slots.iter().map(|slot| [Cell::from(&slot.label), bytes(slot.size_bytes).into()]);
     let keys = product.publisher_keys.iter().map(|key| [Cell::from(&key.name), (&key.id).into()]);
+    let plan = product.default_plan.as_ref().map_or_else(|| "100 % at once".to_owned(), plan::in_a_line);
+    let enrollment = if product.enrollment_approval { "waits for an approval" } else { "by token alone" };
     Page::titled(heading)
         .facts([
             ("chip", Cell::from(&product.chip)),
             ("layout", Cell::from(&product.layout.name)),
             ("hand-over", Cell::from(&product.strategy)),
+            ("default plan", plan.into()),
+            ("silent after", plan::time(product.silence_deadline_s).into()),
+            ("quarantine", format!("after {} failures of one release", product.quarantine_after).into()),
+            ("enrollment", Cell::from(enrollment)),
             ("made", ago(&product.created_at, time::OffsetDateTime::now_utc()).into()),
         ])
         .table(["SLOT", "SIZE"], slots)

@@ -5,36 +5,39 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use manifest::Sequence;
+use rollout::Plan;
+use serde::Serialize;
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Date, OffsetDateTime};
 
-use crate::client::types::Release;
+use crate::client::types::{FirstRollout, NewRelease, NewRollout, Release, Rollout};
 use crate::client::{Client, Connection};
 use crate::commands::options;
+use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
 use crate::inspect::ImageFile;
 use crate::keyfile::KeyFile;
-use crate::publish::{self, Plan, Proposal};
-use crate::ui::{Cell, Page, Ui, ago, bytes, short_digest, size};
+use crate::publish::{self, Proposal};
+use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, short_digest, size};
 
 const PUBLISH_EXAMPLES: &str = "\
 Examples:
   pitstop release publish build/lamp.bin --product lamp --key publisher.key
   pitstop release publish app.bin --product lamp --key publisher.key \\
-      --version 1.4.0 --notes-file NOTES.md --revert-to 1.3.0
+      --version 1.4.0 --notes-file NOTES.md --revert-to 1.3.0 --elf app.elf
+  pitstop release publish app.bin --product lamp --key publisher.key \\
+      --plan '1%,10%,50%,100%' --soak 1h --approve-each
+  pitstop release publish app.bin --product lamp --key publisher.key --hold
 
 The image is parsed and compared with the product before anything is sent.
 The manifest is signed here: the key never leaves this machine.";
 
-/// As many releases are looked through for --revert-to.
-const REVERT_SEARCH_RELEASES: usize = 1000;
-
 /// Releases.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ReleaseCommand {
-    /// Sign and publish an application: every device of the product runs it after its next start
+    /// Sign and publish an application, and roll it out
     #[command(after_help = PUBLISH_EXAMPLES)]
-    Publish(Publish),
+    Publish(Box<Publish>),
 
     /// List the releases of a product, newest first
     List(List),
@@ -70,13 +73,28 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "FILE")]
     notes_file: Option<PathBuf>,
 
-    /// A version that devices may go back to from this one; may be given more than once
-    #[arg(long, value_name = "VERSION")]
+    /// The channel whose devices get it [default: stable]
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    channel: Option<String>,
+
+    /// The ELF file of the build: kept beside the image, for crash reports
+    #[arg(long, value_name = "FILE")]
+    elf: Option<PathBuf>,
+
+    /// A release that devices may go back to from this one, by version or number; may be given more than once
+    #[arg(long, value_name = "RELEASE")]
     revert_to: Vec<String>,
 
     /// Devices refuse the release after this moment (UTC): 2027-06-30T12:00:00Z, or 2027-06-30 for the end of that day
     #[arg(long, value_name = "TIME", value_parser = moment)]
     expires: Option<OffsetDateTime>,
+
+    /// Publish it and offer it to no device: `pitstop rollout new` does that later
+    #[arg(long, conflicts_with_all = ["plan", "tags", "soak", "approve_each", "window", "on_halt", "plan_file"])]
+    hold: bool,
+
+    #[command(flatten)]
+    plan: PlanOptions,
 
     #[command(flatten)]
     connection: Connection,
@@ -126,12 +144,26 @@ impl ReleaseCommand {
     }
 }
 
+/// What was published, and how it gets to devices.
+#[derive(Serialize)]
+struct Published {
+    #[serde(flatten)]
+    release: Release,
+    /// The rollout that was made for it.
+    rollout: Option<Rollout>,
+    /// How devices get it; `None` when they do not.
+    #[serde(skip)]
+    plan: Option<Plan>,
+}
+
 impl Publish {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let rollout_plan = self.plan.plan()?;
         let expires_at_s = self.expires.map(seconds_ahead).transpose()?;
         let image = ImageFile::read(&self.file)?;
         let key = KeyFile::read(&self.key)?;
         let notes = self.notes_file.as_deref().map(read_notes).transpose()?;
+        let elf = self.elf.as_deref().map(read_elf).transpose()?;
 
         let client = self.connection.client()?;
         let product = client.product(&self.product)?;
@@ -147,40 +179,87 @@ impl Publish {
             revert_to: self.revert_to(&client)?,
         })?;
 
-        let release = send(ui, &client, &image, &plan, notes)?;
-        ui.result(&release, || {
-            page(&release, format!("Published {} {}", release.product, release.version)).note(format!(
-                "Signed by {} ({}). Every device of product {} runs it after its next start.",
-                key.name,
-                hex::encode(key.public().id()),
-                release.product
-            ))
-        })
+        let digest = plan.manifest.artifact.digest.to_string();
+        upload(ui, &client, "uploading the image", &digest, &image.bytes)?;
+        let elf_digest = match &elf {
+            Some(elf) => {
+                let digest = manifest::Digest::of(elf).to_string();
+                upload(ui, &client, "uploading the ELF file", &digest, elf)?;
+                Some(digest)
+            }
+            None => None,
+        };
+        let by_default = !self.hold && rollout_plan.is_none();
+        let release = client.create_release(
+            &product.name,
+            &NewRelease {
+                notes,
+                channel: self.channel,
+                elf_digest,
+                rollout: if by_default { FirstRollout::Default } else { FirstRollout::None },
+                ..NewRelease::new(plan.signed.as_bytes())
+            },
+        )?;
+        for warning in &release.warnings {
+            ui.warning(warning);
+        }
+        let rollout = match rollout_plan {
+            Some(_) => {
+                let (product, sequence) = (product.name.clone(), release.sequence);
+                let new = NewRollout { product, sequence, plan: rollout_plan, start: true };
+                Some(client.create_rollout(&new)?)
+            }
+            None => None,
+        };
+        let plan = if self.hold {
+            None
+        } else {
+            let default = product.default_plan.unwrap_or_else(Plan::all_at_once);
+            Some(rollout.as_ref().map_or(default, |rollout| rollout.plan.clone()))
+        };
+        let published = Published { release, rollout, plan };
+        ui.result(&published, || published.page(&key))
     }
 
     fn revert_to(&self, client: &Client) -> Result<Vec<Sequence>, Failure> {
         if self.revert_to.is_empty() {
             return Ok(Vec::new());
         }
-        let published = client.releases(&self.product, REVERT_SEARCH_RELEASES)?;
+        let published = client.releases(&self.product, options::SEARCHED_RELEASES)?;
         Ok(publish::sequences_of(&self.revert_to, &published.items)?)
     }
 }
 
-/// Uploads the artifact, then publishes its manifest.
-fn send(
-    ui: &Ui,
-    client: &Client,
-    image: &ImageFile,
-    plan: &Plan,
-    notes: Option<String>,
-) -> Result<Release, Failure> {
-    let size_bytes = image.bytes.len() as u64;
-    let progress = ui.byte_progress("uploading", size_bytes);
-    let content = progress.watch(Cursor::new(&image.bytes));
-    client.upload_artifact(&plan.manifest.artifact.digest.to_string(), size_bytes, content)?;
-    drop(progress);
-    Ok(client.create_release(&plan.manifest.product, plan.signed.as_bytes(), notes)?)
+impl Published {
+    fn page(&self, key: &KeyFile) -> Page {
+        let Self { release, rollout, plan } = self;
+        let Release { product, channel, .. } = release;
+        let signed = format!("Signed by {} ({}).", key.name, hex::encode(key.public().id()));
+        let page = page(release, format!("Published {product} {}", release.version));
+        let Some(plan) = plan else {
+            let command =
+                format!("pitstop rollout new {} --product {product} --plan '10%,100%'", release.sequence);
+            return page
+                .note(format!("{signed} No device is offered it yet."))
+                .next("Roll it out:", [command]);
+        };
+        let devices = if *plan == Plan::all_at_once() {
+            format!("Every device of product {product} on {channel} runs it after its next start.")
+        } else {
+            format!("It goes to devices of product {product} on {channel}: {}.", plan::in_a_line(plan))
+        };
+        let watch = match rollout {
+            Some(rollout) => format!("pitstop rollout watch {}", rollout.id),
+            None => format!("pitstop rollout list --product {product}"),
+        };
+        page.note(format!("{signed} {devices}")).next("Watch it:", [watch])
+    }
+}
+
+fn upload(ui: &Ui, client: &Client, label: &str, digest: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let progress = ui.byte_progress(label, bytes.len() as u64);
+    let content = progress.watch(Cursor::new(bytes));
+    Ok(client.upload_artifact(digest, bytes.len() as u64, content)?)
 }
 
 impl List {
@@ -197,12 +276,14 @@ impl List {
                 [
                     Cell::from(release.sequence.to_string()),
                     Cell::from(&release.version),
+                    Cell::from(&release.channel),
                     size(release.size_bytes).into(),
                     short_digest(&release.digest).into(),
                     ago(&release.created_at, now).into(),
                 ]
             });
-            let page = Page::plain().table(["SEQUENCE", "VERSION", "SIZE", "DIGEST", "PUBLISHED"], rows);
+            let page =
+                Page::plain().table(["SEQUENCE", "VERSION", "CHANNEL", "SIZE", "DIGEST", "PUBLISHED"], rows);
             if releases.next_cursor.is_some() { page.more(self.limit) } else { page }
         })
     }
@@ -215,7 +296,18 @@ fn page(release: &Release, heading: String) -> Page {
         ("chip", Cell::from(&release.chip)),
         ("size", format!("{} ({})", bytes(release.size_bytes), size(release.size_bytes)).into()),
         ("digest", Cell::from(&release.digest)),
+        ("channel", Cell::from(&release.channel)),
     ];
+    if !release.revert_to.is_empty() {
+        let numbers = release.revert_to.iter().map(|sequence| format!("#{sequence}"));
+        facts.push(("returns to", numbers.collect::<Vec<_>>().join(", ").into()));
+    }
+    if let Some(digest) = &release.elf_digest {
+        facts.push(("ELF file", Cell::from(digest)));
+    }
+    for warning in &release.warnings {
+        facts.push(("warning", Cell::new(Tone::Warn, warning)));
+    }
     if let Some(app) = &release.app {
         let idf =
             if app.idf_version.is_empty() { String::new() } else { format!(", ESP-IDF {}", app.idf_version) };
@@ -232,6 +324,19 @@ fn page(release: &Release, heading: String) -> Page {
 fn read_notes(path: &std::path::Path) -> Result<String, Failure> {
     std::fs::read_to_string(path)
         .map_err(|error| Failure::new(format!("the notes {} cannot be read: {error}", path.display())))
+}
+
+fn read_elf(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    const ELF: &[u8] = b"\x7fELF";
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::new(format!("the ELF file {} cannot be read: {error}", path.display())))?;
+    if !bytes.starts_with(ELF) {
+        let message = format!("expected an ELF file at {}, found another one", path.display());
+        return Err(
+            Failure::new(message).hint("it is what the linker writes, beside the .bin: build/lamp.elf")
+        );
+    }
+    Ok(bytes)
 }
 
 /// A moment: RFC 3339, or a date for the end of that day in UTC.

@@ -14,7 +14,9 @@ use updater_io::vault::{Provisioning, ServerUrl};
 use super::images::Application;
 use super::stage::Stage;
 use crate::client::Client;
-use crate::client::types::{Layout as NewLayout, NewDevice, NewProduct, NewPublisherKey, Product, Release};
+use crate::client::types::{
+    Layout as NewLayout, NewDevice, NewProduct, NewPublisherKey, NewRelease, Product, Release,
+};
 use crate::failure::Failure;
 use crate::keyfile::KeyFile;
 use crate::layouts::{NamedLayout, Strategy};
@@ -107,7 +109,13 @@ impl Office {
             json!({ "product": PRODUCT, "chip": chip.name(), "layout": layout.name }),
         )?;
 
-        let new_device = NewDevice { id: Some(DEVICE.into()), product: PRODUCT.into(), note: None };
+        let new_device = NewDevice {
+            id: Some(DEVICE.into()),
+            product: PRODUCT.into(),
+            note: None,
+            channel: None,
+            tags: Vec::new(),
+        };
         let issued = ask(|| client.create_device(&new_device))?;
         stage.event(
             "device-created",
@@ -171,7 +179,7 @@ impl Office {
     ) -> Result<Release, Failure> {
         let digest = manifest.artifact.digest.to_string();
         ask(|| self.client.upload_artifact(&digest, image.len() as u64, image))?;
-        ask(|| self.client.create_release(PRODUCT, signed.as_bytes(), None))
+        ask(|| self.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes())))
     }
 
     /// A manifest of this publisher, whatever it says.

@@ -22,6 +22,7 @@ use super::office::{DEVICE, PRODUCT, ask, start_server};
 use super::stage::Stage;
 use super::world::World;
 use crate::client::ClientError;
+use crate::client::types::NewRelease;
 use crate::failure::Failure;
 
 /// An address that is not flash-mapped on any chip, so that one small composer serves all.
@@ -108,8 +109,9 @@ fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
         Signed::sign(&manifest, &world.office.key.key).map_err(|error| Failure::new(error.to_string()))?;
     let digest = manifest.artifact.digest.to_string();
     ask(|| world.office.client.upload_artifact(&digest, image.len() as u64, image.as_slice()))?;
-    let refused =
-        tokio::task::block_in_place(|| world.office.client.create_release(PRODUCT, signed.as_bytes(), None));
+    let refused = tokio::task::block_in_place(|| {
+        world.office.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes()))
+    });
     let text = match refused {
         Err(error @ ClientError::Refused { .. }) => error.to_string(),
         Err(error) => return Err(error.into()),

@@ -32,7 +32,7 @@ use manifest::PublisherKeys;
 use rustls::pki_types::{CertificateDer, ServerName};
 use wire::HandOverStrategy;
 
-use crate::client::types::{Info, Product};
+use crate::client::types::{Info, NewDevices, Product};
 use crate::client::{Client, Connection};
 use crate::commands::options;
 use crate::failure::Failure;
@@ -65,9 +65,6 @@ const NO_LIMIT: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 /// File descriptors that are left for anything but devices' connections.
 const SPARE_FILES: u64 = 64;
 
-/// Devices made by one request: the server takes at most 1,000.
-const MADE_AT_ONCE: usize = 1000;
-
 /// Options of `simulate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("scenario").multiple(false)))]
@@ -83,6 +80,14 @@ pub(crate) struct Simulate {
     /// Keep the devices' keys and certificates in this directory, and take those that are there
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+
+    /// The channel that new devices are put on [default: stable]
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    channel: Option<String>,
+
+    /// Tags that new devices get: lab,office
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    tags: Vec<String>,
 
     /// Stop after so many seconds [default: 10, a herd: 300, with --count: no limit]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
@@ -204,10 +209,16 @@ impl Simulate {
         let progress = ui.count_progress("enrolling", missing as u64);
         let mut left = missing;
         while left > 0 {
-            let count = left.min(MADE_AT_ONCE);
-            let issued = tokio::task::block_in_place(|| client.create_devices(&self.product, count))?;
+            let new = NewDevices {
+                product: self.product.clone(),
+                count: left.min(NewDevices::MAX),
+                prefix: Some("sim".to_owned()),
+                channel: self.channel.clone(),
+                tags: self.tags.clone(),
+            };
+            let issued = tokio::task::block_in_place(|| client.create_devices(&new))?;
             devices.extend(state.enroll(issued, tls, home, || progress.one()).await?);
-            left -= count;
+            left -= new.count;
         }
         Ok(devices)
     }

@@ -83,6 +83,12 @@ impl Ui {
         let _ = anstream::stderr().lock().write_all(text.as_bytes());
     }
 
+    /// Warns on standard error, with `--json` too.
+    pub(crate) fn warning(&self, text: &str) {
+        // Nobody is left to tell when standard error is closed.
+        let _ = anstream::stderr().lock().write_all(labelled(Tone::Warn, "warning:", text).as_bytes());
+    }
+
     /// A progress bar for `total_bytes`, drawn on standard error when that is a terminal and `--json` was not
     /// given.
     pub(crate) fn byte_progress(&self, label: &str, total_bytes: u64) -> ByteProgress {

@@ -1,0 +1,54 @@
+//! API tokens and the audit log.
+
+use std::io::Read;
+
+use super::rollouts::given;
+use super::types::{ApiToken, AuditFilter, AuditLine, CreatedApiToken, NewApiToken, Page, Whoami};
+use super::{Client, ClientError};
+
+impl Client {
+    /// Whose token this client shows.
+    pub(crate) fn whoami(&self) -> Result<Whoami, ClientError> {
+        self.get("/whoami")
+    }
+
+    /// Makes an API token.
+    pub(crate) fn create_token(&self, token: &NewApiToken) -> Result<CreatedApiToken, ClientError> {
+        self.post("/tokens", token)
+    }
+
+    /// The first `limit` API tokens.
+    pub(crate) fn tokens(&self, limit: usize) -> Result<Page<ApiToken>, ClientError> {
+        self.list("/tokens", &[], limit)
+    }
+
+    /// Revokes an API token.
+    pub(crate) fn revoke_token(&self, id: &str) -> Result<ApiToken, ClientError> {
+        self.post(&format!("/tokens/{id}/revoke"), &serde_json::Map::new())
+    }
+
+    /// The newest `limit` lines of the audit log, newest first.
+    pub(crate) fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Page<AuditLine>, ClientError> {
+        self.list("/audit", &filter.query(), limit)
+    }
+
+    /// The audit log as lines of JSON, however long.
+    pub(crate) fn export_audit(&self, filter: &AuditFilter) -> Result<impl Read + use<>, ClientError> {
+        let request = self.agent.get(self.address("/audit/export")).query_pairs(filter.query());
+        let answer = self.signed(request).config().timeout_recv_body(None).build().call();
+        Ok(self.accepted(answer)?.into_body().into_reader())
+    }
+}
+
+impl AuditFilter {
+    fn query(&self) -> Vec<(&'static str, &str)> {
+        given([
+            ("actor", self.actor.as_deref()),
+            ("kind", self.kind.as_deref()),
+            ("subject", self.subject.as_deref()),
+            ("product", self.product.as_deref()),
+            ("since", self.since.as_deref()),
+            ("until", self.until.as_deref()),
+        ])
+    }
+}

@@ -1,0 +1,85 @@
+//! Rollouts and the fleet.
+
+use std::io::{BufRead as _, BufReader};
+
+use rollout::Action;
+
+use super::types::{FleetSummary, NewRollout, Page, Rollout, RolloutFilter};
+use super::{Client, ClientError};
+
+/// What [`Client::watch_rollout`] does after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// Waits for the next one.
+    On,
+    /// Returns.
+    Enough,
+}
+
+impl Client {
+    /// Makes a rollout of a release.
+    pub(crate) fn create_rollout(&self, rollout: &NewRollout) -> Result<Rollout, ClientError> {
+        self.post("/rollouts", rollout)
+    }
+
+    /// One rollout.
+    pub(crate) fn rollout(&self, id: &str) -> Result<Rollout, ClientError> {
+        self.get(&format!("/rollouts/{id}"))
+    }
+
+    /// The newest `limit` rollouts, newest first.
+    pub(crate) fn rollouts(
+        &self,
+        filter: &RolloutFilter,
+        limit: usize,
+    ) -> Result<Page<Rollout>, ClientError> {
+        let state = filter.state.map(|state| state.to_string());
+        let query = [("product", filter.product.as_deref()), ("state", state.as_deref())];
+        self.list("/rollouts", &given(query), limit)
+    }
+
+    /// Starts, pauses, resumes, aborts or approves.
+    pub(crate) fn act_on_rollout(&self, id: &str, action: Action) -> Result<Rollout, ClientError> {
+        self.post(&format!("/rollouts/{id}/{action}"), &serde_json::Map::new())
+    }
+
+    /// Shows `each` the rollout now and whenever it changes, until that has enough. The server ends a stream now and then,
+    /// and it is opened again.
+    pub(crate) fn watch_rollout(
+        &self,
+        id: &str,
+        mut each: impl FnMut(Rollout) -> Watch,
+    ) -> Result<(), ClientError> {
+        loop {
+            let request = self.signed(self.agent.get(self.address(&format!("/rollouts/{id}/stream"))));
+            // The server says something every few seconds, and is silent only when it is gone.
+            let answer = request.config().timeout_recv_body(None).build().call();
+            let body = self.accepted(answer)?.into_body();
+            for line in BufReader::new(body.into_reader()).lines() {
+                // The end of a stream, however it came, is followed by a new one.
+                let Ok(line) = line else { break };
+                // Each event is one line of data (HTML, 9.2.6: other fields and comments say nothing here).
+                let Some(json) = line.strip_prefix("data:") else { continue };
+                let rollout = serde_json::from_str(json.trim()).map_err(|error| ClientError::NotPitstop {
+                    url: self.url.clone(),
+                    found: format!("an event that is not ours ({error})"),
+                })?;
+                if each(rollout) == Watch::Enough {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The fleet as it is now.
+    pub(crate) fn fleet_summary(&self, product: Option<&str>) -> Result<FleetSummary, ClientError> {
+        self.get_with("/fleet/summary", &given([("product", product)]))
+    }
+}
+
+/// The parts of a query that were given.
+pub(super) fn given<'a, const N: usize>(
+    query: [(&'static str, Option<&'a str>); N],
+) -> Vec<(&'static str, &'a str)> {
+    query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}

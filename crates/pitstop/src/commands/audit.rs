@@ -1,0 +1,186 @@
+//! `pitstop audit`: who changed what.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::client::Connection;
+use crate::client::types::{AuditFilter, AuditLine};
+use crate::commands::options;
+use crate::failure::Failure;
+use crate::ui::{Cell, Page, Tone, Ui, ago};
+
+const EXAMPLES: &str = "\
+Examples:
+  pitstop audit list --kind rollout
+  pitstop audit list --subject lamp-0001 --since 2026-11-01
+  pitstop audit export --out audit.ndjson";
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// List changes, newest first
+    #[command(after_help = EXAMPLES)]
+    List(List),
+
+    /// Write all of it, with what was there before and after, as one JSON document a line
+    #[command(after_help = EXAMPLES)]
+    Export(Export),
+}
+
+/// Which lines.
+#[derive(Debug, Args)]
+struct Filter {
+    /// Only changes by this token id, or by `server`
+    #[arg(long, value_name = "ID")]
+    actor: Option<String>,
+
+    /// Only changes of this kind of thing, such as device, rollout or token
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+
+    /// Only changes of this thing, such as a device's id
+    #[arg(long, value_name = "ID")]
+    subject: Option<String>,
+
+    /// Only changes of this product
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    product: Option<String>,
+
+    /// Only changes from this moment on (UTC), such as 2026-11-01
+    #[arg(long, value_name = "TIME", value_parser = options::moment)]
+    since: Option<String>,
+
+    /// Only changes before this moment (UTC)
+    #[arg(long, value_name = "TIME", value_parser = options::moment)]
+    until: Option<String>,
+}
+
+/// `audit list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    filter: Filter,
+
+    /// The most entries to list
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = options::limit)]
+    limit: usize,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `audit export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    filter: Filter,
+
+    /// Into this file [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl AuditCommand {
+    /// Runs the command.
+    pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
+        match self {
+            Self::List(List { filter, limit, connection }) => {
+                let lines = connection.client()?.audit(&filter.into(), limit)?;
+                ui.result(&lines, || {
+                    if lines.items.is_empty() {
+                        return Page::plain().note("No such changes.");
+                    }
+                    let now = OffsetDateTime::now_utc();
+                    let rows = lines.items.iter().map(|line| row(line, now));
+                    let page = Page::plain().table(["WHEN", "WHO", "WHAT", "OF", "CHANGE"], rows);
+                    if lines.next_cursor.is_some() { page.more(limit) } else { page }
+                })
+            }
+            Self::Export(export) => export.run(ui),
+        }
+    }
+}
+
+impl Export {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let mut lines = self.connection.client()?.export_audit(&self.filter.into())?;
+        let Some(path) = self.out else {
+            return match io::copy(&mut lines, &mut io::stdout().lock()) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(Failure::new(format!("the audit log broke off: {error}")))
+                }
+                Ok(_) | Err(_) => Ok(()),
+            };
+        };
+        let cannot = |error| Failure::new(format!("could not write {}: {error}", path.display()));
+        let progress = ui.spinner("exporting");
+        let mut file = File::create(&path).map_err(cannot)?;
+        let size =
+            io::copy(&mut lines, &mut file).and_then(|size| file.flush().map(|()| size)).map_err(cannot)?;
+        drop(progress);
+        ui.result(&serde_json::json!({ "path": path, "size_bytes": size }), || {
+            Page::titled(format!("Exported the audit log to {}", path.display()))
+        })
+    }
+}
+
+impl From<Filter> for AuditFilter {
+    fn from(filter: Filter) -> Self {
+        let Filter { actor, kind, subject, product, since, until } = filter;
+        Self { actor, kind, subject, product, since, until }
+    }
+}
+
+fn row(line: &AuditLine, now: OffsetDateTime) -> [Cell; 5] {
+    [
+        Cell::new(Tone::Dim, ago(&line.at, now)),
+        Cell::from(&line.actor.name),
+        Cell::from(&line.action),
+        Cell::from(&line.subject),
+        Cell::or_dash(Some(change(line.before.as_ref(), line.after.as_ref()))),
+    ]
+}
+
+/// The fields that changed, in one line: `state running -> aborted, channel stable -> beta`.
+fn change(before: Option<&Value>, after: Option<&Value>) -> String {
+    let text = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    let (Some(Value::Object(before)), Some(Value::Object(after))) = (before, after) else {
+        return String::new();
+    };
+    let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
+    // Larger values (a plan) are in the export.
+    let changed = changed.filter(|(name, value)| {
+        !value.is_object() && before.get(*name).is_none_or(|before| !before.is_object())
+    });
+    let changed =
+        changed.map(|(name, value)| format!("{name} {} -> {}", text(before.get(name)), text(Some(value))));
+    changed.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn changes_read_as_one_line() {
+        let (before, after) = (
+            json!({ "state": "running", "note": null, "plan": {} }),
+            json!({ "state": "aborted", "note": "x", "plan": { "waves": [] } }),
+        );
+        assert_eq!(change(Some(&before), Some(&after)), "state running -> aborted, note - -> x");
+        assert_eq!(change(None, Some(&after)), "");
+    }
+}

@@ -1,0 +1,205 @@
+//! A rollout plan, as options or as a file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use rollout::{Day, Percent, Plan, TimeOfDay};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+/// The days of a window that names none.
+const ALL_DAYS: [Day; 7] = [Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri, Day::Sat, Day::Sun];
+
+/// Options of every command that takes a plan.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Plan")]
+pub(crate) struct PlanOptions {
+    /// Shares of the devices, one wave each: '1%,10%,50%,100%'
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', value_parser = str::parse::<Percent>)]
+    plan: Vec<Percent>,
+
+    /// A first wave of the devices with any of these tags: lab,office
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    tags: Vec<String>,
+
+    /// How long each wave is watched before the next one opens: 30m, 1h, 2d [default: not at all]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    soak: Option<Duration>,
+
+    /// Every wave but the first waits for `pitstop rollout approve`
+    #[arg(long)]
+    approve_each: bool,
+
+    /// Offer the release within these hours (UTC) only: 22:00-06:00
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    window: Option<(TimeOfDay, TimeOfDay)>,
+
+    /// The window opens on these days: sat,sun [default: every day]
+    #[arg(long, value_name = "DAYS", value_delimiter = ',', value_parser = day, requires = "window")]
+    days: Vec<Day>,
+
+    /// What a halt does to devices that have the release: they keep it (pause), or return where its manifest allows
+    #[arg(long, value_name = "WHAT", value_parser = ["pause", "revert"])]
+    on_halt: Option<String>,
+
+    /// A plan as JSON, with limits for each wave; in place of the other options
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["plan", "tags", "soak", "approve_each", "window", "on_halt"]
+    )]
+    plan_file: Option<PathBuf>,
+}
+
+impl PlanOptions {
+    /// The plan that the options ask for; `None` when they ask for none.
+    pub(crate) fn plan(&self) -> Result<Option<Plan>, Failure> {
+        let json = match &self.plan_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    Failure::new(format!("the plan {} cannot be read: {error}", path.display()))
+                })?;
+                serde_json::from_str(&text).map_err(|error| {
+                    Failure::new(format!("expected a plan as JSON in {}, found: {error}", path.display()))
+                })?
+            }
+            None => match self.json()? {
+                Some(json) => json,
+                None => return Ok(None),
+            },
+        };
+        // Judged here as the server judges it.
+        serde_json::from_value(json).map(Some).map_err(|error| {
+            Failure::usage(format!("the plan cannot be used: {error}")).hint(
+                "such as --plan '1%,10%,100%' --soak 1h, or --plan-file with the JSON of docs/rollouts.md",
+            )
+        })
+    }
+
+    fn json(&self) -> Result<Option<Value>, Failure> {
+        let Self { plan, tags, soak, approve_each, window, days, on_halt, plan_file: _ } = self;
+        let is_asked_for =
+            !plan.is_empty() || !tags.is_empty() || soak.is_some() || *approve_each || window.is_some();
+        if !is_asked_for && on_halt.is_none() {
+            return Ok(None);
+        }
+        // Tags first, then the shares; a plan that names neither brings the release to all.
+        let mut selects = Vec::new();
+        if !tags.is_empty() {
+            selects.push(json!({ "tags": tags }));
+        }
+        match plan.as_slice() {
+            [] => selects.push(json!({ "percent": 100 })),
+            shares => selects.extend(shares.iter().map(|share| json!({ "percent": share }))),
+        }
+        let waves = selects.into_iter().enumerate().map(|(index, select)| {
+            let approval = if *approve_each && index > 0 { "manual" } else { "automatic" };
+            json!({
+                "select": select,
+                "soak_s": soak.unwrap_or_default().as_secs(),
+                "approval": approval,
+            })
+        });
+        let window = window.map(|(from, to)| {
+            json!({ "days": if days.is_empty() { &ALL_DAYS[..] } else { days }, "from": from, "to": to })
+        });
+        Ok(Some(json!({
+            "waves": waves.collect::<Vec<_>>(),
+            "window": window,
+            "on_halt": on_halt.as_deref().unwrap_or("pause"),
+        })))
+    }
+}
+
+/// A plan in one line: `tags lab, then 10 %, then 100 %; soak 1h`.
+pub(super) fn in_a_line(plan: &Plan) -> String {
+    let waves: Vec<_> = plan.waves().iter().map(|wave| wave.select.to_string()).collect();
+    let waves = waves.join(", then ");
+    let window = plan.window().map_or_else(String::new, |window| format!("; {window}"));
+    let soaks: Vec<_> = plan.waves().iter().map(|wave| wave.soak_s).filter(|soak_s| *soak_s > 0).collect();
+    match (soaks.iter().min(), soaks.iter().max()) {
+        (Some(shortest), Some(longest)) if shortest == longest => {
+            format!("{waves}; soak {}{window}", time(*longest))
+        }
+        (Some(shortest), Some(longest)) => {
+            format!("{waves}; soak {} to {}{window}", time(*shortest), time(*longest))
+        }
+        (None, _) | (_, None) => waves + &window,
+    }
+}
+
+/// A time as options take it: `1h 30m`.
+pub(super) fn time(seconds: u64) -> String {
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+fn hours(text: &str) -> Result<(TimeOfDay, TimeOfDay), String> {
+    let parts = text.split_once('-').ok_or("expected two times of day, such as 22:00-06:00")?;
+    let time = |text: &str| TimeOfDay::try_from(text.trim().to_owned()).map_err(|error| error.to_string());
+    Ok((time(parts.0)?, time(parts.1)?))
+}
+
+fn day(text: &str) -> Result<Day, String> {
+    serde_json::from_value(Value::from(text.trim().to_lowercase()))
+        .map_err(|_| "expected mon, tue, wed, thu, fri, sat or sun".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        plan: PlanOptions,
+    }
+
+    fn plan(options: &[&str]) -> Result<Option<Plan>, Failure> {
+        Line::try_parse_from([&["x"], options].concat()).unwrap().plan.plan()
+    }
+
+    #[test]
+    fn options_become_waves() {
+        assert_eq!(plan(&[]).unwrap(), None);
+        let options = ["--plan", "1%, 10,100%", "--tags", "lab,office", "--soak", "1h", "--approve-each"];
+        let json = serde_json::to_value(plan(&options).unwrap().unwrap()).unwrap();
+        let waves = json["waves"].as_array().unwrap();
+        assert_eq!(waves.len(), 4);
+        assert_eq!(waves[0]["select"]["tags"], json!(["lab", "office"]));
+        assert_eq!((&waves[0]["approval"], &waves[0]["soak_s"]), (&"automatic".into(), &3600.into()));
+        assert_eq!((&waves[2]["select"]["percent"], &waves[2]["approval"]), (&10.0.into(), &"manual".into()));
+
+        let options = ["--window", "22:00-06:00", "--days", "sat,sun", "--on-halt", "revert"];
+        let plan = plan(&options).unwrap().unwrap();
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(json["window"], json!({ "days": ["sat", "sun"], "from": "22:00", "to": "06:00" }));
+        assert_eq!((&json["on_halt"], plan.waves().len()), (&"revert".into(), 1));
+    }
+
+    #[test]
+    fn plans_that_contradict_themselves_are_usage_errors() {
+        for options in [&["--plan", "10%,1%"][..], &["--plan", "0%"], &["--tags", "Lab"]] {
+            let failure = plan(options).unwrap_err();
+            assert!(failure.message().contains("expected") && failure.next_step().is_some(), "{options:?}");
+        }
+        for options in [
+            &["--plan", "all"][..],
+            &["--plan", "200%"],
+            &["--window", "night"],
+            &["--days", "sat"],
+            &["--soak", "long"],
+        ] {
+            assert!(Line::try_parse_from([&["x"], options].concat()).is_err(), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_as_one_line() {
+        let text = |options: &[&str]| in_a_line(&plan(options).unwrap().unwrap());
+        assert_eq!(text(&["--plan", "1%,100%", "--soak", "90m"]), "1 %, then 100 %; soak 1h 30m");
+        assert_eq!(text(&["--tags", "lab", "--plan", "100%"]), "tags lab, then 100 %");
+    }
+}

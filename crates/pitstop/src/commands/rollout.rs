@@ -1,0 +1,330 @@
+//! `pitstop rollout`: bringing releases to devices in waves.
+
+use clap::{Args, Subcommand};
+use console::Term;
+use rollout::{Action, OnHalt, State};
+use time::OffsetDateTime;
+
+use crate::client::types::{NewRollout, Rollout, RolloutFilter, WaveState};
+use crate::client::{Connection, Watch};
+use crate::commands::options;
+use crate::commands::plan::{self, PlanOptions};
+use crate::failure::Failure;
+use crate::ui::{Cell, Page, Tone, Ui, ago};
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  pitstop rollout new --product lamp 1.4.0 --plan '1%,10%,50%,100%' --soak 1h
+  pitstop rollout new --product lamp 1.4.0 --tags lab --plan 100% --approve-each
+  pitstop rollout new --product lamp 1.4.0 --window 22:00-06:00 --days sat,sun
+  pitstop rollout new --product lamp 1.4.0 --plan-file plan.json --draft";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  pitstop rollout watch ro-1a2b3c4d5e
+  pitstop rollout watch ro-1a2b3c4d5e --json | jq .state
+
+Exit codes: 0 when it completed, 1 when it halted or was aborted.";
+
+/// As many devices of a halt are named on the page; `--json` has all that the server names.
+const SHOWN_DEVICES: usize = 10;
+
+/// Rollouts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// Bring a release to the devices of its channel, in waves
+    #[command(after_help = NEW_EXAMPLES)]
+    New(Box<New>),
+
+    /// List rollouts, newest first
+    List(List),
+
+    /// Show one rollout: its waves, what happens next, why it halted
+    Show(One),
+
+    /// Watch a rollout until it is over
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(One),
+
+    /// Start a draft: the first wave opens
+    Start(One),
+
+    /// Offer the release to nobody until it is resumed
+    Pause(One),
+
+    /// Go on after a pause or a halt; what led to a halt counts no more
+    Resume(One),
+
+    /// Stop for good: devices that have the release return where its manifest allows
+    Abort(One),
+
+    /// Open the wave that waits for approval
+    Approve(One),
+}
+
+/// `rollout new`.
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The release: a version, or its sequence number
+    #[arg(value_name = "RELEASE")]
+    release: String,
+
+    /// Its product
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    product: String,
+
+    /// Make it, and start it later
+    #[arg(long)]
+    draft: bool,
+
+    #[command(flatten)]
+    plan: PlanOptions,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `rollout list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only rollouts of this product
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    product: Option<String>,
+
+    /// Only rollouts in this state, such as running or halted
+    #[arg(long, value_name = "STATE", value_parser = str::parse::<State>)]
+    state: Option<State>,
+
+    /// The most entries to list
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = options::limit)]
+    limit: usize,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A rollout by its id.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Id of the rollout
+    #[arg(value_name = "ID", value_parser = options::device)]
+    id: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl RolloutCommand {
+    /// Runs the command.
+    pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
+        match self {
+            Self::New(new) => new.run(ui),
+            Self::List(list) => list.run(ui),
+            Self::Show(One { id, connection }) => {
+                let rollout = connection.client()?.rollout(&id)?;
+                ui.result(&rollout, || page(&rollout))
+            }
+            Self::Watch(one) => watch(&one, ui),
+            Self::Start(one) => act(&one, Action::Start, ui),
+            Self::Pause(one) => act(&one, Action::Pause, ui),
+            Self::Resume(one) => act(&one, Action::Resume, ui),
+            Self::Abort(one) => act(&one, Action::Abort, ui),
+            Self::Approve(one) => act(&one, Action::Approve, ui),
+        }
+    }
+}
+
+impl New {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let plan = self.plan.plan()?;
+        let client = self.connection.client()?;
+        let sequence = options::sequence_of(&client, &self.product, &self.release)?;
+        let rollout = NewRollout { product: self.product, sequence, plan, start: !self.draft };
+        let rollout = client.create_rollout(&rollout)?;
+        ui.result(&rollout, || page(&rollout))
+    }
+}
+
+impl List {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let filter = RolloutFilter { product: self.product, state: self.state };
+        let rollouts = self.connection.client()?.rollouts(&filter, self.limit)?;
+        ui.result(&rollouts, || {
+            if rollouts.items.is_empty() {
+                let product = filter.product.as_deref().unwrap_or("NAME");
+                let command =
+                    format!("pitstop rollout new --product {product} VERSION --plan '10%,100%' --soak 1h");
+                return Page::plain().next("No such rollouts. Make one:", [command]);
+            }
+            let now = OffsetDateTime::now_utc();
+            let rows = rollouts.items.iter().map(|rollout| {
+                [
+                    Cell::from(&rollout.id),
+                    release(rollout).into(),
+                    Cell::from(&rollout.channel),
+                    state(rollout.state),
+                    format!("{} of {}", rollout.wave + 1, rollout.waves.len()).into(),
+                    healthy(rollout).into(),
+                    ago(&rollout.created_at, now).into(),
+                ]
+            });
+            let headers = ["ID", "RELEASE", "CHANNEL", "STATE", "WAVE", "HEALTHY", "MADE"];
+            let page = Page::plain().table(headers, rows);
+            if rollouts.next_cursor.is_some() { page.more(self.limit) } else { page }
+        })
+    }
+}
+
+fn act(one: &One, action: Action, ui: &Ui) -> Result<(), Failure> {
+    let rollout = one.connection.client()?.act_on_rollout(&one.id, action)?;
+    ui.result(&rollout, || page(&rollout))
+}
+
+/// Draws the page anew whenever something changes; a line each where it cannot be drawn over.
+fn watch(one: &One, ui: &Ui) -> Result<(), Failure> {
+    let term = Term::stdout();
+    let is_drawn = term.is_term() && !ui.is_json();
+    let (mut drawn_lines, mut last, mut shown) = (0, None, Ok(()));
+    one.connection.client()?.watch_rollout(&one.id, |rollout| {
+        if is_drawn {
+            let _ = term.clear_last_lines(drawn_lines);
+            let text = page(&rollout).to_string();
+            let columns = usize::from(term.size().1).max(1);
+            drawn_lines = console::strip_ansi_codes(&text)
+                .lines()
+                .map(|line| console::measure_text_width(line).div_ceil(columns).max(1))
+                .sum();
+            shown = ui.line(text.trim_end());
+        } else {
+            shown = ui.event(&rollout, || format!("{}\n", in_a_line(&rollout)));
+        }
+        let is_over = match rollout.state {
+            State::Completed | State::Aborted | State::Halted => true,
+            State::Draft | State::Running | State::AwaitingApproval | State::Paused => false,
+        };
+        let is_enough = is_over || shown.is_err();
+        last = Some(rollout);
+        if is_enough { Watch::Enough } else { Watch::On }
+    })?;
+    shown?;
+    let Some(rollout) = last else { return Ok(()) };
+    match rollout.state {
+        State::Halted => Err(Failure::new(format!("the rollout {} halted: {}", rollout.id, rollout.next))
+            .hint(format!(
+                "pitstop rollout abort {0}, or pitstop rollout resume {0} when it was no fault of the release",
+                rollout.id
+            ))),
+        State::Aborted => Err(Failure::new(format!("the rollout {} was aborted", rollout.id))),
+        State::Completed | State::Draft | State::Running | State::AwaitingApproval | State::Paused => Ok(()),
+    }
+}
+
+/// One line for logs.
+fn in_a_line(rollout: &Rollout) -> String {
+    let sum = |count: fn(&::rollout::Counters) -> u64| {
+        rollout.waves.iter().map(|wave| count(&wave.counters)).sum::<u64>()
+    };
+    format!(
+        "{} wave {} of {}: {} offered, {} healthy, {} failed, {} crashed, {} silent; {}",
+        rollout.state,
+        rollout.wave + 1,
+        rollout.waves.len(),
+        sum(|counters| counters.offered),
+        sum(|counters| counters.healthy),
+        sum(|counters| counters.failed),
+        sum(|counters| counters.crashed),
+        sum(|counters| counters.silent),
+        rollout.next
+    )
+}
+
+/// A rollout's page, which `release publish` shows too.
+pub(super) fn page(rollout: &Rollout) -> Page {
+    let now = OffsetDateTime::now_utc();
+    let moment =
+        |at: &Option<String>| Cell::or_dash(at.as_deref().map(|at| format!("{at} ({})", ago(at, now))));
+    let mut facts = vec![
+        ("release", Cell::from(release(rollout))),
+        ("channel", Cell::from(&rollout.channel)),
+        ("plan", plan::in_a_line(&rollout.plan).into()),
+        ("state", state(rollout.state)),
+        ("next", Cell::from(&rollout.next)),
+        ("started", moment(&rollout.started_at)),
+    ];
+    if rollout.finished_at.is_some() {
+        facts.push(("ended", moment(&rollout.finished_at)));
+    }
+    if rollout.plan.on_halt() == OnHalt::Revert {
+        facts.push(("at a halt", Cell::from("devices return where the manifest allows")));
+    }
+    let rows = rollout.waves.iter().zip(rollout.plan.waves()).map(|(wave, planned)| {
+        let counters = wave.counters;
+        let bad = |count: u64| Cell::new(if count > 0 { Tone::Bad } else { Tone::Dim }, count.to_string());
+        [
+            Cell::from((wave.index + 1).to_string()),
+            planned.select.to_string().into(),
+            match wave.state {
+                WaveState::Waiting => Cell::new(Tone::Dim, "waiting"),
+                WaveState::Open => Cell::new(Tone::Good, "open"),
+                WaveState::Done => Cell::from("done"),
+            },
+            counters.offered.to_string().into(),
+            counters.installed.to_string().into(),
+            Cell::new(Tone::Good, counters.healthy.to_string()),
+            bad(counters.failed),
+            bad(counters.crashed),
+            bad(counters.silent),
+        ]
+    });
+    let headers =
+        ["WAVE", "DEVICES", "STATE", "OFFERED", "INSTALLED", "HEALTHY", "FAILED", "CRASHED", "SILENT"];
+    let mut page = Page::titled(format!("Rollout {}", rollout.id)).facts(facts).table(headers, rows);
+    if let Some(halt) = &rollout.halt {
+        let shown = halt.devices.iter().take(SHOWN_DEVICES).cloned().collect::<Vec<_>>().join(", ");
+        let more = if halt.devices.len() > SHOWN_DEVICES { ", …" } else { "" };
+        page = page.note(format!(
+            "Halted by {} in wave {}: {} of {} devices, more than {}. They are: {shown}{more}",
+            halt.cause,
+            halt.wave + 1,
+            halt.observed,
+            halt.sample,
+            halt.limit_percent,
+        ));
+    }
+    let id = &rollout.id;
+    let command = |action: &str| format!("pitstop rollout {action} {id}");
+    match rollout.state {
+        State::Draft => page.next("Next:", [command("start")]),
+        State::Running => page.next("Watch it:", [command("watch")]),
+        State::AwaitingApproval => {
+            page.next("Open the next wave, or stop:", [command("approve"), command("abort")])
+        }
+        State::Paused => page.next("Go on, or stop for good:", [command("resume"), command("abort")]),
+        State::Halted => {
+            page.next("Stop for good, or go on all the same:", [command("abort"), command("resume")])
+        }
+        State::Completed | State::Aborted => page,
+    }
+}
+
+fn release(rollout: &Rollout) -> String {
+    format!("{} {} (#{})", rollout.product, rollout.release.version, rollout.release.sequence)
+}
+
+/// How many of those that were offered the release are well with it.
+fn healthy(rollout: &Rollout) -> String {
+    let sum = |count: fn(&::rollout::Counters) -> u64| {
+        rollout.waves.iter().map(|wave| count(&wave.counters)).sum::<u64>()
+    };
+    format!("{} of {}", sum(|counters| counters.healthy), sum(|counters| counters.offered))
+}
+
+pub(super) fn state(state: State) -> Cell {
+    let tone = match state {
+        State::Draft | State::Aborted => Tone::Plain,
+        State::Running | State::Completed => Tone::Good,
+        State::AwaitingApproval | State::Paused => Tone::Warn,
+        State::Halted => Tone::Bad,
+    };
+    Cell::new(tone, state.to_string())
+}

@@ -1,0 +1,165 @@
+//! `pitstop token`: who may use the API.
+
+use clap::{Args, Subcommand};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::client::Connection;
+use crate::client::types::{ApiToken, NewApiToken};
+use crate::commands::options;
+use crate::failure::Failure;
+use crate::ui::{Cell, Page, Tone, Ui, ago};
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  pitstop token new alice --role operator
+  pitstop token new ci --role publisher --product lamp --expires 2027-06-30
+  PITSTOP_TOKEN=$(pitstop token new ci --role publisher --json | jq -r .token)
+
+Roles: viewer reads; operator also changes devices and rollouts; publisher reads
+and publishes releases; admin does everything.";
+
+/// API tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; it is shown this once
+    #[command(after_help = NEW_EXAMPLES)]
+    New(New),
+
+    /// List the tokens, revoked and expired ones too
+    List(List),
+
+    /// Revoke a token: its next request is refused
+    Revoke(Revoke),
+}
+
+/// `token new`.
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// Whose it is, for people and for the audit log
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    /// What it may do
+    #[arg(long, value_name = "ROLE", value_parser = ["viewer", "operator", "publisher", "admin"])]
+    role: String,
+
+    /// The one product that it is for [default: all]
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    product: Option<String>,
+
+    /// When it stops being good (UTC), such as 2027-06-30 [default: never]
+    #[arg(long, value_name = "TIME", value_parser = options::moment)]
+    expires: Option<String>,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `token list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The most entries to list
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::limit)]
+    limit: usize,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `token revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct Revoke {
+    /// Id of the token, as `pitstop token list` shows it
+    #[arg(value_name = "ID", value_parser = options::device)]
+    id: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Options of `whoami`.
+#[derive(Debug, Args)]
+pub(crate) struct Whoami {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl TokenCommand {
+    /// Runs the command.
+    pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
+        match self {
+            Self::New(New { name, role, product, expires, connection }) => {
+                let token = NewApiToken { name, role, product, expires_at: expires };
+                let made = connection.client()?.create_token(&token)?;
+                ui.result(&made, || {
+                    Page::titled(format!("Made a token for {}", made.description.name))
+                        .facts([
+                            ("token", Cell::new(Tone::Good, &made.token)),
+                            ("id", Cell::from(&made.description.id)),
+                            ("role", Cell::from(&made.description.role)),
+                            ("product", scope(&made.description)),
+                            ("expires", Cell::or_dash(made.description.expires_at.as_ref())),
+                        ])
+                        .note("It is shown this once: the server keeps its hash. Give it with --token or PITSTOP_TOKEN.")
+                        .next("To take it back:", [format!("pitstop token revoke {}", made.description.id)])
+                })
+            }
+            Self::List(List { limit, connection }) => {
+                let tokens = connection.client()?.tokens(limit)?;
+                ui.result(&tokens, || {
+                    let now = OffsetDateTime::now_utc();
+                    let rows = tokens.items.iter().map(|token| {
+                        [
+                            Cell::from(&token.id),
+                            Cell::from(&token.name),
+                            Cell::from(&token.role),
+                            scope(token),
+                            state(token, now),
+                            ago(&token.created_at, now).into(),
+                        ]
+                    });
+                    let page = Page::plain().table(["ID", "NAME", "ROLE", "PRODUCT", "STATE", "MADE"], rows);
+                    if tokens.next_cursor.is_some() { page.more(limit) } else { page }
+                })
+            }
+            Self::Revoke(Revoke { id, connection }) => {
+                let token = connection.client()?.revoke_token(&id)?;
+                ui.result(&token, || {
+                    Page::titled(format!("Revoked the token {id} of {}", token.name))
+                        .note("Its next request is refused.")
+                })
+            }
+        }
+    }
+}
+
+impl Whoami {
+    /// Runs the command.
+    pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let whoami = self.connection.client()?.whoami()?;
+        ui.result(&whoami, || {
+            Page::plain().facts([
+                ("name", Cell::from(&whoami.name)),
+                ("role", Cell::from(&whoami.role)),
+                ("product", Cell::from(whoami.product.as_deref().unwrap_or("all"))),
+                ("token id", Cell::from(&whoami.id)),
+                ("expires", Cell::from(whoami.expires_at.as_deref().unwrap_or("never"))),
+            ])
+        })
+    }
+}
+
+fn scope(token: &ApiToken) -> Cell {
+    Cell::from(token.product.as_deref().unwrap_or("all"))
+}
+
+fn state(token: &ApiToken, now: OffsetDateTime) -> Cell {
+    let expires = token.expires_at.as_deref().and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
+    match (&token.revoked_at, expires) {
+        (Some(_), _) => Cell::new(Tone::Bad, "revoked"),
+        (None, Some(at)) if at <= now => Cell::new(Tone::Warn, "expired"),
+        (None, Some(at)) => Cell::from(format!("until {}", at.date())),
+        (None, None) => Cell::new(Tone::Good, "good"),
+    }
+}
