@@ -33,11 +33,14 @@ pub struct Config {
     pub next_check_s: Option<u32>,
     /// How often the fleet is counted, for plots and metrics.
     pub fleet_sample: Duration,
+    /// Whether a client may resume a TLS session by a ticket (RFC 8446 section 2.2). The updater never does.
+    pub tls_tickets: bool,
     /// Bounds on connections and requests.
     pub limits: Limits,
 }
 
-/// Bounds on connections and requests, for both listeners.
+/// Bounds on connections and requests, for both listeners; those by address or certificate for the device listener
+/// alone. A whole fleet behind one address (NAT) stays within the defaults.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Time for a TLS handshake. A chip without a fast multiplier needs up to 3 s for its part.
@@ -51,8 +54,32 @@ pub struct Limits {
     pub connection_lifetime: Duration,
     /// Time that open requests get when the server shuts down.
     pub shutdown_grace: Duration,
-    /// Connections served at once, per listener; more wait in the backlog.
+    /// Time in which a client must take something of an answer that waits for it: a device erases 64 KiB of flash
+    /// while an answer is on its way, which takes about 2 s.
+    pub write_timeout: Duration,
+    /// Connections served at once, per listener, each about 40 KB.
     pub max_connections: usize,
+    /// Of those, at most so many from one address (IPv6: from one network of 64 bits); 0 for no such bound.
+    pub max_connections_per_address: usize,
+    /// Connections that are told at once that there is no place for them; more are closed or wait in the backlog.
+    pub max_refused_connections: usize,
+    /// Requests of a listener that are being handled at once; more are answered 503.
+    pub max_requests_in_flight: usize,
+    /// Requests and connections from one address, per second, in the long run; more are answered 429. 0 for no limit.
+    pub address_requests_per_s: u32,
+    /// So many from one address at once: a fleet behind one address that comes back after a power failure.
+    pub address_burst: u32,
+    /// Requests with one certificate, per second, in the long run; more are answered 429. 0 for no limit.
+    pub certificate_requests_per_s: u32,
+    /// So many with one certificate at once: an install has up to 256 chunks.
+    pub certificate_burst: u32,
+    /// Whether connections from this machine are counted by address too: they are tools, or a proxy that stands for
+    /// many clients.
+    pub limit_loopback: bool,
+    /// The least that `Retry-After` says.
+    pub retry_after: Duration,
+    /// Up to so much more, at random.
+    pub retry_spread: Duration,
 }
 
 impl Config {
@@ -72,6 +99,7 @@ impl Config {
             refusal_backoff_s: 3600,
             next_check_s: None,
             fleet_sample: Duration::from_secs(5 * 60),
+            tls_tickets: false,
             limits: Limits::default(),
         }
     }
@@ -85,7 +113,18 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             connection_lifetime: Duration::from_secs(60 * 60),
             shutdown_grace: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             max_connections: 4096,
+            max_connections_per_address: 1024,
+            max_refused_connections: 512,
+            max_requests_in_flight: 2048,
+            address_requests_per_s: 1000,
+            address_burst: 20_000,
+            certificate_requests_per_s: 50,
+            certificate_burst: 1000,
+            limit_loopback: false,
+            retry_after: Duration::from_secs(5),
+            retry_spread: Duration::from_secs(55),
         }
     }
 }

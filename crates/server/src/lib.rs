@@ -37,6 +37,7 @@ mod error;
 mod est;
 mod files;
 mod fleet;
+mod gate;
 mod health;
 mod listener;
 mod location;

@@ -3,23 +3,27 @@
 //! Each connection is a task of its own from the TCP accept on, so that a slow handshake holds up nobody.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
-use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +31,7 @@ use tower::ServiceExt as _;
 use tracing::debug;
 
 use crate::config::Limits;
+use crate::gate::{Admission, Denial, Gate};
 use crate::metrics::Metrics;
 
 /// The longest request head, in bytes; hyper refuses longer ones with 431.
@@ -34,6 +39,9 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// Pause after an accept failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Clients that have not come for a while are forgotten so often.
+const FORGET_PERIOD: Duration = Duration::from_secs(60);
 
 /// The client certificate of a connection, in the extensions of each of its requests.
 ///
@@ -46,9 +54,13 @@ pub(crate) struct Listener {
     /// Its name in logs and metrics.
     pub(crate) name: &'static str,
     pub(crate) tcp: TcpListener,
-    pub(crate) tls: Option<TlsAcceptor>,
+    /// What TLS is set up with, for connections from now on; `None` for HTTP.
+    pub(crate) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     pub(crate) router: Router,
     pub(crate) limits: Limits,
+    pub(crate) gate: Arc<Gate>,
+    /// The answer to who is not let in.
+    pub(crate) deny: fn(Denial) -> Response,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -56,23 +68,40 @@ impl Listener {
     /// Serves until told to stop, then lets open requests end.
     pub(crate) async fn serve(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();
-        let permits = Arc::new(Semaphore::new(self.limits.max_connections));
-        while let Some(Ok(permit)) = stop.run_until_cancelled(permits.clone().acquire_owned()).await {
+        let mut next_forget = Instant::now() + FORGET_PERIOD;
+        while stop.run_until_cancelled(self.gate.ready()).await.is_some() {
             let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await else { break };
-            let tcp = match accepted {
-                Ok((tcp, _)) => tcp,
+            let (tcp, address) = match accepted {
+                Ok((tcp, address)) => (tcp, address.ip()),
                 Err(error) => {
                     tracing::warn!("could not accept a connection: {error}");
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let (tls, router, limits, stop) =
-                (self.tls.clone(), self.router.clone(), self.limits, stop.clone());
-            let (metrics, open) = (self.metrics.clone(), OpenConnection::count(&self.metrics, self.name));
+            if Instant::now() >= next_forget {
+                self.gate.forget();
+                next_forget = Instant::now() + FORGET_PERIOD;
+            }
+            let (place, denial) = match self.gate.admit(address) {
+                Admission::Serve(place) => (place, None),
+                Admission::Tell(place, denial) => (place, Some(denial)),
+                Admission::Close => continue,
+            };
+            let connection = Connection {
+                address,
+                denial,
+                tls: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone())),
+                router: self.router.clone(),
+                limits: self.limits,
+                gate: self.gate.clone(),
+                deny: self.deny,
+            };
+            let (metrics, stop) = (self.metrics.clone(), stop.clone());
+            let open = OpenConnection::count(&self.metrics, self.name);
             tasks.spawn(async move {
-                serve_connection(tcp, tls, router, limits, &metrics, stop).await;
-                drop((permit, open));
+                connection.serve(tcp, &metrics, stop).await;
+                drop((place, open));
             });
         }
         // Who comes now is refused, instead of waiting in the backlog for nobody.
@@ -99,77 +128,100 @@ impl Drop for OpenConnection {
     }
 }
 
-async fn serve_connection(
-    tcp: TcpStream,
+/// One connection, from the accept on.
+struct Connection {
+    address: IpAddr,
+    /// Why nothing is served on it.
+    denial: Option<Denial>,
     tls: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
-    metrics: &Metrics,
-    stop: CancellationToken,
-) {
-    // A decision is one small write, and a device waits for it.
-    let _ = tcp.set_nodelay(true);
-    let Some(tls) = tls else {
-        return serve_http(tcp, PeerCertificate(None), router, limits, stop).await;
-    };
-    let handshake = timeout(limits.handshake_timeout, tls.accept(tcp));
-    let stream = match stop.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(stream))) => stream,
-        Some(Ok(Err(error))) => {
-            metrics.tls_handshakes.add("failed");
-            return debug!("TLS handshake failed: {error}");
-        }
-        Some(Err(_)) => {
-            metrics.tls_handshakes.add("timed-out");
-            return debug!("TLS handshake took too long");
-        }
-        None => return,
-    };
-    let session = stream.get_ref().1;
-    let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    metrics.tls_handshakes.add(if is_resumed { "resumed" } else { "full" });
-    let certificate = session.peer_certificates().and_then(|chain| chain.first()).cloned();
-    let peer = PeerCertificate(certificate.map(CertificateDer::into_owned));
-    serve_http(stream, peer, router, limits, stop).await;
+    gate: Arc<Gate>,
+    deny: fn(Denial) -> Response,
 }
 
-async fn serve_http<S>(
-    stream: S,
-    peer: PeerCertificate,
-    router: Router,
-    limits: Limits,
-    stop: CancellationToken,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
+impl Connection {
+    async fn serve(mut self, tcp: TcpStream, metrics: &Metrics, stop: CancellationToken) {
+        // A decision is one small write, and a device waits for it.
+        let _ = tcp.set_nodelay(true);
+        let Some(tls) = self.tls.take() else {
+            return self.serve_http(tcp, PeerCertificate(None), stop).await;
+        };
+        let handshake = timeout(self.limits.handshake_timeout, tls.accept(tcp));
+        let stream = match stop.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => stream,
+            Some(Ok(Err(error))) => {
+                metrics.tls_handshakes.add("failed");
+                return debug!("TLS handshake failed: {error}");
+            }
+            Some(Err(_)) => {
+                metrics.tls_handshakes.add("timed-out");
+                return debug!("TLS handshake took too long");
+            }
+            None => return,
+        };
+        let session = stream.get_ref().1;
+        let is_resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+        metrics.tls_handshakes.add(if is_resumed { "resumed" } else { "full" });
+        let certificate = session.peer_certificates().and_then(|chain| chain.first()).cloned();
+        let peer = PeerCertificate(certificate.map(CertificateDer::into_owned));
+        self.serve_http(stream, peer, stop).await;
+    }
+
+    async fn serve_http<S>(self, stream: S, peer: PeerCertificate, stop: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.limits;
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(limits.write_timeout));
+        let service = service_fn(|request| self.answer(request, &peer));
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(Box::pin(stream)), service);
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = stop.cancelled() => None,
+            () = sleep(limits.connection_lifetime) => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                match timeout(limits.shutdown_grace, connection).await {
+                    Ok(ended) => ended,
+                    Err(_) => return debug!("connection was closed in the middle of a request"),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            debug!("connection ended: {error}");
+        }
+    }
+
+    /// Answers one request. One that is not let in is the last on its connection.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: &PeerCertificate,
+    ) -> Result<Response, Infallible> {
+        let passed = match self.denial {
+            Some(denial) => Err(denial),
+            None => self.gate.pass(self.address, peer.0.as_ref()),
+        };
+        let _in_flight = match passed {
+            Ok(permit) => permit,
+            Err(denial) => {
+                let mut response = (self.deny)(denial);
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                return Ok(response);
+            }
+        };
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.clone());
-        async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = stop.cancelled() => None,
-        () = sleep(limits.connection_lifetime) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            match timeout(limits.shutdown_grace, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return debug!("connection was closed in the middle of a request"),
-            }
-        }
-    };
-    if let Err(error) = ended {
-        debug!("connection ended: {error}");
+        self.router.clone().oneshot(request).await
     }
 }

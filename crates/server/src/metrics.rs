@@ -95,7 +95,10 @@ impl Metrics {
             open_connections: Family::default(),
             tls_handshakes: Counts::new("outcome", &["full", "resumed", "failed", "timed-out"]),
             check_ins: Counts::new("verdict", &["no-release", "up-to-date", "ahead", "wait", "offer"]),
-            enrollments: Counts::new("outcome", &["enrolled", "enrolled-again", "renewed", "refused"]),
+            enrollments: Counts::new(
+                "outcome",
+                &["enrolled", "enrolled-again", "pending", "renewed", "refused"],
+            ),
             artifact_bytes: Counter::default(),
             rate_limited: Counts::new("by", &["address", "certificate"]),
             rollouts: Family::default(),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::artifact_store::{ArtifactError, UploadError};
+use crate::gate::Denial;
 use crate::publish::PublishError;
 use crate::role::Role;
 use crate::store::StoreError;
@@ -56,6 +57,8 @@ pub(crate) enum Problem {
     Upload(#[from] UploadError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error("the server is busy; ask again in {retry_after_s} s")]
+    Busy { retry_after_s: u32 },
     #[error("the server failed; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -95,8 +98,19 @@ impl Problem {
                 UploadError::Store(_) => internal(),
             },
             Self::Publish(error) => classify_publish(error),
+            Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             Self::Internal(_) => internal(),
         }
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        // Clients of the admin listener are not told apart.
+        let (Denial::Address { retry_after_s }
+        | Denial::Certificate { retry_after_s }
+        | Denial::Busy { retry_after_s }) = denial;
+        Self::Busy { retry_after_s }
     }
 }
 
@@ -181,6 +195,9 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        if let Self::Busy { retry_after_s } = self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pitstop\""));
         }

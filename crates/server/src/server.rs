@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::response::IntoResponse as _;
 use dashboard::Transport;
 use manifest::Digest;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -20,9 +21,11 @@ use crate::ca::CertificateAuthority;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::fleet::{self, FleetCounts};
+use crate::gate::Gate;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::observe::{self, observed};
+use crate::problem::Problem;
 use crate::role::Role;
 use crate::store::{Change, Store, TokenRow};
 use crate::{api, clock, device, files, secret, tls};
@@ -40,8 +43,15 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let lock = lock(&dir)?;
     let store = Store::open(&config.database, &dir).await?;
     let ca = common_ca(&store, &dir.join("ca"), now).await?;
-    let tls =
-        tls::server_config(&dir.join("tls"), &ca, &config.server_names, now, config.server_certificate_days)?;
+    let tls = tls::server_config(
+        &dir.join("tls"),
+        &ca,
+        &config.server_names,
+        now,
+        config.server_certificate_days,
+        config.tls_tickets,
+    )?;
+    let (_, tls) = watch::channel(tls);
     let artifacts = ArtifactStore::open(&config.artifacts, &dir).await?;
     let admin_token_path = dir.join("admin.token");
     let first_admin_token = ensure_admin_token(&store, &admin_token_path).await?;
@@ -69,9 +79,11 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let device = Listener {
         name: observe::DEVICE,
         tcp: device_tcp,
-        tls: Some(TlsAcceptor::from(tls)),
+        tls: Some(tls),
         router: observed(device::router(app.clone()), metrics.clone(), observe::DEVICE),
         limits,
+        gate: Arc::new(Gate::new(limits, true, metrics.clone())),
+        deny: |denial| device::Refusal::from(denial).into_response(),
         metrics: metrics.clone(),
     };
     let admin = Listener {
@@ -80,6 +92,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         tls: None,
         router: observed(admin_router(&app), metrics.clone(), observe::ADMIN),
         limits,
+        gate: Arc::new(Gate::new(limits, false, metrics.clone())),
+        deny: |denial| Problem::from(denial).into_response(),
         metrics,
     };
     listeners.spawn(device.serve(stop.clone()));

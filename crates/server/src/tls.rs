@@ -31,6 +31,7 @@ pub(crate) fn server_config(
     names: &[String],
     now: OffsetDateTime,
     days: u32,
+    tickets: bool,
 ) -> Result<Arc<ServerConfig>, StartError> {
     if names.is_empty() {
         return Err(StartError::NoServerName);
@@ -58,7 +59,7 @@ pub(crate) fn server_config(
             (certificate.der().clone(), key)
         }
     };
-    config(ca, certificate, &key).map_err(StartError::Tls)
+    config(ca, certificate, &key, tickets).map_err(StartError::Tls)
 }
 
 /// The stored pair, when it still serves.
@@ -108,6 +109,7 @@ fn config(
     ca: &CertificateAuthority,
     certificate: CertificateDer<'static>,
     key: &KeyPair,
+    tickets: bool,
 ) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
@@ -127,10 +129,13 @@ fn config(
         .map_err(|error| error.to_string())?;
     config.max_fragment_size = Some(RECORD_BYTES + RECORD_HEADER_BYTES);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A pit stop is one connection and a chip keeps no tickets over a reset: they would only cost bytes, and
-    // without them every connection checks the certificate's validity anew.
-    config.send_tls13_tickets = 0;
+    // A pit stop is one connection and a chip keeps no tickets over a reset: they would only cost bytes. For others
+    // tickets are stateless. They carry the client's certificate; whether it is good is judged at every request.
+    config.send_tls13_tickets = usize::from(tickets);
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    if tickets {
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
+    }
     Ok(Arc::new(config))
 }
 
@@ -147,7 +152,7 @@ mod tests {
         let tls = dir.path().join("tls");
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let pem_after = |ca: &CertificateAuthority, server_names: &[&str], day: i64| {
-            server_config(&tls, ca, &names(server_names), now + Duration::days(day), 90).unwrap();
+            server_config(&tls, ca, &names(server_names), now + Duration::days(day), 90, false).unwrap();
             std::fs::read_to_string(tls.join("server.pem")).unwrap()
         };
         let first = pem_after(&ca, &["localhost", "127.0.0.1", "::1"], 0);
@@ -159,6 +164,6 @@ mod tests {
         assert_eq!(pem_after(&ca, &["127.0.0.1", "ota.example"], 61), renamed, "the same names");
         let other_ca = CertificateAuthority::open(&dir.path().join("other"), now).unwrap();
         assert_ne!(pem_after(&other_ca, &["127.0.0.1", "ota.example"], 61), renamed, "another CA");
-        assert!(matches!(server_config(&tls, &ca, &[], now, 90), Err(StartError::NoServerName)));
+        assert!(matches!(server_config(&tls, &ca, &[], now, 90, false), Err(StartError::NoServerName)));
     }
 }

@@ -16,6 +16,7 @@ use super::{Device, Refusal, clean, read_body, require_media_type};
 use crate::app::App;
 use crate::clock;
 use crate::decide::{DeviceFacts, Refused, ReleaseFacts, Running, Verdict, decide};
+use crate::gate::spread_s;
 use crate::store::{Event, Known, ReleaseRow, Seen, SeenOutcome};
 
 /// Answers a check-in. When nothing changed since the last one it costs two reads and one write.
@@ -50,7 +51,10 @@ pub(super) async fn check_in(
         now_ms,
         refusal_backoff_s: app.config.refusal_backoff_s,
     };
-    let decision = answer(&app, &facts, newest.as_ref())?;
+    let mut decision = answer(&app, &facts, newest.as_ref())?;
+    let spread = |hint_s| spread_s(hint_s, &device.known.id);
+    decision.next_check_s = decision.next_check_s.map(spread);
+    decision.backoff_s = decision.backoff_s.map(spread);
     Ok(([(header::CONTENT_TYPE, wire::MEDIA_TYPE)], decision.to_cbor()).into_response())
 }
 

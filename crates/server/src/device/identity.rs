@@ -29,6 +29,10 @@ impl FromRequestParts<Arc<App>> for Device {
             return Err(Refusal::NoCertificate);
         };
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Refusal::UnknownCertificate)?;
+        // A connection outlives its handshake, and a resumed session the check of the first one.
+        if certificate.validity().not_after.timestamp() < clock::now_ms() / 1000 {
+            return Err(Refusal::ExpiredCertificate);
+        }
         let serial = hex::encode(certificate.raw_serial());
         let known = app.store.device_by_serial(&serial).await?.ok_or(Refusal::UnknownCertificate)?;
         if let Some(reason) = known.revoked_reason {

@@ -5,6 +5,7 @@ use std::error::Error;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::gate::Denial;
 use crate::store::StoreError;
 
 /// Why a request of a device was refused. The status is decided here and nowhere else.
@@ -16,12 +17,16 @@ pub(crate) enum Refusal {
     UnknownCertificate,
     #[error("expected the device's newest certificate, found one that was replaced; enroll again")]
     ReplacedCertificate,
+    #[error("the device's certificate has ended; enroll again")]
+    ExpiredCertificate,
     #[error("this device is revoked: {0}")]
     Revoked(String),
     #[error("expected a device id and its enrollment token (HTTP Basic), found others; ask for a new token")]
     Credentials,
     #[error("the enrollment token was already used; ask for a new one")]
     TokenUsed,
+    #[error("the enrollment waits for an operator's approval; ask again in {retry_after_s} s")]
+    Pending { retry_after_s: u32 },
     #[error("expected the content type {expected}, found {found}")]
     MediaType { expected: &'static str, found: String },
     #[error("expected a body of at most {max_bytes} bytes, found more")]
@@ -38,6 +43,12 @@ pub(crate) enum Refusal {
     Method,
     #[error("expected a range within {size_bytes} bytes")]
     Range { size_bytes: u64 },
+    #[error("too many requests from this address; ask again in {retry_after_s} s")]
+    TooManyFromAddress { retry_after_s: u32 },
+    #[error("too many requests with this certificate; ask again in {retry_after_s} s")]
+    TooManyOfDevice { retry_after_s: u32 },
+    #[error("the server is busy; ask again in {retry_after_s} s")]
+    Busy { retry_after_s: u32 },
     #[error("the server failed; try again later")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -46,7 +57,12 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoCertificate | Self::Credentials | Self::TokenUsed => StatusCode::UNAUTHORIZED,
-            Self::UnknownCertificate | Self::ReplacedCertificate | Self::Revoked(_) => StatusCode::FORBIDDEN,
+            Self::UnknownCertificate
+            | Self::ReplacedCertificate
+            | Self::ExpiredCertificate
+            | Self::Revoked(_) => StatusCode::FORBIDDEN,
+            // RFC 7030 section 4.2.3.
+            Self::Pending { .. } => StatusCode::ACCEPTED,
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -54,6 +70,8 @@ impl Refusal {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::TooManyFromAddress { .. } | Self::TooManyOfDevice { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -61,6 +79,16 @@ impl Refusal {
     /// Hides an error of the server from the device; the log has it.
     pub(crate) fn internal(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Internal(Box::new(error))
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Address { retry_after_s } => Self::TooManyFromAddress { retry_after_s },
+            Denial::Certificate { retry_after_s } => Self::TooManyOfDevice { retry_after_s },
+            Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
+        }
     }
 }
 
@@ -88,9 +116,17 @@ impl IntoResponse for Refusal {
                     headers.insert(header::CONTENT_RANGE, value);
                 }
             }
+            // RFC 6585 section 4, RFC 9110 section 15.6.4.
+            Self::Pending { retry_after_s }
+            | Self::TooManyFromAddress { retry_after_s }
+            | Self::TooManyOfDevice { retry_after_s }
+            | Self::Busy { retry_after_s } => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+            }
             Self::NoCertificate
             | Self::UnknownCertificate
             | Self::ReplacedCertificate
+            | Self::ExpiredCertificate
             | Self::Revoked(_)
             | Self::MediaType { .. }
             | Self::TooLarge { .. }

@@ -11,6 +11,7 @@ mod csr;
 mod pkcs7;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -18,18 +19,23 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use rcgen::SubjectPublicKeyInfo;
+use manifest::Digest;
+use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
 use crate::app::App;
 use crate::ca::DeviceCertificate;
 use crate::device::{Device, Refusal, read_body, require_media_type};
+use crate::gate::retry_after_s;
 use crate::store::{EnrollmentRow, Event, Redemption};
 use crate::{clock, secret};
 
 /// The longest enrollment body, in bytes: a CSR with a P-256 key is about 400 bytes of base64.
 const MAX_CSR_BYTES: usize = 8 * 1024;
+
+/// An enrollment that waits for approval is asked about no more often: people are slower than that.
+const APPROVAL_WAIT: Duration = Duration::from_secs(60);
 
 /// `GET cacerts` (section 4.1): the CA's certificate.
 pub(crate) async fn ca_certificates(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
@@ -54,6 +60,9 @@ pub(crate) async fn enroll(
         authenticate(&app, &headers).await.inspect_err(|_| app.metrics.enrollments.add("refused"))?;
     let key = read_csr(&app, &headers, body).await?;
     let now_ms = clock::now_ms();
+    if device.waits_for_approval() {
+        return Err(await_approval(&app, &device, &key, now_ms).await?);
+    }
     let certificate = issue(&app, &device.id, &device.product, &key, now_ms)?;
     match app.store.redeem_token(&device, &certificate, now_ms).await? {
         Redemption::First => {
@@ -64,15 +73,39 @@ pub(crate) async fn enroll(
             app.metrics.enrollments.add("enrolled-again");
             tracing::info!(device = device.id, "enrolled again with the same key");
         }
-        Redemption::Used => {
-            app.metrics.enrollments.add("refused");
-            let detail = json!({ "reason": "token already used", "key": certificate.key_digest });
-            let event = Event { device: &device.id, at_ms: now_ms, kind: "enrollment-refused", detail };
-            app.store.add_event(&event).await?;
-            return Err(Refusal::TokenUsed);
-        }
+        Redemption::Used => return Err(token_used(&app, &device, &certificate.key_digest, now_ms).await?),
     }
     certs_only(&certificate.der)
+}
+
+/// 202 (section 4.2.3) until an operator approves: the client asks again with the same key.
+async fn await_approval(
+    app: &App,
+    device: &EnrollmentRow,
+    key: &SubjectPublicKeyInfo,
+    now_ms: i64,
+) -> Result<Refusal, Refusal> {
+    let key_digest = Digest::of(&key.subject_public_key_info()).to_string();
+    if !app.store.await_approval(device, &key_digest, now_ms).await? {
+        return token_used(app, device, &key_digest, now_ms).await;
+    }
+    app.metrics.enrollments.add("pending");
+    tracing::info!(device = device.id, key = key_digest, "an enrollment waits for approval");
+    Ok(Refusal::Pending { retry_after_s: retry_after_s(&app.config.limits, APPROVAL_WAIT) })
+}
+
+/// Somebody comes with a token that another key has used: the device's page shows it.
+async fn token_used(
+    app: &App,
+    device: &EnrollmentRow,
+    key_digest: &str,
+    now_ms: i64,
+) -> Result<Refusal, Refusal> {
+    app.metrics.enrollments.add("refused");
+    let detail = json!({ "reason": "token already used", "key": key_digest });
+    let event = Event { device: &device.id, at_ms: now_ms, kind: "enrollment-refused", detail };
+    app.store.add_event(&event).await?;
+    Ok(Refusal::TokenUsed)
 }
 
 /// `POST simplereenroll` (section 4.2.2): the current certificate against a new one, for the same key or another.

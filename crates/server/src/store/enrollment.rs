@@ -17,6 +17,18 @@ pub(crate) struct EnrollmentRow {
     pub(crate) token_hash: String,
     pub(crate) token_redeemed_key: Option<String>,
     pub(crate) token_void_at_ms: Option<i64>,
+    pub(crate) approved_at_ms: Option<i64>,
+    /// Since when the enrollment waits for approval.
+    pub(crate) enrollment_pending_at_ms: Option<i64>,
+    /// Whether the product asks for approval (0, 1).
+    pub(crate) enrollment_approval: i64,
+}
+
+impl EnrollmentRow {
+    /// Whether an operator has to approve before there is a certificate.
+    pub(crate) fn waits_for_approval(&self) -> bool {
+        self.enrollment_approval != 0 && self.approved_at_ms.is_none()
+    }
 }
 
 /// How redeeming a token ended.
@@ -34,12 +46,50 @@ impl Store {
     /// What enrollment needs to know of a device.
     pub(crate) async fn enrollment(&self, id: &str) -> Result<Option<EnrollmentRow>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT id, product, revoked_reason, token_hash, token_redeemed_key, token_void_at_ms \
-             FROM devices WHERE id = $1",
+            "SELECT d.id, d.product, d.revoked_reason, d.token_hash, d.token_redeemed_key, d.token_void_at_ms, \
+                 d.approved_at_ms, d.enrollment_pending_at_ms, p.enrollment_approval \
+             FROM devices d JOIN products p ON p.name = d.product WHERE d.id = $1",
         )
         .bind(id)
         .fetch_optional(&self.pool)
         .await?)
+    }
+
+    /// Notes that the enrollment of a device waits for approval, with this key (SHA-256 of the public key): what is
+    /// approved is a key that is known, and no other one gets the certificate. `false`: another key waits, or the
+    /// token is used. The same key asking again changes nothing.
+    pub(crate) async fn await_approval(
+        &self,
+        device: &EnrollmentRow,
+        key_digest: &str,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        if device.enrollment_pending_at_ms.is_some()
+            && device.token_redeemed_key.as_deref() == Some(key_digest)
+        {
+            return Ok(true);
+        }
+        let mut transaction = self.pool.begin().await?;
+        let waits = sqlx::query(
+            "UPDATE devices SET token_redeemed_key = $1, enrollment_pending_at_ms = $2 \
+             WHERE id = $3 AND token_hash = $4 AND revoked_at_ms IS NULL AND token_void_at_ms IS NULL \
+                 AND (token_redeemed_key IS NULL OR token_redeemed_key = $1)",
+        )
+        .bind(key_digest)
+        .bind(now_ms)
+        .bind(&device.id)
+        .bind(&device.token_hash)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if waits != 1 {
+            return Ok(false);
+        }
+        let detail = json!({ "key": key_digest });
+        let event = Event { device: &device.id, at_ms: now_ms, kind: "enrollment-pending", detail };
+        event.insert(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Redeems an enrollment token and stores the certificate, both or neither.
@@ -54,7 +104,7 @@ impl Store {
         // certificate of before is good no longer: whoever has the token has the device in hand.
         let redeemed = sqlx::query(
             "UPDATE devices SET token_redeemed_key = $1, certificate_serial = $2, previous_serial = NULL, \
-                 enrolled_at_ms = COALESCE(enrolled_at_ms, $3) \
+                 enrolled_at_ms = COALESCE(enrolled_at_ms, $3), enrollment_pending_at_ms = NULL \
              WHERE id = $4 AND token_hash = $5 AND revoked_at_ms IS NULL AND token_void_at_ms IS NULL \
                  AND (token_redeemed_key IS NULL OR token_redeemed_key = $1)",
         )
@@ -69,9 +119,9 @@ impl Store {
         if redeemed != 1 {
             return Ok(Redemption::Used);
         }
-        let (redemption, kind) = match device.token_redeemed_key {
-            None => (Redemption::First, "enrolled"),
-            Some(_) => (Redemption::Again, "enrolled-again"),
+        let (redemption, kind) = match (&device.token_redeemed_key, device.enrollment_pending_at_ms) {
+            (None, _) | (Some(_), Some(_)) => (Redemption::First, "enrolled"),
+            (Some(_), None) => (Redemption::Again, "enrolled-again"),
         };
         insert_certificate(&mut transaction, &device.id, certificate, now_ms).await?;
         let detail = json!({ "serial": certificate.serial });

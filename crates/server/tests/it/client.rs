@@ -128,6 +128,21 @@ pub(crate) async fn tls_stream(
     ca: &[u8],
     identity: Option<&Identity>,
 ) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let connector = TlsConnector::from(client_config(ca, identity));
+    connector.connect(name, TcpStream::connect(addr).await?).await
+}
+
+/// The same with a configuration that outlives the connection, as tickets need it.
+pub(crate) async fn tls_stream_with(
+    addr: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(config).connect(name, TcpStream::connect(addr).await?).await
+}
+
+pub(crate) fn client_config(ca: &[u8], identity: Option<&Identity>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(ca.to_vec())).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -135,13 +150,11 @@ pub(crate) async fn tls_stream(
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let config = match identity {
+    Arc::new(match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {
             let key = PrivateKeyDer::try_from(identity.key_der.clone()).unwrap();
             builder.with_client_auth_cert(vec![identity.certificate.clone()], key).unwrap()
         }
-    };
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(addr).await?).await
+    })
 }

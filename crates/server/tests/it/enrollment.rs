@@ -224,3 +224,37 @@ async fn a_revoked_device_gets_no_certificate() {
     let answer = app.post("/devices/lamp-1/enrollment-token", &json!({})).await.expect(409).json();
     assert_eq!(answer["type"], "urn:pitstop:problem:device-revoked");
 }
+
+/// RFC 7030 section 4.2.3: 202 and when to ask again, for the one key that asked first.
+#[tokio::test]
+async fn an_enrollment_waits_for_approval_where_the_product_asks_for_it() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.admin(Method::PATCH, "/products/lamp", json!({ "enrollment_approval": true }).to_string())
+        .await
+        .expect(200);
+    let device = app.create_device("lamp-1", "lamp").await;
+    for _ in 0..2 {
+        let answer = app.enroll(&device, &csr(&device.key)).await.expect(202);
+        let retry_after_s: u64 = answer.header("retry-after").parse().unwrap();
+        assert!((60..=120).contains(&retry_after_s), "{retry_after_s}");
+    }
+    let events = app.get("/devices/lamp-1/events").await;
+    let kinds: Vec<_> =
+        events["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "enrollment-pending").count(), 1, "{kinds:?}");
+    // What is approved is the key that asked: another one with the same token is turned away, before and after.
+    app.enroll(&device, &csr(&new_key())).await.expect(401);
+    app.post("/devices/lamp-1/approve", &json!({})).await.expect(200);
+    app.enroll(&device, &csr(&new_key())).await.expect(401);
+
+    let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    let identity = device.identity(certificate);
+    // The answer may be lost as with any enrollment.
+    app.enroll(&device, &csr(&device.key)).await.expect(200);
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
+    let again = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    app.connect(Some(&device.identity(again))).await.check_in(&check_in(None)).await.expect(200);
+    // A renewal is no enrollment.
+    app.enroll(&device, &csr(&device.key)).await.expect(401);
+}

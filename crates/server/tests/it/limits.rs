@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::HandshakeKind;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tower::ServiceExt as _;
 
-use crate::app::{TestApp, check_in};
-use crate::client::tls_stream;
+use crate::app::{TestApp, check_in, csr, describe, image_of, new_key, sign};
+use crate::client::{Answer, Connection, client_config, tls_stream, tls_stream_with};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -36,6 +39,97 @@ async fn a_silent_client_is_cut_off_in_the_handshake_and_holds_up_nobody() {
         let closed = timeout(Duration::from_secs(5), tcp.read(&mut [0; 16])).await.unwrap();
         assert!(matches!(closed, Ok(0) | Err(_)));
     }
+}
+
+/// Writes what is to be written byte by byte, each well within the limit, until the server has had enough.
+async fn trickle(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) -> (Duration, Vec<u8>) {
+    let started = Instant::now();
+    let mut answer = Vec::new();
+    for byte in bytes.iter().cycle() {
+        let mut buffer = [0; 1024];
+        match timeout(SHORT / 10, stream.read(&mut buffer)).await {
+            Err(_) => {}
+            Ok(Ok(0) | Err(_)) => break,
+            Ok(Ok(read)) => answer.extend_from_slice(&buffer[..read]),
+        }
+        // Once the server closes, writing fails; what it said before is read above.
+        let _ = stream.write_all(&[*byte]).await;
+        let _ = stream.flush().await;
+        assert!(started.elapsed() < Duration::from_secs(10), "the server is too patient");
+    }
+    (started.elapsed(), answer)
+}
+
+#[tokio::test]
+async fn a_trickled_handshake_is_cut_off() {
+    let app = impatient().await;
+    let mut tcp = TcpStream::connect(app.device_addr()).await.unwrap();
+    // A handshake record of 16,000 bytes, of which more and more comes.
+    let (elapsed, answer) = trickle(&mut tcp, &[22, 3, 1, 62, 128, 1, 0, 62, 124, 3, 3]).await;
+    assert!(elapsed >= SHORT, "{elapsed:?}");
+    assert!(answer.is_empty(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_trickled_head_is_cut_off() {
+    let app = impatient().await;
+    let ca = app.server.ca_certificate_der();
+    let mut stream = tls_stream(app.device_addr(), "localhost", ca, None).await.unwrap();
+    stream.write_all(b"GET /.well-known/est/cacerts HTTP/1.1\r\nhost: localhost\r\n").await.unwrap();
+    let (elapsed, answer) = trickle(&mut stream, b"x-slow: yes\r\n").await;
+    assert!(elapsed >= SHORT, "{elapsed:?}");
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn a_trickled_body_is_refused() {
+    let app = impatient().await;
+    let (_, identity) = app.enrolled().await;
+    let ca = app.server.ca_certificate_der();
+    let mut stream = tls_stream(app.device_addr(), "localhost", ca, Some(&identity)).await.unwrap();
+    let head = "POST /v1/check-in HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/cbor\r\n\
+                content-length: 4000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (elapsed, answer) = trickle(&mut stream, b"abc").await;
+    assert!(elapsed >= SHORT, "{elapsed:?}");
+    assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_given_up() {
+    let app = TestApp::start_with(|config| config.limits.write_timeout = SHORT).await;
+    let (_, identity) = app.enrolled().await;
+    let image = image_of("1.0.0", 2_600_000);
+    app.upload(&image).await;
+    app.publish("lamp", &sign(&describe(&image, 1, "1.0.0"))).await.expect(201);
+    // More than the system's buffers take.
+    const REQUESTS: usize = 5;
+    let ca = app.server.ca_certificate_der();
+    let mut stream = tls_stream(app.device_addr(), "localhost", ca, Some(&identity)).await.unwrap();
+    let path = format!("{}{}", wire::ARTIFACTS_PATH, manifest::Digest::of(&image));
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    stream.write_all(head.repeat(REQUESTS).as_bytes()).await.unwrap();
+    let closed = async {
+        while !open_connections(&app).await.ends_with(" 0") {
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    };
+    timeout(Duration::from_secs(20), closed).await.expect("given up");
+    let mut answer = Vec::new();
+    let _ = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.expect("closed");
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    assert!(answer.len() < image.len() * REQUESTS, "everything came");
+}
+
+/// The line of the metrics.
+async fn open_connections(app: &TestApp) -> String {
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let metrics = connection.get("/metrics", &[]).await.expect(200);
+    let line = metrics
+        .text()
+        .lines()
+        .find(|line| line.starts_with("pitstop_connections_open{") && line.contains("listener=\"device\""));
+    line.unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
@@ -82,4 +176,137 @@ async fn a_shutdown_does_not_wait_for_idle_connections() {
     let mut connection = app.connect(Some(&identity)).await;
     connection.check_in(&check_in(None)).await.expect(200);
     timeout(Duration::from_secs(5), app.server.shutdown()).await.unwrap();
+}
+
+/// Bounds that count connections from this machine too.
+async fn strict(change: impl FnOnce(&mut server::Limits)) -> TestApp {
+    TestApp::start_with(|config| {
+        config.limits.limit_loopback = true;
+        change(&mut config.limits);
+    })
+    .await
+}
+
+fn retry_after_s(answer: &Answer) -> u64 {
+    answer.header("retry-after").parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
+    let app = strict(|limits| (limits.certificate_requests_per_s, limits.certificate_burst) = (1, 3)).await;
+    let (_, identity) = app.enrolled().await;
+    let mut connection = app.connect(Some(&identity)).await;
+    for _ in 0..3 {
+        connection.check_in(&check_in(None)).await.expect(200);
+    }
+    let answer = connection.check_in(&check_in(None)).await.expect(429);
+    assert!((5..=60).contains(&retry_after_s(&answer)), "{answer:?}");
+    assert_eq!(answer.header("connection"), "close");
+    assert!(answer.text().starts_with("too many requests with this certificate; ask again in "));
+    // Another connection is no way around it, and another certificate is not to blame.
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(429);
+    let other = app.create_device("lamp-2", "lamp").await;
+    let certificate = app.enroll(&other, &csr(&other.key)).await.expect(200).certificate();
+    let other = other.identity(certificate);
+    app.connect(Some(&other)).await.check_in(&check_in(None)).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
+    // A connection counts as a request.
+    let app = strict(|limits| (limits.address_requests_per_s, limits.address_burst) = (1, 4)).await;
+    let mut connection = app.connect(None).await;
+    for _ in 0..3 {
+        connection.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    }
+    let answer = connection.get("/.well-known/est/cacerts", &[]).await.expect(429);
+    assert!(answer.text().starts_with("too many requests from this address"), "{answer:?}");
+    let answer = app.connect(None).await.get("/.well-known/est/cacerts", &[]).await.expect(429);
+    assert!(retry_after_s(&answer) >= 5);
+    // The operator is not kept out.
+    app.create_product("lamp").await;
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_of_connections() {
+    let app = strict(|limits| limits.max_connections_per_address = 2).await;
+    let _silent = TcpStream::connect(app.device_addr()).await.unwrap();
+    let mut served = app.connect(None).await;
+    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    app.connect(None).await.get("/.well-known/est/cacerts", &[]).await.expect(429);
+    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_full_house_says_so_and_serves_whom_it_has() {
+    let app = strict(|limits| {
+        limits.max_connections = 1;
+        limits.max_refused_connections = 1;
+    })
+    .await;
+    let mut served = app.connect(None).await;
+    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    for _ in 0..3 {
+        let answer = app.connect(None).await.get("/.well-known/est/cacerts", &[]).await.expect(503);
+        assert!((5..=60).contains(&retry_after_s(&answer)), "{answer:?}");
+    }
+    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    drop(served);
+    // The place is free as soon as the server has seen that the client is gone.
+    let free = async {
+        loop {
+            let answer = app.connect(None).await.get("/.well-known/est/cacerts", &[]).await;
+            if answer.status == 200 {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), free).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_past_the_certificate_s_end_is_refused_on_an_open_connection_too() {
+    let app = TestApp::start().await;
+    let mut params = rcgen::CertificateParams::default();
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+    let ended = params.self_signed(&new_key()).unwrap().der().clone();
+    let mut request = axum::http::Request::get("/v1/artifacts/x").body(axum::body::Body::empty()).unwrap();
+    request.extensions_mut().insert(server::PeerCertificate(Some(ended)));
+    let answer = app.server.device_router().oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 403);
+    let text = axum::body::to_bytes(answer.into_body(), 1000).await.unwrap();
+    assert!(text.starts_with(b"the device's certificate has ended"), "{text:?}");
+}
+
+/// Off by default; when on, a resumed session is judged at every request as any other.
+#[tokio::test]
+async fn tickets_resume_sessions_and_revocation_holds_all_the_same() {
+    for tickets in [false, true] {
+        let app = TestApp::start_with(|config| config.tls_tickets = tickets).await;
+        let (device, identity) = app.enrolled().await;
+        let config = client_config(app.server.ca_certificate_der(), Some(&identity));
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let mut stream = tls_stream_with(app.device_addr(), config.clone()).await.unwrap();
+            kinds.push(stream.get_ref().1.handshake_kind().unwrap());
+            assert!(status_of_an_artifact(&mut stream).await.starts_with("HTTP/1.1 404"));
+        }
+        let second = if tickets { HandshakeKind::Resumed } else { HandshakeKind::Full };
+        assert_eq!(kinds, [HandshakeKind::Full, second]);
+        app.post(&format!("/devices/{}/revoke", device.id), &json!({ "reason": "stolen" })).await.expect(200);
+        let mut stream = tls_stream_with(app.device_addr(), config.clone()).await.unwrap();
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(second));
+        assert!(status_of_an_artifact(&mut stream).await.starts_with("HTTP/1.1 403"));
+    }
+}
+
+/// The head of the answer to a request for an artifact that is not there.
+async fn status_of_an_artifact(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
+    let path = format!("{}{}", wire::ARTIFACTS_PATH, "0".repeat(64));
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
 }

@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::app::{TestApp, check_in, new_key};
-use crate::client::{Connection, Identity, request, tls_stream};
+use crate::client::{Connection, Identity, client_config, request, tls_stream};
 
 /// A certificate for `lamp-1` by a CA that has our CA's name and another key.
 fn by_another_ca(ca_der: &[u8]) -> Identity {
@@ -98,7 +98,7 @@ async fn records_to_devices_carry_at_most_2_kib() {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let server = TcpStream::connect(app.device_addr()).await.unwrap();
         tokio::spawn(record_lengths(server, theirs, lengths.clone()));
-        let config = client_config(app.server.ca_certificate_der(), &identity);
+        let config = client_config(app.server.ca_certificate_der(), Some(&identity));
         TlsConnector::from(config).connect("localhost".try_into().unwrap(), ours).await.unwrap()
     };
     let path = format!("{}{}", wire::ARTIFACTS_PATH, manifest::Digest::of(&image));
@@ -110,20 +110,6 @@ async fn records_to_devices_carry_at_most_2_kib() {
     let longest = lengths.lock().unwrap().iter().copied().max().unwrap();
     // RFC 8446 section 5.2: content, one byte of type, 16 bytes of tag.
     assert!(longest > 1024 && longest <= 2048 + 1 + 16, "{longest}");
-}
-
-fn client_config(ca: &[u8], identity: &Identity) -> Arc<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(ca.to_vec().into()).unwrap();
-    let key = identity.key_der.clone().try_into().unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(vec![identity.certificate.clone()], key)
-        .unwrap();
-    Arc::new(config)
 }
 
 /// Passes bytes on and notes the length of every record from the server.

@@ -294,6 +294,7 @@ impl LimitOptions {
             connection_lifetime: seconds(self.connection_lifetime_s),
             shutdown_grace: seconds(self.shutdown_grace_s),
             max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
+            ..Limits::default()
         }
     }
 }

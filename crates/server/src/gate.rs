@@ -1,0 +1,373 @@
+//! Who is let in: connections, requests in flight and rates, each with a bound.
+//!
+//! A client past a bound is told so (429 for its own doing, 503 for everybody's) and when to come back, spread at
+//! random so that a fleet does not return as one. There are bounds on telling, too: past them a connection is closed
+//! at once, or waits in the system's backlog, which is bounded itself.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+use rand::Rng as _;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Limits;
+use crate::metrics::Metrics;
+
+/// Buckets of a rate limit, each at most a few dozen bytes: clients that fall into the same one share it. With a
+/// hundred thousand devices at once one in ten shares its bucket, and with 2^20 buckets an attacker who makes up
+/// addresses fills 50 MB and no more.
+const BUCKETS: u64 = 1 << 20;
+
+/// What a client is told when it is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denial {
+    /// 429: too many requests or connections from its address.
+    Address { retry_after_s: u32 },
+    /// 429: too many requests with its certificate.
+    Certificate { retry_after_s: u32 },
+    /// 503: the server has as much to do as it takes on.
+    Busy { retry_after_s: u32 },
+}
+
+/// What becomes of a new connection.
+pub(crate) enum Admission {
+    /// It is served.
+    Serve(Place),
+    /// It is told why not, and closed.
+    Tell(Place, Denial),
+    /// It is closed at once.
+    Close,
+}
+
+/// The place of one connection, given back when it is dropped.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _address: Option<Occupied>,
+}
+
+/// The bounds of one listener, shared by all its connections.
+pub(crate) struct Gate {
+    limits: Limits,
+    served: Arc<Semaphore>,
+    told: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address_rate: Option<Rate>,
+    certificate_rate: Option<Rate>,
+    metrics: Arc<Metrics>,
+}
+
+impl Gate {
+    /// `is_public` says whether strangers come here: only then clients are told apart.
+    pub(crate) fn new(limits: Limits, is_public: bool, metrics: Arc<Metrics>) -> Self {
+        let rate = |per_s, burst| Rate::new(per_s, burst).filter(|_| is_public);
+        let max_by_address = if is_public { limits.max_connections_per_address } else { 0 };
+        Self {
+            served: Arc::new(Semaphore::new(limits.max_connections)),
+            told: Arc::new(Semaphore::new(limits.max_refused_connections)),
+            in_flight: Arc::new(Semaphore::new(limits.max_requests_in_flight)),
+            by_address: Arc::default(),
+            address_rate: rate(limits.address_requests_per_s, limits.address_burst),
+            certificate_rate: rate(limits.certificate_requests_per_s, limits.certificate_burst),
+            limits: Limits { max_connections_per_address: max_by_address, ..limits },
+            metrics,
+        }
+    }
+
+    /// Waits until there is a place for one more connection, be it to be told that there is none.
+    pub(crate) async fn ready(&self) {
+        // The permits go back at once: this is the only task that takes any for connections.
+        tokio::select! {
+            biased;
+            _ = self.served.acquire() => {}
+            _ = self.told.acquire() => {}
+        }
+    }
+
+    /// What becomes of a connection from this address. A connection counts as a request.
+    pub(crate) fn admit(&self, address: IpAddr) -> Admission {
+        let key = self.key(address);
+        let (occupied, denial) = match key.map(|key| (self.occupy(key), self.check_address(Some(key)))) {
+            None => (None, None),
+            Some((None, _)) => {
+                self.metrics.rate_limited.add("address");
+                (None, Some(Denial::Address { retry_after_s: self.retry_after_s(Duration::ZERO) }))
+            }
+            Some((Some(occupied), checked)) => (Some(occupied), checked.err()),
+        };
+        let denial = match denial {
+            None => match self.served.clone().try_acquire_owned() {
+                Ok(permit) => return Admission::Serve(Place { _permit: permit, _address: occupied }),
+                Err(_) => self.busy(),
+            },
+            Some(denial) => denial,
+        };
+        match self.told.clone().try_acquire_owned() {
+            Ok(permit) => Admission::Tell(Place { _permit: permit, _address: occupied }, denial),
+            Err(_) => Admission::Close,
+        }
+    }
+
+    /// Whether a request may be handled now; it is in flight until the permit is dropped.
+    pub(crate) fn pass(
+        &self,
+        address: IpAddr,
+        certificate: Option<&CertificateDer<'_>>,
+    ) -> Result<OwnedSemaphorePermit, Denial> {
+        self.check_address(self.key(address))?;
+        if let (Some(rate), Some(certificate)) = (&self.certificate_rate, certificate)
+            && let Err(wait) = rate.check(certificate.as_ref())
+        {
+            self.metrics.rate_limited.add("certificate");
+            return Err(Denial::Certificate { retry_after_s: self.retry_after_s(wait) });
+        }
+        self.in_flight.clone().try_acquire_owned().map_err(|_| self.busy())
+    }
+
+    /// Forgets clients that have not come for a while; to be called now and then.
+    pub(crate) fn forget(&self) {
+        for rate in [&self.address_rate, &self.certificate_rate].into_iter().flatten() {
+            rate.limiter.retain_recent();
+            rate.limiter.shrink_to_fit();
+        }
+    }
+
+    /// The address as it is counted: of IPv6 the network of 64 bits, which is what one client has at its disposal.
+    /// `None`: it is not counted.
+    fn key(&self, address: IpAddr) -> Option<IpAddr> {
+        let address = address.to_canonical();
+        if address.is_loopback() && !self.limits.limit_loopback {
+            return None;
+        }
+        Some(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(address) => {
+                let network = u128::from(address) & !u128::from(u64::MAX);
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+        })
+    }
+
+    fn occupy(&self, key: IpAddr) -> Option<Occupied> {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = by_address.entry(key).or_default();
+        let most = self.limits.max_connections_per_address;
+        if most > 0 && *connections >= most {
+            return None;
+        }
+        *connections += 1;
+        Some(Occupied { key, by_address: self.by_address.clone() })
+    }
+
+    fn check_address(&self, key: Option<IpAddr>) -> Result<(), Denial> {
+        let (Some(rate), Some(key)) = (&self.address_rate, key) else { return Ok(()) };
+        rate.check(key).map_err(|wait| {
+            self.metrics.rate_limited.add("address");
+            Denial::Address { retry_after_s: self.retry_after_s(wait) }
+        })
+    }
+
+    fn busy(&self) -> Denial {
+        Denial::Busy { retry_after_s: self.retry_after_s(Duration::ZERO) }
+    }
+
+    fn retry_after_s(&self, wait: Duration) -> u32 {
+        retry_after_s(&self.limits, wait)
+    }
+}
+
+/// When to come back, in seconds: no earlier than in `wait`, nor than [`Limits::retry_after`] says, and then spread at
+/// random over [`Limits::retry_spread`].
+pub(crate) fn retry_after_s(limits: &Limits, wait: Duration) -> u32 {
+    let spread_ms = u64::try_from(limits.retry_spread.as_millis()).unwrap_or(u64::MAX);
+    let spread = Duration::from_millis(rand::thread_rng().gen_range(0..=spread_ms));
+    let wait = wait.max(limits.retry_after).saturating_add(spread);
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+/// A hint to a device, made up to a quarter longer: by always the same for one device, and evenly over the fleet, so
+/// that devices which were told the same come back one after the other.
+pub(crate) fn spread_s(hint_s: u32, device: &str) -> u32 {
+    let [first, second, ..] = manifest::Digest::of(device.as_bytes()).0;
+    let share = u64::from(u16::from_be_bytes([first, second]));
+    let more_s = u64::from(hint_s) / 4 * share / u64::from(u16::MAX);
+    hint_s.saturating_add(u32::try_from(more_s).unwrap_or(u32::MAX))
+}
+
+struct Occupied {
+    key: IpAddr,
+    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connections) = by_address.get_mut(&self.key) {
+            *connections -= 1;
+            if *connections == 0 {
+                by_address.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// A rate limit (GCRA) over a bounded number of buckets.
+struct Rate {
+    limiter: RateLimiter<u64, DashMapStateStore<u64>, DefaultClock>,
+    clock: DefaultClock,
+    /// Seeded by the process: nobody outside knows who shares a bucket with whom.
+    hasher: RandomState,
+}
+
+impl Rate {
+    /// `None` when the rate is 0: no limit.
+    fn new(per_s: u32, burst: u32) -> Option<Self> {
+        let quota = Quota::per_second(NonZeroU32::new(per_s)?);
+        let quota = NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst));
+        let limiter = RateLimiter::dashmap(quota);
+        Some(Self { limiter, clock: DefaultClock::default(), hasher: RandomState::new() })
+    }
+
+    /// Counts one request; when there were too many, how long to wait.
+    fn check(&self, client: impl std::hash::Hash) -> Result<(), Duration> {
+        let bucket = self.hasher.hash_one(client) % BUCKETS;
+        self.limiter.check_key(&bucket).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(change: impl FnOnce(&mut Limits)) -> Gate {
+        let mut limits = Limits { limit_loopback: true, ..Limits::default() };
+        change(&mut limits);
+        Gate::new(limits, true, Arc::new(Metrics::new()))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn served(admission: Admission) -> Place {
+        match admission {
+            Admission::Serve(place) => place,
+            Admission::Tell(_, denial) => panic!("{denial:?}"),
+            Admission::Close => panic!("closed"),
+        }
+    }
+
+    #[test]
+    fn an_address_has_its_share_of_connections_and_gets_it_back() {
+        let gate = gate(|limits| limits.max_connections_per_address = 2);
+        let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let held = [served(gate.admit(one)), served(gate.admit(one))];
+        assert!(matches!(gate.admit(one), Admission::Tell(_, Denial::Address { .. })));
+        served(gate.admit(other));
+        drop(held);
+        served(gate.admit(one));
+        assert!(gate.by_address.lock().unwrap().is_empty(), "nothing is kept of those who left");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_client_and_a_mapped_address_is_ipv4() {
+        let gate = gate(|limits| limits.max_connections_per_address = 1);
+        let _held = served(gate.admit(address("2001:db8::1")));
+        assert!(matches!(gate.admit(address("2001:db8::2")), Admission::Tell(..)));
+        served(gate.admit(address("2001:db8:0:1::1")));
+        let _held = served(gate.admit(address("::ffff:192.0.2.1")));
+        assert!(matches!(gate.admit(address("192.0.2.1")), Admission::Tell(..)));
+    }
+
+    #[test]
+    fn whoever_comes_from_this_machine_is_not_counted_unless_asked_for() {
+        let limit = |limits: &mut Limits| limits.max_connections_per_address = 1;
+        for (limit_loopback, text) in [(false, "127.0.0.1"), (false, "::1")] {
+            let gate = gate(|limits| {
+                limit(limits);
+                limits.limit_loopback = limit_loopback;
+            });
+            let _held = (served(gate.admit(address(text))), served(gate.admit(address(text))));
+        }
+    }
+
+    #[test]
+    fn a_full_house_says_so_then_closes() {
+        let gate = gate(|limits| {
+            limits.max_connections = 1;
+            limits.max_refused_connections = 1;
+        });
+        let client = address("192.0.2.1");
+        let held = served(gate.admit(client));
+        let told = gate.admit(client);
+        assert!(matches!(told, Admission::Tell(_, Denial::Busy { .. })));
+        assert!(matches!(gate.admit(client), Admission::Close));
+        drop(held);
+        served(gate.admit(client));
+    }
+
+    #[test]
+    fn rates_are_by_address_and_by_certificate() {
+        let gate = gate(|limits| {
+            (limits.address_requests_per_s, limits.address_burst) = (1, 4);
+            (limits.certificate_requests_per_s, limits.certificate_burst) = (1, 2);
+        });
+        let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let certificate = CertificateDer::from(vec![1]);
+        for _ in 0..2 {
+            drop(gate.pass(one, Some(&certificate)).unwrap());
+        }
+        let denial = gate.pass(one, Some(&certificate)).unwrap_err();
+        assert!(matches!(denial, Denial::Certificate { .. }), "{denial:?}");
+        // The same certificate from another address; another certificate from the same address.
+        assert!(matches!(gate.pass(other, Some(&certificate)), Err(Denial::Certificate { .. })));
+        drop(gate.pass(one, Some(&CertificateDer::from(vec![2]))).unwrap());
+        assert!(matches!(gate.pass(one, None), Err(Denial::Address { .. })));
+        gate.forget();
+        assert!(matches!(gate.pass(one, None), Err(Denial::Address { .. })), "what is recent is kept");
+    }
+
+    #[test]
+    fn requests_in_flight_are_bounded() {
+        let gate = gate(|limits| limits.max_requests_in_flight = 1);
+        let client = address("192.0.2.1");
+        let held = gate.pass(client, None).unwrap();
+        assert!(matches!(gate.pass(client, None), Err(Denial::Busy { .. })));
+        drop(held);
+        drop(gate.pass(client, None).unwrap());
+    }
+
+    #[test]
+    fn clients_come_back_spread_and_not_too_early() {
+        let limits = Limits::default();
+        let earliest_s = u32::try_from(limits.retry_after.as_secs()).unwrap();
+        let latest_s = earliest_s + u32::try_from(limits.retry_spread.as_secs()).unwrap();
+        let told: Vec<_> = (0..1000).map(|_| retry_after_s(&limits, Duration::ZERO)).collect();
+        assert!(told.iter().all(|told_s| (earliest_s..=latest_s).contains(told_s)));
+        let distinct: std::collections::HashSet<_> = told.into_iter().collect();
+        assert!(distinct.len() > 20, "{}", distinct.len());
+        assert!(retry_after_s(&limits, Duration::from_secs(500)) >= 500);
+    }
+
+    #[test]
+    fn hints_are_spread_evenly_and_stay_the_same_for_a_device() {
+        let spread: Vec<_> = (0..1000).map(|index| spread_s(4000, &format!("lamp-{index}"))).collect();
+        assert_eq!(spread_s(4000, "lamp-7"), spread[7]);
+        assert!(spread.iter().all(|hint_s| (4000..=5000).contains(hint_s)));
+        for quarter in 0..4 {
+            let within = 4000 + quarter * 250_u32..4250 + quarter * 250;
+            let count = spread.iter().filter(|hint_s| within.contains(*hint_s)).count();
+            assert!((180..320).contains(&count), "{count} of 1000 in {within:?}");
+        }
+        assert_eq!((spread_s(0, "x"), spread_s(3, "x")), (0, 3));
+        assert!(spread_s(u32::MAX, "x") == u32::MAX);
+    }
+}
