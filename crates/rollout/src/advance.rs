@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Approval, Limits, Percent, Plan, State};
+use crate::{Approval, Attempt, Limits, Percent, Plan, State};
 
 /// What became of the devices of one wave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutCounters))]
 pub struct Counters {
     /// Devices that were offered the release; each is in one of the states below, or on its way to one.
     pub offered: u64,
@@ -24,6 +26,8 @@ pub struct Counters {
 /// Why a rollout halts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutHaltCause))]
 pub enum Cause {
     /// Too many devices refused the release or failed to install it.
     Failures,
@@ -168,6 +172,16 @@ impl Cause {
             Self::Failures => "failures",
             Self::Crashes => "crashes",
             Self::Silence => "silence",
+        }
+    }
+
+    /// The state of the devices that are to blame.
+    #[must_use]
+    pub fn attempt(self) -> Attempt {
+        match self {
+            Self::Failures => Attempt::Failed,
+            Self::Crashes => Attempt::Crashed,
+            Self::Silence => Attempt::Silent,
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What a device is to run.
 
-use std::fmt;
-
 use manifest::{Digest, Sequence};
 
 use crate::{Failure, OnHalt, Plan, State};
@@ -307,17 +305,35 @@ impl ProductFacts {
     }
 }
 
-impl fmt::Display for NoOffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoRollout => "no rollout brings it anything",
-            Self::UpToDate => "it runs what it is to run",
-            Self::Ahead => "it runs something newer",
-            Self::NotItsTurn => "its wave is not open",
-            Self::PinNotAllowed => "it is pinned to an older release without a signed revert",
-            Self::PinUnknown => "it is pinned to a release that is not there",
-            Self::Quarantined => "the release failed here too often",
-            Self::NoWayBack => "its release was taken back and allows no return",
-        })
+impl Verdict {
+    /// Every name, for those who count verdicts.
+    pub const NAMES: [&str; 10] = [
+        "offer",
+        "wait",
+        "no-rollout",
+        "up-to-date",
+        "ahead",
+        "not-its-turn",
+        "pin-not-allowed",
+        "pin-unknown",
+        "quarantined",
+        "no-way-back",
+    ];
+
+    /// One word for it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Offer { .. } => "offer",
+            Self::Wait { .. } => "wait",
+            Self::Nothing(NoOffer::NoRollout) => "no-rollout",
+            Self::Nothing(NoOffer::UpToDate) => "up-to-date",
+            Self::Nothing(NoOffer::Ahead) => "ahead",
+            Self::Nothing(NoOffer::NotItsTurn) => "not-its-turn",
+            Self::Nothing(NoOffer::PinNotAllowed) => "pin-not-allowed",
+            Self::Nothing(NoOffer::PinUnknown) => "pin-unknown",
+            Self::Nothing(NoOffer::Quarantined) => "quarantined",
+            Self::Nothing(NoOffer::NoWayBack) => "no-way-back",
+        }
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 /// A share from 0 % to 100 %, exact to 0.01 %. In JSON it is a number such as `0.5` or `100`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = f64))]
 pub struct Percent(u16);
 
 /// A number that is no share.

@@ -21,6 +21,8 @@ pub const MAX_SOAK_S: u64 = 90 * 24 * 3600;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutPlan))]
 pub struct Plan {
     waves: Vec<Wave>,
     window: Option<Window>,
@@ -30,6 +32,8 @@ pub struct Plan {
 /// A set of devices that gets the release, and what must hold before the next one does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutPlanWave))]
 pub struct Wave {
     /// Which devices; those of the waves before stay.
     pub select: Select,
@@ -47,6 +51,7 @@ pub struct Wave {
 /// What it takes for a wave to open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Approval {
     /// The soak of the wave before is over.
     #[default]
@@ -58,6 +63,8 @@ pub enum Approval {
 /// The largest shares that are tolerated; a larger one halts the rollout. 100 % never halts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutLimits))]
 pub struct Limits {
     /// Devices that refused the release or failed to install it.
     pub failures_percent: Percent,
@@ -72,6 +79,7 @@ pub struct Limits {
 /// What a halt does to the devices that have the release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum OnHalt {
     /// They keep it.
     #[default]

@@ -16,6 +16,8 @@ const MAX_TAG_BYTES: usize = 64;
 /// Which devices a wave takes. In JSON `{"percent": 10}` or `{"tags": ["lab"]}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutSelect))]
 pub enum Select {
     /// So large a share of the fleet, chosen by [`bucket`].
     Percent(Percent),

@@ -24,6 +24,8 @@ use serde::{Deserialize, Serialize};
 /// A completed rollout stays in force: new devices get its release, and its limits still hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutState))]
 pub enum State {
     /// Made, and not started.
     Draft,

@@ -18,6 +18,8 @@ const EPOCH_DAY: i64 = 3;
 /// equal times mean 24 hours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutWindow))]
 pub struct Window {
     days: Vec<Day>,
     from: TimeOfDay,
@@ -28,6 +30,8 @@ pub struct Window {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "their names say it")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = RolloutDay))]
 pub enum Day {
     Mon,
     Tue,
@@ -38,12 +42,12 @@ pub enum Day {
     Sun,
 }
 
-/// Hours and minutes, as text such as `06:30`.
+/// Minutes since midnight, in JSON as text such as `06:30`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct TimeOfDay {
-    minutes: u16,
-}
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+pub struct TimeOfDay(u16);
 
 /// Why a window is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,7 +148,7 @@ impl fmt::Display for Window {
 
 impl TimeOfDay {
     fn ms(self) -> i64 {
-        i64::from(self.minutes) * MINUTE_MS
+        i64::from(self.0) * MINUTE_MS
     }
 }
 
@@ -160,14 +164,14 @@ impl TryFrom<String> for TimeOfDay {
         text.split_once(':')
             .and_then(|(hours, minutes)| Some((number(hours)?, number(minutes)?)))
             .filter(|(hours, minutes)| *hours < 24 && *minutes < 60)
-            .map(|(hours, minutes)| Self { minutes: hours * 60 + minutes })
+            .map(|(hours, minutes)| Self(hours * 60 + minutes))
             .ok_or(WindowError::Time { found: text })
     }
 }
 
 impl From<TimeOfDay> for String {
     fn from(time: TimeOfDay) -> Self {
-        format!("{:02}:{:02}", time.minutes / 60, time.minutes % 60)
+        format!("{:02}:{:02}", time.0 / 60, time.0 % 60)
     }
 }
 

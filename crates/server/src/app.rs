@@ -2,21 +2,27 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::artifact_store::ArtifactStore;
 use crate::ca::CertificateAuthority;
 use crate::config::Config;
 use crate::fleet::FleetCounts;
 use crate::metrics::Metrics;
+use crate::rollouts::Plans;
 use crate::store::Store;
 
 /// What all handlers share.
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    pub(crate) plans: Plans,
     pub(crate) artifacts: ArtifactStore,
     pub(crate) ca: CertificateAuthority,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fleet: FleetCounts,
     /// Where devices connect, such as `https://localhost:8443`.
     pub(crate) device_url: String,
+    /// Cancelled when the server shuts down: what would never end by itself ends then.
+    pub(crate) stop: CancellationToken,
 }

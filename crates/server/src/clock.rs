@@ -1,9 +1,42 @@
 //! The server's clock: milliseconds since 1970 (UTC) inside, RFC 3339 outside.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::Notify;
+
+/// The clock by which rollouts go on. It shows the time of the machine, and can be set ahead: for tests and for
+/// demonstrations of plans that take days. Clones are one clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Arc<Hands>);
+
+#[derive(Debug, Default)]
+struct Hands {
+    ahead_ms: AtomicI64,
+    moved: Notify,
+}
+
+impl Clock {
+    /// Now, in milliseconds since 1970.
+    #[must_use]
+    pub fn now_ms(&self) -> i64 {
+        now_ms().saturating_add(self.0.ahead_ms.load(Ordering::Acquire))
+    }
+
+    /// Sets the clock ahead by so many milliseconds.
+    pub fn advance_ms(&self, by_ms: i64) {
+        self.0.ahead_ms.fetch_add(by_ms, Ordering::AcqRel);
+        self.0.moved.notify_one();
+    }
+
+    /// Returns when the clock was set ahead.
+    pub(crate) async fn moved(&self) {
+        self.0.moved.notified().await;
+    }
+}
 
 /// Now, in milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::location::{Artifacts, Database};
 
 /// How a server runs. [`Config::new`] gives the defaults.
@@ -37,6 +38,8 @@ pub struct Config {
     pub tls_tickets: bool,
     /// Bounds on connections and requests.
     pub limits: Limits,
+    /// The clock by which rollouts go on.
+    pub clock: Clock,
 }
 
 /// Bounds on connections and requests, for both listeners; those by address or certificate for the device listener
@@ -101,6 +104,7 @@ impl Config {
             fleet_sample: Duration::from_secs(5 * 60),
             tls_tickets: false,
             limits: Limits::default(),
+            clock: Clock::default(),
         }
     }
 }

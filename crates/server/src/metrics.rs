@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use rollout::Verdict;
 
 /// Media type of [`Metrics::encode`]'s text.
 pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -94,7 +95,7 @@ impl Metrics {
             request_durations: Family::new_with_constructor(durations),
             open_connections: Family::default(),
             tls_handshakes: Counts::new("outcome", &["full", "resumed", "failed", "timed-out"]),
-            check_ins: Counts::new("verdict", &["no-release", "up-to-date", "ahead", "wait", "offer"]),
+            check_ins: Counts::new("verdict", &Verdict::NAMES),
             enrollments: Counts::new(
                 "outcome",
                 &["enrolled", "enrolled-again", "pending", "renewed", "refused"],

@@ -11,7 +11,7 @@ use crate::artifact_store::{ArtifactError, UploadError};
 use crate::gate::Denial;
 use crate::publish::PublishError;
 use crate::role::Role;
-use crate::store::StoreError;
+use crate::store::{StoreError, Unfinished};
 
 /// Media type of problem details (RFC 9457 section 3).
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -54,6 +54,10 @@ pub(crate) enum Problem {
     #[error("expected the next part of the body in time, found none")]
     TooSlow,
     #[error(transparent)]
+    RolloutState(#[from] rollout::ActionError),
+    #[error(transparent)]
+    RolloutUnfinished(#[from] Unfinished),
+    #[error(transparent)]
     Upload(#[from] UploadError),
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -92,6 +96,8 @@ impl Problem {
             Self::Json(_, status) => (*status, "unreadable", "Unreadable request"),
             Self::BrokenBody(_) => (S::BAD_REQUEST, "broken-body", "The body broke off"),
             Self::TooSlow => (S::REQUEST_TIMEOUT, "too-slow", "The body was too slow"),
+            Self::RolloutState(_) => (S::CONFLICT, "rollout-state", "The rollout is in another state"),
+            Self::RolloutUnfinished(_) => (S::CONFLICT, "rollout-unfinished", "The release has a rollout"),
             Self::Upload(error) => match error {
                 UploadError::Digest { .. } => (S::UNPROCESSABLE_ENTITY, "digest-mismatch", "Another digest"),
                 UploadError::TooLarge => (S::PAYLOAD_TOO_LARGE, "artifact-too-large", "Artifact too large"),

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::observe::{self, observed};
 use crate::problem::Problem;
 use crate::role::Role;
+use crate::rollouts::{self, Plans};
 use crate::store::{Change, Store, TokenRow};
 use crate::{api, clock, device, files, secret, tls};
 
@@ -41,7 +42,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let dir = config.data_dir.clone();
     files::create_private_dir(&dir).map_err(StartError::file("make", &dir))?;
     let lock = lock(&dir)?;
-    let store = Store::open(&config.database, &dir).await?;
+    let metrics = Arc::new(Metrics::new());
+    let store = Store::open(&config.database, &dir, metrics.clone()).await?;
     let ca = common_ca(&store, &dir.join("ca"), now).await?;
     let tls = tls::server_config(
         &dir.join("tls"),
@@ -64,17 +66,18 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let device_url = format!("https://{}:{}", url_host(name), device_addr.port());
 
     let limits = config.limits;
-    let metrics = Arc::new(Metrics::new());
+    let stop = CancellationToken::new();
     let app = Arc::new(App {
         config,
         store,
+        plans: Plans::default(),
         artifacts,
         ca,
         metrics: metrics.clone(),
         fleet: FleetCounts::default(),
         device_url,
+        stop: stop.clone(),
     });
-    let stop = CancellationToken::new();
     let mut listeners = JoinSet::new();
     let device = Listener {
         name: observe::DEVICE,
@@ -99,6 +102,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     listeners.spawn(device.serve(stop.clone()));
     listeners.spawn(admin.serve(stop.clone()));
     listeners.spawn(fleet::sample_until(app.clone(), stop.clone()));
+    listeners.spawn(rollouts::run(app.clone()));
     Ok(RunningServer {
         app,
         device_addr,

@@ -13,6 +13,7 @@ mod products;
 mod publisher_keys;
 mod releases;
 mod request;
+mod rollouts;
 mod routes;
 mod tokens;
 mod whoami;
@@ -66,6 +67,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         publisher_keys::routes(),
         releases::routes(),
         devices::routes(),
+        rollouts::routes(),
         artifacts::routes(),
         tokens::routes(),
         audit::routes(),

@@ -47,6 +47,19 @@ struct PublishBody {
     /// SHA-256 of the ELF file that the image was made of, which lies among the artifacts.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     elf_digest: Option<String>,
+    #[serde(default)]
+    rollout: StartRollout,
+}
+
+/// Whether the release's rollout starts at once.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum StartRollout {
+    /// By the product's default plan.
+    #[default]
+    Default,
+    /// An operator makes one later; until then no device is offered the release.
+    None,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -97,7 +110,13 @@ async fn publish(
         }
         None => None,
     };
-    let publication = Publication { manifest_base64: body.manifest, notes: body.notes, channel, elf_digest };
+    let publication = Publication {
+        manifest_base64: body.manifest,
+        notes: body.notes,
+        channel,
+        elf_digest,
+        starts_rollout: body.rollout == StartRollout::Default,
+    };
     let release = publish::publish(&app, &product, publication, &caller.change()).await?;
     Ok((StatusCode::CREATED, Json(show_release(release)?)))
 }

@@ -6,20 +6,19 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use manifest::{Digest, Sequence};
+use rollout::{DeviceFacts, OfferReason, Running, Verdict, decide, is_crash};
 use serde_json::{Map, Value, json};
 use wire::{CheckIn, Decision, HandOverStrategy, Message, ResetCause};
 
+use super::attempt::Tracker;
 use super::{Device, Refusal, clean, read_body, require_media_type};
 use crate::app::App;
-use crate::clock;
-use crate::decide::{DeviceFacts, Refused, ReleaseFacts, Running, Verdict, decide};
 use crate::gate::spread_s;
-use crate::store::{Event, Known, ReleaseRow, Seen, SeenOutcome};
+use crate::rollouts::ProductPlan;
+use crate::store::{AttemptRow, DeviceWrite, Known, Said, Seen, SeenOutcome};
 
-/// Answers a check-in. When nothing changed since the last one it costs two reads and one write.
+/// Answers a check-in. It costs one read; when nothing changed, what it writes is not waited for.
 pub(super) async fn check_in(
     State(app): State<Arc<App>>,
     device: Device,
@@ -30,69 +29,97 @@ pub(super) async fn check_in(
     let body = read_body(body, wire::MAX_REQUEST_BYTES, app.config.limits.body_timeout).await?;
     let check_in = CheckIn::from_cbor(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
 
-    let now_ms = clock::now_ms();
-    let seen = seen(&check_in, &device.known, now_ms);
-    let changes = changes(&check_in, &seen, &device.known);
-    let event = (!changes.is_empty()).then(|| Event {
-        device: &device.known.id,
-        at_ms: now_ms,
-        kind: "check-in",
-        detail: Value::Object(changes),
-    });
-    app.store.check_in(&device.known.id, &seen, event).await?;
+    let now_ms = app.config.clock.now_ms();
+    let known = &device.known;
+    let plan = app.plans.get(&app.store, &known.product, known.generation).await?;
+    let running = check_in
+        .running
+        .as_ref()
+        .map(|running| Running { digest: Digest(*running.digest), sequence: running.sequence.map(Sequence) });
+    let seen = seen(&check_in, known, now_ms);
 
-    let newest = app.store.newest_release(&device.known.product).await?;
+    let mut tracker = Tracker::new(known, now_ms);
+    if let Some(news) = seen.outcome.filter(|outcome| Some(*outcome) != known.outcome()) {
+        tracker.outcome(news, &plan);
+    }
+    tracker.seen(running.as_ref(), is_crash(check_in.reset_cause), seen.starts, &plan);
+
+    let tags: Vec<String> = serde_json::from_str(&known.tags).map_err(Refusal::internal)?;
     let facts = DeviceFacts {
-        running: check_in.running.as_ref().map(|running| Running {
-            digest: Digest(*running.digest),
-            sequence: running.sequence.map(Sequence),
-        }),
-        refused: seen.outcome.and_then(refused),
+        id: &known.id,
+        channel: &known.channel,
+        tags: &tags,
+        running,
+        pinned: known.pinned_sequence.and_then(|sequence| u64::try_from(sequence).ok()).map(Sequence),
+        failure: tracker.failure(),
         now_ms,
         refusal_backoff_s: app.config.refusal_backoff_s,
     };
-    let mut decision = answer(&app, &facts, newest.as_ref())?;
-    let spread = |hint_s| spread_s(hint_s, &device.known.id);
+    let verdict = decide(&facts, &plan.facts);
+    tracing::debug!(device = known.id, ?verdict, "check-in");
+    match verdict {
+        Verdict::Offer { sequence, reason: OfferReason::Rollout { index, wave } } => {
+            if let Some(rollout) = plan.facts.rollouts.get(index) {
+                tracker.offered(&rollout.id, wave, sequence);
+            }
+        }
+        Verdict::Offer { reason: OfferReason::Pinned | OfferReason::Revert, .. }
+        | Verdict::Wait { .. }
+        | Verdict::Nothing(_) => tracker.not_offered(running.as_ref(), &plan),
+    }
+
+    app.metrics.check_ins.add(verdict.name());
+    let mut decision = answer(&app, &plan, verdict, now_ms);
+    let spread = |hint_s| spread_s(hint_s, &known.id);
     decision.next_check_s = decision.next_check_s.map(spread);
     decision.backoff_s = decision.backoff_s.map(spread);
+    write(&app, &device, &check_in, seen, tracker).await?;
     Ok(([(header::CONTENT_TYPE, wire::MEDIA_TYPE)], decision.to_cbor()).into_response())
 }
 
-fn answer(app: &App, facts: &DeviceFacts, newest: Option<&ReleaseRow>) -> Result<Decision, Refusal> {
-    let releases = newest.map(release_facts).transpose()?;
-    let verdict = decide(facts, releases.as_slice());
-    tracing::debug!(?verdict, "check-in");
-    app.metrics.check_ins.add(verdict.name());
-    let server_time_s = u64::try_from(facts.now_ms / 1000).unwrap_or_default();
+/// Stores what the check-in tells: before the answer if there is anything new in it.
+async fn write(
+    app: &App,
+    device: &Device,
+    check_in: &CheckIn,
+    seen: Seen,
+    tracker: Tracker<'_>,
+) -> Result<(), Refusal> {
+    let known = &device.known;
+    let mut changes = changes(check_in, &seen, known);
+    let (attempt, failure, news) = tracker.finish();
+    if let Some(news) = news {
+        changes.insert("attempt".to_owned(), attempt_json(&news));
+    }
+    let is_news = !changes.is_empty() || attempt.is_some() || failure.is_some();
+    let write = DeviceWrite {
+        device: known.id.clone(),
+        at_ms: seen.at_ms,
+        said: Said::CheckIn(seen),
+        event: (!changes.is_empty()).then_some(("check-in", Value::Object(changes))),
+        attempt,
+        failure,
+    };
+    if is_news {
+        app.store.write(write).await?;
+    } else {
+        app.store.write_soon(write).await?;
+    }
+    Ok(())
+}
+
+fn answer(app: &App, plan: &ProductPlan, verdict: Verdict, now_ms: i64) -> Decision {
+    let server_time_s = u64::try_from(now_ms / 1000).unwrap_or_default();
     let mut decision = Decision::new(server_time_s, None);
     decision.next_check_s = app.config.next_check_s;
     match verdict {
-        Verdict::NoRelease | Verdict::UpToDate | Verdict::Ahead => {}
-        Verdict::Wait { wait_s } => decision.backoff_s = Some(wait_s),
-        Verdict::Offer { .. } => {
-            if let Some(release) = newest {
-                let manifest = BASE64_STANDARD.decode(&release.manifest_base64).map_err(Refusal::internal)?;
-                decision.manifest = Some(manifest.into());
-            }
+        Verdict::Nothing(_) => {}
+        Verdict::Wait { wait_s, .. } => decision.backoff_s = Some(wait_s),
+        Verdict::Offer { sequence, .. } => {
+            decision.manifest = plan.manifest(sequence).map(|manifest| manifest.to_vec().into());
         }
     }
-    Ok(decision)
-}
-
-fn release_facts(release: &ReleaseRow) -> Result<ReleaseFacts, Refusal> {
-    Ok(ReleaseFacts {
-        sequence: Sequence(u64::try_from(release.sequence).map_err(Refusal::internal)?),
-        digest: release.digest.parse().map_err(Refusal::internal)?,
-    })
-}
-
-/// The release that an outcome says was refused. Codes 1xx and 2xx blame the manifest or the image, 4xx the flash:
-/// trying again at once changes nothing and wears the flash. The network and the updater (3xx, 5xx) may do better
-/// at the next start.
-fn refused(outcome: SeenOutcome) -> Option<Refused> {
-    let is_refusal = matches!(outcome.code, 100..=299 | 400..=499);
-    let sequence = outcome.sequence.and_then(|sequence| u64::try_from(sequence).ok())?;
-    is_refusal.then_some(Refused { sequence: Sequence(sequence), at_ms: outcome.at_ms })
+    decision
 }
 
 fn seen(check_in: &CheckIn, known: &Known, now_ms: i64) -> Seen {
@@ -141,7 +168,7 @@ fn changes(check_in: &CheckIn, seen: &Seen, known: &Known) -> Map<String, Value>
     if let Some(outcome) = seen.outcome.filter(|outcome| Some(*outcome) != known.outcome()) {
         changes.insert("outcome".to_owned(), outcome_json(outcome));
     }
-    if check_in.reset_cause.is_crash() {
+    if is_crash(check_in.reset_cause) {
         changes.insert("reset_cause".to_owned(), seen.reset_cause.into());
     }
     if known.updater_version.as_ref() != Some(&seen.updater_version) {
@@ -153,6 +180,11 @@ fn changes(check_in: &CheckIn, seen: &Seen, known: &Known) -> Map<String, Value>
 /// An outcome as an event tells it.
 pub(super) fn outcome_json(outcome: SeenOutcome) -> Value {
     json!({ "sequence": outcome.sequence, "code": outcome.code, "reason": reason_name(outcome.code) })
+}
+
+/// An attempt as an event tells it.
+pub(super) fn attempt_json(attempt: &AttemptRow) -> Value {
+    json!({ "rollout": attempt.rollout, "sequence": attempt.sequence, "state": attempt.state })
 }
 
 /// The name of a reason code; `unknown` for a code of a newer updater.

@@ -1,6 +1,7 @@
 //! The device listener: EST, check-in, reports, artifacts.
 
 mod artifacts;
+mod attempt;
 mod body;
 mod check_in;
 mod identity;

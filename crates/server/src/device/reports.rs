@@ -9,11 +9,11 @@ use manifest::Digest;
 use serde_json::Value;
 use wire::{Message, Reason, Report};
 
-use super::check_in::{outcome_json, stored};
+use super::attempt::Tracker;
+use super::check_in::{attempt_json, outcome_json, stored};
 use super::{Device, Refusal, read_body, require_media_type};
 use crate::app::App;
-use crate::clock;
-use crate::store::{Event, SeenOutcome};
+use crate::store::{DeviceWrite, Said, SeenOutcome};
 
 /// Stores a report and answers 204.
 pub(super) async fn report(
@@ -26,12 +26,18 @@ pub(super) async fn report(
     let body = read_body(body, wire::MAX_REQUEST_BYTES, app.config.limits.body_timeout).await?;
     let report = Report::from_cbor(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
 
-    let now_ms = clock::now_ms();
+    let now_ms = app.config.clock.now_ms();
+    let known = &device.known;
     let outcome = SeenOutcome {
         sequence: report.outcome.sequence.map(stored),
         code: report.outcome.reason.into(),
         at_ms: now_ms,
     };
+    let plan = app.plans.get(&app.store, &known.product, known.generation).await?;
+    let mut tracker = Tracker::new(known, now_ms);
+    tracker.outcome(outcome, &plan);
+    let (attempt, failure, news) = tracker.finish();
+
     let installed = report.outcome.reason == Reason::Installed.code();
     let running_digest = report.running_digest.map(|digest| Digest(*digest).to_string());
     let mut detail = outcome_json(outcome);
@@ -39,9 +45,19 @@ pub(super) async fn report(
         detail.insert("running_digest".to_owned(), running_digest.clone().into());
         detail.insert("downloaded_bytes".to_owned(), report.downloaded_bytes.into());
         detail.insert("erased_bytes".to_owned(), report.erased_bytes.into());
+        if let Some(news) = news {
+            detail.insert("attempt".to_owned(), attempt_json(&news));
+        }
     }
-    let event = Event { device: &device.known.id, at_ms: now_ms, kind: "report", detail };
     let installed_sequence = outcome.sequence.filter(|_| installed);
-    app.store.report(outcome, installed_sequence, running_digest.as_deref(), event).await?;
+    let write = DeviceWrite {
+        device: known.id.clone(),
+        at_ms: now_ms,
+        said: Said::Report { outcome, installed_sequence, running_digest },
+        event: Some(("report", detail)),
+        attempt,
+        failure,
+    };
+    app.store.write(write).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -103,6 +103,8 @@ pub(crate) struct Publication {
     pub(crate) channel: String,
     /// The ELF file that the image was made of.
     pub(crate) elf_digest: Option<Digest>,
+    /// Whether its rollout starts at once, by the product's default plan.
+    pub(crate) starts_rollout: bool,
 }
 
 /// Checks a signed manifest and its artifact and stores the release.
@@ -181,7 +183,7 @@ pub(crate) async fn publish(
         manifest_base64: BASE64_STANDARD.encode(signed.as_bytes()),
         created_at_ms: change.at_ms,
     };
-    if !app.store.add_release(&release, change).await? {
+    if !app.store.add_release(&release, publication.starts_rollout, change).await? {
         let newest = app.store.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
         return Err(PublishError::Sequence { newest, found });
     }

@@ -66,6 +66,11 @@ impl Change {
         Self { actor: actor.into(), actor_name: actor_name.into(), at_ms }
     }
 
+    /// The same by another clock.
+    pub(crate) fn at(self, at_ms: i64) -> Self {
+        Self { at_ms, ..self }
+    }
+
     /// A change that the server makes by itself.
     pub(crate) fn by_server(at_ms: i64) -> Self {
         Self::new("server", "server", at_ms)
@@ -193,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn the_database_refuses_to_change_or_delete_a_line() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_sqlite(&dir.path().join("pitstop.db")).await.unwrap();
+        let store = Store::in_dir(dir.path()).await;
         // A second start finds the triggers there.
         make_append_only(&store.pool).await.unwrap();
         let record = Record {

@@ -1,5 +1,12 @@
 //! Table `devices`, as check-ins and reports see it.
 
+use std::collections::BTreeMap;
+
+use manifest::Sequence;
+use rollout::{Attempt, Failure};
+use serde_json::Value;
+use sqlx::AnyConnection;
+
 use super::{Event, Store, StoreError};
 
 /// What is known of a device when it makes a request, found by the serial number of its certificate.
@@ -17,6 +24,49 @@ pub(crate) struct Known {
     pub(crate) outcome_sequence: Option<i64>,
     pub(crate) outcome_code: Option<i64>,
     pub(crate) outcome_at_ms: Option<i64>,
+    pub(crate) channel: String,
+    /// JSON list.
+    pub(crate) tags: String,
+    pub(crate) pinned_sequence: Option<i64>,
+    #[sqlx(flatten)]
+    attempt: AttemptColumns,
+    failed_sequence: Option<i64>,
+    failed_count: i64,
+    failed_at_ms: Option<i64>,
+    quarantined_at_ms: Option<i64>,
+    /// Of the product.
+    pub(crate) generation: i64,
+    /// Of the product.
+    pub(crate) silence_deadline_s: i64,
+    /// Of the product.
+    pub(crate) quarantine_after: i64,
+}
+
+/// The columns of an attempt.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(super) struct AttemptColumns {
+    attempt_rollout: Option<String>,
+    attempt_wave: Option<i64>,
+    attempt_sequence: Option<i64>,
+    attempt_state: Option<String>,
+    attempt_at_ms: Option<i64>,
+    attempt_deadline_ms: Option<i64>,
+    attempt_starts: Option<i64>,
+}
+
+/// How a device does with the release that a rollout offered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttemptRow {
+    pub(crate) rollout: String,
+    pub(crate) wave: i64,
+    pub(crate) sequence: i64,
+    pub(crate) state: Attempt,
+    /// Since when.
+    pub(crate) at_ms: i64,
+    /// Until when the device is to be seen again.
+    pub(crate) deadline_ms: Option<i64>,
+    /// The count of starts at the check-in that first told of the installed release; `None` for a report.
+    pub(crate) starts: Option<i64>,
 }
 
 /// What a check-in tells.
@@ -47,11 +97,103 @@ pub(crate) struct SeenOutcome {
     pub(crate) at_ms: i64,
 }
 
+/// What a device said.
+#[derive(Clone, Debug)]
+pub(crate) enum Said {
+    CheckIn(Seen),
+    Report {
+        outcome: SeenOutcome,
+        /// The release that was installed, if one was.
+        installed_sequence: Option<i64>,
+        running_digest: Option<String>,
+    },
+    /// Nothing: its deadline passed.
+    Nothing,
+}
+
+/// Everything that one request of a device, or its silence, changes: written in one transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceWrite {
+    pub(crate) device: String,
+    pub(crate) at_ms: i64,
+    pub(crate) said: Said,
+    /// Kind and detail.
+    pub(crate) event: Option<(&'static str, Value)>,
+    pub(crate) attempt: Option<AttemptWrite>,
+    pub(crate) failure: Option<FailureWrite>,
+}
+
+/// An attempt that goes on. It is written only when the device is still where the decision found it, so that nothing is
+/// counted twice, not even by two instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttemptWrite {
+    pub(crate) from: Option<AttemptRow>,
+    pub(crate) to: Option<AttemptRow>,
+    pub(crate) moves: Vec<Move>,
+}
+
+/// A device that a counter loses and another one gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) rollout: String,
+    pub(crate) wave: i64,
+    /// `None` for a device that is offered the release.
+    pub(crate) from: Option<Attempt>,
+    pub(crate) to: Attempt,
+}
+
+/// The record of failures of one release. As with attempts, it is written over what was read only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailureWrite {
+    pub(crate) from: Option<Failure>,
+    pub(crate) to: Option<Failure>,
+}
+
+/// By how much the counters of a wave change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Deltas {
+    pub(super) offered: i64,
+    pub(super) installed: i64,
+    pub(super) healthy: i64,
+    pub(super) failed: i64,
+    pub(super) crashed: i64,
+    pub(super) silent: i64,
+}
+
 impl Known {
     /// The last outcome that the device told of.
     pub(crate) fn outcome(&self) -> Option<SeenOutcome> {
         let (code, at_ms) = self.outcome_code.zip(self.outcome_at_ms)?;
         Some(SeenOutcome { sequence: self.outcome_sequence, code, at_ms })
+    }
+
+    /// How it does with the release that a rollout offered it last.
+    pub(crate) fn attempt(&self) -> Option<AttemptRow> {
+        self.attempt.row()
+    }
+
+    /// The release that failed here last.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        Some(Failure {
+            sequence: Sequence(u64::try_from(self.failed_sequence?).ok()?),
+            count: u32::try_from(self.failed_count).unwrap_or(u32::MAX),
+            at_ms: self.failed_at_ms.unwrap_or_default(),
+            is_quarantined: self.quarantined_at_ms.is_some(),
+        })
+    }
+}
+
+impl AttemptColumns {
+    pub(super) fn row(&self) -> Option<AttemptRow> {
+        Some(AttemptRow {
+            rollout: self.attempt_rollout.clone()?,
+            wave: self.attempt_wave?,
+            sequence: self.attempt_sequence?,
+            state: self.attempt_state.as_ref()?.parse().ok()?,
+            at_ms: self.attempt_at_ms?,
+            deadline_ms: self.attempt_deadline_ms,
+            starts: self.attempt_starts,
+        })
     }
 }
 
@@ -61,87 +203,197 @@ impl Store {
         Ok(sqlx::query_as(
             "SELECT d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
                  d.token_redeemed_key, d.token_void_at_ms, d.running_digest, d.updater_version, \
-                 d.outcome_sequence, d.outcome_code, d.outcome_at_ms \
-             FROM certificates c JOIN devices d ON d.id = c.device WHERE c.serial = $1",
+                 d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
+                 d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
+                 d.attempt_deadline_ms, d.attempt_starts, d.failed_sequence, d.failed_count, d.failed_at_ms, \
+                 d.quarantined_at_ms, p.generation, p.silence_deadline_s, p.quarantine_after \
+             FROM certificates c JOIN devices d ON d.id = c.device JOIN products p ON p.name = d.product \
+             WHERE c.serial = $1",
         )
         .bind(serial)
         .fetch_optional(&self.pool)
         .await?)
     }
+}
 
-    /// Stores what a check-in tells: one UPDATE, and an event when something changed.
-    pub(crate) async fn check_in(
+impl DeviceWrite {
+    /// Whether a check-in that rests has nothing to add to this.
+    pub(super) fn tells_all(&self) -> bool {
+        match self.said {
+            Said::CheckIn(_) => true,
+            Said::Report { .. } | Said::Nothing => false,
+        }
+    }
+
+    /// Writes it within a transaction, and adds to the counters that are to be moved at its end.
+    pub(super) async fn apply(
         &self,
-        device: &str,
-        seen: &Seen,
-        event: Option<Event<'_>>,
+        connection: &mut AnyConnection,
+        counters: &mut BTreeMap<(String, i64), Deltas>,
     ) -> Result<(), StoreError> {
-        let update = sqlx::query(
+        match &self.said {
+            Said::CheckIn(seen) => seen.apply(connection, &self.device).await?,
+            Said::Report { outcome, installed_sequence, running_digest } => {
+                apply_report(connection, &self.device, *outcome, *installed_sequence, running_digest).await?;
+            }
+            Said::Nothing => {}
+        }
+        if let Some(attempt) = &self.attempt {
+            if attempt.apply(connection, &self.device).await? {
+                for moved in &attempt.moves {
+                    moved.count(counters.entry((moved.rollout.clone(), moved.wave)).or_default());
+                }
+            } else if matches!(self.said, Said::Nothing) {
+                // It was seen after all, or another instance was faster: there is nothing to tell.
+                return Ok(());
+            }
+        }
+        if let Some(failure) = &self.failure {
+            failure.apply(connection, &self.device, self.at_ms).await?;
+        }
+        if let Some((kind, detail)) = &self.event {
+            let event = Event { device: &self.device, at_ms: self.at_ms, kind, detail: detail.clone() };
+            event.insert(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Seen {
+    async fn apply(&self, connection: &mut AnyConnection, device: &str) -> Result<(), StoreError> {
+        sqlx::query(
             "UPDATE devices SET last_seen_at_ms = $1, chip_id = $2, running_digest = $3, \
                  running_sequence = $4, running_version = $5, slots = $6, updater_version = $7, \
                  reset_cause = $8, starts = $9, strategy = $10, free_heap_bytes = $11, critical_errors = $12, \
                  last_critical = $13, outcome_sequence = $14, outcome_code = $15, outcome_at_ms = $16 \
              WHERE id = $17",
         )
-        .bind(seen.at_ms)
-        .bind(seen.chip_id)
-        .bind(&seen.running_digest)
-        .bind(seen.running_sequence)
-        .bind(&seen.running_version)
-        .bind(&seen.slots)
-        .bind(&seen.updater_version)
-        .bind(seen.reset_cause)
-        .bind(seen.starts)
-        .bind(seen.strategy)
-        .bind(seen.free_heap_bytes)
-        .bind(seen.critical_errors)
-        .bind(seen.last_critical)
-        .bind(seen.outcome.and_then(|outcome| outcome.sequence))
-        .bind(seen.outcome.map(|outcome| outcome.code))
-        .bind(seen.outcome.map(|outcome| outcome.at_ms))
-        .bind(device);
-        match event {
-            None => {
-                update.execute(&self.pool).await?;
-            }
-            Some(event) => {
-                let mut transaction = self.pool.begin().await?;
-                update.execute(&mut *transaction).await?;
-                event.insert(&mut transaction).await?;
-                transaction.commit().await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Stores what a report tells; `installed_sequence` is the release that was installed, if one was.
-    pub(crate) async fn report(
-        &self,
-        outcome: SeenOutcome,
-        installed_sequence: Option<i64>,
-        running_digest: Option<&str>,
-        event: Event<'_>,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        // Only a check-in knows the version of what runs.
-        sqlx::query(
-            "UPDATE devices SET last_seen_at_ms = $1, outcome_sequence = $2, outcome_code = $3, \
-                 outcome_at_ms = $1, \
-                 running_sequence = CASE WHEN running_digest = $4 THEN running_sequence ELSE $5 END, \
-                 running_version = CASE WHEN running_digest = $4 THEN running_version ELSE NULL END, \
-                 running_digest = $4 \
-             WHERE id = $6",
-        )
-        .bind(outcome.at_ms)
-        .bind(outcome.sequence)
-        .bind(outcome.code)
-        .bind(running_digest)
-        .bind(installed_sequence)
-        .bind(event.device)
-        .execute(&mut *transaction)
+        .bind(self.at_ms)
+        .bind(self.chip_id)
+        .bind(&self.running_digest)
+        .bind(self.running_sequence)
+        .bind(&self.running_version)
+        .bind(&self.slots)
+        .bind(&self.updater_version)
+        .bind(self.reset_cause)
+        .bind(self.starts)
+        .bind(self.strategy)
+        .bind(self.free_heap_bytes)
+        .bind(self.critical_errors)
+        .bind(self.last_critical)
+        .bind(self.outcome.and_then(|outcome| outcome.sequence))
+        .bind(self.outcome.map(|outcome| outcome.code))
+        .bind(self.outcome.map(|outcome| outcome.at_ms))
+        .bind(device)
+        .execute(connection)
         .await?;
-        event.insert(&mut transaction).await?;
-        transaction.commit().await?;
         Ok(())
     }
+}
+
+async fn apply_report(
+    connection: &mut AnyConnection,
+    device: &str,
+    outcome: SeenOutcome,
+    installed_sequence: Option<i64>,
+    running_digest: &Option<String>,
+) -> Result<(), StoreError> {
+    // Only a check-in knows the version of what runs.
+    sqlx::query(
+        "UPDATE devices SET last_seen_at_ms = $1, outcome_sequence = $2, outcome_code = $3, \
+             outcome_at_ms = $1, \
+             running_sequence = CASE WHEN running_digest = $4 THEN running_sequence ELSE $5 END, \
+             running_version = CASE WHEN running_digest = $4 THEN running_version ELSE NULL END, \
+             running_digest = $4 \
+         WHERE id = $6",
+    )
+    .bind(outcome.at_ms)
+    .bind(outcome.sequence)
+    .bind(outcome.code)
+    .bind(running_digest)
+    .bind(installed_sequence)
+    .bind(device)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl AttemptWrite {
+    /// `false`: the device is elsewhere by now.
+    async fn apply(&self, connection: &mut AnyConnection, device: &str) -> Result<bool, StoreError> {
+        let to = self.to.as_ref();
+        let updated = sqlx::query(
+            "UPDATE devices SET attempt_rollout = $1, attempt_wave = $2, attempt_sequence = $3, \
+                 attempt_state = $4, attempt_at_ms = $5, attempt_deadline_ms = $6, attempt_starts = $7 \
+             WHERE id = $8 AND COALESCE(attempt_rollout, '') = $9 AND COALESCE(attempt_state, '') = $10",
+        )
+        .bind(to.map(|to| to.rollout.as_str()))
+        .bind(to.map(|to| to.wave))
+        .bind(to.map(|to| to.sequence))
+        .bind(to.map(|to| to.state.name()))
+        .bind(to.map(|to| to.at_ms))
+        .bind(to.and_then(|to| to.deadline_ms))
+        .bind(to.and_then(|to| to.starts))
+        .bind(device)
+        .bind(self.from.as_ref().map_or("", |from| &from.rollout))
+        .bind(self.from.as_ref().map_or("", |from| from.state.name()))
+        .execute(connection)
+        .await?;
+        Ok(updated.rows_affected() == 1)
+    }
+}
+
+impl Move {
+    /// Every device in a state was offered the release: `offered` counts all of them, and nobody leaves it.
+    fn count(&self, deltas: &mut Deltas) {
+        match self.from {
+            None => deltas.offered += 1,
+            Some(state) => deltas.add(state, -1),
+        }
+        deltas.add(self.to, 1);
+    }
+}
+
+impl Deltas {
+    fn add(&mut self, state: Attempt, devices: i64) {
+        match state {
+            Attempt::Offered => {}
+            Attempt::Installed => self.installed += devices,
+            Attempt::Healthy => self.healthy += devices,
+            Attempt::Failed => self.failed += devices,
+            Attempt::Crashed => self.crashed += devices,
+            Attempt::Silent => self.silent += devices,
+        }
+    }
+}
+
+impl FailureWrite {
+    async fn apply(
+        &self,
+        connection: &mut AnyConnection,
+        device: &str,
+        at_ms: i64,
+    ) -> Result<(), StoreError> {
+        let to = self.to.as_ref();
+        sqlx::query(
+            "UPDATE devices SET failed_sequence = $1, failed_count = $2, failed_at_ms = $3, \
+                 quarantined_at_ms = CASE WHEN $4 = 1 THEN COALESCE(quarantined_at_ms, $5) ELSE NULL END \
+             WHERE id = $6 AND COALESCE(failed_sequence, -1) = $7 AND failed_count = $8",
+        )
+        .bind(to.map(|to| stored(to.sequence)))
+        .bind(to.map_or(0, |to| i64::from(to.count)))
+        .bind(to.map(|to| to.at_ms))
+        .bind(i64::from(to.is_some_and(|to| to.is_quarantined)))
+        .bind(at_ms)
+        .bind(device)
+        .bind(self.from.as_ref().map_or(-1, |from| stored(from.sequence)))
+        .bind(self.from.as_ref().map_or(0, |from| i64::from(from.count)))
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+fn stored(sequence: Sequence) -> i64 {
+    i64::try_from(sequence.0).unwrap_or(i64::MAX)
 }

@@ -483,7 +483,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_health_that_holds_is_told_and_found() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_sqlite(&dir.path().join("pitstop.db")).await.unwrap();
+        let store = Store::in_dir(dir.path()).await;
         let change = Change::by_server(clock::now_ms());
         sqlx::query(
             "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, created_at_ms, \

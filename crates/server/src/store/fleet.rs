@@ -158,7 +158,7 @@ mod tests {
 
     async fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&crate::location::Database::Sqlite, dir.path()).await.unwrap();
+        let store = Store::in_dir(dir.path()).await;
         (dir, store)
     }
 

@@ -18,10 +18,13 @@ mod products;
 mod publisher_keys;
 mod releases;
 mod revision;
+mod rollouts;
 mod settings;
+mod silence;
+mod writer;
 
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::migrate::MigrateError;
@@ -30,7 +33,9 @@ use sqlx::{AnyPool, Executor as _};
 pub(crate) use api_tokens::{Revocation, TokenRow};
 pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences, json_or_text};
 pub(crate) use channels::ChannelRow;
-pub(crate) use check_ins::{Known, Seen, SeenOutcome};
+pub(crate) use check_ins::{
+    AttemptRow, AttemptWrite, DeviceWrite, FailureWrite, Known, Move, Said, Seen, SeenOutcome,
+};
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
 pub(crate) use enrollment::{EnrollmentRow, Redemption};
 pub(crate) use events::{Event, EventRow};
@@ -38,10 +43,13 @@ pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
 pub(crate) use products::{NewProduct, ProductRow, SettingsChange};
 pub(crate) use publisher_keys::KeyRow;
-pub(crate) use releases::{NewRelease, ReleaseRow};
+pub(crate) use releases::{NewRelease, ReleaseFactsRow, ReleaseRow};
 pub(crate) use revision::{Changed, IfMatch, etag};
+pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRow, Unfinished, WaveRow, create_rollout};
+pub(crate) use silence::OverdueRow;
 
 use crate::location::{Database, PostgresUrl};
+use crate::metrics::Metrics;
 
 /// Connections to an SQLite database: one writes at a time, the others read.
 const SQLITE_CONNECTIONS: u32 = 8;
@@ -62,6 +70,7 @@ const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '60s'
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: AnyPool,
+    writer: writer::Writer,
 }
 
 /// Why the database did not do what it was asked to.
@@ -75,6 +84,10 @@ pub(crate) enum StoreError {
     Path(String),
     #[error("{at} does not answer: {source}; see that it runs and takes connections from here")]
     Connect { at: String, source: sqlx::Error },
+    #[error("what is stored of {what} cannot be read: {error}; restore the database from a backup")]
+    Unreadable { what: String, error: String },
+    #[error("the server is shutting down")]
+    Closed,
 }
 
 impl StoreError {
@@ -82,43 +95,52 @@ impl StoreError {
     pub(crate) fn is_duplicate(&self) -> bool {
         match self {
             Self::Sql(error) => error.as_database_error().is_some_and(|error| error.is_unique_violation()),
-            Self::Migrate(_) | Self::Path(_) | Self::Connect { .. } => false,
+            Self::Migrate(_)
+            | Self::Path(_)
+            | Self::Connect { .. }
+            | Self::Unreadable { .. }
+            | Self::Closed => false,
         }
     }
 }
 
 impl Store {
     /// Opens the database and brings its schema up to date. `data_dir` is where SQLite's file is.
-    pub(crate) async fn open(database: &Database, data_dir: &Path) -> Result<Self, StoreError> {
+    pub(crate) async fn open(
+        database: &Database,
+        data_dir: &Path,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         match database {
-            Database::Sqlite => Self::open_sqlite(&data_dir.join("pitstop.db")).await,
-            Database::Postgres(url) => Self::open_postgres(url).await,
+            Database::Sqlite => Self::open_sqlite(&data_dir.join("pitstop.db"), metrics).await,
+            Database::Postgres(url) => Self::open_postgres(url, metrics).await,
         }
     }
 
     /// Opens an SQLite database and makes it when it is not there.
-    async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
+    async fn open_sqlite(path: &Path, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options: AnyConnectOptions = sqlite_url(path)?.parse()?;
         // A connection to a file does not break while it rests, so it is not asked before each use.
         let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS).test_before_acquire(false);
-        Self::migrated(pool.connect_with(options).await?).await
+        Self::migrated(pool.connect_with(options).await?, metrics).await
     }
 
     /// Opens a Postgres database, which must be there.
-    async fn open_postgres(url: &PostgresUrl) -> Result<Self, StoreError> {
+    async fn open_postgres(url: &PostgresUrl, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options: AnyConnectOptions = url.as_str().parse()?;
         let pool = pool(POSTGRES_CONNECTIONS, POSTGRES_SETTINGS)
             .connect_with(options)
             .await
             .map_err(|source| StoreError::Connect { at: url.to_string(), source })?;
-        Self::migrated(pool).await
+        Self::migrated(pool, metrics).await
     }
 
     /// On Postgres under an advisory lock, so that of several instances that start at once one migrates.
-    async fn migrated(pool: AnyPool) -> Result<Self, StoreError> {
+    async fn migrated(pool: AnyPool, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         sqlx::migrate!("src/store/migrations").run(&pool).await?;
         audit::make_append_only(&pool).await?;
-        Ok(Self { pool })
+        let writer = writer::Writer::start(pool.clone(), metrics);
+        Ok(Self { pool, writer })
     }
 
     /// Asks whether the database answers.
@@ -129,6 +151,7 @@ impl Store {
 
     /// Finishes what is under way and closes all connections.
     pub(crate) async fn close(&self) {
+        self.writer.close().await;
         self.pool.close().await;
     }
 }
@@ -164,6 +187,14 @@ fn sqlite_url(path: &Path) -> Result<String, StoreError> {
 }
 
 #[cfg(test)]
+impl Store {
+    /// A new SQLite database.
+    async fn in_dir(dir: &Path) -> Self {
+        Self::open_sqlite(&dir.join("pitstop.db"), Arc::new(Metrics::new())).await.unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -174,7 +205,7 @@ mod tests {
         std::fs::create_dir(&odd).unwrap();
         let path = odd.join("pitstop.db");
         for _ in 0..2 {
-            let store = Store::open_sqlite(&path).await.unwrap();
+            let store = Store::open_sqlite(&path, Arc::new(Metrics::new())).await.unwrap();
             assert!(store.products("", "", 10).await.unwrap().is_empty());
             store.close().await;
         }
@@ -184,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn the_database_is_set_to_lose_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_sqlite(&dir.path().join("pitstop.db")).await.unwrap();
+        let store = Store::in_dir(dir.path()).await;
         for (pragma, expected) in [("PRAGMA synchronous", 2), ("PRAGMA foreign_keys", 1)] {
             let value: i64 = sqlx::query_scalar(pragma).fetch_one(&store.pool).await.unwrap();
             assert_eq!(value, expected, "{pragma}");

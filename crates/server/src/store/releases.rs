@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Change, Record, Store, StoreError, json_or_text};
 use crate::publish::Namesake;
+use crate::rollouts::start_default;
 
 /// A release as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -28,16 +29,27 @@ pub(crate) struct ReleaseRow {
     pub(crate) created_at_ms: i64,
 }
 
+/// What decisions need of a release.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct ReleaseFactsRow {
+    pub(crate) sequence: i64,
+    pub(crate) digest: String,
+    /// JSON list of sequence numbers.
+    pub(crate) revert_to: String,
+    pub(crate) manifest_base64: String,
+}
+
 /// A release to add.
 pub(crate) type NewRelease = ReleaseRow;
 
 impl Store {
     /// Adds a release when its sequence number is higher than all others of its product.
     ///
-    /// `false`: it is not, and nothing was added.
+    /// `false`: it is not, and nothing was added. Its rollout starts in the same transaction, if one is to start.
     pub(crate) async fn add_release(
         &self,
         release: &NewRelease,
+        starts_rollout: bool,
         change: &Change,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
@@ -91,7 +103,18 @@ impl Store {
             after: Some(after),
         };
         change.record(&mut transaction, record).await?;
+        if starts_rollout {
+            let (product, sequence) = (&release.product, release.sequence);
+            let default_plan: Option<String> =
+                sqlx::query_scalar("SELECT default_plan FROM products WHERE name = $1")
+                    .bind(product)
+                    .fetch_one(&mut *transaction)
+                    .await?;
+            let (channel, plan) = (&release.channel, default_plan.as_deref());
+            start_default(&mut transaction, product, channel, sequence, plan, change).await?;
+        }
         transaction.commit().await?;
+        self.tell_rollouts_moved();
         Ok(true)
     }
 
@@ -133,6 +156,17 @@ impl Store {
         .bind(product)
         .bind(up_to)
         .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// What decisions need of all releases of a product, newest first.
+    pub(crate) async fn release_facts(&self, product: &str) -> Result<Vec<ReleaseFactsRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT sequence, digest, revert_to, manifest_base64 FROM releases WHERE product = $1 \
+             ORDER BY sequence DESC",
+        )
+        .bind(product)
         .fetch_all(&self.pool)
         .await?)
     }

@@ -1,6 +1,7 @@
 //! One server in a temporary directory, and what tests do with it.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -73,6 +74,23 @@ impl TestApp {
 
     pub(crate) async fn get(&self, path: &str) -> Value {
         self.admin(Method::GET, path, "").await.expect(200).json()
+    }
+
+    /// Asks until the answer is as expected, and returns it.
+    #[track_caller]
+    pub(crate) fn until(&self, path: &str, expected: impl Fn(&Value) -> bool) -> impl Future<Output = Value> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let ends = Instant::now() + Duration::from_secs(20);
+            loop {
+                let found = self.get(path).await;
+                if expected(&found) {
+                    return found;
+                }
+                assert!(Instant::now() < ends, "{caller}: it stays {found:#}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
 use hyper::{Method, Request, StatusCode};
@@ -97,6 +97,14 @@ impl Connection {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
             .map_err(|error: hyper::Error| io::Error::other(error))
+    }
+
+    /// Sends a request whose answer may never end; the body comes as it arrives.
+    pub(crate) async fn open(&mut self, request: Request<Full<Bytes>>) -> io::Result<(Answer, Incoming)> {
+        self.sender.ready().await.map_err(io::Error::other)?;
+        let response = timeout(PATIENCE, self.sender.send_request(request)).await?;
+        let (parts, body) = response.map_err(io::Error::other)?.into_parts();
+        Ok((Answer { status: parts.status, headers: parts.headers, body: Bytes::new() }, body))
     }
 
     pub(crate) async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {

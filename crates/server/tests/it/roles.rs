@@ -26,7 +26,8 @@ use Elsewhere::{Forbidden, LeftOut, NotFound, Same};
 /// Method, path as in the document, the least role, what a token for another product gets, and a body.
 type Row = (&'static str, &'static str, &'static str, Elsewhere, fn() -> Value);
 
-/// `{product}` is `lamp`, `{id}` of a device `lamp-1`, of a token one that is revoked already, of a key alice's.
+/// `{product}` is `lamp`, `{id}` of a device `lamp-1`, of a token one that is revoked already, of a key alice's, of a
+/// rollout that of release 1.
 const TABLE: &[Row] = &[
     ("get", "/info", "viewer", Same, nothing),
     ("get", "/whoami", "viewer", Same, nothing),
@@ -54,6 +55,15 @@ const TABLE: &[Row] = &[
     ("post", "/devices/{id}/approve", "operator", NotFound, nothing),
     ("post", "/devices/{id}/clear-quarantine", "operator", NotFound, nothing),
     ("post", "/devices/{id}/revoke", "operator", NotFound, nothing),
+    ("get", "/rollouts", "viewer", LeftOut, nothing),
+    ("post", "/rollouts", "operator", NotFound, || json!({ "product": "lamp", "sequence": 1 })),
+    ("get", "/rollouts/{id}", "viewer", NotFound, nothing),
+    ("get", "/rollouts/{id}/stream", "viewer", NotFound, nothing),
+    ("post", "/rollouts/{id}/start", "operator", NotFound, nothing),
+    ("post", "/rollouts/{id}/pause", "operator", NotFound, nothing),
+    ("post", "/rollouts/{id}/resume", "operator", NotFound, nothing),
+    ("post", "/rollouts/{id}/approve", "operator", NotFound, nothing),
+    ("post", "/rollouts/{id}/abort", "operator", NotFound, nothing),
     ("get", "/tokens", "admin", Forbidden, nothing),
     ("post", "/tokens", "admin", Forbidden, || json!({ "name": "x", "role": "viewer" })),
     ("post", "/tokens/{id}/revoke", "admin", Forbidden, nothing),
@@ -93,7 +103,13 @@ impl TestApp {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let method: Method = method.to_uppercase().parse().unwrap();
         let mut connection = Connection::plain(self.server.admin_addr()).await.unwrap();
-        connection.send(request(method, &format!("/api/v1{path}"), &headers, body)).await.unwrap()
+        let request = request(method, &format!("/api/v1{path}"), &headers, body);
+        if path.ends_with("/stream") {
+            // It does not end.
+            connection.open(request).await.unwrap().0
+        } else {
+            connection.send(request).await.unwrap()
+        }
     }
 
     async fn document(&self) -> Value {
@@ -119,6 +135,7 @@ async fn world() -> (TestApp, impl Fn(&str) -> String) {
         let id = match path {
             path if path.starts_with("/tokens") => &revoked,
             path if path.starts_with("/products") => &key,
+            path if path.starts_with("/rollouts") => "ro-lamp-1",
             _ => "lamp-1",
         };
         path.replace("{product}", "lamp")

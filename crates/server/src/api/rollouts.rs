@@ -1,0 +1,434 @@
+//! `/api/v1/rollouts`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use futures_util::Stream;
+use futures_util::stream;
+use rollout::{Action, Cause, Counters, Percent, Plan, Progress, next};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::etag::{Condition, Tagged};
+use super::page::{Page, PageParams};
+use super::products;
+use super::request::{Body, InPath, Params};
+use super::routes::{IfMatchHeader, Routes};
+use crate::app::App;
+use crate::clock;
+use crate::problem::Problem;
+use crate::store::{Change, NewRollout, RolloutFilter, RolloutRow, WaveRow};
+
+/// Other instances change rollouts too: a stream looks that often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The shortest time between two events of a stream: a wave that opens moves counters many times a second.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Life of a stream. A client opens it again, and its token is judged again.
+const STREAM_LIFE: Duration = Duration::from_secs(300);
+
+pub(super) fn routes() -> Routes {
+    Routes::of("rollouts")
+        .viewer(routes!(list))
+        .viewer(routes!(show))
+        .viewer(routes!(stream_changes))
+        .operator(routes!(create))
+        .operator(routes!(start))
+        .operator(routes!(pause))
+        .operator(routes!(resume))
+        .operator(routes!(abort))
+        .operator(routes!(approve))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewRolloutBody {
+    product: String,
+    /// The release that the rollout brings to the devices of its channel.
+    sequence: i64,
+    /// Without one: the product's default plan, and without that one wave of all devices.
+    #[serde(default)]
+    plan: Option<Plan>,
+    /// Whether it starts at once; else it is a draft.
+    #[serde(default)]
+    start: bool,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+struct ListParams {
+    /// Rollouts of this product only.
+    product: Option<String>,
+    /// Rollouts in this state only.
+    state: Option<rollout::State>,
+    /// How many items a page has at most; 100 unless given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+struct Rollout {
+    id: String,
+    product: String,
+    channel: String,
+    release: ReleaseOf,
+    state: rollout::State,
+    /// Index of the newest wave that is open.
+    wave: usize,
+    plan: Plan,
+    waves: Vec<Wave>,
+    halt: Option<Halt>,
+    /// What happens next, in words.
+    next: String,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    started_at: Option<String>,
+    #[schema(format = DateTime)]
+    finished_at: Option<String>,
+    revision: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RolloutRelease)]
+struct ReleaseOf {
+    sequence: i64,
+    version: String,
+    digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RolloutWave)]
+struct Wave {
+    index: usize,
+    state: WaveState,
+    #[schema(format = DateTime)]
+    started_at: Option<String>,
+    counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum WaveState {
+    /// Its devices are not offered the release yet.
+    Waiting,
+    /// The newest wave that is open.
+    Open,
+    /// It has soaked.
+    Done,
+}
+
+/// Why a rollout halted.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = RolloutHalt)]
+struct Halt {
+    cause: Cause,
+    /// Index of the wave whose limit was exceeded.
+    wave: usize,
+    /// How many devices.
+    observed: u64,
+    /// Of how many.
+    sample: u64,
+    /// The share that is tolerated.
+    limit_percent: Percent,
+    /// Which devices; the first 100 by id.
+    devices: Vec<String>,
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+/// A halt as it is stored.
+#[derive(Deserialize)]
+struct StoredHalt {
+    cause: Cause,
+    wave: usize,
+    observed: u64,
+    sample: u64,
+    limit_percent: Percent,
+    devices: Vec<String>,
+    at_ms: i64,
+}
+
+/// Lists rollouts, newest first.
+#[utoipa::path(get, path = "/rollouts", params(ListParams), responses((status = 200, body = Page<Rollout>)))]
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(params): Params<ListParams>,
+) -> Result<Json<Page<Rollout>>, Problem> {
+    let filter = RolloutFilter {
+        product: params.product.unwrap_or_default(),
+        state: params.state.map(|state| state.name().to_owned()).unwrap_or_default(),
+        scope: caller.scope().to_owned(),
+    };
+    let page = PageParams::new(params.limit, params.cursor);
+    let before = match page.after() {
+        "" => None,
+        cursor => Some(place(cursor)?),
+    };
+    let rows = app.store.rollouts(&filter, before, page.rows()?).await?;
+    let mut with_waves = Vec::with_capacity(rows.len());
+    for row in rows {
+        let waves = app.store.waves(&row.id).await?;
+        with_waves.push((row, waves));
+    }
+    let cursor = |(row, _): &(RolloutRow, Vec<WaveRow>)| format!("{}.{}", row.created_at_ms, row.id);
+    page.page(with_waves, cursor, |(row, waves)| show_rollout(row, &waves)).map(Json)
+}
+
+/// Makes a rollout of a release, as a draft or started. The channel is the release's.
+#[utoipa::path(post, path = "/rollouts", request_body = NewRolloutBody, responses((status = 201, body = Rollout)))]
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<NewRolloutBody>,
+) -> Result<(StatusCode, Tagged<Rollout>), Problem> {
+    let product = products::find(&app, &caller, body.product).await?;
+    let channel = app.store.release_channel(&product.name, body.sequence).await?;
+    let channel = channel.ok_or_else(|| Problem::NotFound {
+        kind: "release",
+        name: format!("{} {}", product.name, body.sequence),
+    })?;
+    let plan = match (body.plan, &product.default_plan) {
+        (Some(plan), _) => plan,
+        (None, Some(json)) => serde_json::from_str(json)?,
+        (None, None) => Plan::all_at_once(),
+    };
+    let new = NewRollout {
+        product: &product.name,
+        channel: &channel,
+        sequence: body.sequence,
+        plan: &plan,
+        start: body.start,
+    };
+    let change = change(&app, &caller);
+    let id = app.store.create_rollout(&new, &change).await??;
+    Ok((StatusCode::CREATED, tagged(&app, &id).await?))
+}
+
+/// Shows a rollout.
+#[utoipa::path(get, path = "/rollouts/{id}", params(("id" = String, Path)), responses((status = 200, body = Rollout)))]
+async fn show(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Rollout>, Problem> {
+    find(&app, &caller, &id).await?;
+    tagged(&app, &id).await
+}
+
+/// Starts a draft: the first wave opens.
+#[utoipa::path(post, path = "/rollouts/{id}/start", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
+async fn start(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Rollout>, Problem> {
+    act(&app, &caller, &condition, &id, Action::Start).await
+}
+
+/// Stops offering the release until it is resumed.
+#[utoipa::path(post, path = "/rollouts/{id}/pause", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
+async fn pause(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Rollout>, Problem> {
+    act(&app, &caller, &condition, &id, Action::Pause).await
+}
+
+/// Goes on after a pause or a halt: the newest wave soaks anew, and what led to a halt counts no more.
+#[utoipa::path(post, path = "/rollouts/{id}/resume", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
+async fn resume(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Rollout>, Problem> {
+    act(&app, &caller, &condition, &id, Action::Resume).await
+}
+
+/// Stops for good: devices that run the release go back where its signed manifest allows that.
+#[utoipa::path(post, path = "/rollouts/{id}/abort", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
+async fn abort(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Rollout>, Problem> {
+    act(&app, &caller, &condition, &id, Action::Abort).await
+}
+
+/// Opens the next wave, which waits for approval.
+#[utoipa::path(post, path = "/rollouts/{id}/approve", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
+async fn approve(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Rollout>, Problem> {
+    act(&app, &caller, &condition, &id, Action::Approve).await
+}
+
+/// Server-sent events: the rollout now, and again whenever it changes.
+#[utoipa::path(get, path = "/rollouts/{id}/stream", params(("id" = String, Path)), responses((status = 200, body = String, content_type = "text/event-stream")))]
+async fn stream_changes(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    find(&app, &caller, &id).await?;
+    let moved = app.store.rollouts_moved();
+    let changes = Changes { app, id, moved, last: None, ends: Instant::now() + STREAM_LIFE };
+    let events = stream::unfold(changes, |mut changes| async move {
+        let json = changes.next().await?;
+        Some((Ok(Event::default().data(json)), changes))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+/// What one stream has told.
+struct Changes {
+    app: Arc<App>,
+    id: String,
+    moved: watch::Receiver<u64>,
+    last: Option<Rollout>,
+    ends: Instant,
+}
+
+impl Changes {
+    /// JSON of the rollout as soon as it is another one; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<String> {
+        let stop = self.app.stop.clone();
+        loop {
+            if stop.is_cancelled() || Instant::now() >= self.ends {
+                return None;
+            }
+            self.moved.mark_unchanged();
+            let now = match read(&self.app, &self.id).await {
+                Ok(now) => now,
+                Err(error) => {
+                    tracing::error!("a stream of rollout {} ends: {error}", self.id);
+                    return None;
+                }
+            };
+            if self.last.as_ref() != Some(&now) {
+                let json = serde_json::to_string(&now).ok()?;
+                self.last = Some(now);
+                return Some(json);
+            }
+            let wait = timeout_at(Instant::now() + LOOK, self.moved.changed());
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                // Both mean: look.
+                _ = wait => sleep(PACE).await,
+            }
+        }
+    }
+}
+
+async fn act(
+    app: &App,
+    caller: &Caller,
+    condition: &Condition,
+    id: &str,
+    action: Action,
+) -> Result<Tagged<Rollout>, Problem> {
+    find(app, caller, id).await?;
+    let change = change(app, caller);
+    app.store.act_on_rollout(id, action, &change, &condition.0).await?.done("rollout", id)??;
+    tagged(app, id).await
+}
+
+/// A change now, by the clock of rollouts.
+fn change(app: &App, caller: &Caller) -> Change {
+    caller.change().at(app.config.clock.now_ms())
+}
+
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<RolloutRow, Problem> {
+    let row = app.store.rollout(id).await?.filter(|row| caller.sees(&row.product));
+    row.ok_or_else(|| Problem::NotFound { kind: "rollout", name: id.to_owned() })
+}
+
+async fn tagged(app: &App, id: &str) -> Result<Tagged<Rollout>, Problem> {
+    let body = read(app, id).await?;
+    Ok(Tagged { revision: body.revision, body })
+}
+
+async fn read(app: &App, id: &str) -> Result<Rollout, Problem> {
+    let row = app.store.rollout(id).await?;
+    let row = row.ok_or_else(|| Problem::NotFound { kind: "rollout", name: id.to_owned() })?;
+    let waves = app.store.waves(id).await?;
+    show_rollout(row, &waves)
+}
+
+fn show_rollout(row: RolloutRow, waves: &[WaveRow]) -> Result<Rollout, Problem> {
+    let (state, plan, open) = (row.state()?, row.plan()?, row.wave());
+    let counters: Vec<_> = waves.iter().map(WaveRow::counters).collect();
+    let progress = Progress {
+        state,
+        wave: open,
+        wave_started_at_ms: row.wave_started_at_ms.unwrap_or(row.created_at_ms),
+        counters: &counters,
+    };
+    let next = next(&plan, &progress);
+    let waves = waves.iter().zip(counters).enumerate().map(|(index, (wave, counters))| Wave {
+        index,
+        state: match wave.started_at_ms {
+            None => WaveState::Waiting,
+            Some(_) if index == open && !state.is_finished() => WaveState::Open,
+            Some(_) => WaveState::Done,
+        },
+        started_at: wave.started_at_ms.map(clock::rfc3339),
+        counters,
+    });
+    let halt: Option<StoredHalt> = row.halt.as_deref().map(serde_json::from_str).transpose()?;
+    Ok(Rollout {
+        waves: waves.collect(),
+        id: row.id,
+        product: row.product,
+        channel: row.channel,
+        release: ReleaseOf { sequence: row.sequence, version: row.version, digest: row.digest },
+        state,
+        wave: open,
+        plan,
+        halt: halt.map(|halt| Halt {
+            cause: halt.cause,
+            wave: halt.wave,
+            observed: halt.observed,
+            sample: halt.sample,
+            limit_percent: halt.limit_percent,
+            devices: halt.devices,
+            at: clock::rfc3339(halt.at_ms),
+        }),
+        next,
+        created_at: clock::rfc3339(row.created_at_ms),
+        started_at: row.started_at_ms.map(clock::rfc3339),
+        finished_at: row.finished_at_ms.map(clock::rfc3339),
+        revision: row.revision,
+    })
+}
+
+/// The place in a list that a cursor names.
+fn place(cursor: &str) -> Result<(i64, &str), Problem> {
+    cursor
+        .split_once('.')
+        .and_then(|(at_ms, id)| Some((at_ms.parse().ok()?, id)))
+        .ok_or_else(|| Problem::Invalid(format!("expected a cursor of an earlier page, found {cursor:?}")))
+}

@@ -1,0 +1,43 @@
+//! What the server does about rollouts: what devices may be told ([`Plans`]), and what goes on by itself ([`ticker`]).
+//!
+//! Who gets what and when a rollout halts is decided by the crate `rollout`; here is what it is asked with, and what is
+//! done about its answers.
+
+mod plans;
+mod ticker;
+
+use rollout::Plan;
+use sqlx::AnyConnection;
+
+use crate::store::{Change, NewRollout, StoreError, create_rollout};
+
+pub(crate) use plans::{Plans, ProductPlan};
+pub(crate) use ticker::run;
+
+/// Starts the rollout of a release that was just published, within the transaction of that: by the product's plan, or to
+/// all devices at once. Returns the rollout's id.
+pub(crate) async fn start_default(
+    connection: &mut AnyConnection,
+    product: &str,
+    channel: &str,
+    sequence: i64,
+    default_plan: Option<&str>,
+    change: &Change,
+) -> Result<String, StoreError> {
+    let plan = match default_plan {
+        None => Plan::all_at_once(),
+        Some(json) => serde_json::from_str(json).map_err(|error| StoreError::Unreadable {
+            what: format!("the default plan of product {product}"),
+            error: error.to_string(),
+        })?,
+    };
+    let new = NewRollout { product, channel, sequence, plan: &plan, start: true };
+    match create_rollout(connection, &new, change).await? {
+        Ok(id) => Ok(id),
+        // A release that was just published has none.
+        Err(unfinished) => Err(StoreError::Unreadable {
+            what: format!("release {sequence} of product {product}"),
+            error: unfinished.to_string(),
+        }),
+    }
+}

@@ -1,0 +1,122 @@
+//! What decisions need of a product, in memory.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use manifest::{Digest, Sequence};
+use rollout::{ProductFacts, ReleaseFacts, RolloutFacts, State};
+
+use crate::store::{ReleaseFactsRow, RolloutRow, Store, StoreError};
+
+/// What decisions need of a product; good for one generation.
+#[derive(Debug)]
+pub(crate) struct ProductPlan {
+    generation: i64,
+    pub(crate) facts: ProductFacts,
+    /// Signed manifests by sequence number.
+    manifests: HashMap<Sequence, Vec<u8>>,
+    /// Every rollout that was started.
+    states: HashMap<String, State>,
+}
+
+/// Plans of products. Every change of what devices may be told makes `products.generation` grow in its transaction, and
+/// the one SELECT of a check-in reads that: nothing old is ever used, on no instance.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    by_product: RwLock<HashMap<String, Arc<ProductPlan>>>,
+    /// Held while one is read from the database: a herd reads it once.
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl Plans {
+    /// The plan of a product, at least as new as `generation`.
+    pub(crate) async fn get(
+        &self,
+        store: &Store,
+        product: &str,
+        generation: i64,
+    ) -> Result<Arc<ProductPlan>, StoreError> {
+        if let Some(plan) = self.known(product, generation) {
+            return Ok(plan);
+        }
+        let _reading = self.reading.lock().await;
+        if let Some(plan) = self.known(product, generation) {
+            return Ok(plan);
+        }
+        // What is read now is of this generation or of a newer one, which the next check-in will ask for.
+        let plan = Arc::new(ProductPlan::read(store, product, generation).await?);
+        let mut by_product = self.by_product.write().unwrap_or_else(PoisonError::into_inner);
+        by_product.insert(product.to_owned(), plan.clone());
+        Ok(plan)
+    }
+
+    fn known(&self, product: &str, generation: i64) -> Option<Arc<ProductPlan>> {
+        let by_product = self.by_product.read().unwrap_or_else(PoisonError::into_inner);
+        by_product.get(product).filter(|plan| plan.generation >= generation).cloned()
+    }
+}
+
+impl ProductPlan {
+    async fn read(store: &Store, product: &str, generation: i64) -> Result<Self, StoreError> {
+        let rollouts = store.started_rollouts(product).await?;
+        let releases = store.release_facts(product).await?;
+        let mut plan = Self {
+            generation,
+            facts: ProductFacts::default(),
+            manifests: HashMap::with_capacity(releases.len()),
+            states: HashMap::with_capacity(rollouts.len()),
+        };
+        for row in releases {
+            let broken = |error| StoreError::Unreadable {
+                what: format!("release {} of product {product}", row.sequence),
+                error,
+            };
+            let facts = release_facts(&row).map_err(broken)?;
+            let manifest =
+                BASE64_STANDARD.decode(&row.manifest_base64).map_err(|error| broken(error.to_string()))?;
+            plan.manifests.insert(facts.sequence, manifest);
+            plan.facts.releases.push(facts);
+        }
+        for row in rollouts {
+            let facts = rollout_facts(&row)?;
+            plan.states.insert(row.id, facts.state);
+            // Of several rollouts of one release the newest comes first, and counts.
+            if plan.facts.rollouts.last().is_none_or(|last| last.sequence != facts.sequence) {
+                plan.facts.rollouts.push(facts);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The signed manifest of a release.
+    pub(crate) fn manifest(&self, sequence: Sequence) -> Option<&[u8]> {
+        self.manifests.get(&sequence).map(Vec::as_slice)
+    }
+
+    /// The state of a rollout that was started.
+    pub(crate) fn state(&self, rollout: &str) -> Option<State> {
+        self.states.get(rollout).copied()
+    }
+}
+
+fn release_facts(row: &ReleaseFactsRow) -> Result<ReleaseFacts, String> {
+    let revert_to: Vec<u64> = serde_json::from_str(&row.revert_to).map_err(|error| error.to_string())?;
+    Ok(ReleaseFacts {
+        sequence: Sequence(u64::try_from(row.sequence).map_err(|error| error.to_string())?),
+        digest: row.digest.parse::<Digest>().map_err(|error| error.to_string())?,
+        revert_to: revert_to.into_iter().map(Sequence).collect(),
+    })
+}
+
+fn rollout_facts(row: &RolloutRow) -> Result<RolloutFacts, StoreError> {
+    Ok(RolloutFacts {
+        id: row.id.clone(),
+        channel: row.channel.clone(),
+        sequence: Sequence(u64::try_from(row.sequence).unwrap_or_default()),
+        state: row.state()?,
+        wave: row.wave(),
+        plan: row.plan()?,
+    })
+}

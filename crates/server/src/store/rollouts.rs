@@ -1,0 +1,542 @@
+//! Tables `rollouts` and `rollout_waves`.
+
+use rollout::{Action, ActionError, Counters, Excess, Plan, State, Step};
+use serde_json::{Value, json};
+use sqlx::AnyConnection;
+
+use super::{Change, Changed, IfMatch, Record, Store, StoreError};
+
+/// So many devices are named as the cause of a halt.
+const MAX_HALT_DEVICES: i64 = 100;
+
+/// A rollout as it is stored, with its release.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct RolloutRow {
+    pub(crate) id: String,
+    pub(crate) product: String,
+    pub(crate) channel: String,
+    pub(crate) sequence: i64,
+    pub(crate) version: String,
+    pub(crate) digest: String,
+    pub(crate) state: String,
+    pub(crate) wave: i64,
+    /// JSON of the plan.
+    pub(crate) plan: String,
+    pub(crate) created_at_ms: i64,
+    pub(crate) started_at_ms: Option<i64>,
+    pub(crate) wave_started_at_ms: Option<i64>,
+    pub(crate) finished_at_ms: Option<i64>,
+    /// JSON of the halt.
+    pub(crate) halt: Option<String>,
+    pub(crate) revision: i64,
+}
+
+/// A wave as it is stored.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct WaveRow {
+    pub(crate) wave: i64,
+    pub(crate) started_at_ms: Option<i64>,
+    offered: i64,
+    installed: i64,
+    healthy: i64,
+    failed: i64,
+    crashed: i64,
+    silent: i64,
+    /// JSON of the counters at the last resume after a halt.
+    baseline: Option<String>,
+}
+
+/// A rollout to make.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRollout<'a> {
+    pub(crate) product: &'a str,
+    pub(crate) channel: &'a str,
+    pub(crate) sequence: i64,
+    pub(crate) plan: &'a Plan,
+    /// Whether it starts at once.
+    pub(crate) start: bool,
+}
+
+/// Why there is no new rollout of a release.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("rollout {id} of this release is {state}; abort it first")]
+pub(crate) struct Unfinished {
+    pub(crate) id: String,
+    pub(crate) state: String,
+}
+
+/// Which rollouts; empty texts fit all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RolloutFilter {
+    pub(crate) product: String,
+    pub(crate) state: String,
+    /// The product that the reader is bound to.
+    pub(crate) scope: String,
+}
+
+const SELECT_ROLLOUT: &str = "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
+         o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
+     FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence WHERE o.id = $1";
+
+impl RolloutRow {
+    pub(crate) fn state(&self) -> Result<State, StoreError> {
+        self.state.parse().map_err(|error| self.unreadable(error))
+    }
+
+    pub(crate) fn plan(&self) -> Result<Plan, StoreError> {
+        serde_json::from_str(&self.plan).map_err(|error| self.unreadable(error))
+    }
+
+    /// Index of the newest wave that is open.
+    pub(crate) fn wave(&self) -> usize {
+        usize::try_from(self.wave).unwrap_or_default()
+    }
+
+    fn unreadable(&self, error: impl ToString) -> StoreError {
+        StoreError::Unreadable { what: format!("rollout {}", self.id), error: error.to_string() }
+    }
+
+    /// What an audit line tells.
+    fn summary(&self) -> Value {
+        json!({ "state": self.state, "wave": self.wave })
+    }
+}
+
+impl WaveRow {
+    pub(crate) fn counters(&self) -> Counters {
+        // No counter is below zero: a device leaves a state that it was counted in.
+        let count = |count: i64| u64::try_from(count).unwrap_or_default();
+        Counters {
+            offered: count(self.offered),
+            installed: count(self.installed),
+            healthy: count(self.healthy),
+            failed: count(self.failed),
+            crashed: count(self.crashed),
+            silent: count(self.silent),
+        }
+    }
+
+    /// What counts when the wave is judged.
+    pub(crate) fn counters_that_count(&self) -> Counters {
+        let baseline = self.baseline.as_deref().and_then(|json| serde_json::from_str(json).ok());
+        self.counters().since(&baseline.unwrap_or_default())
+    }
+}
+
+impl Store {
+    /// A rollout by its id.
+    pub(crate) async fn rollout(&self, id: &str) -> Result<Option<RolloutRow>, StoreError> {
+        Ok(sqlx::query_as(SELECT_ROLLOUT).bind(id).fetch_optional(&self.pool).await?)
+    }
+
+    /// The channel of a release; `None` when there is no such release.
+    pub(crate) async fn release_channel(
+        &self,
+        product: &str,
+        sequence: i64,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT channel FROM releases WHERE product = $1 AND sequence = $2")
+            .bind(product)
+            .bind(sequence)
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+
+    /// Rollouts, newest first; `before` is the place of the last one of the page before: when it was made, and its id.
+    pub(crate) async fn rollouts(
+        &self,
+        filter: &RolloutFilter,
+        before: Option<(i64, &str)>,
+        limit: i64,
+    ) -> Result<Vec<RolloutRow>, StoreError> {
+        let (before_ms, before_id) = before.unwrap_or((i64::MAX, ""));
+        Ok(sqlx::query_as(
+            "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
+                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
+             FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence \
+             WHERE ($1 = '' OR o.product = $1) AND ($2 = '' OR o.state = $2) AND ($3 = '' OR o.product = $3) \
+                 AND (o.created_at_ms < $4 OR (o.created_at_ms = $4 AND o.id < $5)) \
+             ORDER BY o.created_at_ms DESC, o.id DESC LIMIT $6",
+        )
+        .bind(&filter.product)
+        .bind(&filter.state)
+        .bind(&filter.scope)
+        .bind(before_ms)
+        .bind(before_id)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Rollouts that may go on by themselves: those under way.
+    pub(crate) async fn rollouts_under_way(&self) -> Result<Vec<RolloutRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
+                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
+             FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence \
+             WHERE o.state IN ('running', 'awaiting-approval')",
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Rollouts with devices that failed, crashed or are silent.
+    pub(crate) async fn rollouts_with_losses(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "SELECT DISTINCT rollout FROM rollout_waves WHERE failed > 0 OR crashed > 0 OR silent > 0",
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// The rollouts of a product that were started, that of the newest release first, and of several of one release the
+    /// newest first.
+    pub(crate) async fn started_rollouts(&self, product: &str) -> Result<Vec<RolloutRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
+                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
+             FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence \
+             WHERE o.product = $1 AND o.started_at_ms IS NOT NULL \
+             ORDER BY o.sequence DESC, o.created_at_ms DESC, o.id DESC",
+        )
+        .bind(product)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// The waves of a rollout, in their order.
+    pub(crate) async fn waves(&self, rollout: &str) -> Result<Vec<WaveRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
+             FROM rollout_waves WHERE rollout = $1 ORDER BY wave",
+        )
+        .bind(rollout)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Makes a rollout.
+    pub(crate) async fn create_rollout(
+        &self,
+        rollout: &NewRollout<'_>,
+        change: &Change,
+    ) -> Result<Result<String, Unfinished>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let made = create_rollout(&mut transaction, rollout, change).await?;
+        if made.is_ok() {
+            transaction.commit().await?;
+            self.tell_rollouts_moved();
+        }
+        Ok(made)
+    }
+
+    /// Does what an operator asks for. The inner error: the state does not fit.
+    pub(crate) async fn act_on_rollout(
+        &self,
+        id: &str,
+        action: Action,
+        change: &Change,
+        if_match: &IfMatch,
+    ) -> Result<Changed<Result<(), ActionError>>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let Some(before) = lock(&mut transaction, id).await? else { return Ok(Changed::NotFound) };
+        if !if_match.allows(before.revision) {
+            return Ok(Changed::Stale { revision: before.revision });
+        }
+        let after = match before.state()?.apply(action) {
+            Ok(after) => after,
+            Err(error) => return Ok(Changed::Done(Err(error))),
+        };
+        let now_ms = change.at_ms;
+        match action {
+            Action::Start => {
+                open_wave(&mut transaction, &before, 0, State::Running, now_ms).await?;
+            }
+            Action::Approve => {
+                open_wave(&mut transaction, &before, before.wave + 1, State::Running, now_ms).await?;
+            }
+            Action::Resume => {
+                if before.state()? == State::Halted {
+                    set_baseline(&mut transaction, id).await?;
+                }
+                sqlx::query(
+                    "UPDATE rollouts SET state = $1, wave_started_at_ms = $2, finished_at_ms = NULL, halt = NULL \
+                     WHERE id = $3",
+                )
+                .bind(after.name())
+                .bind(now_ms)
+                .bind(id)
+                .execute(&mut *transaction)
+                .await?;
+            }
+            Action::Pause | Action::Abort => {
+                sqlx::query("UPDATE rollouts SET state = $1, finished_at_ms = $2 WHERE id = $3")
+                    .bind(after.name())
+                    .bind((action == Action::Abort).then_some(now_ms))
+                    .bind(id)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+        }
+        let action_name = match action {
+            Action::Start => "rollout.start",
+            Action::Pause => "rollout.pause",
+            Action::Resume => "rollout.resume",
+            Action::Abort => "rollout.abort",
+            Action::Approve => "rollout.approve",
+        };
+        finish(&mut transaction, &before, action_name, change).await?;
+        transaction.commit().await?;
+        self.tell_rollouts_moved();
+        Ok(Changed::Done(Ok(())))
+    }
+
+    /// Takes the step that a rollout takes by itself; `false` when it is not as it was when that was decided.
+    pub(crate) async fn step_rollout(
+        &self,
+        decided: &RolloutRow,
+        step: &Step,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let Some(before) = lock(&mut transaction, &decided.id).await? else { return Ok(false) };
+        if before.revision != decided.revision {
+            return Ok(false);
+        }
+        let action = match step {
+            Step::Stay => return Ok(false),
+            Step::Open { wave } => {
+                let wave = i64::try_from(*wave).unwrap_or(i64::MAX);
+                open_wave(&mut transaction, &before, wave, State::Running, now_ms).await?;
+                "rollout.open-wave"
+            }
+            Step::AwaitApproval { .. } => {
+                set_state(&mut transaction, &before.id, State::AwaitingApproval).await?;
+                "rollout.await-approval"
+            }
+            Step::Complete => {
+                sqlx::query("UPDATE rollouts SET state = 'completed', finished_at_ms = $1 WHERE id = $2")
+                    .bind(now_ms)
+                    .bind(&before.id)
+                    .execute(&mut *transaction)
+                    .await?;
+                "rollout.complete"
+            }
+            Step::Halt(excess) => {
+                let halt = halt_json(&mut transaction, &before.id, excess, now_ms).await?;
+                sqlx::query(
+                    "UPDATE rollouts SET state = 'halted', halt = $1, finished_at_ms = NULL WHERE id = $2",
+                )
+                .bind(halt.to_string())
+                .bind(&before.id)
+                .execute(&mut *transaction)
+                .await?;
+                "rollout.halt"
+            }
+        };
+        finish(&mut transaction, &before, action, &Change::by_server(now_ms)).await?;
+        transaction.commit().await?;
+        self.tell_rollouts_moved();
+        Ok(true)
+    }
+}
+
+/// Makes a rollout within a transaction that began with a write. No row per device: it takes as long for a million.
+pub(crate) async fn create_rollout(
+    connection: &mut AnyConnection,
+    new: &NewRollout<'_>,
+    change: &Change,
+) -> Result<Result<String, Unfinished>, StoreError> {
+    // First, so that of two at once one waits for the other.
+    bump_generation(connection, new.product).await?;
+    let others: Vec<(String, String)> = sqlx::query_as(
+        "SELECT id, state FROM rollouts WHERE product = $1 AND sequence = $2 ORDER BY created_at_ms, id",
+    )
+    .bind(new.product)
+    .bind(new.sequence)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (id, state) in &others {
+        let is_finished = state.parse::<State>().is_ok_and(State::is_finished);
+        if !is_finished {
+            return Ok(Err(Unfinished { id: id.clone(), state: state.clone() }));
+        }
+    }
+    let mut id = format!("ro-{}-{}", new.product, new.sequence);
+    if !others.is_empty() {
+        // No product has a dot in its name.
+        id.push_str(&format!(".{}", others.len() + 1));
+    }
+    let plan = serde_json::to_string(new.plan).map_err(|error| StoreError::Unreadable {
+        what: format!("rollout {id}"),
+        error: error.to_string(),
+    })?;
+    let now_ms = change.at_ms;
+    let state = if new.start { State::Running } else { State::Draft };
+    let started_at_ms = new.start.then_some(now_ms);
+    sqlx::query(
+        "INSERT INTO rollouts (id, product, channel, sequence, state, wave, plan, created_at_ms, started_at_ms, \
+             wave_started_at_ms) \
+         VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $8)",
+    )
+    .bind(&id)
+    .bind(new.product)
+    .bind(new.channel)
+    .bind(new.sequence)
+    .bind(state.name())
+    .bind(&plan)
+    .bind(now_ms)
+    .bind(started_at_ms)
+    .execute(&mut *connection)
+    .await?;
+    for wave in 0..new.plan.waves().len() {
+        sqlx::query("INSERT INTO rollout_waves (rollout, wave, started_at_ms) VALUES ($1, $2, $3)")
+            .bind(&id)
+            .bind(i64::try_from(wave).unwrap_or(i64::MAX))
+            .bind(started_at_ms.filter(|_| wave == 0))
+            .execute(&mut *connection)
+            .await?;
+    }
+    let after = json!({
+        "state": state.name(), "channel": new.channel, "sequence": new.sequence, "plan": new.plan,
+    });
+    let record = Record {
+        action: "rollout.create",
+        kind: "rollout",
+        subject: &id,
+        product: Some(new.product),
+        before: None,
+        after: Some(after),
+    };
+    change.record(connection, record).await?;
+    Ok(Ok(id))
+}
+
+/// What is in memory of a product is old from the commit on.
+async fn bump_generation(connection: &mut AnyConnection, product: &str) -> Result<(), StoreError> {
+    sqlx::query("UPDATE products SET generation = generation + 1 WHERE name = $1")
+        .bind(product)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes the row for this transaction and reads it; its revision is that of before.
+async fn lock(connection: &mut AnyConnection, id: &str) -> Result<Option<RolloutRow>, StoreError> {
+    sqlx::query("UPDATE rollouts SET revision = revision + 1 WHERE id = $1")
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
+    let row: Option<RolloutRow> =
+        sqlx::query_as(SELECT_ROLLOUT).bind(id).fetch_optional(&mut *connection).await?;
+    Ok(row.map(|row| RolloutRow { revision: row.revision - 1, ..row }))
+}
+
+async fn set_state(connection: &mut AnyConnection, id: &str, state: State) -> Result<(), StoreError> {
+    sqlx::query("UPDATE rollouts SET state = $1 WHERE id = $2")
+        .bind(state.name())
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn open_wave(
+    connection: &mut AnyConnection,
+    before: &RolloutRow,
+    wave: i64,
+    state: State,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE rollouts SET state = $1, wave = $2, wave_started_at_ms = $3, \
+             started_at_ms = COALESCE(started_at_ms, $3) \
+         WHERE id = $4",
+    )
+    .bind(state.name())
+    .bind(wave)
+    .bind(now_ms)
+    .bind(&before.id)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE rollout_waves SET started_at_ms = $1 WHERE rollout = $2 AND wave = $3")
+        .bind(now_ms)
+        .bind(&before.id)
+        .bind(wave)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// From now on the counters of this moment do not halt the rollout.
+async fn set_baseline(connection: &mut AnyConnection, id: &str) -> Result<(), StoreError> {
+    let waves: Vec<WaveRow> = sqlx::query_as(
+        "SELECT wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
+         FROM rollout_waves WHERE rollout = $1 ORDER BY wave",
+    )
+    .bind(id)
+    .fetch_all(&mut *connection)
+    .await?;
+    for wave in waves {
+        let baseline = json!(wave.counters()).to_string();
+        sqlx::query("UPDATE rollout_waves SET baseline = $1 WHERE rollout = $2 AND wave = $3")
+            .bind(baseline)
+            .bind(id)
+            .bind(wave.wave)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn halt_json(
+    connection: &mut AnyConnection,
+    id: &str,
+    excess: &Excess,
+    now_ms: i64,
+) -> Result<Value, StoreError> {
+    let devices: Vec<String> = sqlx::query_scalar(
+        "SELECT id FROM devices WHERE attempt_rollout = $1 AND attempt_state = $2 AND attempt_wave = $3 \
+         ORDER BY id LIMIT $4",
+    )
+    .bind(id)
+    .bind(excess.cause.attempt().name())
+    .bind(i64::try_from(excess.wave).unwrap_or(i64::MAX))
+    .bind(MAX_HALT_DEVICES)
+    .fetch_all(connection)
+    .await?;
+    Ok(json!({
+        "cause": excess.cause,
+        "wave": excess.wave,
+        "observed": excess.observed,
+        "sample": excess.sample,
+        "limit_percent": excess.limit,
+        "devices": devices,
+        "at_ms": now_ms,
+    }))
+}
+
+/// Ends a change: devices learn of it at their next check-in, and the audit log tells it.
+async fn finish(
+    connection: &mut AnyConnection,
+    before: &RolloutRow,
+    action: &'static str,
+    change: &Change,
+) -> Result<(), StoreError> {
+    bump_generation(connection, &before.product).await?;
+    let after: RolloutRow =
+        sqlx::query_as(SELECT_ROLLOUT).bind(&before.id).fetch_one(&mut *connection).await?;
+    let mut told = after.summary();
+    if let (Value::Object(told), Some(halt)) = (&mut told, &after.halt) {
+        told.insert("halt".to_owned(), serde_json::from_str(halt).unwrap_or_default());
+    }
+    let record = Record {
+        action,
+        kind: "rollout",
+        subject: &before.id,
+        product: Some(&before.product),
+        before: Some(before.summary()),
+        after: Some(told),
+    };
+    change.record(connection, record).await
+}
