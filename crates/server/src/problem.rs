@@ -45,8 +45,12 @@ pub(crate) enum Problem {
     Exists { kind: &'static str, name: String },
     #[error("device {id} is revoked, which is final; make a device with another id")]
     DeviceRevoked { id: String },
+    /// Not of the form that the OpenAPI document tells: 400.
     #[error("{0}")]
     Invalid(String),
+    /// Of the right form, and yet it cannot be meant (RFC 9110 section 15.5.21): 422.
+    #[error("{0}")]
+    Unsuitable(String),
     #[error("{0}")]
     Json(String, StatusCode),
     #[error("the body broke off: {0}")]
@@ -68,6 +72,11 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    /// For a cursor that no list of this kind has given.
+    pub(crate) fn cursor(found: &str) -> Self {
+        Self::Unsuitable(format!("expected the next_cursor of a page of this list, found {found:?}"))
+    }
+
     /// A failure of the server's own.
     pub(crate) fn internal(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Internal(Box::new(source))
@@ -93,6 +102,7 @@ impl Problem {
             Self::Exists { .. } => (S::CONFLICT, "exists", "Already there"),
             Self::DeviceRevoked { .. } => (S::CONFLICT, "device-revoked", "The device is revoked"),
             Self::Invalid(_) => (S::BAD_REQUEST, "invalid", "Invalid value"),
+            Self::Unsuitable(_) => (S::UNPROCESSABLE_ENTITY, "unsuitable", "A value that does not suit"),
             Self::Json(_, status) => (*status, "unreadable", "Unreadable request"),
             Self::BrokenBody(_) => (S::BAD_REQUEST, "broken-body", "The body broke off"),
             Self::TooSlow => (S::REQUEST_TIMEOUT, "too-slow", "The body was too slow"),

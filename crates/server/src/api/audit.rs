@@ -46,10 +46,6 @@ struct Filter {
     /// Only lines before this moment.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<String>,
-    // Not `#[serde(flatten)]`, with which numbers in queries are not read.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<i64>,
-    cursor: Option<String>,
 }
 
 /// A line of the audit log.
@@ -80,18 +76,18 @@ struct Actor {
 }
 
 /// Lists the audit log, newest first.
-#[utoipa::path(get, path = "/audit", params(Filter), responses((status = 200, body = Page<Line>)))]
+#[utoipa::path(get, path = "/audit", params(Filter, PageParams), responses((status = 200, body = Page<Line>)))]
 async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Params(filter): Params<Filter>,
+    Params(page): Params<PageParams>,
 ) -> Result<Json<Page<Line>>, Problem> {
-    let page = PageParams::new(filter.limit, filter.cursor.clone());
     let rows = app.store.audit(&filter.of(&caller)?, page.after(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
-/// The audit log as lines of JSON, newest first; `limit` and `cursor` are not looked at.
+/// The audit log as lines of JSON, newest first, all of it that fits the filter.
 #[utoipa::path(
     get,
     path = "/audit/export",

@@ -88,7 +88,7 @@ pub(super) async fn require(app: &App, product: &str, channel: &str) -> Result<(
     if app.store.has_channel(product, channel).await? {
         return Ok(());
     }
-    Err(Problem::Invalid(format!(
+    Err(Problem::Unsuitable(format!(
         "expected a channel of product {product}, found {channel:?}; make it first"
     )))
 }

@@ -98,7 +98,7 @@ struct DeviceSettingsBody {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RevokeBody {
-    #[schema(max_length = 4096)]
+    #[schema(min_length = 1, max_length = 4096)]
     reason: Option<String>,
 }
 
@@ -353,6 +353,9 @@ async fn list(
     caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Device>>, Problem> {
+    if let Some(found) = params.sequence.filter(|sequence| *sequence < 0) {
+        return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
+    }
     let page = PageParams::new(params.limit, params.cursor);
     let filter = DeviceFilter {
         scope: caller.scope().to_owned(),
@@ -408,7 +411,7 @@ async fn change(
     if let Some(Some(sequence)) = body.pinned_sequence
         && app.store.release(&product, sequence).await?.is_none()
     {
-        return Err(Problem::Invalid(format!(
+        return Err(Problem::Unsuitable(format!(
             "expected pinned_sequence to be that of a release of product {product}, found {sequence}"
         )));
     }
@@ -546,10 +549,10 @@ fn check_tags(mut tags: Vec<String>) -> Result<Vec<String>, Problem> {
     tags.sort_unstable();
     tags.dedup();
     if tags.len() > MAX_TAGS {
-        return Err(Problem::Invalid(format!("expected at most {MAX_TAGS} tags, found {}", tags.len())));
+        return Err(Problem::Unsuitable(format!("expected at most {MAX_TAGS} tags, found {}", tags.len())));
     }
     for tag in &tags {
-        rollout::check_tag(tag).map_err(Problem::Invalid)?;
+        rollout::check_tag(tag).map_err(Problem::Unsuitable)?;
     }
     Ok(tags)
 }

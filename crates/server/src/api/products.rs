@@ -30,7 +30,7 @@ const MAX_DEADLINE_S: i64 = 10 * 365 * 24 * 60 * 60;
 /// More failures of one release than anybody wants to see.
 const MAX_FAILURES: i64 = 1000;
 
-/// More publisher keys than a vault holds (`updater::limits` has 4), with room for revoked ones.
+/// The most publisher keys that a product is made with; more can be added.
 const MAX_KEYS: usize = 16;
 
 /// The longest layout: a partition table has 95 entries at most.
@@ -45,14 +45,18 @@ pub(super) fn routes() -> Routes {
 }
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 struct NewProductBody {
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9-]+$")]
     name: String,
+    /// Such as `esp32c3`.
     chip: String,
     layout: LayoutBody,
     /// Lowest revision of its chips: major * 100 + minor.
     #[schema(minimum = 0, maximum = 65_535)]
     chip_revision: Option<i64>,
     #[serde(default)]
+    #[schema(max_items = 16)]
     publisher_keys: Vec<NewKey>,
 }
 
@@ -71,7 +75,7 @@ struct ProductSettingsBody {
     /// The rollout plan that a published release starts with.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Object>)]
-    default_plan: Option<Option<rollout::Plan>>,
+    default_plan: Option<Option<Value>>,
     /// Lowest revision of its chips: major * 100 + minor. An image that asks for a higher one is not published.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 65_535)]
@@ -80,7 +84,10 @@ struct ProductSettingsBody {
 
 #[derive(Serialize, Deserialize, ToSchema)]
 struct LayoutBody {
+    #[schema(min_length = 1, max_length = 64)]
     name: String,
+    /// The partition table as ESP-IDF's CSV.
+    #[schema(min_length = 1, max_length = 16_384)]
     csv: String,
 }
 
@@ -114,19 +121,19 @@ async fn create(
 ) -> Result<(StatusCode, Tagged<Product>), Problem> {
     caller.require_unscoped()?;
     check_product_name(&body.name)?;
-    let chip: Chip = body.chip.parse().map_err(invalid)?;
+    let chip: Chip = body.chip.parse().map_err(|error| Problem::Unsuitable(format!("{error}")))?;
     check_chip_revision(body.chip_revision)?;
     check_text("layout name", &body.layout.name, 1, 64)?;
     check_text("layout", &body.layout.csv, 1, MAX_LAYOUT_CHARS)?;
     let layout = Layout::parse_csv(&body.layout.csv)
-        .map_err(|error| Problem::Invalid(format!("layout {}: {error}", body.layout.name)))?;
+        .map_err(|error| Problem::Unsuitable(format!("layout {}: {error}", body.layout.name)))?;
     if body.publisher_keys.len() > MAX_KEYS {
         let found = body.publisher_keys.len();
         return Err(Problem::Invalid(format!("expected at most {MAX_KEYS} publisher keys, found {found}")));
     }
     let slots = app_slots(&layout);
     if slots.is_empty() {
-        return Err(Problem::Invalid(format!(
+        return Err(Problem::Unsuitable(format!(
             "layout {}: expected a slot for the application (such as ota_0), found none",
             body.layout.name
         )));
@@ -160,7 +167,9 @@ async fn create(
             let name = product.row.name;
             match app.store.product(&name).await? {
                 Some(_) => Err(Problem::Exists { kind: "product", name }),
-                None => Err(Problem::Invalid("expected each publisher key once, found one twice".to_owned())),
+                None => {
+                    Err(Problem::Unsuitable("expected each publisher key once, found one twice".to_owned()))
+                }
             }
         }
         Err(error) => Err(error.into()),
@@ -221,7 +230,7 @@ async fn change(
         quarantine_after: body.quarantine_after,
         enrollment_approval: body.enrollment_approval,
         default_plan: match body.default_plan {
-            Some(Some(plan)) => Some(Some(serde_json::to_string(&plan)?)),
+            Some(Some(plan)) => Some(Some(serde_json::to_string(&plan_of(plan)?)?)),
             Some(None) => Some(None),
             None => None,
         },
@@ -245,6 +254,10 @@ fn check_seconds(name: &str, seconds: Option<i64>) -> Result<(), Problem> {
             "expected {name} of {MIN_DEADLINE_S} to {MAX_DEADLINE_S} seconds, found {found}"
         ))),
     }
+}
+
+fn plan_of(plan: Value) -> Result<rollout::Plan, Problem> {
+    serde_json::from_value(plan).map_err(|error| Problem::Unsuitable(format!("default_plan: {error}")))
 }
 
 fn check_chip_revision(revision: Option<i64>) -> Result<(), Problem> {
@@ -293,8 +306,4 @@ fn show_product(row: ProductRow, keys: Vec<KeyRow>) -> Result<Product, Problem> 
         created_at: clock::rfc3339(row.created_at_ms),
         revision: row.revision,
     })
-}
-
-fn invalid(error: impl std::fmt::Display) -> Problem {
-    Problem::Invalid(error.to_string())
 }

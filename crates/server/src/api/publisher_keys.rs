@@ -31,8 +31,8 @@ pub(super) struct NewKey {
     /// For people, such as whose it is.
     #[schema(min_length = 1, max_length = 64)]
     name: String,
-    /// A P-256 point, uncompressed (SEC 1 section 2.3.3), in hexadecimal.
-    #[schema(pattern = "^04[0-9a-fA-F]{128}$")]
+    /// A compressed P-256 point (33 bytes, SEC 1 section 2.3.3) in hexadecimal.
+    #[schema(pattern = "^0[23][0-9a-fA-F]{64}$")]
     key: String,
 }
 
@@ -134,7 +134,7 @@ async fn find(app: &App, product: &str, id: &str) -> Result<KeyRow, Problem> {
 pub(super) fn new_key(body: NewKey, now_ms: i64) -> Result<KeyRow, Problem> {
     check_text("name of a publisher key", &body.name, 1, 64)?;
     let key = parse_key(&body.key)
-        .map_err(|reason| Problem::Invalid(format!("publisher key {}: {reason}", body.name)))?;
+        .map_err(|reason| Problem::Unsuitable(format!("publisher key {}: {reason}", body.name)))?;
     let key_hex = hex::encode(key.to_sec1());
     Ok(KeyRow { name: body.name, key_hex, created_at_ms: now_ms, revoked_at_ms: None })
 }

@@ -132,7 +132,10 @@ async fn list(
     let product = products::find(&app, &caller, name).await?;
     let up_to = match params.after() {
         "" => i64::MAX,
-        cursor => sequence(cursor)?.saturating_sub(1),
+        cursor => {
+            let last: i64 = cursor.parse().map_err(|_| Problem::cursor(cursor))?;
+            last.saturating_sub(1)
+        }
     };
     let rows = app.store.releases(&product.name, up_to, params.rows()?).await?;
     params.page(rows, |row| row.sequence.to_string(), show_release).map(Json)

@@ -87,7 +87,7 @@ pub(super) fn check_text(what: &str, text: &str, min_chars: usize, max_chars: us
     match text.chars().find(|char| char.is_control() && !matches!(char, '\n' | '\r' | '\t')) {
         None => Ok(()),
         Some(found) => {
-            Err(Problem::Invalid(format!("expected a {what} without control characters, found {found:?}")))
+            Err(Problem::Unsuitable(format!("expected a {what} without control characters, found {found:?}")))
         }
     }
 }

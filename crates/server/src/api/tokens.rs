@@ -75,7 +75,7 @@ async fn create(
     let expires_at_ms = body.expires_at.as_deref().map(parse_time).transpose()?;
     if expires_at_ms.is_some_and(|at_ms| at_ms <= change.at_ms) {
         let found = body.expires_at.unwrap_or_default();
-        return Err(Problem::Invalid(format!("expected expires_at in the future, found {found}")));
+        return Err(Problem::Unsuitable(format!("expected expires_at in the future, found {found}")));
     }
     let product = match body.product {
         Some(name) => Some(products::find(&app, &caller, name).await?.name),

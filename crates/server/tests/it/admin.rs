@@ -55,14 +55,14 @@ async fn products_are_checked() {
     }
     let mut broken = product_body("fan");
     broken["layout"]["csv"] = json!("# comment\nnvs, data, nvs, 0x9000\n");
-    let detail = app.post("/products", &broken).await.expect(400).json()["detail"].to_string();
+    let detail = app.post("/products", &broken).await.expect(422).json()["detail"].to_string();
     assert!(detail.contains("line 2"), "{detail}");
     broken["layout"]["csv"] = json!("nvs, data, nvs, 0x9000, 0x6000\nfactory, app, factory, 0x10000, 1M\n");
-    let detail = app.post("/products", &broken).await.expect(400).json()["detail"].to_string();
+    let detail = app.post("/products", &broken).await.expect(422).json()["detail"].to_string();
     assert!(detail.contains("expected a slot"), "{detail}");
     let mut chip = product_body("fan");
     chip["chip"] = json!("esp8266");
-    app.post("/products", &chip).await.expect(400);
+    app.post("/products", &chip).await.expect(422);
     app.admin(Method::POST, "/products", "{").await.expect(400);
     app.admin(Method::GET, "/products/fan", "").await.expect(404);
 }

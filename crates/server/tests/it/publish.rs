@@ -167,6 +167,6 @@ async fn keys_can_be_added_later() {
     let key = json!({ "name": "alice", "key": hex::encode(publisher().publisher_key().to_sec1()) });
     app.post("/products/lamp/publisher-keys", &key).await.expect(201);
     app.post("/products/lamp/publisher-keys", &key).await.expect(409);
-    app.post("/products/lamp/publisher-keys", &json!({ "name": "x", "key": "00" })).await.expect(400);
+    app.post("/products/lamp/publisher-keys", &json!({ "name": "x", "key": "00" })).await.expect(422);
     app.publish("lamp", &manifest).await.expect(201);
 }

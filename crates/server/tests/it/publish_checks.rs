@@ -212,7 +212,7 @@ async fn a_release_has_a_channel_of_its_product_and_an_elf_file_that_is_there() 
     assert_eq!(kind(&problem), "elf-missing");
     let mut elsewhere = body.clone();
     elsewhere["channel"] = json!("weekly");
-    app.post("/products/lamp/releases", &elsewhere).await.expect(400);
+    app.post("/products/lamp/releases", &elsewhere).await.expect(422);
     app.upload(&elf).await.expect(201);
     let release = app.post("/products/lamp/releases", &body).await.expect(201).json();
     assert_eq!((&release["channel"], &release["elf_digest"]), (&json!("nightly"), &body["elf_digest"]));

@@ -248,7 +248,7 @@ async fn a_token_is_shown_once_and_ends_by_time_or_by_hand() {
     refused(token, "token-revoked").await;
 
     let past = json!({ "name": "x", "role": "viewer", "expires_at": "2001-01-01T00:00:00Z" });
-    app.post("/tokens", &past).await.expect(400);
+    app.post("/tokens", &past).await.expect(422);
     let soon = time::OffsetDateTime::now_utc() + time::Duration::milliseconds(1500);
     let soon = soon.format(&time::format_description::well_known::Rfc3339).unwrap();
     let made = app.token(json!({ "name": "x", "role": "viewer", "expires_at": soon })).await;
