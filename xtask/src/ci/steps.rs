@@ -1,5 +1,6 @@
 //! The steps of the gate, cheap ones first within what their builds share.
 
+use std::env;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,6 +18,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "golden", run: golden },
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
+    Step { name: "api-fuzz", run: api_fuzz },
     Step { name: "browser", run: browser },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "doc", run: doc },
@@ -88,6 +90,20 @@ fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 }
 
 /// The dashboard in Chromium.
+/// A server on loopback, and schemathesis (PyPI) with requests made out of its OpenAPI document. The test starts both; it is
+/// ignored among the tests, because they run without schemathesis too.
+fn api_fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    let program = env::var("PITSTOP_SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".to_owned());
+    if !process::succeeds(Command::new(&program).arg("--version")) {
+        return gate.missing(format!(
+            "schemathesis is not there (looked for {program}): `pipx install schemathesis`, or name it in \
+             PITSTOP_SCHEMATHESIS"
+        ));
+    }
+    let test = ["test", "--package", "server", "--test", "it", "--locked"];
+    run(cargo(gate).args(test).args(["--", "--ignored", "--exact", "fuzz::schemathesis_finds_nothing"]))
+}
+
 fn browser(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     match dashboard::missing() {
         Some(reason) => gate.missing(reason),

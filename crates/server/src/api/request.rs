@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -22,12 +21,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let Json(value) = Json::from_request(request, state).await.map_err(|rejection: JsonRejection| {
-            // A well-formed document with a wrong value is as invalid as any other value.
-            let status = match rejection.status() {
-                StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
-                status => status,
-            };
-            Problem::Json(rejection.body_text(), status)
+            // 400 for what is no JSON, 422 for JSON that is not what is asked for, 413 and 415.
+            Problem::Json(rejection.body_text(), rejection.status())
         })?;
         Ok(Self(value))
     }

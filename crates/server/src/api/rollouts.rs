@@ -430,5 +430,5 @@ fn place(cursor: &str) -> Result<(i64, &str), Problem> {
     cursor
         .split_once('.')
         .and_then(|(at_ms, id)| Some((at_ms.parse().ok()?, id)))
-        .ok_or_else(|| Problem::Invalid(format!("expected a cursor of an earlier page, found {cursor:?}")))
+        .ok_or_else(|| Problem::cursor(cursor))
 }
