@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifact_store::ArtifactStore;
-use crate::ca::CertificateAuthority;
+use crate::authorities::CaKeeper;
 use crate::config::Config;
+use crate::crl::RevocationLists;
 use crate::fleet::FleetCounts;
 use crate::metrics::Metrics;
 use crate::rollouts::Plans;
@@ -18,7 +19,8 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) plans: Plans,
     pub(crate) artifacts: ArtifactStore,
-    pub(crate) ca: CertificateAuthority,
+    pub(crate) ca: CaKeeper,
+    pub(crate) crl: RevocationLists,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fleet: FleetCounts,
     /// Where devices connect, such as `https://localhost:8443`.

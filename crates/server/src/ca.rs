@@ -1,11 +1,13 @@
 //! The private CA: certificates for devices and for the server itself.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use manifest::Digest;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, CertificateRevocationList, CertificateRevocationListParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, RevokedCertParams, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
@@ -25,6 +27,10 @@ pub(crate) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
     pem: String,
+    /// SHA-256 of the certificate, in hexadecimal.
+    fingerprint: String,
+    /// The subject's DER.
+    subject: Vec<u8>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
 }
@@ -35,6 +41,8 @@ pub(crate) struct DeviceCertificate {
     pub(crate) der: CertificateDer<'static>,
     /// In hexadecimal.
     pub(crate) serial: String,
+    /// SHA-256 of the certificate of the CA that issued it, in hexadecimal.
+    pub(crate) issuer: String,
     /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
     pub(crate) key_digest: String,
     pub(crate) not_before: OffsetDateTime,
@@ -44,26 +52,78 @@ pub(crate) struct DeviceCertificate {
 impl CertificateAuthority {
     /// Reads `ca.key` and `ca.pem` in `dir`, or makes them.
     pub(crate) fn open(dir: &Path, now: OffsetDateTime) -> Result<Self, StartError> {
-        let (key_path, pem_path) = (dir.join("ca.key"), dir.join("ca.pem"));
         files::create_private_dir(dir).map_err(StartError::file("make", dir))?;
-        let pem = files::read_if_there(&pem_path).map_err(StartError::file("read", &pem_path))?;
-        let Some(pem) = pem else {
-            // The certificate is written last: a key without one was never used.
-            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-                .map_err(StartError::certificate("make the CA's key"))?;
-            let certificate = ca_params(now)
-                .self_signed(&key)
-                .map_err(StartError::certificate("make the CA's certificate"))?;
-            files::write_private(&key_path, key.serialize_pem().as_bytes())
-                .map_err(StartError::file("write", &key_path))?;
-            files::write_private(&pem_path, certificate.pem().as_bytes())
-                .map_err(StartError::file("write", &pem_path))?;
-            return Self::new(certificate.der().clone(), certificate.pem(), key, &pem_path);
+        match Self::read(dir, "ca")? {
+            Some(ca) => Ok(ca),
+            None => Self::make(dir, "ca", now - BACKDATED, now),
+        }
+    }
+
+    /// The CA in `dir` whose certificate has this SHA-256, under whatever name.
+    pub(crate) fn find(dir: &Path, fingerprint: &str) -> Result<Option<Self>, StartError> {
+        let files = match std::fs::read_dir(dir) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StartError::file("read", dir)(error)),
         };
+        for file in files {
+            let path = file.map_err(StartError::file("read", dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(name) = name.strip_suffix(".pem") else { continue };
+            let pem = std::fs::read_to_string(&path).map_err(StartError::file("read", &path))?;
+            let is_it = pem_certificate(&pem, &path).is_ok_and(|der| fingerprint_of(&der) == fingerprint);
+            if is_it {
+                return Self::read(dir, name);
+            }
+        }
+        Ok(None)
+    }
+
+    /// SHA-256 of the certificate in `ca.pem`, if there is one.
+    pub(crate) fn fingerprint_in(dir: &Path) -> Option<String> {
+        let path = dir.join("ca.pem");
+        let pem = std::fs::read_to_string(&path).ok()?;
+        pem_certificate(&pem, &path).ok().map(|der| fingerprint_of(&der))
+    }
+
+    /// Makes a CA beside the present one, valid from `not_before` on.
+    pub(crate) fn make_next(
+        dir: &Path,
+        not_before: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<Self, StartError> {
+        Self::make(dir, &format!("ca-{}", hex::encode(secret::random::<4>())), not_before, now)
+    }
+
+    fn make(
+        dir: &Path,
+        name: &str,
+        not_before: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<Self, StartError> {
+        let (key_path, pem_path) = paths(dir, name);
+        // The certificate is written last: a key without one was never used.
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+            .map_err(StartError::certificate("make the CA's key"))?;
+        let certificate = ca_params(not_before, now)
+            .self_signed(&key)
+            .map_err(StartError::certificate("make the CA's certificate"))?;
+        files::write_private(&key_path, key.serialize_pem().as_bytes())
+            .map_err(StartError::file("write", &key_path))?;
+        files::write_private(&pem_path, certificate.pem().as_bytes())
+            .map_err(StartError::file("write", &pem_path))?;
+        Self::new(certificate.der().clone(), certificate.pem(), key, &pem_path)
+    }
+
+    fn read(dir: &Path, name: &str) -> Result<Option<Self>, StartError> {
+        let (key_path, pem_path) = paths(dir, name);
+        let pem = files::read_if_there(&pem_path).map_err(StartError::file("read", &pem_path))?;
+        let Some(pem) = pem else { return Ok(None) };
+        require_private(&key_path)?;
         let key_pem = std::fs::read_to_string(&key_path).map_err(StartError::file("read", &key_path))?;
         let key = KeyPair::from_pem(&key_pem).map_err(StartError::certificate("read the CA's key"))?;
         let der = pem_certificate(&pem, &pem_path)?;
-        Self::new(der, pem, key, &pem_path)
+        Self::new(der, pem, key, &pem_path).map(Some)
     }
 
     fn new(
@@ -77,15 +137,63 @@ impl CertificateAuthority {
         let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| not_a_ca())?;
         if certificate.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
             return Err(StartError::CertificateFile {
-                expected: "the certificate of the key in ca.key",
+                expected: "the certificate of the key beside it",
                 path: pem_path.to_owned(),
             });
         }
         let not_before = certificate.validity().not_before.to_datetime();
         let not_after = certificate.validity().not_after.to_datetime();
+        let (subject, fingerprint) = (certificate.subject().as_raw().to_vec(), fingerprint_of(&der));
         let issuer = Issuer::from_ca_cert_der(&der, key)
             .map_err(StartError::certificate("read the CA's certificate"))?;
-        Ok(Self { issuer, der, pem, not_before, not_after })
+        Ok(Self { issuer, der, pem, fingerprint, subject, not_before, not_after })
+    }
+
+    /// SHA-256 of its certificate, in hexadecimal.
+    pub(crate) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Its subject, which is the issuer of its certificates, in DER.
+    pub(crate) fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    /// Since when it is valid.
+    pub(crate) fn not_before(&self) -> OffsetDateTime {
+        self.not_before
+    }
+
+    /// Until when it is valid.
+    pub(crate) fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// Issues a certificate revocation list (RFC 5280 section 5): serial numbers in hexadecimal, and since when each is
+    /// revoked. The number grows with the time.
+    pub(crate) fn issue_crl(
+        &self,
+        revoked: &[(String, OffsetDateTime)],
+        now: OffsetDateTime,
+        life: Duration,
+    ) -> Result<CertificateRevocationList, rcgen::Error> {
+        let number = u64::try_from(now.unix_timestamp_nanos()).unwrap_or_default();
+        let revoked_certs = revoked.iter().map(|(serial, at)| RevokedCertParams {
+            serial_number: SerialNumber::from(hex::decode(serial).unwrap_or_default()),
+            revocation_time: *at,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        CertificateRevocationListParams {
+            // Clocks differ.
+            this_update: now - Duration::minutes(5),
+            next_update: now + life,
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        }
+        .signed_by(&self.issuer)
     }
 
     /// The CA's own certificate.
@@ -125,6 +233,7 @@ impl CertificateAuthority {
         Ok(DeviceCertificate {
             der: certificate.der().clone(),
             serial: hex::encode(serial),
+            issuer: self.fingerprint.clone(),
             key_digest: Digest::of(&key.subject_public_key_info()).to_string(),
             not_before,
             not_after,
@@ -158,7 +267,7 @@ impl CertificateAuthority {
 }
 
 /// The CA's certificate (RFC 5280 sections 4.2.1.3 and 4.2.1.9; rcgen marks both extensions critical).
-fn ca_params(now: OffsetDateTime) -> CertificateParams {
+fn ca_params(not_before: OffsetDateTime, now: OffsetDateTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "Pitstop");
@@ -166,7 +275,7 @@ fn ca_params(now: OffsetDateTime) -> CertificateParams {
     let name = format!("Pitstop CA {}", hex::encode(secret::random::<4>()));
     params.distinguished_name.push(DnType::CommonName, name);
     params.serial_number = Some(SerialNumber::from_slice(&new_serial()));
-    params.not_before = now - BACKDATED;
+    params.not_before = not_before;
     params.not_after = now + Duration::days(CA_DAYS);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -179,6 +288,29 @@ fn new_serial() -> [u8; 16] {
     let mut serial = secret::random::<16>();
     serial[0] = serial[0] & 0x3F | 0x40;
     serial
+}
+
+fn paths(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+    (dir.join(format!("{name}.key")), dir.join(format!("{name}.pem")))
+}
+
+fn fingerprint_of(der: &CertificateDer<'_>) -> String {
+    Digest::of(der).to_string()
+}
+
+/// Refuses a key that others than its owner may read: somebody may have.
+fn require_private(path: &Path) -> Result<(), StartError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let metadata = std::fs::metadata(path).map_err(StartError::file("read", path))?;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(StartError::KeyMode { path: path.to_owned(), mode });
+        }
+    }
+    Ok(())
 }
 
 /// The first certificate of a PEM text.
@@ -231,6 +363,24 @@ mod tests {
     }
 
     #[test]
+    fn the_next_ca_is_as_old_as_the_present_one_and_both_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = clock::now_utc();
+        let ca = CertificateAuthority::open(dir.path(), now).unwrap();
+        let later = now + Duration::days(3000);
+        let next = CertificateAuthority::make_next(dir.path(), ca.not_before(), later).unwrap();
+        assert_eq!(next.not_before(), ca.not_before(), "devices have no clock");
+        assert!(next.not_after() > ca.not_after());
+        assert_ne!(next.subject(), ca.subject());
+        for ca in [&ca, &next] {
+            let found = CertificateAuthority::find(dir.path(), ca.fingerprint()).unwrap().unwrap();
+            assert_eq!(found.der(), ca.der());
+        }
+        assert!(CertificateAuthority::find(dir.path(), &"0".repeat(64)).unwrap().is_none());
+        assert_eq!(CertificateAuthority::fingerprint_in(dir.path()).unwrap(), ca.fingerprint());
+    }
+
+    #[test]
     fn a_certificate_of_another_key_is_noticed() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for dir in [&one, &other] {
@@ -248,7 +398,17 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         CertificateAuthority::open(dir.path(), clock::now_utc()).unwrap();
-        let mode = std::fs::metadata(dir.path().join("ca.key")).unwrap().permissions().mode();
+        let path = dir.path().join("ca.key");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        for mode in [0o640, 0o604] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let error = CertificateAuthority::open(dir.path(), clock::now_utc()).err().unwrap();
+            let text = error.to_string();
+            let command = format!("chmod 600 {}", path.display());
+            assert!(text.contains(&format!("{mode:04o}")) && text.contains(&command), "{text}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        CertificateAuthority::open(dir.path(), clock::now_utc()).unwrap();
     }
 }

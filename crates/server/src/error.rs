@@ -60,6 +60,18 @@ pub enum StartError {
         /// SHA-256 of the one that is there.
         found: Option<String>,
     },
+    /// A key that others than its owner may read.
+    #[error(
+        "expected a key that only its owner may read, found mode {mode:04o}; make sure that nobody has read it, then \
+         run: chmod 600 {}",
+        path.display()
+    )]
+    KeyMode {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// TLS could not be set up.
     #[error("could not set up TLS: {0}")]
     Tls(String),

@@ -28,9 +28,11 @@
 mod api;
 mod app;
 mod artifact_store;
+mod authorities;
 mod ca;
 mod clock;
 mod config;
+mod crl;
 mod device;
 mod error;
 mod est;

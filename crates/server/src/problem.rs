@@ -1,6 +1,8 @@
 //! What the admin API answers when it refuses: a problem detail (RFC 9457). Status and type are decided here and
 //! nowhere else.
 
+use std::fmt;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -65,10 +67,23 @@ pub(crate) enum Problem {
     Upload(#[from] UploadError),
     #[error(transparent)]
     Publish(#[from] PublishError),
+    #[error("expected {expected}, found {found}; see `GET /api/v1/ca`")]
+    RolloverPhase { expected: &'static str, found: &'static str },
+    #[error("{devices} devices {lack}{}; wait until they have checked in, or force it: they need a new vault then", Examples(.examples))]
+    DevicesBehind { devices: i64, examples: Vec<String>, lack: &'static str },
     #[error("the server is busy; ask again in {retry_after_s} s")]
     Busy { retry_after_s: u32 },
     #[error("the server failed; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Some of many, in parentheses.
+struct Examples<'a>(&'a [String]);
+
+impl fmt::Display for Examples<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0.join(", ")) }
+    }
 }
 
 impl Problem {
@@ -114,6 +129,8 @@ impl Problem {
                 UploadError::Store(_) => internal(),
             },
             Self::Publish(error) => classify_publish(error),
+            Self::RolloverPhase { .. } => (S::CONFLICT, "rollover-phase", "Not at this point of a rollover"),
+            Self::DevicesBehind { .. } => (S::CONFLICT, "devices-behind", "Devices would be left behind"),
             Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             Self::Internal(_) => internal(),
         }

@@ -4,21 +4,20 @@ use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::response::IntoResponse as _;
 use dashboard::Transport;
-use manifest::Digest;
-use time::OffsetDateTime;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::artifact_store::ArtifactStore;
-use crate::ca::CertificateAuthority;
+use crate::authorities::CaKeeper;
 use crate::config::Config;
+use crate::crl::RevocationLists;
 use crate::error::StartError;
 use crate::fleet::{self, FleetCounts};
 use crate::gate::Gate;
@@ -29,7 +28,10 @@ use crate::problem::Problem;
 use crate::role::Role;
 use crate::rollouts::{self, Plans};
 use crate::store::{Change, Store, TokenRow};
-use crate::{api, clock, device, files, secret, tls};
+use crate::{api, clock, device, files, secret};
+
+/// So often an instance asks the database which CAs are in force.
+const CA_PERIOD: Duration = Duration::from_secs(5);
 
 /// Starts a server and returns when both listeners accept connections.
 ///
@@ -44,16 +46,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let lock = lock(&dir)?;
     let metrics = Arc::new(Metrics::new());
     let store = Store::open(&config.database, &dir, metrics.clone()).await?;
-    let ca = common_ca(&store, &dir.join("ca"), now).await?;
-    let tls = tls::server_config(
-        &dir.join("tls"),
-        &ca,
-        &config.server_names,
-        now,
-        config.server_certificate_days,
-        config.tls_tickets,
-    )?;
-    let (_, tls) = watch::channel(tls);
+    let ca = CaKeeper::open(&store, &config, now).await?;
     let artifacts = ArtifactStore::open(&config.artifacts, &dir).await?;
     let admin_token_path = dir.join("admin.token");
     let first_admin_token = ensure_admin_token(&store, &admin_token_path).await?;
@@ -73,6 +66,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         plans: Plans::default(),
         artifacts,
         ca,
+        crl: RevocationLists::default(),
         metrics: metrics.clone(),
         fleet: FleetCounts::default(),
         device_url,
@@ -82,7 +76,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let device = Listener {
         name: observe::DEVICE,
         tcp: device_tcp,
-        tls: Some(tls),
+        tls: Some(app.ca.tls()),
         router: observed(device::router(app.clone()), metrics.clone(), observe::DEVICE),
         limits,
         gate: Arc::new(Gate::new(limits, true, metrics.clone())),
@@ -101,9 +95,13 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     };
     listeners.spawn(device.serve(stop.clone()));
     listeners.spawn(admin.serve(stop.clone()));
+    tokio::spawn(keep_ca(app.clone(), stop.clone()));
+    let authorities = app.ca.get();
     listeners.spawn(fleet::sample_until(app.clone(), stop.clone()));
     listeners.spawn(rollouts::run(app.clone()));
     Ok(RunningServer {
+        ca_pem: authorities.pem(),
+        ca_der: authorities.for_server().der().to_vec(),
         app,
         device_addr,
         admin_addr,
@@ -117,6 +115,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 
 /// A server that runs until it is shut down or dropped. Only [`RunningServer::shutdown`] lets open requests end.
 pub struct RunningServer {
+    ca_pem: String,
+    ca_der: Vec<u8>,
     app: Arc<App>,
     device_addr: SocketAddr,
     admin_addr: SocketAddr,
@@ -152,16 +152,16 @@ impl RunningServer {
         format!("http://{}", self.admin_addr)
     }
 
-    /// The CA's certificate as PEM: the trust anchor of devices.
+    /// The trust anchors of devices when the server started, PEM after PEM.
     #[must_use]
     pub fn ca_certificate_pem(&self) -> &str {
-        self.app.ca.pem()
+        &self.ca_pem
     }
 
-    /// The CA's certificate as DER: the trust anchor of devices.
+    /// The CA of the server's own certificate when it started, as DER.
     #[must_use]
     pub fn ca_certificate_der(&self) -> &[u8] {
-        self.app.ca.der()
+        &self.ca_der
     }
 
     /// The admin token, when it was made by this start.
@@ -219,23 +219,13 @@ fn lock(dir: &Path) -> Result<File, StartError> {
     }
 }
 
-/// The CA in `dir`. What shares a database shares the CA, because devices trust one: the database says which.
-async fn common_ca(
-    store: &Store,
-    dir: &Path,
-    now: OffsetDateTime,
-) -> Result<CertificateAuthority, StartError> {
-    let other_ca = |expected, found| StartError::OtherCa { path: dir.to_owned(), expected, found };
-    // A CA that nobody trusts is not made in the first place.
-    if let Some(expected) = store.ca_fingerprint().await?
-        && !dir.join("ca.pem").exists()
-    {
-        return Err(other_ca(expected, None));
+/// Takes over what another instance did with the CA, and renews the server's certificate in time.
+async fn keep_ca(app: Arc<App>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(CA_PERIOD)).await.is_some() {
+        if let Err(error) = app.ca.refresh(&app.store, clock::now_utc()).await {
+            tracing::error!("the CA is not what the database says it is: {error}");
+        }
     }
-    let ca = CertificateAuthority::open(dir, now)?;
-    let found = Digest::of(ca.der()).to_string();
-    let expected = store.record_ca(&found).await?;
-    if expected == found { Ok(ca) } else { Err(other_ca(expected, Some(found))) }
 }
 
 /// Makes the first admin token; returns it when it is new.

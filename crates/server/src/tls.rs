@@ -13,7 +13,9 @@ use rustls::{RootCertStore, ServerConfig};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::authorities::Authorities;
 use crate::ca::{CertificateAuthority, pem_certificate};
+use crate::config::Config;
 use crate::error::StartError;
 use crate::files;
 
@@ -27,30 +29,24 @@ const RECORD_HEADER_BYTES: usize = 5;
 /// the certificate's life, when the names changed, and when the CA did.
 pub(crate) fn server_config(
     dir: &Path,
-    ca: &CertificateAuthority,
-    names: &[String],
+    authorities: &Authorities,
+    options: &Config,
     now: OffsetDateTime,
-    days: u32,
-    tickets: bool,
 ) -> Result<Arc<ServerConfig>, StartError> {
+    let names = &options.server_names;
     if names.is_empty() {
         return Err(StartError::NoServerName);
     }
     files::create_private_dir(dir).map_err(StartError::file("make", dir))?;
     let (key_path, pem_path) = (dir.join("server.key"), dir.join("server.pem"));
-    let key_pem = files::read_if_there(&key_path).map_err(StartError::file("read", &key_path))?;
-    let pem = files::read_if_there(&pem_path).map_err(StartError::file("read", &pem_path))?;
-    let stored = match (key_pem, pem) {
-        (Some(key_pem), Some(pem)) => usable(&key_pem, &pem, &pem_path, ca, names, now, days),
-        (Some(_) | None, Some(_) | None) => None,
-    };
-    let (certificate, key) = match stored {
+    let (certificate, key) = match stored(dir, authorities, options, now)? {
         Some(stored) => stored,
         None => {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
                 .map_err(StartError::certificate("make the TLS key"))?;
-            let certificate = ca
-                .issue_server(names, &key, now, days)
+            let certificate = authorities
+                .for_server()
+                .issue_server(names, &key, now, options.server_certificate_days)
                 .map_err(StartError::certificate("issue the TLS certificate"))?;
             files::write_private(&key_path, key.serialize_pem().as_bytes())
                 .map_err(StartError::file("write", &key_path))?;
@@ -59,7 +55,31 @@ pub(crate) fn server_config(
             (certificate.der().clone(), key)
         }
     };
-    config(ca, certificate, &key, tickets).map_err(StartError::Tls)
+    config(authorities.anchors(), certificate, &key, options.tls_tickets).map_err(StartError::Tls)
+}
+
+/// Whether [`server_config`] would issue a certificate.
+pub(crate) fn is_due(
+    dir: &Path,
+    authorities: &Authorities,
+    options: &Config,
+    now: OffsetDateTime,
+) -> Result<bool, StartError> {
+    Ok(stored(dir, authorities, options, now)?.is_none())
+}
+
+fn stored(
+    dir: &Path,
+    authorities: &Authorities,
+    options: &Config,
+    now: OffsetDateTime,
+) -> Result<Option<(CertificateDer<'static>, KeyPair)>, StartError> {
+    let (key_path, pem_path) = (dir.join("server.key"), dir.join("server.pem"));
+    let key_pem = files::read_if_there(&key_path).map_err(StartError::file("read", &key_path))?;
+    let pem = files::read_if_there(&pem_path).map_err(StartError::file("read", &pem_path))?;
+    let (ca, names, days) =
+        (authorities.for_server(), &options.server_names, options.server_certificate_days);
+    Ok(key_pem.zip(pem).and_then(|(key_pem, pem)| usable(&key_pem, &pem, &pem_path, ca, names, now, days)))
 }
 
 /// The stored pair, when it still serves.
@@ -106,14 +126,16 @@ fn canonical(name: &str) -> String {
 }
 
 fn config(
-    ca: &CertificateAuthority,
+    anchors: Vec<CertificateDer<'static>>,
     certificate: CertificateDer<'static>,
     key: &KeyPair,
     tickets: bool,
 ) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone()).map_err(|error| error.to_string())?;
+    for anchor in anchors {
+        roots.add(anchor).map_err(|error| error.to_string())?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
@@ -148,12 +170,21 @@ mod tests {
     fn the_certificate_is_kept_until_it_no_longer_serves() {
         let dir = tempfile::tempdir().unwrap();
         let now = clock::now_utc();
-        let ca = CertificateAuthority::open(&dir.path().join("ca"), now).unwrap();
+        let ca = Authorities::of_one(CertificateAuthority::open(&dir.path().join("ca"), now).unwrap());
         let tls = dir.path().join("tls");
-        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let pem_after = |ca: &CertificateAuthority, server_names: &[&str], day: i64| {
-            server_config(&tls, ca, &names(server_names), now + Duration::days(day), 90, false).unwrap();
-            std::fs::read_to_string(tls.join("server.pem")).unwrap()
+        let options = |names: &[&str]| Config {
+            server_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            server_certificate_days: 90,
+            ..Config::new(dir.path())
+        };
+        let pem_after = |ca: &Authorities, server_names: &[&str], day: i64| {
+            let (options, now) = (options(server_names), now + Duration::days(day));
+            let before = std::fs::read_to_string(tls.join("server.pem")).ok();
+            let is_due = is_due(&tls, ca, &options, now).unwrap();
+            server_config(&tls, ca, &options, now).unwrap();
+            let after = std::fs::read_to_string(tls.join("server.pem")).unwrap();
+            assert_eq!(is_due, before.as_ref() != Some(&after));
+            after
         };
         let first = pem_after(&ca, &["localhost", "127.0.0.1", "::1"], 0);
         assert_eq!(pem_after(&ca, &["localhost", "127.0.0.1", "::1"], 59), first);
@@ -162,8 +193,9 @@ mod tests {
         let renamed = pem_after(&ca, &["ota.example", "127.0.0.1"], 61);
         assert_ne!(renamed, renewed, "other names");
         assert_eq!(pem_after(&ca, &["127.0.0.1", "ota.example"], 61), renamed, "the same names");
-        let other_ca = CertificateAuthority::open(&dir.path().join("other"), now).unwrap();
+        let other_ca =
+            Authorities::of_one(CertificateAuthority::open(&dir.path().join("other"), now).unwrap());
         assert_ne!(pem_after(&other_ca, &["127.0.0.1", "ota.example"], 61), renamed, "another CA");
-        assert!(matches!(server_config(&tls, &ca, &[], now, 90, false), Err(StartError::NoServerName)));
+        assert!(matches!(server_config(&tls, &ca, &options(&[]), now), Err(StartError::NoServerName)));
     }
 }

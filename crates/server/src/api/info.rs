@@ -23,7 +23,9 @@ pub(super) fn routes() -> Routes {
 struct Info {
     version: &'static str,
     device_url: String,
+    /// The trust anchors of devices, PEM after PEM: two while one CA takes the other's place.
     ca_pem: String,
+    /// The CA of the certificate that the server shows, DER in base64.
     ca_der_base64: String,
     server_name: String,
     #[schema(format = DateTime)]
@@ -33,11 +35,12 @@ struct Info {
 /// Tells where devices connect and what they are to trust.
 #[utoipa::path(get, path = "/info", responses((status = 200, body = Info)))]
 async fn show(State(app): State<Arc<App>>) -> Json<Info> {
+    let authorities = app.ca.get();
     Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         device_url: app.device_url.clone(),
-        ca_pem: app.ca.pem().to_owned(),
-        ca_der_base64: BASE64_STANDARD.encode(app.ca.der()),
+        ca_pem: authorities.pem(),
+        ca_der_base64: BASE64_STANDARD.encode(authorities.for_server().der()),
         server_name: app.config.server_names.first().cloned().unwrap_or_default(),
         time: clock::rfc3339(clock::now_ms()),
     })

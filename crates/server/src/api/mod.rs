@@ -3,6 +3,7 @@
 mod artifacts;
 mod audit;
 mod auth;
+mod ca;
 mod channels;
 mod devices;
 mod etag;
@@ -28,6 +29,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
+use crate::crl;
 use crate::health;
 use crate::problem::Problem;
 
@@ -51,6 +53,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         )
         .nest(PREFIX, api)
         .route("/healthz", get(health::healthz))
+        .route(crl::DER_PATH, get(crl::admin::der))
+        .route(crl::PEM_PATH, get(crl::admin::pem))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::NoSuchPath })
@@ -61,6 +65,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 fn describe() -> OpenApiRouter<Arc<App>> {
     [
         info::routes(),
+        ca::routes(),
         whoami::routes(),
         products::routes(),
         channels::routes(),

@@ -73,6 +73,14 @@ pub(super) async fn check_in(
     let spread = |hint_s| spread_s(hint_s, &known.id);
     decision.next_check_s = decision.next_check_s.map(spread);
     decision.backoff_s = decision.backoff_s.map(spread);
+    decision.anchors = app.ca.announced();
+    decision.renew = device.should_renew.then_some(true);
+    if let Some(anchors) = check_in.anchors.filter(|_| decision.anchors.is_some()) {
+        let anchors = hex::encode(*anchors);
+        if known.anchors.as_ref() != Some(&anchors) {
+            app.store.note_anchors(&known.id, &anchors).await?;
+        }
+    }
     write(&app, &device, &check_in, seen, tracker).await?;
     Ok(([(header::CONTENT_TYPE, wire::MEDIA_TYPE)], decision.to_cbor()).into_response())
 }

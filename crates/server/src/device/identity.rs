@@ -19,6 +19,8 @@ pub(crate) struct Device {
     pub(crate) known: Known,
     /// Serial number of the certificate that the request came with.
     pub(crate) serial: String,
+    /// Whether that certificate is one of a CA that is being replaced.
+    pub(crate) should_renew: bool,
 }
 
 impl FromRequestParts<Arc<App>> for Device {
@@ -47,6 +49,7 @@ impl FromRequestParts<Arc<App>> for Device {
         if is_current && (token_open || known.previous_serial.is_some()) {
             app.store.confirm_certificate(&known.id, &serial, clock::now_ms()).await?;
         }
-        Ok(Self { known, serial })
+        let should_renew = certificate.issuer().as_raw() != app.ca.get().for_devices().subject();
+        Ok(Self { known, serial, should_renew })
     }
 }

@@ -15,6 +15,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::app::App;
+use crate::crl;
 use crate::est;
 
 pub(crate) use body::{read_body, require_media_type};
@@ -29,6 +30,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/.well-known/est/csrattrs", get(est::csr_attributes))
         .route("/.well-known/est/simpleenroll", post(est::enroll))
         .route("/.well-known/est/simplereenroll", post(est::reenroll))
+        .route(crl::DER_PATH, get(crl::device::der))
+        .route(crl::PEM_PATH, get(crl::device::pem))
         .route(wire::CHECK_IN_PATH, post(check_in::check_in))
         .route(wire::REPORTS_PATH, post(reports::report))
         .route("/v1/artifacts/{digest}", get(artifacts::get))

@@ -10,6 +10,7 @@ mod basic;
 mod csr;
 mod pkcs7;
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,9 +38,11 @@ const MAX_CSR_BYTES: usize = 8 * 1024;
 /// An enrollment that waits for approval is asked about no more often: people are slower than that.
 const APPROVAL_WAIT: Duration = Duration::from_secs(60);
 
-/// `GET cacerts` (section 4.1): the CA's certificate.
+/// `GET cacerts` (section 4.1): the certificates of the CAs in force. There are none between an old and a new one
+/// (section 4.1.3): ours are not for other CAs (path length 0), and a new one reaches devices over a connection that the
+/// old one vouches for.
 pub(crate) async fn ca_certificates(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    certs_only(app.ca.der())
+    certs_only(&app.ca.get().anchors())
 }
 
 /// `GET csrattrs` (section 4.5.2): 204, the server asks for nothing beyond a P-256 key.
@@ -75,7 +78,7 @@ pub(crate) async fn enroll(
         }
         Redemption::Used => return Err(token_used(&app, &device, &certificate.key_digest, now_ms).await?),
     }
-    certs_only(&certificate.der)
+    certs_only(slice::from_ref(&certificate.der))
 }
 
 /// 202 (section 4.2.3) until an operator approves: the client asks again with the same key.
@@ -117,14 +120,14 @@ pub(crate) async fn reenroll(
 ) -> Result<Response, Refusal> {
     let key = read_csr(&app, &headers, body).await?;
     let now_ms = clock::now_ms();
-    let Device { known, serial } = device;
+    let Device { known, serial, .. } = device;
     let certificate = issue(&app, &known.id, &known.product, &key, now_ms)?;
     if !app.store.renew_certificate(&known.id, &serial, &certificate, now_ms).await? {
         app.metrics.enrollments.add("refused");
         return Err(Refusal::ReplacedCertificate);
     }
     app.metrics.enrollments.add("renewed");
-    certs_only(&certificate.der)
+    certs_only(slice::from_ref(&certificate.der))
 }
 
 /// The device whose token this is. An unknown device and a wrong token look the same, in text and in time.
@@ -158,12 +161,14 @@ fn issue(
 ) -> Result<DeviceCertificate, Refusal> {
     let now = clock::from_ms(now_ms);
     app.ca
+        .get()
+        .for_devices()
         .issue_device(device, product, key, now, app.config.device_certificate_days)
         .map_err(Refusal::internal)
 }
 
-fn certs_only(certificate: &CertificateDer<'_>) -> Result<Response, Refusal> {
-    let der = pkcs7::certs_only(certificate).map_err(Refusal::internal)?;
+fn certs_only(certificates: &[CertificateDer<'_>]) -> Result<Response, Refusal> {
+    let der = pkcs7::certs_only(certificates).map_err(Refusal::internal)?;
     let headers = [
         (header::CONTENT_TYPE.as_str(), "application/pkcs7-mime; smime-type=certs-only"),
         ("content-transfer-encoding", "base64"),

@@ -19,6 +19,8 @@ pub(crate) struct Known {
     pub(crate) previous_serial: Option<String>,
     pub(crate) token_redeemed_key: Option<String>,
     pub(crate) token_void_at_ms: Option<i64>,
+    /// Digest of the trust anchors that the device said it has.
+    pub(crate) anchors: Option<String>,
     pub(crate) running_digest: Option<String>,
     pub(crate) updater_version: Option<String>,
     pub(crate) outcome_sequence: Option<i64>,
@@ -202,7 +204,7 @@ impl Store {
     pub(crate) async fn device_by_serial(&self, serial: &str) -> Result<Option<Known>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
-                 d.token_redeemed_key, d.token_void_at_ms, d.running_digest, d.updater_version, \
+                 d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.updater_version, \
                  d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
                  d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
                  d.attempt_deadline_ms, d.attempt_starts, d.failed_sequence, d.failed_count, d.failed_at_ms, \

@@ -191,8 +191,8 @@ async fn insert_certificate(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO certificates \
-             (serial, device, key_digest, not_before_ms, not_after_ms, issued_at_ms, der_base64) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+             (serial, device, key_digest, not_before_ms, not_after_ms, issued_at_ms, der_base64, issuer) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(&certificate.serial)
     .bind(device)
@@ -201,6 +201,7 @@ async fn insert_certificate(
     .bind(certificate.not_after.unix_timestamp() * 1000)
     .bind(now_ms)
     .bind(BASE64_STANDARD.encode(&certificate.der))
+    .bind(&certificate.issuer)
     .execute(connection)
     .await?;
     Ok(())

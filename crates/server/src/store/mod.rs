@@ -46,6 +46,7 @@ pub(crate) use publisher_keys::KeyRow;
 pub(crate) use releases::{NewRelease, ReleaseFactsRow, ReleaseRow};
 pub(crate) use revision::{Changed, IfMatch, etag};
 pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRow, Unfinished, WaveRow, create_rollout};
+pub(crate) use settings::Behind;
 pub(crate) use silence::OverdueRow;
 
 use crate::location::{Database, PostgresUrl};

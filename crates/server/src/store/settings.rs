@@ -1,17 +1,54 @@
-//! Table `settings`: what all instances of a server must agree about.
+//! Which CAs are in force (table `settings`), and what devices have of them.
 
-use super::{Store, StoreError};
+use serde_json::json;
+use sqlx::AnyConnection;
 
-/// SHA-256 of the CA's certificate.
+use super::{Change, Record, Store, StoreError};
+use crate::authorities::{InForce, Phase, Rollover};
+
+/// SHA-256 of the CA's certificate; of the old one's until a rollover is finished.
 const CA: &str = "ca";
 
+/// JSON of the last rollover.
+const ROLLOVER: &str = "ca_rollover";
+
+/// Devices named in a refusal to go on.
+const EXAMPLES: i64 = 20;
+
+/// Devices that a rollover would leave behind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Behind {
+    /// Devices that do not trust the new CA yet, as far as they have said.
+    pub(crate) without_new_anchor: i64,
+    /// Devices whose certificate is one of the old CA.
+    pub(crate) with_old_certificate: i64,
+    /// Some of the first kind.
+    pub(crate) examples: Vec<String>,
+}
+
+/// What there is about a certificate that a device may come with: the one before, until the newest is first used.
+const HELD: &str =
+    "devices d LEFT JOIN certificates c ON c.serial = COALESCE(d.previous_serial, d.certificate_serial)";
+
+/// `$1` anchors old and new, `$2` the new one alone, `$3` now, `$4` begin of the rollover. Devices with a certificate
+/// that is good, and devices that were made before the rollover and have yet to enroll: their vault has the old anchor.
+const WITHOUT_NEW_ANCHOR: &str = "d.revoked_at_ms IS NULL AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2)) \
+     AND (c.not_after_ms > $3 OR (c.serial IS NULL AND d.created_at_ms < $4))";
+
 impl Store {
-    /// The SHA-256 of the CA that this database's devices trust; `None` before the first start.
-    pub(crate) async fn ca_fingerprint(&self) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT value FROM settings WHERE name = $1")
-            .bind(CA)
-            .fetch_optional(&self.pool)
-            .await?)
+    /// Which CAs are in force; `None` before the first start.
+    pub(crate) async fn ca_in_force(&self) -> Result<Option<InForce>, StoreError> {
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT name, value FROM settings WHERE name IN ($1, $2)")
+                .bind(CA)
+                .bind(ROLLOVER)
+                .fetch_all(&self.pool)
+                .await?;
+        let value =
+            |wanted: &str| rows.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        let Some(ca) = value(CA) else { return Ok(None) };
+        let rollover = value(ROLLOVER).map(|json| read(&json)).transpose()?;
+        Ok(Some(InForce { ca, rollover }))
     }
 
     /// Records the SHA-256 of the CA unless one is recorded, and returns the recorded one: of two first starts at
@@ -22,6 +59,143 @@ impl Store {
             .bind(fingerprint)
             .execute(&self.pool)
             .await?;
-        Ok(self.ca_fingerprint().await?.unwrap_or_default())
+        Ok(self.ca_in_force().await?.map(|in_force| in_force.ca).unwrap_or_default())
     }
+
+    /// Goes from what was in force to the next phase; `false` when something else is in force by now. `ca` is the CA
+    /// that is in force afterwards, apart from the rollover's.
+    pub(crate) async fn change_ca(
+        &self,
+        was: &InForce,
+        is: &InForce,
+        action: &'static str,
+        change: &Change,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let Some(rollover) = &is.rollover else { return Ok(false) };
+        let changed = match &was.rollover {
+            None => insert(&mut transaction, rollover).await?,
+            Some(was) => update(&mut transaction, ROLLOVER, &written(was), &written(rollover)).await?,
+        };
+        if !changed || (was.ca != is.ca && !update(&mut transaction, CA, &was.ca, &is.ca).await?) {
+            return Ok(false);
+        }
+        let facts = |in_force: &InForce| {
+            let phase = in_force.rollover.as_ref().map(|rollover| rollover.phase);
+            json!({ "ca": in_force.ca, "phase": phase })
+        };
+        let record = Record {
+            action,
+            kind: "ca",
+            subject: &rollover.next,
+            product: None,
+            before: Some(facts(was)),
+            after: Some(facts(is)),
+        };
+        change.record(&mut transaction, record).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Devices that the next step of a rollover to the CA `next` would leave behind. `both` and `new` are digests of
+    /// trust anchors.
+    pub(crate) async fn behind(
+        &self,
+        rollover: &Rollover,
+        both: &str,
+        new: &str,
+        now_ms: i64,
+    ) -> Result<Behind, StoreError> {
+        let count = format!("SELECT CAST(COUNT(*) AS BIGINT) FROM {HELD} WHERE {WITHOUT_NEW_ANCHOR}");
+        let without_new_anchor = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+            .bind(both)
+            .bind(new)
+            .bind(now_ms)
+            .bind(rollover.begun_at_ms)
+            .fetch_one(&self.pool)
+            .await?;
+        let some =
+            format!("SELECT d.id FROM {HELD} WHERE {WITHOUT_NEW_ANCHOR} ORDER BY d.id LIMIT {EXAMPLES}");
+        let examples = sqlx::query_scalar(sqlx::AssertSqlSafe(some))
+            .bind(both)
+            .bind(new)
+            .bind(now_ms)
+            .bind(rollover.begun_at_ms)
+            .fetch_all(&self.pool)
+            .await?;
+        let old = format!(
+            "SELECT CAST(COUNT(*) AS BIGINT) FROM {HELD} WHERE d.revoked_at_ms IS NULL AND c.not_after_ms > $1 \
+             AND (c.issuer IS NULL OR c.issuer <> $2)"
+        );
+        let with_old_certificate = sqlx::query_scalar(sqlx::AssertSqlSafe(old))
+            .bind(now_ms)
+            .bind(&rollover.next)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(Behind { without_new_anchor, with_old_certificate, examples })
+    }
+
+    /// Stores the digest of the trust anchors that a device said it has.
+    pub(crate) async fn note_anchors(&self, device: &str, anchors: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE devices SET anchors = $1 WHERE id = $2")
+            .bind(anchors)
+            .bind(device)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Serial numbers of revoked devices' certificates by this CA that have not ended, and since when they are revoked.
+    /// Certificates of before issuers were noted count as those of `first`.
+    pub(crate) async fn revoked(
+        &self,
+        issuer: &str,
+        first: &str,
+        now_ms: i64,
+    ) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT c.serial, d.revoked_at_ms FROM devices d JOIN certificates c ON c.device = d.id \
+             WHERE d.revoked_at_ms IS NOT NULL AND c.not_after_ms > $1 AND COALESCE(c.issuer, $2) = $3 \
+             ORDER BY c.serial",
+        )
+        .bind(now_ms)
+        .bind(first)
+        .bind(issuer)
+        .fetch_all(&self.pool)
+        .await?)
+    }
+}
+
+async fn insert(connection: &mut AnyConnection, rollover: &Rollover) -> Result<bool, StoreError> {
+    let inserted =
+        sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(ROLLOVER)
+            .bind(written(rollover))
+            .execute(connection)
+            .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+async fn update(connection: &mut AnyConnection, name: &str, was: &str, is: &str) -> Result<bool, StoreError> {
+    let updated = sqlx::query("UPDATE settings SET value = $1 WHERE name = $2 AND value = $3")
+        .bind(is)
+        .bind(name)
+        .bind(was)
+        .execute(connection)
+        .await?;
+    Ok(updated.rows_affected() == 1)
+}
+
+fn read(json: &str) -> Result<Rollover, StoreError> {
+    serde_json::from_str(json).map_err(|error| StoreError::Sql(sqlx::Error::Decode(Box::new(error))))
+}
+
+fn written(rollover: &Rollover) -> String {
+    let Rollover { phase, next, begun_at_ms } = rollover;
+    let phase = match phase {
+        Phase::Begun => "begun",
+        Phase::Switched => "switched",
+        Phase::Finished => "finished",
+    };
+    json!({ "phase": phase, "next": next, "begun_at_ms": begun_at_ms }).to_string()
 }

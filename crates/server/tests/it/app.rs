@@ -171,6 +171,13 @@ impl TestDevice {
 impl Answer {
     /// The one certificate of a certs-only answer.
     pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        let mut certificates = self.certificates();
+        assert_eq!(certificates.len(), 1);
+        certificates.remove(0)
+    }
+
+    /// The certificates of a certs-only answer.
+    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
         assert_eq!(self.header("content-type"), "application/pkcs7-mime; smime-type=certs-only");
         assert_eq!(self.header("content-transfer-encoding"), "base64");
         let der = BASE64_STANDARD.decode(&self.body).unwrap();
@@ -178,11 +185,11 @@ impl Answer {
         let signed: SignedData = message.content.decode_as().unwrap();
         assert!(signed.signer_infos.0.is_empty());
         let certificates = signed.certificates.unwrap().0;
-        assert_eq!(certificates.len(), 1);
-        let CertificateChoices::Certificate(certificate) = certificates.get(0).unwrap() else {
-            panic!("no certificate")
+        let der = |choice: &CertificateChoices| match choice {
+            CertificateChoices::Certificate(certificate) => certificate.to_der().unwrap().into(),
+            CertificateChoices::Other(_) => panic!("no certificate"),
         };
-        CertificateDer::from(certificate.to_der().unwrap())
+        certificates.iter().map(der).collect()
     }
 
     pub(crate) fn decision(&self) -> Decision {

@@ -113,7 +113,8 @@ async fn a_refused_release_is_not_offered_again_at_once() {
     said.last_outcome = Some(Outcome { sequence: Some(1), reason: Reason::ImageDigest.code() });
     let decision = connection.check_in(&said).await.expect(200).decision();
     assert_eq!(decision.manifest, None);
-    assert!((3500..=3600).contains(&decision.backoff_s.unwrap()), "{decision:?}");
+    // Up to a quarter longer, by the device.
+    assert!((3500..=4500).contains(&decision.backoff_s.unwrap()), "{decision:?}");
     assert_eq!(app.get("/devices/lamp-1").await["last_outcome"]["reason"], "image-digest");
 
     // A device with nothing to run is not made to wait.

@@ -6,6 +6,7 @@ mod admin;
 mod app;
 mod artifacts;
 mod audit;
+mod ca;
 mod check_in;
 mod client;
 mod devices;

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::PrivateKeyDer;
+use serde_json::json;
 
 use crate::app::{TestApp, csr};
 
@@ -118,4 +119,39 @@ async fn curl_enrolls_with_a_csr_of_openssl_and_uses_the_certificate() {
     let missing = format!("/v1/artifacts/{}", "0".repeat(64));
     assert!(status(&identity, &missing).ends_with("404"), "{}", status(&identity, &missing));
     assert!(status(&[], &missing).ends_with("401"), "{}", status(&[], &missing));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openssl_checks_certificates_against_the_revocation_list() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    std::fs::write(path.join("ca.pem"), app.server.ca_certificate_pem()).unwrap();
+    for id in ["lamp-1", "lamp-2"] {
+        let device = app.create_device(id, "lamp").await;
+        let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+        std::fs::write(path.join(format!("{id}.der")), &certificate).unwrap();
+        let convert = ["x509", "-inform", "DER", "-in", &format!("{id}.der"), "-out", &format!("{id}.pem")];
+        let Some(output) = run("openssl", &convert, path) else { return };
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    app.post("/devices/lamp-2/revoke", &json!({ "reason": "stolen" })).await.expect(200);
+    let lists = app.connect(None).await.get("/.well-known/pitstop/crl.pem", &[]).await.expect(200);
+    std::fs::write(path.join("crl.pem"), &lists.body).unwrap();
+    let list = ["crl", "-in", "crl.pem", "-CAfile", "ca.pem", "-noout", "-text"];
+    let output = run("openssl", &list, path).unwrap();
+    assert!(output.status.success() && text(&output).contains("verify OK"), "{}", text(&output));
+    let verify = |id: &str| {
+        let pem = format!("{id}.pem");
+        let args = ["verify", "-crl_check", "-CAfile", "ca.pem", "-CRLfile", "crl.pem", &pem];
+        run("openssl", &args, path).unwrap()
+    };
+    assert!(verify("lamp-1").status.success(), "{}", text(&verify("lamp-1")));
+    let refused = verify("lamp-2");
+    assert!(
+        !refused.status.success() && text(&refused).contains("certificate revoked"),
+        "{}",
+        text(&refused)
+    );
 }

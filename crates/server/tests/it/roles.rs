@@ -30,6 +30,10 @@ type Row = (&'static str, &'static str, &'static str, Elsewhere, fn() -> Value);
 /// rollout that of release 1.
 const TABLE: &[Row] = &[
     ("get", "/info", "viewer", Same, nothing),
+    ("get", "/ca", "viewer", Same, nothing),
+    ("post", "/ca/rollover/begin", "admin", Forbidden, nothing),
+    ("post", "/ca/rollover/switch", "admin", Forbidden, || json!({ "force": true })),
+    ("post", "/ca/rollover/finish", "admin", Forbidden, || json!({ "force": true })),
     ("get", "/whoami", "viewer", Same, nothing),
     ("get", "/products", "viewer", LeftOut, nothing),
     ("post", "/products", "admin", Forbidden, || product_body("one-more")),

@@ -94,6 +94,14 @@ impl Bed {
         })
     }
 
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Value {
+        let bearer = format!("Bearer {}", self.token);
+        tokio::task::block_in_place(|| {
+            let request = ureq::patch(self.url(path)).header("authorization", &bearer);
+            request.send_json(body).unwrap().body_mut().read_json().unwrap()
+        })
+    }
+
     pub(crate) fn get(&self, path: &str) -> Value {
         let bearer = format!("Bearer {}", self.token);
         tokio::task::block_in_place(|| {

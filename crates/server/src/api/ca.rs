@@ -1,0 +1,227 @@
+//! `/api/v1/ca`: which CAs are in force, and one taking the other's place.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::request::Body;
+use super::routes::Routes;
+use crate::app::App;
+use crate::authorities::{Authorities, InForce, Phase, Rollover};
+use crate::clock;
+use crate::problem::Problem;
+use crate::store::Behind;
+
+pub(super) fn routes() -> Routes {
+    Routes::of("ca").viewer(routes!(show)).admin(routes!(begin)).admin(routes!(switch)).admin(routes!(finish))
+}
+
+/// The CAs in force, and what is left to do before one of them can go.
+#[derive(Serialize, ToSchema)]
+struct Ca {
+    /// `steady`, `begun` or `switched`.
+    phase: &'static str,
+    /// The trust anchors of devices, the newest last.
+    anchors: Vec<Anchor>,
+    /// Devices that the next step would leave behind; null when no rollover is under way.
+    behind: Option<Left>,
+    /// What to do next.
+    next: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Anchor {
+    /// SHA-256 of the certificate.
+    fingerprint: String,
+    #[schema(format = DateTime)]
+    not_after: String,
+    /// Whether devices get certificates of this CA.
+    issues_for_devices: bool,
+    /// Whether the server shows a certificate of this CA.
+    issues_for_server: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Left {
+    /// Devices that have not told that they trust the new CA. The server's certificate cannot be switched without losing
+    /// them.
+    without_new_anchor: i64,
+    /// Devices with a certificate of the old CA. It cannot go without losing them.
+    with_old_certificate: i64,
+    /// Up to 20 of `without_new_anchor`.
+    examples: Vec<String>,
+}
+
+/// How to go on.
+#[derive(Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Default)]
+struct Step {
+    /// Go on although devices are left behind: they need a new vault.
+    force: bool,
+}
+
+/// Tells which CAs are in force.
+#[utoipa::path(get, path = "/ca", responses((status = 200, body = Ca)))]
+async fn show(State(app): State<Arc<App>>) -> Result<Json<Ca>, Problem> {
+    answer(&app).await
+}
+
+/// Makes the next CA: a trust anchor of devices beside the present one, which issues their certificates from now on.
+#[utoipa::path(post, path = "/ca/rollover/begin", responses((status = 200, body = Ca)))]
+async fn begin(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ca>, Problem> {
+    caller.require_unscoped()?;
+    refresh(&app).await?;
+    let authorities = app.ca.get();
+    if let Some(rollover) = authorities.rollover() {
+        return Err(wrong_phase("no rollover under way", phase_name(Some(rollover.phase))));
+    }
+    let next = app.ca.make_next(clock::now_utc()).map_err(|error| Problem::Internal(Box::new(error)))?;
+    let rollover = Rollover { phase: Phase::Begun, next, begun_at_ms: clock::now_ms() };
+    let is = InForce { rollover: Some(rollover), ..authorities.in_force.clone() };
+    go(&app, &authorities, is, "ca.rollover-begin", &caller).await
+}
+
+/// Shows devices a certificate of the new CA. Refused while devices do not trust it yet.
+#[utoipa::path(post, path = "/ca/rollover/switch", request_body = Step, responses((status = 200, body = Ca)))]
+async fn switch(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(step): Body<Step>,
+) -> Result<Json<Ca>, Problem> {
+    caller.require_unscoped()?;
+    refresh(&app).await?;
+    let authorities = app.ca.get();
+    let rollover = in_phase(&authorities, Phase::Begun, "a rollover that was begun")?;
+    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force)
+        && behind.without_new_anchor > 0
+    {
+        return Err(Problem::DevicesBehind {
+            devices: behind.without_new_anchor,
+            examples: behind.examples,
+            lack: "have not told that they trust the new CA",
+        });
+    }
+    let rollover = Rollover { phase: Phase::Switched, ..rollover };
+    let is = InForce { rollover: Some(rollover), ..authorities.in_force.clone() };
+    go(&app, &authorities, is, "ca.rollover-switch", &caller).await
+}
+
+/// Drops the old CA, as a trust anchor and as an issuer of devices' certificates. Refused while devices need it.
+#[utoipa::path(post, path = "/ca/rollover/finish", request_body = Step, responses((status = 200, body = Ca)))]
+async fn finish(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(step): Body<Step>,
+) -> Result<Json<Ca>, Problem> {
+    caller.require_unscoped()?;
+    refresh(&app).await?;
+    let authorities = app.ca.get();
+    let rollover = in_phase(&authorities, Phase::Switched, "a rollover that was switched")?;
+    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force) {
+        let (devices, examples) = (behind.without_new_anchor, behind.examples);
+        if devices > 0 {
+            let lack = "have not told that they trust the new CA";
+            return Err(Problem::DevicesBehind { devices, examples, lack });
+        }
+        if behind.with_old_certificate > 0 {
+            return Err(Problem::DevicesBehind {
+                devices: behind.with_old_certificate,
+                examples: Vec::new(),
+                lack: "have a certificate of the old CA",
+            });
+        }
+    }
+    let is = InForce {
+        ca: rollover.next.clone(),
+        rollover: Some(Rollover { phase: Phase::Finished, ..rollover }),
+    };
+    go(&app, &authorities, is, "ca.rollover-finish", &caller).await
+}
+
+/// Changes what is in force, here and for all instances.
+async fn go(
+    app: &App,
+    was: &Authorities,
+    is: InForce,
+    action: &'static str,
+    caller: &Caller,
+) -> Result<Json<Ca>, Problem> {
+    if !app.store.change_ca(&was.in_force, &is, action, &caller.change()).await? {
+        return Err(wrong_phase("the CAs that were in force a moment ago", "others"));
+    }
+    refresh(app).await?;
+    answer(app).await
+}
+
+async fn refresh(app: &App) -> Result<(), Problem> {
+    let refreshed = app.ca.refresh(&app.store, clock::now_utc()).await;
+    refreshed.map_err(|error| Problem::Internal(Box::new(error)))
+}
+
+async fn behind(app: &App, authorities: &Authorities) -> Result<Option<Behind>, Problem> {
+    let Some(rollover) = authorities.rollover() else { return Ok(None) };
+    let new = wire::anchors_digest([authorities.for_devices().der().as_ref()]);
+    let (both, new) = (hex::encode(*authorities.anchors_digest()), hex::encode(*new));
+    Ok(Some(app.store.behind(rollover, &both, &new, clock::now_ms()).await?))
+}
+
+async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
+    let authorities = app.ca.get();
+    let behind = behind(app, &authorities).await?;
+    let anchors = authorities.all().map(|ca| Anchor {
+        fingerprint: ca.fingerprint().to_owned(),
+        not_after: clock::rfc3339(ca.not_after().unix_timestamp() * 1000),
+        issues_for_devices: ca.fingerprint() == authorities.for_devices().fingerprint(),
+        issues_for_server: ca.fingerprint() == authorities.for_server().fingerprint(),
+    });
+    let phase = authorities.rollover().map(|rollover| rollover.phase);
+    let next = match (phase, &behind) {
+        (Some(Phase::Begun), Some(behind)) if behind.without_new_anchor > 0 => {
+            format!("wait until {} more devices have checked in, then switch", behind.without_new_anchor)
+        }
+        (Some(Phase::Begun), Some(_) | None) => "switch".to_owned(),
+        (Some(Phase::Switched), Some(behind))
+            if behind.without_new_anchor > 0 || behind.with_old_certificate > 0 =>
+        {
+            let devices = behind.without_new_anchor.max(behind.with_old_certificate);
+            format!("wait until {devices} more devices have checked in, then finish")
+        }
+        (Some(Phase::Switched), Some(_) | None) => "finish".to_owned(),
+        (Some(Phase::Finished) | None, Some(_) | None) => "nothing".to_owned(),
+    };
+    Ok(Json(Ca {
+        phase: phase_name(phase),
+        anchors: anchors.collect(),
+        behind: behind.map(|behind| Left {
+            without_new_anchor: behind.without_new_anchor,
+            with_old_certificate: behind.with_old_certificate,
+            examples: behind.examples,
+        }),
+        next,
+    }))
+}
+
+fn in_phase(authorities: &Authorities, phase: Phase, expected: &'static str) -> Result<Rollover, Problem> {
+    match authorities.rollover() {
+        Some(rollover) if rollover.phase == phase => Ok(rollover.clone()),
+        other => Err(wrong_phase(expected, phase_name(other.map(|rollover| rollover.phase)))),
+    }
+}
+
+fn phase_name(phase: Option<Phase>) -> &'static str {
+    match phase {
+        Some(Phase::Begun) => "begun",
+        Some(Phase::Switched) => "switched",
+        Some(Phase::Finished) | None => "steady",
+    }
+}
+
+fn wrong_phase(expected: &'static str, found: &'static str) -> Problem {
+    Problem::RolloverPhase { expected, found }
+}

@@ -1,0 +1,233 @@
+//! The CAs that are in force: one, or two while one takes the other's place.
+//!
+//! ```text
+//!            begin                      switch                      finish
+//! Steady ─────────────► Begun ─────────────────► Switched ─────────────────► Steady
+//! one CA               anchors: old, new        anchors: old, new            the new CA
+//!                      devices: new             devices: new
+//!                      server: old              server: new
+//! ```
+//!
+//! Which ones they are is in the database; their keys and certificates are files in the CA's directory, found by the
+//! SHA-256 of the certificate. Clients with certificates of every CA in force are let in.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use wire::AnchorsDigest;
+
+use crate::ca::CertificateAuthority;
+use crate::config::Config;
+use crate::error::StartError;
+use crate::store::Store;
+use crate::tls;
+
+/// How far a rollover has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// Both CAs are trust anchors; devices get certificates of the new one, the server shows one of the old one.
+    Begun,
+    /// The server shows a certificate of the new CA.
+    Switched,
+    /// The old CA is no longer in force.
+    Finished,
+}
+
+/// A rollover as the database has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rollover {
+    pub(crate) phase: Phase,
+    /// SHA-256 of the new CA's certificate.
+    pub(crate) next: String,
+    pub(crate) begun_at_ms: i64,
+}
+
+/// What the database says is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InForce {
+    /// SHA-256 of the CA's certificate; of the old one's until a rollover is finished.
+    pub(crate) ca: String,
+    /// The last rollover, if there ever was one.
+    pub(crate) rollover: Option<Rollover>,
+}
+
+/// The CAs in force, with their keys.
+pub(crate) struct Authorities {
+    old: CertificateAuthority,
+    new: Option<CertificateAuthority>,
+    /// What the database said when they were read.
+    pub(crate) in_force: InForce,
+}
+
+impl Authorities {
+    fn read(dir: &Path, in_force: InForce) -> Result<Self, StartError> {
+        let find = |fingerprint: &String| {
+            CertificateAuthority::find(dir, fingerprint)?.ok_or_else(|| StartError::OtherCa {
+                path: dir.to_owned(),
+                expected: fingerprint.clone(),
+                found: CertificateAuthority::fingerprint_in(dir),
+            })
+        };
+        let old = find(&in_force.ca)?;
+        let new = match &in_force.rollover {
+            Some(Rollover { phase: Phase::Begun | Phase::Switched, next, .. }) => Some(find(next)?),
+            Some(Rollover { phase: Phase::Finished, .. }) | None => None,
+        };
+        Ok(Self { old, new, in_force })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_one(ca: CertificateAuthority) -> Self {
+        let in_force = InForce { ca: ca.fingerprint().to_owned(), rollover: None };
+        Self { old: ca, new: None, in_force }
+    }
+
+    /// The rollover that is under way.
+    pub(crate) fn rollover(&self) -> Option<&Rollover> {
+        self.in_force.rollover.as_ref().filter(|_| self.new.is_some())
+    }
+
+    /// All CAs in force, the newest last.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &CertificateAuthority> {
+        [Some(&self.old), self.new.as_ref()].into_iter().flatten()
+    }
+
+    /// Whose certificates devices get.
+    pub(crate) fn for_devices(&self) -> &CertificateAuthority {
+        self.new.as_ref().unwrap_or(&self.old)
+    }
+
+    /// Whose certificate the server shows.
+    pub(crate) fn for_server(&self) -> &CertificateAuthority {
+        match (&self.new, &self.in_force.rollover) {
+            (Some(new), Some(Rollover { phase: Phase::Switched, .. })) => new,
+            (Some(_) | None, Some(_) | None) => &self.old,
+        }
+    }
+
+    /// The trust anchors of devices (DER).
+    pub(crate) fn anchors(&self) -> Vec<CertificateDer<'static>> {
+        self.all().map(|ca| ca.der().clone()).collect()
+    }
+
+    /// The trust anchors of devices, PEM after PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.all().map(CertificateAuthority::pem).collect()
+    }
+
+    /// The digest of the trust anchors, as check-in and decision have it.
+    pub(crate) fn anchors_digest(&self) -> AnchorsDigest {
+        wire::anchors_digest(self.all().map(|ca| ca.der().as_ref()))
+    }
+
+    /// What decisions announce. A server that never had a rollover announces nothing: devices may have been given
+    /// further anchors by hand, and keep them.
+    pub(crate) fn announced(&self) -> Option<AnchorsDigest> {
+        self.in_force.rollover.as_ref().map(|_| self.anchors_digest())
+    }
+}
+
+/// The CAs in force, kept in step with the database, and the TLS configuration that follows from them.
+pub(crate) struct CaKeeper {
+    dir: PathBuf,
+    tls_dir: PathBuf,
+    /// The CAs, and whether they are what the database says: when those cannot be read, the ones of before are used
+    /// on, but not announced.
+    current: RwLock<(Arc<Authorities>, bool)>,
+    tls: watch::Sender<Arc<ServerConfig>>,
+    config: Config,
+}
+
+impl CaKeeper {
+    /// Reads what the database says, or makes the first CA.
+    pub(crate) async fn open(
+        store: &Store,
+        config: &Config,
+        now: OffsetDateTime,
+    ) -> Result<Self, StartError> {
+        let (dir, tls_dir) = (config.data_dir.join("ca"), config.data_dir.join("tls"));
+        let in_force = match store.ca_in_force().await? {
+            Some(in_force) => in_force,
+            // A CA that nobody trusts is not made when another one is recorded.
+            None => {
+                let found = CertificateAuthority::open(&dir, now)?.fingerprint().to_owned();
+                let ca = store.record_ca(&found).await?;
+                InForce { ca, rollover: None }
+            }
+        };
+        let authorities = Arc::new(Authorities::read(&dir, in_force)?);
+        let tls = tls::server_config(&tls_dir, &authorities, config, now)?;
+        Ok(Self {
+            dir,
+            tls_dir,
+            current: RwLock::new((authorities, true)),
+            tls: watch::Sender::new(tls),
+            config: config.clone(),
+        })
+    }
+
+    /// The CAs in force.
+    pub(crate) fn get(&self) -> Arc<Authorities> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// What decisions announce as trust anchors.
+    pub(crate) fn announced(&self) -> Option<AnchorsDigest> {
+        let (authorities, is_fresh) = &*self.current.read().unwrap_or_else(PoisonError::into_inner);
+        authorities.announced().filter(|_| *is_fresh)
+    }
+
+    /// The TLS configuration for connections from now on.
+    pub(crate) fn tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.tls.subscribe()
+    }
+
+    /// Makes the CA that is to follow; it is in force once the database says so. It is valid from the same moment as the
+    /// present one: devices have no clock but a time floor, which may be older than the new CA.
+    pub(crate) fn make_next(&self, now: OffsetDateTime) -> Result<String, StartError> {
+        let not_before = self.get().for_devices().not_before();
+        Ok(CertificateAuthority::make_next(&self.dir, not_before, now)?.fingerprint().to_owned())
+    }
+
+    /// Takes over what the database says, when it is something else or when the server's certificate has to be issued
+    /// anew. Asked for after a change here, and now and then because another instance may have made one.
+    pub(crate) async fn refresh(&self, store: &Store, now: OffsetDateTime) -> Result<(), StartError> {
+        let current = self.get();
+        let read = match store.ca_in_force().await? {
+            Some(in_force) if in_force != current.in_force => Authorities::read(&self.dir, in_force),
+            Some(_) | None => return self.renew_server_certificate(&current, now),
+        };
+        let taken_over = read.and_then(|authorities| {
+            let authorities = Arc::new(authorities);
+            let config = tls::server_config(&self.tls_dir, &authorities, &self.config, now)?;
+            Ok((authorities, config))
+        });
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        match taken_over {
+            Ok((authorities, config)) => {
+                *current = (authorities, true);
+                self.tls.send_replace(config);
+                Ok(())
+            }
+            Err(error) => {
+                current.1 = false;
+                Err(error)
+            }
+        }
+    }
+
+    fn renew_server_certificate(&self, current: &Authorities, now: OffsetDateTime) -> Result<(), StartError> {
+        if !tls::is_due(&self.tls_dir, current, &self.config, now)? {
+            return Ok(());
+        }
+        let config = tls::server_config(&self.tls_dir, current, &self.config, now)?;
+        self.tls.send_replace(config);
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Certificate revocation lists (RFC 5280 section 5), for whoever trusts a device's certificate besides this server.
+//!
+//! The server itself asks the database at every request. A list has the certificates of revoked devices that have not
+//! ended; one that was merely replaced by the next is not in it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use time::{Duration, OffsetDateTime};
+use tokio::sync::Mutex;
+
+use crate::app::App;
+use crate::authorities::Authorities;
+use crate::clock;
+use crate::device::Refusal;
+use crate::problem::Problem;
+use crate::store::StoreError;
+
+/// Where the newest CA's list is, on both listeners, in DER.
+pub(crate) const DER_PATH: &str = "/.well-known/pitstop/crl.der";
+
+/// Where the lists of all CAs in force are, PEM after PEM.
+pub(crate) const PEM_PATH: &str = "/.well-known/pitstop/crl.pem";
+
+/// A list says of itself that there is a newer one after this. It is made anew when half of that is over.
+const LIFE: Duration = Duration::days(7);
+
+/// The database is asked no more often for what is revoked.
+const FRESH: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The lists as they were made last.
+#[derive(Default)]
+pub(crate) struct RevocationLists(Mutex<Option<Made>>);
+
+struct Made {
+    lists: Lists,
+    /// Of each CA its fingerprint and what was revoked.
+    contents: Vec<(String, Vec<(String, i64)>)>,
+    made: OffsetDateTime,
+    checked: Instant,
+}
+
+/// What is served.
+#[derive(Clone)]
+struct Lists {
+    der: Arc<[u8]>,
+    pem: Arc<str>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CrlError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("could not make a revocation list: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+impl RevocationLists {
+    /// Makes lists when something was revoked since, when other CAs are in force, or when it is time.
+    async fn get(&self, app: &App, now: OffsetDateTime) -> Result<Lists, CrlError> {
+        let mut made = self.0.lock().await;
+        if let Some(made) = made.as_ref().filter(|made| made.checked.elapsed() < FRESH) {
+            return Ok(made.lists.clone());
+        }
+        let authorities = app.ca.get();
+        let mut contents = Vec::new();
+        for ca in authorities.all() {
+            let revoked =
+                app.store.revoked(ca.fingerprint(), &authorities.in_force.ca, clock::now_ms()).await?;
+            contents.push((ca.fingerprint().to_owned(), revoked));
+        }
+        if let Some(made) =
+            made.as_mut().filter(|made| made.contents == contents && now - made.made < LIFE / 2)
+        {
+            made.checked = Instant::now();
+            return Ok(made.lists.clone());
+        }
+        let lists = make(&authorities, &contents, now)?;
+        *made = Some(Made { lists: lists.clone(), contents, made: now, checked: Instant::now() });
+        Ok(lists)
+    }
+}
+
+fn make(
+    authorities: &Authorities,
+    contents: &[(String, Vec<(String, i64)>)],
+    now: OffsetDateTime,
+) -> Result<Lists, CrlError> {
+    let (mut der, mut pem) = (Vec::new(), String::new());
+    for (ca, (_, revoked)) in authorities.all().zip(contents) {
+        let revoked: Vec<_> =
+            revoked.iter().map(|(serial, at_ms)| (serial.clone(), clock::from_ms(*at_ms))).collect();
+        let list = ca.issue_crl(&revoked, now, LIFE)?;
+        pem.push_str(&list.pem()?);
+        der = list.der().to_vec();
+    }
+    Ok(Lists { der: der.into(), pem: pem.into() })
+}
+
+fn der(lists: &Lists) -> Response {
+    // RFC 2585 section 4.2.
+    ([(header::CONTENT_TYPE, "application/pkix-crl")], lists.der.to_vec()).into_response()
+}
+
+fn pem(lists: &Lists) -> Response {
+    ([(header::CONTENT_TYPE, "application/x-pem-file")], lists.pem.to_string()).into_response()
+}
+
+/// The device listener's routes, without a client certificate.
+pub(crate) mod device {
+    use super::*;
+
+    pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+        app.crl.get(&app, clock::now_utc()).await.map(|lists| super::der(&lists)).map_err(Refusal::internal)
+    }
+
+    pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+        app.crl.get(&app, clock::now_utc()).await.map(|lists| super::pem(&lists)).map_err(Refusal::internal)
+    }
+}
+
+/// The admin listener's routes, without a token.
+pub(crate) mod admin {
+    use super::*;
+
+    pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+        let lists = app.crl.get(&app, clock::now_utc()).await;
+        lists.map(|lists| super::der(&lists)).map_err(|error| Problem::Internal(Box::new(error)))
+    }
+
+    pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+        let lists = app.crl.get(&app, clock::now_utc()).await;
+        lists.map(|lists| super::pem(&lists)).map_err(|error| Problem::Internal(Box::new(error)))
+    }
+}
