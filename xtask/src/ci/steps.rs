@@ -19,6 +19,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
     Step { name: "api-fuzz", run: api_fuzz },
+    Step { name: "otlp", run: otlp },
     Step { name: "browser", run: browser },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "doc", run: doc },
@@ -109,6 +110,18 @@ fn browser(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
         Some(reason) => gate.missing(reason),
         None => dashboard::test(gate.root).map(|()| Outcome::Passed),
     }
+}
+
+/// The command line with its one optional part.
+fn otlp(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    let package = ["--package", "pitstop", "--features", "otlp", "--locked"];
+    process::run(cargo(gate).arg("clippy").args(package).args([
+        "--all-targets",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
+    run(cargo(gate).arg("test").args(package).args(["--test", "otlp"]))
 }
 
 fn doc_tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {

@@ -37,7 +37,7 @@ async fn the_fleet_is_counted_now_and_over_time() {
     app.connect(Some(&identity)).await.check_in(&running).await.expect(200);
     app.admin(Method::POST, "/devices/lamp-2/revoke", "").await.expect(200);
 
-    let summary = eventually(&app, "/fleet/summary", |summary| summary["by_health"]["ok"] == 1).await;
+    let summary = eventually(&app, "/fleet/summary", |summary| summary["by_health"]["revoked"] == 1).await;
     assert_eq!(summary["devices"], 3);
     assert_eq!(summary["seen_last_24h"], 1);
     let by_health =
@@ -53,7 +53,8 @@ async fn the_fleet_is_counted_now_and_over_time() {
     assert_eq!(of_lamp["devices"], 2);
 
     let last = |history: &Value| history["samples"].as_array().unwrap().last().cloned().unwrap_or_default();
-    let history = eventually(&app, "/fleet/history", |history| last(history)["by_health"]["ok"] == 1).await;
+    let history =
+        eventually(&app, "/fleet/history", |history| last(history)["by_health"]["revoked"] == 1).await;
     assert_eq!(last(&history)["by_health"], by_health);
     assert_eq!(last(&history)["by_release"], summary["by_release"]);
     let of_fan = last(&app.get("/fleet/history?product=fan").await);

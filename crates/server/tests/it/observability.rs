@@ -1,6 +1,7 @@
 //! What whoever watches the server sees: `/healthz`, `/readyz`, `/metrics`, request ids.
 
 use std::fs;
+use std::time::Duration;
 
 use server::Artifacts;
 
@@ -77,4 +78,99 @@ async fn answers_of_the_admin_listener_have_an_id_each() {
     assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
     let of_a_device = app.connect(None).await.get("/v1/nothing-of-ours", &[]).await.expect(404);
     assert_eq!(of_a_device.header("x-request-id"), "");
+}
+
+/// Name, type, unit and labels of a metric.
+type Described = (String, String, String, String);
+
+/// The table of docs/operations.md.
+fn documented() -> Vec<Described> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md")).unwrap();
+    let (_, rest) = text.split_once("<!-- metrics -->").unwrap();
+    let (table, _) = rest.split_once("<!-- /metrics -->").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let mut rows: Vec<_> = rows
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+            (cells[1].clone(), cells[2].clone(), cells[3].clone(), cells[4].clone())
+        })
+        .collect();
+    rows.sort();
+    rows
+}
+
+/// What `/metrics` says of itself.
+fn served(text: &str) -> Vec<Described> {
+    let mut found: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| {
+            let (family, kind) = line.split_once(' ').unwrap();
+            let suffix = match kind {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            let unit = if family.ends_with("_seconds") {
+                "seconds"
+            } else if family.ends_with("_bytes") {
+                "bytes"
+            } else {
+                ""
+            };
+            let sample =
+                if kind == "histogram" { format!("{family}_count") } else { format!("{family}{suffix}") };
+            let sample = text.lines().find(|line| {
+                line.strip_prefix(sample.as_str()).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            });
+            let sample = sample.unwrap_or_else(|| panic!("{family} has no sample"));
+            let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+            let labels: Vec<_> = labels.split(',').filter_map(|label| label.split_once('=')).collect();
+            let labels = labels.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            (format!("{family}{suffix}"), kind.to_owned(), unit.to_owned(), labels)
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn documents_dashboard_and_alerts_name_the_metrics_that_there_are() {
+    let app = TestApp::start_with(|config| config.fleet_sample = Duration::from_millis(50)).await;
+    app.create_product("lamp").await;
+    app.create_device("lamp-1", "lamp").await;
+    app.connect(None).await.get("/v1/nothing-of-ours", &[]).await.expect(404);
+    let mut text = metrics(&app).await;
+    for _ in 0..200 {
+        if text.contains("pitstop_devices{") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        text = metrics(&app).await;
+    }
+    let served = served(&text);
+    assert_eq!(documented(), served, "the table of metrics in docs/operations.md");
+
+    let known: Vec<_> = served
+        .iter()
+        .flat_map(|(name, kind, ..)| match kind.as_str() {
+            "histogram" => ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}")).to_vec(),
+            _ => vec![name.clone()],
+        })
+        .collect();
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/");
+    let dashboard = fs::read_to_string(format!("{deploy}grafana/pitstop.json")).unwrap();
+    let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    assert!(parsed["panels"].as_array().unwrap().len() > 10);
+    let alerts = fs::read_to_string(format!("{deploy}prometheus/pitstop.rules.yaml")).unwrap();
+    let is_of_a_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    for (file, text) in [("grafana", &dashboard), ("prometheus", &alerts)] {
+        let names = text.split(|letter| !is_of_a_name(letter)).filter(|word| word.starts_with("pitstop_"));
+        let mut count = 0;
+        for name in names {
+            assert!(known.iter().any(|known| known == name), "{file} names {name}");
+            count += 1;
+        }
+        assert!(count > 5, "{file}: {count}");
+    }
 }

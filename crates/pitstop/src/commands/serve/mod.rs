@@ -4,6 +4,8 @@
 mod docs;
 mod log;
 mod options;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod settings;
 
 use std::net::SocketAddr;
@@ -11,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use server::{Config, Database, RunningServer, StartError};
+use server::{Artifacts, Config, Database, RunningServer, StartError};
 use tokio::signal;
 
+use self::log::Log;
 use self::options::ServeOptions;
 use self::settings::{Setting, Settings};
 use crate::failure::Failure;
@@ -38,7 +41,7 @@ starts find them. A setting is taken from its flag, else from the environment
 pub(crate) struct Serve {
     // What clap says here is said again, with the file, by `settings::resolve`.
     #[command(flatten)]
-    options: Box<ServeOptions>,
+    pub(crate) options: Box<ServeOptions>,
 }
 
 /// Where everything is.
@@ -50,7 +53,8 @@ struct Places {
     data: PathBuf,
     /// A file, or a URL without its password.
     database: String,
-    artifacts: PathBuf,
+    /// A directory, or the URL of a bucket.
+    artifacts: String,
     ca: PathBuf,
     admin_token: PathBuf,
     first_start: bool,
@@ -64,13 +68,15 @@ impl Serve {
         if show_config {
             return ui.result(&sources, || config_page(&sources));
         }
-        log::init(&options.log)?;
+        let log = Log::init(&options.log)?;
         let config = options.server_config()?;
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(format!("the server's threads cannot be started: {error}")))?
-            .block_on(serve(config, ui))
+            .map_err(|error| Failure::new(format!("the server's threads cannot be started: {error}")))?;
+        let ended = runtime.block_on(serve(config, ui));
+        log.finish();
+        ended
     }
 }
 
@@ -91,10 +97,14 @@ async fn serve(config: Config, ui: &Ui) -> Result<(), Failure> {
         Database::Sqlite => data.join("pitstop.db").display().to_string(),
         Database::Postgres(url) => url.to_string(),
     };
+    let artifacts = match &config.artifacts {
+        Artifacts::Local => data.join("artifacts").display().to_string(),
+        Artifacts::S3(location) => location.to_string(),
+    };
     // Before the start: a signal during the start is then not lost.
     let stop = stop_signal()?;
     let mut running = server::start(config).await.map_err(failure)?;
-    let places = Places::of(&running, &data, database);
+    let places = Places::of(&running, &data, database, artifacts);
     ui.event(&places, || places.page())?;
     tokio::select! {
         () = stop => {}
@@ -127,14 +137,14 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 impl Places {
-    fn of(running: &RunningServer, data: &Path, database: String) -> Self {
+    fn of(running: &RunningServer, data: &Path, database: String, artifacts: String) -> Self {
         Self {
             device_url: running.device_url().to_owned(),
             device_address: running.device_addr(),
             admin_url: running.admin_url(),
             data: data.to_owned(),
             database,
-            artifacts: data.join("artifacts"),
+            artifacts,
             ca: data.join("ca").join("ca.pem"),
             admin_token: running.admin_token_path().to_owned(),
             first_start: running.first_admin_token().is_some(),
@@ -148,7 +158,7 @@ impl Places {
             ("devices", Cell::from(format!("{} (listens on {})", self.device_url, self.device_address))),
             ("admin", Cell::from(&self.admin_url)),
             ("database", Cell::from(&self.database)),
-            ("artifacts", path(&self.artifacts)),
+            ("artifacts", Cell::from(&self.artifacts)),
             ("CA", path(&self.ca)),
             ("admin token", path(&self.admin_token)),
         ]);
@@ -212,7 +222,7 @@ mod tests {
             device_address: SocketAddr::from(([127, 0, 0, 1], 8443)),
             admin_url: admin_url.to_owned(),
             database: "data/pitstop.db".to_owned(),
-            artifacts: data.join("artifacts"),
+            artifacts: "data/artifacts".to_owned(),
             ca: data.join("ca/ca.pem"),
             admin_token: data.join("admin.token"),
             data,

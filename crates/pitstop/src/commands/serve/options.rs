@@ -50,6 +50,17 @@ pub(crate) struct ServeOptions {
     // Text and not `Database`: what clap refuses it shows, and there may be a password in it.
     pub(super) database: String,
 
+    /// Where artifacts are: `local` (in the data directory) or `s3://bucket/prefix`, with the usual AWS_ variables
+    #[arg(
+        long,
+        env = "PITSTOP_ARTIFACTS",
+        hide_env_values = true,
+        value_name = "PLACE",
+        default_value = "local",
+        help_heading = STORAGE
+    )]
+    pub(super) artifacts: String,
+
     /// The device listener: mutual TLS
     #[arg(
         long,
@@ -76,6 +87,10 @@ pub(crate) struct ServeOptions {
     /// only then
     #[arg(long, env = "PITSTOP_ADMIN_HTTPS", hide_env_values = true, help_heading = LISTENERS)]
     pub(super) admin_https: bool,
+
+    /// Let clients resume a TLS session by a ticket; the updater never does
+    #[arg(long, env = "PITSTOP_TLS_TICKETS", hide_env_values = true, help_heading = LISTENERS)]
+    pub(super) tls_tickets: bool,
 
     /// Names and IP addresses that devices reach the server by; the first is the one they are given, all are in
     /// the TLS certificate
@@ -207,6 +222,16 @@ pub(crate) struct LimitOptions {
     )]
     shutdown_grace_s: NonZeroU32,
 
+    /// Time in which a client must take something of an answer
+    #[arg(
+        long,
+        env = "PITSTOP_WRITE_TIMEOUT_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "30"
+    )]
+    write_timeout_s: NonZeroU32,
+
     /// Connections served at once, per listener; more wait
     #[arg(
         long,
@@ -216,6 +241,100 @@ pub(crate) struct LimitOptions {
         default_value = "4096"
     )]
     max_connections: NonZeroU32,
+
+    /// Of those, from one address (IPv6: one network of 64 bits); 0 for no bound
+    #[arg(
+        long,
+        env = "PITSTOP_MAX_CONNECTIONS_PER_ADDRESS",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "1024"
+    )]
+    max_connections_per_address: u32,
+
+    /// Connections told at once that there is no place; more are closed or wait
+    #[arg(
+        long,
+        env = "PITSTOP_MAX_REFUSED_CONNECTIONS",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "512"
+    )]
+    max_refused_connections: u32,
+
+    /// Requests handled at once, per listener; more are answered 503
+    #[arg(
+        long,
+        env = "PITSTOP_MAX_REQUESTS_IN_FLIGHT",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "2048"
+    )]
+    max_requests_in_flight: NonZeroU32,
+
+    /// Requests from one address in the long run; more are answered 429, 0 for no limit
+    #[arg(
+        long,
+        env = "PITSTOP_ADDRESS_REQUESTS_PER_S",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "1000"
+    )]
+    address_requests_per_s: u32,
+
+    /// Requests from one address at once
+    #[arg(
+        long,
+        env = "PITSTOP_ADDRESS_BURST",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "20000"
+    )]
+    address_burst: u32,
+
+    /// Requests with one certificate in the long run; more are answered 429, 0 for no limit
+    #[arg(
+        long,
+        env = "PITSTOP_CERTIFICATE_REQUESTS_PER_S",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "50"
+    )]
+    certificate_requests_per_s: u32,
+
+    /// Requests with one certificate at once: an install has up to 256
+    #[arg(
+        long,
+        env = "PITSTOP_CERTIFICATE_BURST",
+        hide_env_values = true,
+        value_name = "NUMBER",
+        default_value = "1000"
+    )]
+    certificate_burst: u32,
+
+    /// Count connections from this machine by address too; they are tools or a proxy
+    #[arg(long, env = "PITSTOP_LIMIT_LOOPBACK", hide_env_values = true)]
+    limit_loopback: bool,
+
+    /// The least that Retry-After says
+    #[arg(
+        long,
+        env = "PITSTOP_RETRY_AFTER_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "5"
+    )]
+    retry_after_s: u32,
+
+    /// Up to so much more in Retry-After, at random
+    #[arg(
+        long,
+        env = "PITSTOP_RETRY_SPREAD_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "55"
+    )]
+    retry_spread_s: u32,
 }
 
 /// What goes to standard error.
@@ -241,6 +360,10 @@ pub(crate) struct LogOptions {
         default_value = "text"
     )]
     pub(super) format: LogFormat,
+
+    /// A collector that gets a span of each request, such as http://127.0.0.1:4318 (builds with the feature `otlp`)
+    #[arg(long, env = "PITSTOP_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub(super) otlp_endpoint: Option<String>,
 }
 
 /// How log lines are written.
@@ -271,9 +394,14 @@ impl ServeOptions {
             .database
             .parse()
             .map_err(|error: LocationError| Failure::usage(format!("setting `database`: {error}")))?;
+        config.artifacts = self
+            .artifacts
+            .parse()
+            .map_err(|error: LocationError| Failure::usage(format!("setting `artifacts`: {error}")))?;
         config.device_addr = self.listen;
         config.admin_addr = self.admin;
         config.admin_https = self.admin_https;
+        config.tls_tickets = self.tls_tickets;
         config.server_names = self.name;
         config.device_certificate_days = self.device_certificate_days;
         config.server_certificate_days = self.server_certificate_days;
@@ -293,12 +421,26 @@ impl LimitOptions {
             body_timeout: seconds(self.body_timeout_s),
             connection_lifetime: seconds(self.connection_lifetime_s),
             shutdown_grace: seconds(self.shutdown_grace_s),
-            max_connections: usize::try_from(self.max_connections.get()).unwrap_or(usize::MAX),
-            ..Limits::default()
+            write_timeout: seconds(self.write_timeout_s),
+            max_connections: count(self.max_connections.get()),
+            max_connections_per_address: count(self.max_connections_per_address),
+            max_refused_connections: count(self.max_refused_connections),
+            max_requests_in_flight: count(self.max_requests_in_flight.get()),
+            address_requests_per_s: self.address_requests_per_s,
+            address_burst: self.address_burst,
+            certificate_requests_per_s: self.certificate_requests_per_s,
+            certificate_burst: self.certificate_burst,
+            limit_loopback: self.limit_loopback,
+            retry_after: Duration::from_secs(u64::from(self.retry_after_s)),
+            retry_spread: Duration::from_secs(u64::from(self.retry_spread_s)),
         }
     }
 }
 
 fn seconds(value: NonZeroU32) -> Duration {
     Duration::from_secs(u64::from(value.get()))
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
