@@ -204,6 +204,7 @@ fn failure(error: StartError) -> Failure {
         | StartError::Certificate { .. }
         | StartError::CertificateFile { .. }
         | StartError::OtherCa { .. }
+        | StartError::KeyMode { .. }
         | StartError::S3 { .. }
         | StartError::Tls(_)
         | StartError::Database(_) => None,
