@@ -60,6 +60,8 @@ const TABLE: &[Row] = &[
     },
     // Pure: the server asks it, and the command line writes and shows plans.
     Row { name: "rollout", runs: Runs::OnHost, may_use: &["manifest", "wire"] },
+    // The half of it that judges images is pure; the server asks it about releases.
+    Row { name: "chainload", runs: Runs::InFirmware, may_use: &["flashfmt"] },
     // It is given the admin API as a service: what it needs to know of Pitstop, the API says.
     Row { name: "dashboard", runs: Runs::OnHost, may_use: &[] },
     Row {
@@ -85,7 +87,6 @@ const TABLE: &[Row] = &[
     },
     // `emulate` drives tests, for which sim has the hostile servers.
     Row { name: "xtask", runs: Runs::OnHost, may_use: &["emulator", "flashfmt", "sim"] },
-    Row { name: "chainload", runs: Runs::InFirmware, may_use: &["flashfmt"] },
     Row {
         name: "updater-firmware",
         runs: Runs::InFirmware,
