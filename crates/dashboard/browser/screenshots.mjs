@@ -15,9 +15,12 @@ try {
   await desktop.page.goto(`${server.url}/login`);
   await desktop.page.screenshot({ path: `${FOLDER}login.png` });
   await logIn(desktop.page, server);
-  const pages = await allPages(desktop.page, server);
-  await desktop.page.goto(server.url + pages.rollout);
+  await desktop.page.goto(`${server.url}/rollouts`);
+  await desktop.page.getByRole('region', { name: 'Rollouts' }).getByRole('link').first().click();
   await desktop.page.getByText('It halted itself').waitFor({ timeout: 90_000 });
+  // The plots fill.
+  await desktop.page.waitForTimeout(15_000);
+  const pages = await allPages(desktop.page, server, '/devices?health=crashing');
   for (const [name, path] of Object.entries(pages)) {
     await desktop.page.goto(server.url + path);
     await desktop.page.screenshot({ path: `${FOLDER}${name}.png` });

@@ -72,8 +72,8 @@ export async function logIn(page, server) {
   await page.getByRole('heading', { name: 'Fleet', exact: true }).waitFor();
 }
 
-/** Every page that there is, by name; one device, release and rollout stand for all. */
-export async function allPages(page, server) {
+/** Every page that there is, by name; the first device (of the list `devices`), release and rollout stand for all. */
+export async function allPages(page, server, devices = '/devices') {
   const first = async (list, pattern) => {
     await page.goto(server.url + list);
     const links = await page.locator('main a').evaluateAll((all) => all.map((a) => a.getAttribute('href')));
@@ -84,7 +84,7 @@ export async function allPages(page, server) {
   return {
     fleet: '/',
     devices: '/devices',
-    device: await first('/devices?health=crashing', /^\/devices\/[^?]/),
+    device: await first(devices, /^\/devices\/[^?]/),
     releases: '/releases',
     release: await first('/releases', /^\/releases\/[^/]+\/\d+$/),
     rollouts: '/rollouts',

@@ -128,9 +128,9 @@ pub(crate) struct Outcome {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Attempt {
-    pub(crate) rollout: String,
-    pub(crate) wave: i64,
-    pub(crate) sequence: i64,
+    pub(crate) rollout: Option<String>,
+    pub(crate) wave: Option<i64>,
+    pub(crate) sequence: Option<i64>,
     pub(crate) state: String,
     pub(crate) at: Option<String>,
 }

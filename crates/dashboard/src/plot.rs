@@ -4,8 +4,8 @@
 //! the content security policy would refuse. Text is HTML around the SVG: it is neither stretched nor shrunk.
 
 use maud::{Markup, html};
-use time::OffsetDateTime;
 use time::macros::format_description;
+use time::{Duration, OffsetDateTime};
 
 use crate::view::number;
 
@@ -48,8 +48,8 @@ pub(crate) fn stacked(label: &str, times: &[OffsetDateTime], series: &[Series]) 
                     }
                     p.plot-times aria-hidden="true" {
                         @if let (Some(first), Some(last)) = (times.first(), times.last()) {
-                            span { (axis_time(*first)) }
-                            span { (axis_time(*last)) }
+                            span { (axis_time(*first, times)) }
+                            span { (axis_time(*last, times)) }
                         }
                     }
                 } @else {
@@ -128,14 +128,20 @@ fn y(count: i64, top: i64) -> f64 {
     HEIGHT - count as f64 / top as f64 * HEIGHT
 }
 
-fn axis_time(time: OffsetDateTime) -> String {
-    let format = format_description!("[day] [month repr:short] [hour]:[minute]");
+/// To the second where the plot is of minutes.
+fn axis_time(time: OffsetDateTime, times: &[OffsetDateTime]) -> String {
+    let span = times.first().zip(times.last()).map_or(Duration::ZERO, |(first, last)| *last - *first);
+    let format = if span < Duration::HOUR {
+        format_description!("[hour]:[minute]:[second]")
+    } else {
+        format_description!("[day] [month repr:short] [hour]:[minute]")
+    };
     time.format(format).unwrap_or_default()
 }
 
 /// For whoever does not see the plot.
 fn describe(label: &str, times: &[OffsetDateTime], series: &[Series]) -> String {
-    let from = times.first().map(|time| axis_time(*time)).unwrap_or_default();
+    let from = times.first().map(|time| axis_time(*time, times)).unwrap_or_default();
     let part = |series: &Series| {
         let ends =
             series.counts.first().zip(series.counts.last()).filter(|_| series.counts.iter().any(|c| *c > 0));
@@ -148,7 +154,6 @@ fn describe(label: &str, times: &[OffsetDateTime], series: &[Series]) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use time::Duration;
 
     fn series(name: &str, counts: [i64; 3]) -> Series {
         Series { name: name.to_owned(), class: "ok".to_owned(), counts: counts.to_vec() }

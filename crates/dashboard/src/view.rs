@@ -202,9 +202,9 @@ pub(crate) fn pairs(value: &Value) -> Markup {
         Value::Null => html! {},
         Value::Object(map) if map.is_empty() => html! {},
         Value::Object(map) => html! {
-            span.pairs {
+            div.pairs {
                 @for (name, value) in map {
-                    @if !value.is_null() { span.pair { span.key { (name.replace('_', " ")) } " " (plain(value)) } }
+                    @if !value.is_null() { div.pair { span.key { (name.replace('_', " ")) } " " (folded(value)) } }
                 }
             }
         },
@@ -212,11 +212,26 @@ pub(crate) fn pairs(value: &Value) -> Markup {
     }
 }
 
+/// A JSON value where it may be a whole document, such as a rollout's plan: that is folded.
+pub(crate) fn folded(value: &Value) -> Markup {
+    let is_document = match value {
+        Value::Object(_) => true,
+        Value::Array(items) => items.iter().any(|item| item.is_object() || item.is_array()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    };
+    if !is_document {
+        return html! { (plain(value)) };
+    }
+    let document = serde_json::to_string_pretty(value).unwrap_or_default();
+    html! { details { summary { "document" } pre tabindex="0" aria-label="JSON" { (document) } } }
+}
+
 /// A JSON value as text; strings without quotes.
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
+        Value::Array(items) if items.is_empty() => "none".to_owned(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
         Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }

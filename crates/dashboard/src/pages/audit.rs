@@ -172,14 +172,14 @@ fn change(before: &Value, after: &Value) -> Markup {
     let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));
     let value = |map: &Map<String, Value>, name: &str| map.get(name).map_or(Value::Null, Clone::clone);
     html! {
-        span.pairs {
+        div.pairs {
             @for name in names {
                 @let (from, to) = (value(old, name), value(new, name));
                 @if from != to {
-                    span.pair {
+                    div.pair {
                         span.key { (name.replace('_', " ")) } " "
-                        @if !from.is_null() { del { (view::plain(&from)) } " → " }
-                        ins { (view::plain(&to)) }
+                        @if !from.is_null() { del { (view::folded(&from)) } " → " }
+                        ins { (view::folded(&to)) }
                     }
                 }
             }

@@ -319,8 +319,10 @@ fn application(session: &Session, device: &Device) -> Markup {
     let attempt = device.attempt.as_ref().map(|attempt| {
         html! {
             (badge(attempt_tone(&attempt.state), &attempt.state))
-            " number " (attempt.sequence) " in "
-            a href={ "/rollouts/" (segment(&attempt.rollout)) } { "wave " (attempt.wave + 1) " of a rollout" }
+            " number " (number_or_unknown(attempt.sequence))
+            @if let (Some(rollout), Some(wave)) = (&attempt.rollout, attempt.wave) {
+                " in " a href={ "/rollouts/" (segment(rollout)) } { "wave " (wave + 1) " of a rollout" }
+            }
             @if let Some(at) = &attempt.at { ", " (when(at, session.now)) }
         }
     });

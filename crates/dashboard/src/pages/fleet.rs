@@ -5,6 +5,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::rollouts;
@@ -15,8 +16,10 @@ use crate::plot::{self, Series};
 use crate::session::Session;
 use crate::view::{self, HEALTHS, count, number};
 
-/// How far back the plots look.
-const HISTORY: Duration = Duration::days(7);
+/// How far back the plots look: as far as there is enough to see. The API thins samples of a long span out.
+const SPANS: [Duration; 4] = [Duration::days(7), Duration::DAY, Duration::HOUR, Duration::minutes(10)];
+/// With so many samples a plot is a plot.
+const ENOUGH_SAMPLES: usize = 24;
 /// So many releases have a band and a colour of their own in the plot; the rest is one band.
 const RELEASE_BANDS: usize = 5;
 
@@ -38,10 +41,7 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
     }
     let query = Query::new().maybe("product", Some(&scope.product));
     let summary: Summary = session.api().get(&query.on("/fleet/summary")).await?;
-    let since =
-        (session.now - HISTORY).format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-    let history: History =
-        session.api().get(&query.clone().and("since", &since).on("/fleet/history")).await?;
+    let samples = samples(session, &query).await?;
     let rollouts: Vec<Rollout> = session.api().all("/rollouts", &query).await?;
     let active = rollouts.iter().filter(|rollout| rollout.state.is_active()).collect::<Vec<_>>();
 
@@ -62,7 +62,7 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
             }
         }
         @if summary.devices > 0 {
-            div.plots { (health_plot(&history.samples)) (release_plot(&history.samples)) }
+            div.plots { (health_plot(&samples)) (release_plot(&samples)) }
             section {
                 h2 { "Devices by release" }
                 (by_release(&summary))
@@ -70,6 +70,23 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
         }
     };
     Ok(Page { title, section: Section::Fleet, body })
+}
+
+/// Samples of the longest span that has enough of them, else those of the span that has most.
+async fn samples(session: &Session, query: &Query) -> Result<Vec<Sample>, Failed> {
+    let mut most = Vec::new();
+    for span in SPANS {
+        let since = (session.now - span).format(&Rfc3339).unwrap_or_default();
+        let history: History =
+            session.api().get(&query.clone().and("since", &since).on("/fleet/history")).await?;
+        if history.samples.len() > most.len() {
+            most = history.samples;
+        }
+        if most.len() >= ENOUGH_SAMPLES {
+            break;
+        }
+    }
+    Ok(most)
 }
 
 fn scope_form(products: &[Product], chosen: &str) -> Markup {
