@@ -15,8 +15,8 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 /// The oldest Node.js that playwright-core runs on.
 const NODE_MAJOR: u32 = 18;
 
-/// What serves while the browser looks: it prints address and token.
-const STAGE: [&str; 7] = ["run", "--quiet", "--locked", "--package", "dashboard", "--example", "fixture"];
+/// What serves while the browser looks: it prints address and token. It ends by itself should nobody end it.
+const STAGE: &str = "cargo run --quiet --locked --package pitstop -- demo --dashboard --json --for 300";
 
 /// Runs the tests. Errors: a test that failed.
 pub(crate) fn test(root: &Path) -> anyhow::Result<()> {
@@ -55,16 +55,16 @@ fn chromium() -> PathBuf {
 
 fn node(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     let folder = root.join("crates/dashboard/browser");
-    let [_, rest @ ..] = STAGE;
     // Built before the tests' clock runs.
-    let build = rest.iter().take_while(|argument| **argument != "--");
-    process::run(Command::new("cargo").arg("build").args(build).current_dir(root))?;
+    process::run(
+        Command::new("cargo").args(["build", "--locked", "--package", "pitstop"]).current_dir(root),
+    )?;
     process::run(Command::new("npm").args(["ci", "--no-fund", "--no-audit"]).current_dir(&folder))?;
     process::run(
         Command::new("node")
             .args(arguments)
             .env("CHROMIUM", chromium())
-            .env("DASHBOARD_STAGE", format!("cargo {}", STAGE.join(" ")))
+            .env("DASHBOARD_STAGE", STAGE)
             .current_dir(&folder),
     )
 }

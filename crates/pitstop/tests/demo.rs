@@ -177,3 +177,15 @@ fn an_updater_is_for_the_chip_only() {
     let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
     assert!(text.contains("--chip"), "{text}");
 }
+
+#[test]
+fn the_dashboard_has_a_fleet_in_the_middle_of_a_rollout() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = support::pitstop(folder.path());
+    let events = events(command.args(["demo", "--dashboard", "--for", "1", "--json"]));
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(names, ["product-created", "enrolled", "updated", "rollout-started", "ready", "done"]);
+    assert_eq!(events[1]["devices"], 200);
+    assert!(events[4]["url"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+    assert!(events[4]["token"].as_str().is_some_and(|token| !token.is_empty()));
+}

@@ -113,7 +113,7 @@ fn has_lld() -> bool {
 }
 
 /// A valid image of an application: header, segments, app descriptor, checksum, SHA-256.
-fn compose(version: &str) -> Result<Application, Failure> {
+pub(super) fn compose(version: &str) -> Result<Application, Failure> {
     /// Enough for three chunks, so that there is something to see.
     const RODATA_BYTES: usize = 96 * 1024;
     let rodata: Vec<u8> = version.bytes().cycle().take(RODATA_BYTES).collect();

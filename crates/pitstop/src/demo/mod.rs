@@ -8,11 +8,13 @@
 //! | --- | --- |
 //! | `story`, `world`, `refusals` | the story on the virtual device |
 //! | `chip` | the story on the emulated chip |
+//! | `fleet` | a fleet in the middle of a rollout, for the dashboard |
 //! | `office` | what both are made for: server, publisher, product |
 //! | `images` | the applications, and this repository's firmware |
 //! | `stage` | the timeline for people, the events for scripts |
 
 mod chip;
+mod fleet;
 mod images;
 mod office;
 mod refusals;
@@ -21,6 +23,7 @@ mod story;
 mod world;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -37,6 +40,7 @@ Examples:
   pitstop demo --keep demo-data                   look at the flash file and the server's data afterwards
   pitstop demo --app v1.bin --app v2.bin          with your own ESP images, unmodified
   pitstop demo --chip                             on an emulated ESP32-C3
+  pitstop demo --dashboard                        200 devices and a rollout, to look at in a browser
 
 --chip needs Espressif's QEMU for RISC-V: qemu-system-riscv32 on PATH, or its
 path in PITSTOP_QEMU.";
@@ -60,6 +64,14 @@ pub(crate) struct Demo {
     /// The updater's image for the emulated chip; without it, it is built in this repository
     #[arg(long, value_name = "FILE", requires = "chip")]
     updater: Option<PathBuf>,
+
+    /// Serve the dashboard over a fleet of 200 light devices in the middle of a rollout, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["apps", "chip"])]
+    dashboard: bool,
+
+    /// End the demo of the dashboard after so many seconds
+    #[arg(long = "for", value_name = "SECONDS", requires = "dashboard")]
+    time_s: Option<u64>,
 }
 
 impl Demo {
@@ -77,16 +89,7 @@ impl Demo {
     }
 
     async fn play(self, stage: Stage) -> Result<(), Failure> {
-        // What is missing is told before minutes of building.
-        let emulator = self.chip.then(chip::find_emulator).transpose()?;
-        let building = |name: &str, toolchain: &str| {
-            let _ = stage.note(&format!("building {name} with {toolchain}; the first time takes minutes"));
-        };
-        let images = Images::find(&self.apps, building)?;
-        let cast = match emulator {
-            Some(emulator) => Some(chip::Cast::gather(emulator, &images, self.updater.as_deref(), building)?),
-            None => None,
-        };
+        let gathered = if self.dashboard { None } else { Some(self.gather(stage)?) };
         let temporary;
         let folder = match &self.keep {
             Some(folder) => {
@@ -102,9 +105,10 @@ impl Demo {
                 temporary.path()
             }
         };
-        let result = match &cast {
-            Some(cast) => chip::tell(folder, &images, cast, stage).await,
-            None => story::tell(folder, &images, stage).await,
+        let result = match &gathered {
+            Some((images, Some(cast))) => chip::tell(folder, images, cast, stage).await,
+            Some((images, None)) => story::tell(folder, images, stage).await,
+            None => fleet::show(folder, self.time_s.map(Duration::from_secs), stage).await,
         };
         if let Err(failure) = &result {
             stage.failed(failure)?;
@@ -115,6 +119,20 @@ impl Demo {
             stage.note(&format!("everything is in {folder}: server/, publisher.key, flash.bin{console}"))?;
         }
         result
+    }
+
+    /// What the story of one device needs. What is missing is told before minutes of building.
+    fn gather(&self, stage: Stage) -> Result<(Images, Option<chip::Cast>), Failure> {
+        let emulator = self.chip.then(chip::find_emulator).transpose()?;
+        let building = |name: &str, toolchain: &str| {
+            let _ = stage.note(&format!("building {name} with {toolchain}; the first time takes minutes"));
+        };
+        let images = Images::find(&self.apps, building)?;
+        let cast = match emulator {
+            Some(emulator) => Some(chip::Cast::gather(emulator, &images, self.updater.as_deref(), building)?),
+            None => None,
+        };
+        Ok((images, cast))
     }
 }
 

@@ -9,12 +9,14 @@
 //! | `device`, `habits` | what one remembers and says; what becomes of a release on it |
 //! | `pit_stop`, `tls` | one connection of one device |
 //! | `load` | which device makes its pit stop when |
+//! | `moving` | a fleet for `pitstop demo --dashboard` |
 //! | `tally`, `report` | what is counted, and how it reads |
 
 mod device;
 mod fleet;
 mod habits;
 mod load;
+mod moving;
 mod pit_stop;
 mod report;
 mod tally;
@@ -32,6 +34,9 @@ use manifest::PublisherKeys;
 use rustls::pki_types::{CertificateDer, ServerName};
 use wire::HandOverStrategy;
 
+pub(crate) use habits::Habits;
+pub(crate) use moving::MovingFleet;
+
 use crate::client::types::{Info, NewDevices, Product};
 use crate::client::{Client, Connection};
 use crate::commands::options;
@@ -40,7 +45,6 @@ use crate::publisher::Publisher;
 use crate::ui::Ui;
 use device::{LightDevice, Model};
 use fleet::StateDir;
-use habits::Habits;
 use load::{Load, Pace};
 use pit_stop::{CheckInErrand, Errand, Target};
 use report::{Report, Scenario};
