@@ -23,7 +23,10 @@ async fn schemathesis_finds_nothing() {
     let document = format!("{}/api/v1/openapi.json", app.server.admin_url());
     let program = std::env::var(PROGRAM).unwrap_or_else(|_| "schemathesis".to_owned());
     let run = tokio::task::spawn_blocking(move || {
+        // It keeps what it found in the working directory.
+        let dir = tempfile::tempdir().unwrap();
         Command::new(&program)
+            .current_dir(&dir)
             .args(["--config-file", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/schemathesis.toml")])
             .args(["run", &document, "--header", &header])
             .status()
