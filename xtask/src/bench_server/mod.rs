@@ -27,6 +27,9 @@ const MAX_RSS_BYTES: u64 = 300_000_000;
 /// The body that nginx serves: about what a decision with a short manifest has.
 const BODY_BYTES: usize = 1024;
 
+/// Devices that resume their sessions.
+const RESUMING_DEVICES: usize = 200;
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Seconds of each round
@@ -95,32 +98,33 @@ pub(crate) fn run_bench(root: &Path, arguments: &Arguments) -> anyhow::Result<()
             temporary.path()
         }
     };
-    let served = Served::start(&root.join("target/release/pitstop"), dir)?;
+    let mut served = Served::start(&root.join("target/release/pitstop"), dir)?;
     publish(&served, arguments.artifact_kib)?;
     std::fs::write(dir.join("www/body"), [b'x'; BODY_BYTES])?;
     let nginx = Nginx::start(dir, &served)?;
     println!("{}", machine(root, &nginx)?);
 
-    let fleet = served.fleet(arguments.devices);
     println!("enrolling {} devices", arguments.devices);
     // Everyone once: a device's first check-in takes the release and reports, the later ones change nothing.
-    fleet.run(&["--count", &arguments.devices.to_string()])?;
+    served.fleet(arguments.devices).run(&["--count", &arguments.devices.to_string()])?;
     println!("server: {}", served.memory()?);
 
     let mut findings = Vec::new();
     let get = nginx.url("body");
-    let full = rounds(arguments, &fleet, "full handshakes", "/check_ins_per_s", [&[], &["--get", &get]])?;
+    let full = rounds(arguments, &served, "full handshakes", "/check_ins_per_s", [&[], &["--get", &get]])?;
     findings.push(ratio("full handshake and check-in, of nginx's GET", Unit::CheckIns, &full));
 
+    served.restart(&["--tls-tickets"])?;
     let get = nginx.resuming_url("body");
     let options: [&[&str]; 2] = [&["--resume"], &["--resume", "--get", &get]];
-    let resumed = rounds(arguments, &fleet, "resumed handshakes", "/check_ins_per_s", options)?;
+    let resumed = rounds(arguments, &served, "resumed handshakes", "/check_ins_per_s", options)?;
     findings.push(ratio("resumed handshake and check-in, of nginx's GET", Unit::CheckIns, &resumed));
 
+    served.restart(&[])?;
     let before = served.memory()?;
     let get = nginx.url("artifact");
     let options: [&[&str]; 2] = [&["--download"], &["--download", "--get", &get]];
-    let download = rounds(arguments, &fleet, "downloads", "/downloaded_bytes_per_s", options)?;
+    let download = rounds(arguments, &served, "downloads", "/downloaded_bytes_per_s", options)?;
     findings.push(ratio("download in chunks of 64 KiB, of nginx's", Unit::Bytes, &download));
     println!("server before downloads: {before}; after: {}", served.memory()?);
 
@@ -140,7 +144,7 @@ pub(crate) fn run_bench(root: &Path, arguments: &Arguments) -> anyhow::Result<()
         ])?;
         let rate = format!("{:.0}", max / 2.0);
         let seconds = arguments.seconds.to_string();
-        let run = fleet.run(&["--rate", &rate, "--seconds", &seconds])?;
+        let run = served.fleet(arguments.devices).run(&["--rate", &rate, "--seconds", &seconds])?;
         let p99_ms = number(&run, "/latency/p99_ms")?;
         findings.push(Finding {
             what: format!("{} registered devices, p99 at {rate} check-ins a second", arguments.registered),
@@ -180,15 +184,23 @@ pub(crate) fn run_bench(root: &Path, arguments: &Arguments) -> anyhow::Result<()
 /// Alternating rounds: ours, nginx, nginx, ours, and so on, so that a slow drift of the machine cancels.
 fn rounds(
     arguments: &Arguments,
-    fleet: &served::Fleet<'_>,
+    served: &Served,
     what: &str,
     pointer: &str,
     [ours, nginx]: [&[&str]; 2],
 ) -> anyhow::Result<Vec<Round>> {
     let seconds = arguments.seconds.to_string();
     let measure = |options: &[&str]| {
-        let run = fleet.run(&[&["--seconds", &seconds], options].concat())?;
+        // The first handshake of each device is a full one: with few devices nearly all are resumed.
+        let is_resuming = options.contains(&"--resume");
+        let devices = if is_resuming { arguments.devices.min(RESUMING_DEVICES) } else { arguments.devices };
+        let run = served.fleet(devices).run(&[&["--seconds", &seconds], options].concat())?;
         anyhow::ensure!(number(&run, "/failed")? == 0.0, "pit stops failed: {}", run["errors"]);
+        if is_resuming {
+            let resumed = number(&run, "/resumed/count").context("no session was resumed")?;
+            let full = number(&run, "/check_ins")? - resumed;
+            anyhow::ensure!(full <= devices as f64, "{full} handshakes were not resumed");
+        }
         number(&run, pointer)
     };
     let mut rounds = Vec::new();

@@ -34,22 +34,15 @@ impl Served {
     /// Starts a server on free ports with its data in `dir`.
     pub(super) fn start(program: &Path, dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir(dir.join("www"))?;
-        let mut process = Command::new(program)
-            .args(["serve", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "data"])
-            .current_dir(dir)
-            .env("PITSTOP_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut line = String::new();
-        let output = process.stdout.take().context("the server has no output")?;
-        BufReader::new(output).read_line(&mut line)?;
-        let mut served =
-            Self { program: program.to_owned(), dir: dir.to_owned(), process, admin_url: String::new() };
-        let places: Value = serde_json::from_str(&line).context("the server did not say where it listens")?;
-        served.admin_url = places["admin_url"].as_str().context("no admin_url")?.to_owned();
-        Ok(served)
+        let (process, admin_url) = spawn(program, dir, &[])?;
+        Ok(Self { program: program.to_owned(), dir: dir.to_owned(), process, admin_url })
+    }
+
+    /// Stops the server and starts it again, with these options.
+    pub(super) fn restart(&mut self, options: &[&str]) -> anyhow::Result<()> {
+        stop(&mut self.process);
+        (self.process, self.admin_url) = spawn(&self.program, &self.dir, options)?;
+        Ok(())
     }
 
     pub(super) fn data(&self) -> PathBuf {
@@ -91,11 +84,33 @@ impl Fleet<'_> {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if !succeeds(Command::new("kill").args(["-TERM", &self.process.id().to_string()])) {
-            let _ = self.process.kill();
-        }
-        let _ = self.process.wait();
+        stop(&mut self.process);
     }
+}
+
+fn spawn(program: &Path, dir: &Path, options: &[&str]) -> anyhow::Result<(Child, String)> {
+    let mut process = Command::new(program)
+        .args(["serve", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "data"])
+        .args(options)
+        .current_dir(dir)
+        .env("PITSTOP_LOG", "warn")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let mut line = String::new();
+    let output = process.stdout.take().context("the server has no output")?;
+    BufReader::new(output).read_line(&mut line)?;
+    let places: Value = serde_json::from_str(&line).context("the server did not say where it listens")?;
+    let admin_url = places["admin_url"].as_str().context("no admin_url")?.to_owned();
+    Ok((process, admin_url))
+}
+
+fn stop(process: &mut Child) {
+    if !succeeds(Command::new("kill").args(["-TERM", &process.id().to_string()])) {
+        let _ = process.kill();
+    }
+    let _ = process.wait();
 }
 
 impl fmt::Display for Memory {
