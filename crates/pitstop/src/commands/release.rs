@@ -10,7 +10,7 @@ use serde::Serialize;
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Date, OffsetDateTime};
 
-use crate::client::types::{FirstRollout, NewRelease, NewRollout, Release, Rollout};
+use crate::client::types::{FirstRollout, NewRelease, NewRollout, Release, Rollout, RolloutFilter};
 use crate::client::{Client, Connection};
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
@@ -31,6 +31,9 @@ Examples:
 
 The image is parsed and compared with the product before anything is sent.
 The manifest is signed here: the key never leaves this machine.";
+
+/// The rollout that a release started is among so many of its product's newest.
+const NEWEST_ROLLOUTS: usize = 20;
 
 /// Releases.
 #[derive(Debug, Subcommand)]
@@ -149,11 +152,8 @@ impl ReleaseCommand {
 struct Published {
     #[serde(flatten)]
     release: Release,
-    /// The rollout that was made for it.
+    /// The rollout that brings it to devices; `None` with `--hold`.
     rollout: Option<Rollout>,
-    /// How devices get it; `None` when they do not.
-    #[serde(skip)]
-    plan: Option<Plan>,
 }
 
 impl Publish {
@@ -209,15 +209,14 @@ impl Publish {
                 let new = NewRollout { product, sequence, plan: rollout_plan, start: true };
                 Some(client.create_rollout(&new)?)
             }
-            None => None,
+            None if self.hold => None,
+            None => {
+                let filter = RolloutFilter { product: Some(product.name.clone()), state: None };
+                let newest = client.rollouts(&filter, NEWEST_ROLLOUTS)?.items;
+                newest.into_iter().find(|rollout| rollout.release.sequence == release.sequence)
+            }
         };
-        let plan = if self.hold {
-            None
-        } else {
-            let default = product.default_plan.unwrap_or_else(Plan::all_at_once);
-            Some(rollout.as_ref().map_or(default, |rollout| rollout.plan.clone()))
-        };
-        let published = Published { release, rollout, plan };
+        let published = Published { release, rollout };
         ui.result(&published, || published.page(&key))
     }
 
@@ -232,11 +231,11 @@ impl Publish {
 
 impl Published {
     fn page(&self, key: &KeyFile) -> Page {
-        let Self { release, rollout, plan } = self;
+        let Self { release, rollout } = self;
         let Release { product, channel, .. } = release;
         let signed = format!("Signed by {} ({}).", key.name, hex::encode(key.public().id()));
         let page = page(release, format!("Published {product} {}", release.version));
-        let Some(plan) = plan else {
+        let Some(Rollout { id, plan, .. }) = rollout else {
             let command =
                 format!("pitstop rollout new {} --product {product} --plan '10%,100%'", release.sequence);
             return page
@@ -248,11 +247,7 @@ impl Published {
         } else {
             format!("It goes to devices of product {product} on {channel}: {}.", plan::in_a_line(plan))
         };
-        let watch = match rollout {
-            Some(rollout) => format!("pitstop rollout watch {}", rollout.id),
-            None => format!("pitstop rollout list --product {product}"),
-        };
-        page.note(format!("{signed} {devices}")).next("Watch it:", [watch])
+        page.note(format!("{signed} {devices}")).next("Watch it:", [format!("pitstop rollout watch {id}")])
     }
 }
 

@@ -12,8 +12,8 @@ use server::{Config, RunningServer};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// RAM on ESP32-C3 and ESP32-S3 alike, so that one image suits both.
-const RAM_ADDR: u32 = 0x4037_8000;
+/// RAM of an ESP32-S3 (ESP-IDF, `esp32s3/include/soc/soc.h`, `SOC_IRAM_LOW`).
+const ESP32S3_RAM: u32 = 0x4037_8000;
 
 /// `pitstop` without anything of this machine's environment that it would heed.
 pub(crate) fn pitstop(folder: &Path) -> Command {
@@ -33,8 +33,9 @@ pub(crate) fn pitstop_variables() -> impl Iterator<Item = OsString> {
 /// An image with an app descriptor and `filling_bytes` of data.
 pub(crate) fn image(chip: Chip, version: &str, filling_bytes: usize) -> Vec<u8> {
     let filling: Vec<u8> = (0..filling_bytes).map(|index| (index % 251) as u8).collect();
-    Composer::new(chip, RAM_ADDR)
-        .segment_with_app_desc(RAM_ADDR, &AppDescriptor::new("lamp", version), &filling)
+    let ram = if chip == Chip::Esp32S3 { ESP32S3_RAM } else { esp32c3_addr::IRAM };
+    Composer::new(chip, ram)
+        .segment_with_app_desc(ram, &AppDescriptor::new("lamp", version), &filling)
         .build()
         .unwrap()
 }

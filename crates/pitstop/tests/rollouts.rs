@@ -1,0 +1,127 @@
+//! Rollouts by the command line, with light devices that take releases, against a real server in this process.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use flashfmt::Chip;
+use serde_json::Value;
+use support::{Bench, image};
+
+/// A bench with 40 devices that run 1.0.0.
+fn bench_with_a_fleet() -> Bench {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    bench.publish("app.bin", &[]);
+    assert_eq!(starts(&bench, SETTLED, &[]), 40);
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.1.0", 1000));
+    bench
+}
+
+/// Lets every device start as often; how many took a release and are well with it.
+fn starts(bench: &Bench, count: u32, more: &[&str]) -> u64 {
+    let fleet = ["simulate", "--product", "lamp", "--devices", "40", "--state", "fleet", "--herd"];
+    let runs = (0..count).map(|_| bench.json(&[&fleet[..], more].concat()));
+    runs.map(|run| run["releases"]["healthy"].as_u64().unwrap()).sum()
+}
+
+/// Starts until a release is known to be well: it is taken, it is seen, it is seen again.
+const SETTLED: u32 = 3;
+
+#[test]
+fn a_rollout_completes_wave_by_wave() {
+    let bench = bench_with_a_fleet();
+    let plan = ["--plan", "50%,100%", "--approve-each", "--revert-to", "1"];
+    let published = bench.publish("app.bin", &plan);
+    let id = published["rollout"]["id"].as_str().unwrap();
+    let taken = starts(&bench, SETTLED, &[]);
+    assert!((5..=35).contains(&taken), "about half of 40: {taken}");
+
+    // The soak is over at once; the next wave waits for its approval.
+    let waiting = until(&bench, id, "awaiting-approval");
+    assert_eq!(waiting["waves"][0]["counters"]["healthy"], taken);
+    let shown = bench.text(&["rollout", "show", id]);
+    assert!(
+        shown.contains("50 %, then 100 %") && shown.contains(&format!("rollout approve {id}")),
+        "{shown}"
+    );
+    bench.json(&["rollout", "approve", id]);
+    assert_eq!(starts(&bench, SETTLED, &[]), 40 - taken);
+    let watched = bench.text(&["rollout", "watch", id]);
+    assert!(watched.lines().last().unwrap().starts_with("completed wave 2 of 2"), "{watched}");
+    assert!(bench.text(&["rollout", "list", "--state", "completed"]).contains("40 of 40"));
+    let fleet = bench.text(&["fleet", "status"]);
+    assert!(fleet.contains("1.1.0") && fleet.contains("40"), "{fleet}");
+}
+
+#[test]
+fn a_release_that_crashes_halts_its_rollout() {
+    let bench = bench_with_a_fleet();
+    let published = bench.publish("app.bin", &["--revert-to", "1.0.0", "--plan", "100%", "--soak", "1h"]);
+    let id = published["rollout"]["id"].as_str().unwrap();
+    starts(&bench, SETTLED, &["--crash-percent", "50"]);
+    // Not `refusal`: what halted is on the page, on standard output.
+    let watch = bench.command(&["rollout", "watch", id]).assert().code(1).get_output().clone();
+    let (page, error) = (String::from_utf8(watch.stdout).unwrap(), String::from_utf8(watch.stderr).unwrap());
+    assert!(page.contains("halted wave 1 of 1"), "{page}");
+    assert!(error.contains("halted") && error.contains(&format!("pitstop rollout abort {id}")), "{error}");
+    let shown = bench.text(&["rollout", "show", id]);
+    assert!(shown.contains("Halted by crashes in wave 1") && shown.contains("sim-"), "{shown}");
+
+    let aborted = bench.json(&["rollout", "abort", id]);
+    assert_eq!(aborted["state"], "aborted");
+    // Sent back, all of them, by the signed manifest.
+    starts(&bench, SETTLED, &[]);
+    let devices = bench.json(&["device", "list", "--product", "lamp"]);
+    let devices = devices["items"].as_array().unwrap();
+    assert!(devices.iter().all(|device| device["running"]["version"] == "1.0.0"), "{devices:?}");
+    assert!(bench.text(&["audit", "list", "--kind", "rollout"]).contains("abort"));
+}
+
+#[test]
+fn held_releases_drafts_and_pins() {
+    let bench = bench_with_a_fleet();
+    let held = bench.publish("app.bin", &["--hold"]);
+    assert!(held["rollout"].is_null());
+    assert_eq!(starts(&bench, 1, &[]), 0);
+
+    let draft = bench.json(&[
+        "rollout",
+        "new",
+        "1.1.0",
+        "--product",
+        "lamp",
+        "--tags",
+        "lab",
+        "--approve-each",
+        "--draft",
+    ]);
+    assert_eq!(draft["state"], "draft");
+    let id = draft["id"].as_str().unwrap();
+    let refused = bench.refusal(&["rollout", "resume", id]);
+    assert!(refused.contains("draft"), "{refused}");
+    bench.json(&["rollout", "start", id]);
+    bench.json(&["rollout", "pause", id]);
+    assert_eq!(bench.json(&["rollout", "resume", id])["state"], "running");
+
+    let devices = bench.json(&["device", "list", "--limit", "1"]);
+    let device = devices["items"][0]["id"].as_str().unwrap();
+    assert_eq!(bench.json(&["device", "set", device, "--pin", "1.1.0"])["pinned_sequence"], 2);
+    assert_eq!(starts(&bench, SETTLED, &[]), 1, "the pinned one alone: no device has the tag");
+    assert_eq!(bench.json(&["device", "show", device])["running"]["version"], "1.1.0");
+    assert!(bench.json(&["device", "set", device, "--unpin"])["pinned_sequence"].is_null());
+    let unknown = bench.refusal(&["rollout", "new", "9.9", "--product", "lamp"]);
+    assert!(unknown.contains("found 9.9; published are 1.1.0, 1.0.0"), "{unknown}");
+}
+
+/// Waits for a state as a script would: line by line of `rollout watch --json`.
+fn until(bench: &Bench, id: &str, state: &str) -> Value {
+    for _ in 0..100 {
+        let rollout = bench.json(&["rollout", "show", id]);
+        if rollout["state"] == state {
+            return rollout;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("the rollout {id} is not {state}: {}", bench.json(&["rollout", "show", id]));
+}
