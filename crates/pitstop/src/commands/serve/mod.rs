@@ -207,7 +207,6 @@ fn failure(error: StartError) -> Failure {
         | StartError::KeyMode { .. }
         | StartError::S3 { .. }
         | StartError::Tls(_)
-        | StartError::KeyMode { .. }
         | StartError::Database(_) => None,
     };
     Failure::new(error.to_string()).maybe_hint(hint.map(str::to_owned))
