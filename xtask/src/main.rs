@@ -3,6 +3,7 @@
 //! | command | what it does |
 //! | --- | --- |
 //! | `ci` | the whole gate: everything that must pass before a change is merged |
+//! | `campaign` | everything that can go wrong on a device, and whether the promise holds |
 //! | `firmware` | builds updater and example applications into ESP images |
 //! | `bench-server` | measures the server against nginx |
 //! | `emulate` | runs them against a real server on an emulated ESP32-C3 |
@@ -18,6 +19,8 @@
 #[cfg(feature = "emulate")]
 mod bench_server;
 mod browser;
+#[cfg(feature = "emulate")]
+mod campaign;
 mod ci;
 #[cfg(feature = "emulate")]
 mod emulate;
@@ -47,6 +50,9 @@ struct Arguments {
 enum Command {
     /// Run the whole gate: format, lints, tests, browser, docs, device builds, firmware, emulator, licences, layering, golden files
     Ci(ci::Arguments),
+    /// Let everything go wrong on virtual devices, and check the promise of docs/fault-model.md
+    #[cfg(feature = "emulate")]
+    Campaign(campaign::Arguments),
     /// Build updater and example applications into ESP images (exit code 3: no toolchain for the chip)
     Firmware(firmware::Arguments),
     /// Run updater, server and applications together on an emulated ESP32-C3 (SKIPPED without an emulator)
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
     let root = repository_root();
     let result = match arguments.command {
         Command::Ci(arguments) => ci::run(root, &arguments),
+        #[cfg(feature = "emulate")]
+        Command::Campaign(arguments) => campaign::run_campaigns(root, &arguments),
         Command::Firmware(arguments) => firmware::run(root, &arguments),
         #[cfg(feature = "emulate")]
         Command::Emulate(arguments) => emulate::run(root, &arguments).map(|ending| match ending {

@@ -240,7 +240,8 @@ fn read_otadata<F: ReadNorFlash>(flash: &mut F, partition: Partition) -> Result<
     Ok(entries)
 }
 
-/// `write_otadata`: the sector of one copy is erased, then the copy is written.
+/// `write_otadata`: the sector of one copy is erased, then the copy is written. When that fails, its callers go on; a
+/// flash that cannot even be read any more is without power.
 fn rewrite<F: NorFlash>(
     flash: &mut F,
     partition: Partition,
@@ -248,8 +249,12 @@ fn rewrite<F: NorFlash>(
     entry: &OtaEntry,
 ) -> Result<(), F::Error> {
     let address = partition.offset + OTA_ENTRY_OFFSETS[copy];
-    flash.erase(address, address + SECTOR_BYTES)?;
-    flash.write(address, &entry.emit())
+    let written =
+        flash.erase(address, address + SECTOR_BYTES).and_then(|()| flash.write(address, &entry.emit()));
+    match written {
+        Ok(()) => Ok(()),
+        Err(_) => flash.read(address, &mut [0; OTA_ENTRY_BYTES]),
+    }
 }
 
 const _: () = assert!(OTADATA_BYTES == OTA_ENTRY_OFFSETS.len() as u32 * SECTOR_BYTES);

@@ -10,6 +10,7 @@
 //! | [`proxy`] | a bad network path: cut, stalled, reset or corrupted at a byte |
 //! | [`impostor`] | a server that lies, behind a real TLS handshake |
 //! | [`pki`] | certificates for tests, right and wrong |
+//! | `campaign` | every fault that is promised to be survived, again and again (feature `campaign`) |
 //! | [`traps`] | TLS servers that no device may talk to, each wrong in one thing |
 //!
 //! All servers bind 127.0.0.1. All randomness but keys and TLS is seeded.
@@ -18,6 +19,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod bootloader;
+#[cfg(feature = "campaign")]
+pub mod campaign;
 pub mod device;
 pub mod flash;
 pub mod impostor;

@@ -1,24 +1,30 @@
 //! Wi-Fi or Ethernet, name resolution and the clock of a virtual device.
 //!
-//! Connections are real TCP connections of the host. Without power every operation stays pending for ever, and what
+//! Connections are real TCP connections of the host, or lead to a server in the same process
+//! ([`SimNetwork::set_in_process`]); the path of each can be bad ([`SimNetwork::queue_fault`]). Without power every operation stays pending for ever, and what
 //! was opened before a loss of power stays dead after it, as nothing on a chip outlives one. Unlike a chip, the
 //! host closes the connection when it is dropped; the server sees the end rather than silence.
 
-use std::collections::HashMap;
+mod connection;
+
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, pending};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use embedded_io_async::{ErrorType, Read, Write};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 use updater_io::platform::{AccessPoint, Network, NetworkError, Timer, WifiCredentials};
 
+pub use connection::SimConnection;
+
 use crate::power::{PowerSwitch, Session};
+use crate::proxy::Fault;
+use connection::Stream;
 
 /// How the device gets onto a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub enum Link {
     Wired,
     /// The access points in reach. One is joined when its name and passphrase are both known.
     Wifi(Vec<WifiCredentials>),
+    /// There is a network, and nobody on it gives the device an address (DHCP): joining it stays pending.
+    NoLease,
 }
 
 /// Where connections to one host and port lead.
@@ -36,6 +44,8 @@ pub enum Route {
     To(SocketAddr),
     /// The name has no address.
     NoAddress,
+    /// There is a host, and nothing listens there.
+    Refused,
     /// Nobody answers: the connection attempt stays pending.
     Silence,
 }
@@ -51,6 +61,16 @@ struct Counts {
     connections: AtomicU64,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
+    ended: Mutex<Vec<ConnectionBytes>>,
+}
+
+/// What a connection carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionBytes {
+    /// To the server.
+    pub sent: u64,
+    /// To the device.
+    pub received: u64,
 }
 
 impl NetworkCounters {
@@ -78,6 +98,11 @@ impl NetworkCounters {
     pub fn received_bytes(&self) -> u64 {
         self.0.received_bytes.load(Ordering::Relaxed)
     }
+
+    /// The connections that are over, in the order of their ends.
+    pub fn ended(&self) -> Vec<ConnectionBytes> {
+        self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// The network of one device.
@@ -87,9 +112,14 @@ pub struct SimNetwork {
     power: PowerSwitch,
     routes: HashMap<(String, u16), Route>,
     system_names: bool,
+    in_process: Option<UnboundedSender<DuplexStream>>,
+    faults: VecDeque<Option<Fault>>,
     joined: Option<Session>,
     counters: NetworkCounters,
 }
+
+/// Buffer of a connection within the process, each way.
+const IN_PROCESS_BYTES: usize = 64 * 1024;
 
 impl SimNetwork {
     /// A network without routes: IP addresses lead to themselves, `localhost` to 127.0.0.1, other names nowhere.
@@ -99,6 +129,8 @@ impl SimNetwork {
             power,
             routes: HashMap::new(),
             system_names: false,
+            in_process: None,
+            faults: VecDeque::new(),
             joined: None,
             counters: NetworkCounters::default(),
         }
@@ -107,6 +139,22 @@ impl SimNetwork {
     /// Sets where connections to `host` (as the device writes it) and `port` lead.
     pub fn set_route(&mut self, host: &str, port: u16, route: Route) {
         self.routes.insert((host.to_owned(), port), route);
+    }
+
+    /// Leads every connection without a route to a server in this process, without the host's sockets: with tokio's
+    /// clock paused, time passes only where the device waits for it.
+    pub fn set_in_process(&mut self, server: UnboundedSender<DuplexStream>) {
+        self.in_process = Some(server);
+    }
+
+    /// Plans one further connection: with this fault, or unharmed. Connections after the planned ones are unharmed.
+    pub fn queue_fault(&mut self, fault: Option<Fault>) {
+        self.faults.push_back(fault);
+    }
+
+    /// Changes how the device gets onto a network.
+    pub fn set_link(&mut self, link: Link) {
+        self.link = link;
     }
 
     /// Asks the host's resolver for names without a route, for a device that talks to a real server.
@@ -127,7 +175,10 @@ impl SimNetwork {
         known: &[WifiCredentials],
         last: Option<AccessPoint>,
     ) -> Result<Option<AccessPoint>, NetworkError> {
-        let Link::Wifi(access_points) = &self.link else { return Ok(None) };
+        let access_points = match &self.link {
+            Link::Wired | Link::NoLease => return Ok(None),
+            Link::Wifi(access_points) => access_points,
+        };
         let at = |index: usize| {
             let network = known.get(index)?;
             let position = access_points.iter().position(|access_point| access_point == network)?;
@@ -141,13 +192,28 @@ impl SimNetwork {
         (0..known.len()).find_map(at).map(Some).ok_or(NetworkError::Join)
     }
 
-    async fn route(&self, host: &str, port: u16) -> Result<SocketAddr, NetworkError> {
-        match self.routes.get(&(host.to_owned(), port)) {
-            Some(Route::To(address)) => return Ok(*address),
+    async fn open(&self, host: &str, port: u16) -> Result<Stream, NetworkError> {
+        let address = match self.routes.get(&(host.to_owned(), port)) {
+            Some(Route::To(address)) => *address,
             Some(Route::NoAddress) => return Err(NetworkError::Resolve),
+            Some(Route::Refused) => return Err(NetworkError::Connect),
             Some(Route::Silence) => pending().await,
-            None => {}
-        }
+            None => match &self.in_process {
+                Some(server) => {
+                    let (ours, theirs) = tokio::io::duplex(IN_PROCESS_BYTES);
+                    server.send(theirs).map_err(|_| NetworkError::Connect)?;
+                    return Ok(Stream::InProcess(ours));
+                }
+                None => self.resolve(host, port).await?,
+            },
+        };
+        let stream = TcpStream::connect(address).await.map_err(|_| NetworkError::Connect)?;
+        // A chip's stack sends small segments at once; without this a handshake waits for acknowledgements.
+        stream.set_nodelay(true).map_err(|_| NetworkError::Connect)?;
+        Ok(Stream::Tcp(stream))
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> Result<SocketAddr, NetworkError> {
         // In URLs IPv6 addresses stand in brackets.
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(address) = bare.parse::<IpAddr>() {
@@ -176,6 +242,9 @@ impl Network for SimNetwork {
         let session = self.power.session();
         // Being asked without power is the only thing that can wait here.
         session.run(async {}).await;
+        if self.link == Link::NoLease {
+            session.run(pending::<()>()).await;
+        }
         let access_point = self.find(networks, last)?;
         self.counters.0.joins.fetch_add(1, Ordering::Relaxed);
         self.joined = Some(session);
@@ -187,50 +256,10 @@ impl Network for SimNetwork {
         now.run(async {}).await;
         // Without a join since power came on there is no name server to ask.
         let session = self.joined.clone().filter(Session::is_current).ok_or(NetworkError::Resolve)?;
-        let attempt = async {
-            let address = self.route(host, port).await?;
-            let stream = TcpStream::connect(address).await.map_err(|_| NetworkError::Connect)?;
-            // A chip's stack sends small segments at once; without this a handshake waits for acknowledgements.
-            stream.set_nodelay(true).map_err(|_| NetworkError::Connect)?;
-            Ok(stream)
-        };
-        let stream = session.run(attempt).await?;
+        let fault = self.faults.pop_front().flatten();
+        let stream = session.run(self.open(host, port)).await?;
         self.counters.0.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(SimConnection { stream, session, counters: self.counters.clone() })
-    }
-}
-
-/// A TCP connection of a virtual device.
-#[derive(Debug)]
-pub struct SimConnection {
-    stream: TcpStream,
-    session: Session,
-    counters: NetworkCounters,
-}
-
-impl ErrorType for SimConnection {
-    type Error = io::Error;
-}
-
-impl Read for SimConnection {
-    /// Safe to cancel: no byte is lost.
-    async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.session.run(self.stream.read(buf)).await?;
-        self.counters.0.received_bytes.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-}
-
-impl Write for SimConnection {
-    /// Safe to cancel: bytes are sent and counted, or neither.
-    async fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let count = self.session.run(self.stream.write(buf)).await?;
-        self.counters.0.sent_bytes.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
-    }
-
-    async fn flush(&mut self) -> io::Result<()> {
-        self.session.run(self.stream.flush()).await
+        Ok(SimConnection::new(stream, fault, session, self.counters.clone()))
     }
 }
 

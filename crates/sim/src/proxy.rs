@@ -52,6 +52,8 @@ pub enum Action {
         /// Bits to invert; 0 changes nothing.
         mask: u8,
     },
+    /// The next portion passes twice; all else once.
+    Duplicate,
     /// Bytes go on one by one, each after this time.
     Delay {
         /// Milliseconds per byte.
@@ -203,10 +205,10 @@ async fn pump(
     let mut buffer = [0; 4096];
     let mut passed_bytes = 0;
     loop {
-        let next = next_portion(fault, passed_bytes);
-        let (limit, mask, delay) = match next {
-            Portion::Whole { limit_bytes } => (limit_bytes.min(buffer.len()), 0, Duration::ZERO),
-            Portion::OneByte { mask, delay } => (1, mask, delay),
+        let (limit, mask, delay, times) = match next_portion(fault, passed_bytes) {
+            Portion::Whole { limit_bytes } => (limit_bytes.min(buffer.len()), 0, Duration::ZERO, 1),
+            Portion::OneByte { mask, delay } => (1, mask, delay, 1),
+            Portion::Twice => (buffer.len(), 0, Duration::ZERO, 2),
             Portion::Struck(Strike::Close) => return Err(Ending::Close),
             Portion::Struck(Strike::Reset) => return Err(Ending::Reset),
             Portion::Struck(Strike::Stall) => pending().await,
@@ -222,33 +224,36 @@ async fn pump(
             return Ok(());
         }
         buffer[0] ^= mask;
-        if mask != 0 {
+        if mask != 0 || times > 1 {
             fault = None;
         }
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        to.write_all(&buffer[..count]).await?;
+        for _ in 0..times {
+            to.write_all(&buffer[..count]).await?;
+        }
         passed_bytes += count as u64;
         counter.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
 /// How to treat the next bytes of a direction.
-enum Portion {
+pub(crate) enum Portion {
     Whole { limit_bytes: usize },
     OneByte { mask: u8, delay: Duration },
+    Twice,
     Struck(Strike),
 }
 
-enum Strike {
+pub(crate) enum Strike {
     Close,
     Reset,
     Stall,
     Truncate,
 }
 
-fn next_portion(fault: Option<Fault>, passed_bytes: u64) -> Portion {
+pub(crate) fn next_portion(fault: Option<Fault>, passed_bytes: u64) -> Portion {
     let Some(fault) = fault else {
         return Portion::Whole { limit_bytes: usize::MAX };
     };
@@ -262,6 +267,7 @@ fn next_portion(fault: Option<Fault>, passed_bytes: u64) -> Portion {
         Action::Stall => Portion::Struck(Strike::Stall),
         Action::Truncate => Portion::Struck(Strike::Truncate),
         Action::Corrupt { mask } => Portion::OneByte { mask, delay: Duration::ZERO },
+        Action::Duplicate => Portion::Twice,
         Action::Delay { per_byte_ms } => {
             Portion::OneByte { mask: 0, delay: Duration::from_millis(per_byte_ms) }
         }

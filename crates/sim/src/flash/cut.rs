@@ -29,6 +29,9 @@ pub enum Tear {
     },
     /// Each bit is done or not at random: what an interrupted page program or sector erase looks like inside.
     Bits,
+    /// The same, and three of eight bits that were about to change are left between 0 and 1: they read as one or the
+    /// other from read to read, until an erase that ends, or a write that clears them.
+    Unstable,
     /// Everything is done, but the caller never learns it.
     After,
 }
@@ -39,8 +42,27 @@ impl Tear {
         [Tear::Before, Tear::Prefix { bytes: 0 }, Tear::Prefix { bytes: bytes / 2 }, Tear::Bits, Tear::After]
     }
 
-    /// Changes `current` as an interrupted operation would that was about to make it `target`.
-    pub(crate) fn apply(self, current: &mut [u8], target: impl Fn(usize, u8) -> u8, seed: u64) {
+    /// Every class of tear in an operation of `bytes` bytes: a write can stop at the first byte, at and beside the
+    /// boundaries that formats care about (word, 32-byte entry, 256-byte page of the chip), in the middle, and before
+    /// the last byte.
+    pub fn classes(bytes: u32) -> Vec<Tear> {
+        let positions = [0, 1, 3, 4, 31, 32, 255, 256, bytes / 2, bytes.saturating_sub(1)];
+        let mut positions: Vec<_> = positions.into_iter().filter(|position| *position < bytes).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        let prefixes = positions.into_iter().map(|bytes| Tear::Prefix { bytes });
+        [Tear::Before].into_iter().chain(prefixes).chain([Tear::Bits, Tear::Unstable, Tear::After]).collect()
+    }
+
+    /// Changes `current` as an interrupted operation would that was about to make it `target`. Tells `unstable` the
+    /// offset of each byte with bits that are left between 0 and 1, and a mask of these.
+    pub(crate) fn apply(
+        self,
+        current: &mut [u8],
+        target: impl Fn(usize, u8) -> u8,
+        seed: u64,
+        mut unstable: impl FnMut(usize, u8),
+    ) {
         let mut random = StdRng::seed_from_u64(seed);
         let last = current.len().saturating_sub(1);
         for (index, byte) in current.iter_mut().enumerate() {
@@ -56,6 +78,16 @@ impl Tear {
                     }
                 }
                 Tear::Bits => *byte ^= (*byte ^ done) & random.r#gen::<u8>(),
+                Tear::Unstable => {
+                    let changing = *byte ^ done;
+                    *byte ^= changing & random.r#gen::<u8>();
+                    // Three of eight.
+                    let mask =
+                        changing & random.r#gen::<u8>() & (random.r#gen::<u8>() | random.r#gen::<u8>());
+                    if mask != 0 {
+                        unstable(index, mask);
+                    }
+                }
                 Tear::After => *byte = done,
             }
         }

@@ -6,23 +6,31 @@
 //!   1 is a [`Violation`]: silicon would leave wrong bytes and say nothing; here it is counted and is an error.
 //! - Power can be lost inside any operation ([`PowerCut`]); from then on every operation fails and changes nothing
 //!   until [`PowerSwitch::restore`].
+//! - Bits that a torn operation left between 0 and 1 ([`Tear::Unstable`]) read as either, anew at each read.
+//! - Sectors can be defective ([`Defect`]).
 //! - Everything is deterministic; the random bits of a tear come from its seed.
 
 mod cut;
+mod defect;
 mod file;
 mod record;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use embedded_storage::nor_flash::{
     ErrorType, MultiwriteNorFlash, NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash, check_erase,
     check_read, check_write,
 };
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 pub use cut::{PowerCut, Tear};
+pub use defect::{Defect, DefectKind};
 pub use file::FlashFileError;
 pub use record::{FlashStats, Operation, OperationKind, Violation};
 
@@ -67,6 +75,12 @@ pub enum FlashError {
         /// Size of the flash.
         capacity_bytes: u64,
     },
+    /// The sector is defective. Nothing was done.
+    #[error("the sector of {address:#x} is defective")]
+    Defect {
+        /// First byte of the operation.
+        address: u32,
+    },
     /// The write needs an erase first. The bits that could be cleared have been.
     #[error("cannot write {:#04x} at {:#x} over {:#04x}; erase the sector first", .0.wanted, .0.address, .0.found)]
     NotErased(Violation),
@@ -77,7 +91,9 @@ impl NorFlashError for FlashError {
         match self {
             FlashError::NotAligned { .. } => NorFlashErrorKind::NotAligned,
             FlashError::OutOfBounds { .. } => NorFlashErrorKind::OutOfBounds,
-            FlashError::PowerLost | FlashError::NotErased(_) => NorFlashErrorKind::Other,
+            FlashError::PowerLost | FlashError::Defect { .. } | FlashError::NotErased(_) => {
+                NorFlashErrorKind::Other
+            }
         }
     }
 }
@@ -105,7 +121,15 @@ pub struct SimFlash {
     stats: FlashStats,
     log: Vec<Operation>,
     violations: Vec<Violation>,
+    /// Bits between 0 and 1, by address.
+    unstable: BTreeMap<u32, u8>,
+    noise: StdRng,
+    defects: Vec<Defect>,
+    trace: Option<Trace>,
 }
+
+/// Where operations are written down as they happen, beside what others write there.
+pub type Trace = Arc<Mutex<Vec<String>>>;
 
 /// A plan and how many operations are left until the one that loses power; that one is 1.
 #[derive(Clone, Copy, Debug)]
@@ -139,6 +163,10 @@ impl SimFlash {
             stats: FlashStats::new(sectors),
             log: Vec::new(),
             violations: Vec::new(),
+            unstable: BTreeMap::new(),
+            noise: StdRng::seed_from_u64(0),
+            defects: Vec::new(),
+            trace: None,
         }
     }
 
@@ -201,6 +229,26 @@ impl SimFlash {
     /// All writes over bytes that were not erased.
     pub fn violations(&self) -> &[Violation] {
         &self.violations
+    }
+
+    /// Forgets the writes over bytes that were not erased.
+    pub fn forget_violations(&mut self) {
+        self.violations.clear();
+    }
+
+    /// Makes sectors defective from now on; it replaces earlier defects.
+    pub fn set_defects(&mut self, defects: Vec<Defect>) {
+        self.defects = defects;
+    }
+
+    /// How many bytes hold bits between 0 and 1.
+    pub fn unstable_bytes(&self) -> usize {
+        self.unstable.len()
+    }
+
+    /// Writes every mutating operation down from now on.
+    pub fn set_trace(&mut self, trace: Trace) {
+        self.trace = Some(trace);
     }
 
     /// Inverts one bit (0 to 7) of a byte: a fault of the silicon, or an attacker with a clip on the chip.
@@ -275,21 +323,48 @@ impl SimFlash {
         self.log.push(operation);
         self.dirty = true;
         let range = operation.address as usize..operation.range().end as usize;
+        let defect = self.defects.iter().find_map(|defect| defect.strikes(&operation));
         let bytes = &mut self.bytes[range];
-        match self.planned.take() {
+        let (torn, result) = match self.planned.take() {
             Some(Planned { cut, remaining: 0 | 1 }) => {
-                cut.tear.apply(bytes, target, cut.seed);
+                self.noise = StdRng::seed_from_u64(cut.seed);
+                let unstable = &mut self.unstable;
+                cut.tear.apply(bytes, target, cut.seed, |index, mask| {
+                    unstable.insert(operation.address + index as u32, mask);
+                });
                 self.power.cut();
-                Err(FlashError::PowerLost)
+                (Some(cut.tear), Err(FlashError::PowerLost))
             }
             later => {
                 self.planned = later.map(|plan| Planned { remaining: plan.remaining - 1, ..plan });
-                for (index, byte) in bytes.iter_mut().enumerate() {
-                    *byte = target(index, *byte);
+                if defect.is_none() {
+                    for (index, byte) in bytes.iter_mut().enumerate() {
+                        *byte = target(index, *byte);
+                    }
+                    settle(&mut self.unstable, &operation, &self.bytes);
                 }
-                Ok(())
+                let result = match defect {
+                    Some(DefectKind::Fails) => Err(FlashError::Defect { address: operation.address }),
+                    Some(DefectKind::DoesNothing) | None => Ok(()),
+                };
+                (None, result)
             }
+        };
+        self.write_down(&operation, torn, defect);
+        result
+    }
+
+    fn write_down(&self, operation: &Operation, torn: Option<Tear>, defect: Option<DefectKind>) {
+        let Some(trace) = &self.trace else { return };
+        let Operation { kind, address, length_bytes } = operation;
+        let mut line = format!("flash: {kind:?} {length_bytes} bytes at {address:#x}");
+        if let Some(tear) = torn {
+            line += &format!(", power lost: {tear:?}");
         }
+        if let Some(kind) = defect {
+            line += &format!(", defective sector: {kind:?}");
+        }
+        trace.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
     /// The first byte of `bytes` that cannot be written at `address` without an erase.
@@ -298,6 +373,23 @@ impl SimFlash {
         (address..).zip(current).find_map(|(address, (&found, &wanted))| {
             (wanted & !found != 0).then_some(Violation { address, found, wanted })
         })
+    }
+}
+
+/// What a finished operation leaves of bits between 0 and 1: none after an erase; after a write those that it was not
+/// to clear.
+fn settle(unstable: &mut BTreeMap<u32, u8>, operation: &Operation, bytes: &[u8]) {
+    if unstable.is_empty() {
+        return;
+    }
+    match operation.kind {
+        OperationKind::Erase => unstable.retain(|address, _| !operation.range().contains(address)),
+        OperationKind::Write => {
+            for (address, mask) in unstable.range_mut(operation.range()) {
+                *mask &= bytes[*address as usize];
+            }
+            unstable.retain(|_, mask| *mask != 0);
+        }
     }
 }
 
@@ -315,6 +407,11 @@ impl ReadNorFlash for SimFlash {
         self.stats.reads += 1;
         self.stats.read_bytes += bytes.len() as u64;
         bytes.copy_from_slice(&self.bytes[offset as usize..][..bytes.len()]);
+        if !self.unstable.is_empty() {
+            for (address, mask) in self.unstable.range(offset..offset + bytes.len() as u32) {
+                bytes[(address - offset) as usize] ^= mask & self.noise.r#gen::<u8>();
+            }
+        }
         Ok(())
     }
 

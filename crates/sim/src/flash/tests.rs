@@ -148,8 +148,44 @@ fn a_torn_write_changes_only_bits_that_it_would_change() {
                 assert_eq!(flash.bytes()[256..256 + bytes], wanted[..bytes]);
                 assert!(flash.bytes()[256 + bytes + 1..512].iter().all(|byte| *byte == 0xFF));
             }
-            Tear::Bits => assert!(!is_done && !is_untouched),
+            Tear::Bits | Tear::Unstable => assert!(!is_done && !is_untouched),
         }
+    }
+}
+
+#[test]
+fn unstable_bits_flicker_until_an_erase_or_a_write_that_clears_them() {
+    let read = |flash: &mut SimFlash| {
+        let mut bytes = vec![0; SECTOR_BYTES as usize];
+        flash.read(0, &mut bytes).unwrap();
+        bytes
+    };
+    let mut flash = flash_of(0x00);
+    flash.arm(cut(1, Tear::Unstable));
+    assert!(flash.erase(0, SECTOR_BYTES).is_err());
+    flash.power().restore();
+    assert!(flash.unstable_bytes() > 1000);
+    assert_ne!(read(&mut flash), read(&mut flash));
+    flash.set_on_violation(OnViolation::Pass);
+    flash.write(0, &[0; 256]).unwrap();
+    assert!(read(&mut flash)[..256].iter().all(|byte| *byte == 0));
+    assert_ne!(read(&mut flash)[256..], read(&mut flash)[256..]);
+    flash.erase(0, SECTOR_BYTES).unwrap();
+    assert_eq!((flash.unstable_bytes(), read(&mut flash)), (0, vec![0xff; SECTOR_BYTES as usize]));
+}
+
+#[test]
+fn a_defective_sector_does_nothing_and_says_so_or_not() {
+    let mut flash = SimFlash::new(2 * SECTOR_BYTES);
+    for (kind, said) in
+        [(DefectKind::Fails, Err(FlashError::Defect { address: 8 })), (DefectKind::DoesNothing, Ok(()))]
+    {
+        let operation = OperationKind::Write;
+        flash.set_defects(vec![Defect { addresses: 0..SECTOR_BYTES, operation, kind }]);
+        assert_eq!(flash.write(8, &[0; 4]), said);
+        assert!(flash.bytes().iter().all(|byte| *byte == 0xff));
+        flash.write(SECTOR_BYTES, &[0; 4]).unwrap();
+        flash.erase(0, 2 * SECTOR_BYTES).unwrap();
     }
 }
 

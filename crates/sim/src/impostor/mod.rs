@@ -7,12 +7,13 @@ mod answer;
 mod http;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -162,26 +163,13 @@ impl Shared {
 
     async fn serve(&self, acceptor: TlsAcceptor, stream: TcpStream) {
         self.state().connections += 1;
-        let mut stream = match acceptor.accept(stream).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                self.state().refused_handshakes.push(error.to_string());
-                return;
-            }
-        };
-        let client_certificate =
-            stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
-        let mut received = Vec::new();
-        // A client that sends no HTTP, or leaves, ends the connection.
-        while let Ok(Some(request)) = http::read_request(&mut stream, &mut received).await {
-            let request = ReceivedRequest { client_certificate: client_certificate.clone(), ..request };
+        let answered = converse(&acceptor, stream, |request| {
             let reply = self.take_reply(&request);
-            let range = request.header("range").map(str::to_owned);
             self.state().requests.push(request);
-            match answer::send(&mut stream, reply, range.as_deref()).await {
-                Ok(answer::Next::KeepAlive) => {}
-                Ok(answer::Next::Close) | Err(_) => return,
-            }
+            reply
+        });
+        if let Err(error) = answered.await {
+            self.state().refused_handshakes.push(error.to_string());
         }
     }
 
@@ -196,4 +184,29 @@ impl Shared {
         }
         rule.reply.clone()
     }
+}
+
+/// Shakes hands and answers one request after the other, until one side has enough.
+///
+/// # Errors
+/// The handshake failed.
+pub(crate) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    acceptor: &TlsAcceptor,
+    stream: S,
+    mut answer: impl FnMut(ReceivedRequest) -> Reply,
+) -> io::Result<()> {
+    let mut stream = acceptor.accept(stream).await?;
+    let client_certificate =
+        stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+    let mut received = Vec::new();
+    // A client that sends no HTTP, or leaves, ends the connection.
+    while let Ok(Some(request)) = http::read_request(&mut stream, &mut received).await {
+        let request = ReceivedRequest { client_certificate: client_certificate.clone(), ..request };
+        let range = request.header("range").map(str::to_owned);
+        match answer::send(&mut stream, answer(request), range.as_deref()).await {
+            Ok(answer::Next::KeepAlive) => {}
+            Ok(answer::Next::Close) | Err(_) => break,
+        }
+    }
+    Ok(())
 }

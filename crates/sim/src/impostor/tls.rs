@@ -13,7 +13,7 @@ use super::ImpostorError;
 use crate::pki::Identity;
 
 /// TLS 1.3 with this certificate, whether or not a client should believe it.
-pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig, ImpostorError> {
+pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, ImpostorError> {
     let provider = Arc::new(ring::default_provider());
     let chain =
         CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;

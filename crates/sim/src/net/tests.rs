@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use embedded_io_async::{Read, Write};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use zeroize::Zeroizing;

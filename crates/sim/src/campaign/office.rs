@@ -1,0 +1,425 @@
+//! A good server within the process: real TLS, no sockets, no clock, no database. What it does not do by itself, a
+//! campaign tells it to do wrong ([`Twist`]).
+//!
+//! It stands for `crates/server` where ten thousand starts are wanted in minutes; the tests beside the campaigns use
+//! the real one. Its keys are fixed, and its signatures deterministic (RFC 6979), so that a device stores the same
+//! bytes in every run.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cms::cert::x509::Certificate;
+use cms::content_info::ContentInfo;
+use der::{Decode as _, Encode as _};
+use manifest::{Digest, Manifest, PublisherKey, PublisherSigningKey, Sequence, Signed};
+use p256::ecdsa::signature::Signer as _;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
+    date_time_ymd,
+};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_rustls::TlsAcceptor;
+use wire::{CheckIn, Decision, Message as _, Outcome, Report};
+
+use crate::impostor::tls::server_config;
+use crate::impostor::{ReceivedRequest, Reply, converse};
+use crate::pki::Identity;
+
+/// Name of the server, as the devices know it.
+pub const HOST: &str = "updates.test";
+/// Its port.
+pub const PORT: u16 = 8443;
+/// Kind of all devices.
+pub const PRODUCT: &str = "lamp";
+/// The office's clock at first, seconds since 1970: November 2026.
+pub const START_S: u64 = 1_795_000_000;
+/// Life of a device's certificate, in seconds: 90 days, as the real server's.
+pub const CERTIFICATE_S: u64 = 90 * 24 * 3600;
+
+/// The requests that a device makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Exchange {
+    /// EST `simpleenroll`.
+    Enroll,
+    /// EST `simplereenroll`.
+    Renew,
+    /// The check-in.
+    CheckIn,
+    /// A part of an artifact.
+    Artifact,
+    /// A report.
+    Report,
+}
+
+/// A release that the office has.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// What the publisher says of it.
+    pub manifest: Manifest,
+    signed: Vec<u8>,
+    image: Arc<Vec<u8>>,
+}
+
+/// What the office knows of a device, from what the device said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picture {
+    /// Digest of what runs.
+    pub running_digest: Option<Digest>,
+    /// Number of what runs.
+    pub running_sequence: Option<u64>,
+    /// The last outcome, from a check-in or a report.
+    pub last_outcome: Option<Outcome>,
+    /// Critical errors of the updater.
+    pub critical_errors: u32,
+    /// Check-ins so far.
+    pub check_ins: u32,
+}
+
+/// A wrong answer to one kind of request.
+#[derive(Clone, Copy, Debug)]
+pub struct Twist {
+    /// Which requests.
+    pub exchange: Exchange,
+    /// What becomes of the right answer.
+    pub apply: fn(Reply) -> Reply,
+}
+
+/// Everything that an office remembers.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// Seconds since 1970.
+    pub time_s: u64,
+    /// The releases, by publication.
+    pub releases: Vec<Release>,
+    /// Which of them every device is to run.
+    pub offer: Option<usize>,
+    /// What is said wrongly.
+    pub twist: Option<Twist>,
+    /// Tokens by device, with the key that has used it.
+    tokens: BTreeMap<String, (String, Option<Vec<u8>>)>,
+    /// Devices by certificate.
+    certificates: BTreeMap<Vec<u8>, String>,
+    pictures: BTreeMap<String, Picture>,
+    requests: BTreeMap<Exchange, u32>,
+}
+
+/// A running office.
+#[derive(Clone, Debug)]
+pub struct Office(Arc<Mutex<Books>>);
+
+impl Books {
+    /// Of an office that has nothing yet.
+    pub fn new() -> Self {
+        Self {
+            time_s: START_S,
+            releases: Vec::new(),
+            offer: None,
+            twist: None,
+            tokens: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+            pictures: BTreeMap::new(),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    /// Makes a device id known, with its one-time token.
+    pub fn expect_device(&mut self, id: &str, token: &str) {
+        self.tokens.insert(id.to_owned(), (token.to_owned(), None));
+    }
+
+    /// Publishes a release, signed with the office's publisher key, and offers it to all.
+    ///
+    /// # Errors
+    /// The image is empty or larger than any flash.
+    pub fn publish(
+        &mut self,
+        sequence: u64,
+        version: &str,
+        image: Vec<u8>,
+        revert_to: Vec<Sequence>,
+    ) -> anyhow::Result<usize> {
+        let chip_id = flashfmt::Chip::Esp32C3.id();
+        let mut manifest = Manifest::describe(&image, Sequence(sequence), PRODUCT, chip_id, version)?;
+        manifest.revert_to = (!revert_to.is_empty()).then_some(revert_to);
+        let signed = Signed::sign(&manifest, &publisher()?)?.as_bytes().to_vec();
+        self.releases.push(Release { manifest, signed, image: Arc::new(image) });
+        self.offer = Some(self.releases.len() - 1);
+        Ok(self.releases.len() - 1)
+    }
+
+    /// What is known of a device.
+    pub fn picture(&self, id: &str) -> Picture {
+        self.pictures.get(id).cloned().unwrap_or_default()
+    }
+
+    /// How many requests of this kind came.
+    pub fn requests(&self, exchange: Exchange) -> u32 {
+        self.requests.get(&exchange).copied().unwrap_or(0)
+    }
+
+    fn answer(&mut self, request: &ReceivedRequest) -> Reply {
+        let Some(exchange) = exchange_of(request) else { return Reply::status(404) };
+        *self.requests.entry(exchange).or_default() += 1;
+        let device =
+            request.client_certificate.as_ref().and_then(|leaf| self.certificates.get(leaf)).cloned();
+        let right = match (exchange, device) {
+            (Exchange::Enroll, _) => self.enroll(request),
+            (_, None) => Reply::status(401),
+            (Exchange::Renew, Some(device)) => self.issue(&device, request),
+            (Exchange::CheckIn, Some(device)) => self.check_in(&device, request),
+            (Exchange::Artifact, Some(_)) => self.artifact(request),
+            (Exchange::Report, Some(device)) => self.report(&device, request),
+        };
+        match self.twist.filter(|twist| twist.exchange == exchange) {
+            Some(twist) => (twist.apply)(right),
+            None => right,
+        }
+    }
+
+    /// The token is good for the first key that comes with it.
+    fn enroll(&mut self, request: &ReceivedRequest) -> Reply {
+        let credentials = request
+            .header("authorization")
+            .and_then(|value| value.strip_prefix("Basic "))
+            .and_then(|value| STANDARD.decode(value).ok())
+            .and_then(|value| String::from_utf8(value).ok());
+        let Some((id, token)) = credentials.as_deref().and_then(|text| text.split_once(':')) else {
+            return Reply::status(401);
+        };
+        let Ok(csr) = csr(request) else { return Reply::status(400) };
+        let key = csr.public_key.der_bytes().to_vec();
+        match self.tokens.get_mut(id) {
+            Some((expected, used_by))
+                if expected == token && used_by.as_ref().is_none_or(|by| *by == key) =>
+            {
+                *used_by = Some(key);
+                let id = id.to_owned();
+                self.issue(&id, request)
+            }
+            Some(_) | None => Reply::status(401),
+        }
+    }
+
+    fn issue(&mut self, device: &str, request: &ReceivedRequest) -> Reply {
+        match issue(device, request, self.time_s) {
+            Ok((certificate, message)) => {
+                self.certificates.insert(certificate, device.to_owned());
+                Reply::ok(
+                    "application/pkcs7-mime; smime-type=certs-only",
+                    STANDARD.encode(message).as_bytes(),
+                )
+            }
+            Err(_) => Reply::status(400),
+        }
+    }
+
+    fn check_in(&mut self, device: &str, request: &ReceivedRequest) -> Reply {
+        let Ok(said) = CheckIn::from_cbor(&request.body) else { return Reply::status(400) };
+        let picture = self.pictures.entry(device.to_owned()).or_default();
+        picture.running_digest = said.running.as_ref().map(|running| Digest(*running.digest));
+        picture.running_sequence = said.running.as_ref().and_then(|running| running.sequence);
+        picture.last_outcome = said.last_outcome;
+        picture.critical_errors = said.critical_errors;
+        picture.check_ins += 1;
+        let offer = self.offer.and_then(|index| self.releases.get(index));
+        let decision = Decision::new(self.time_s, offer.map(|release| release.signed.clone()));
+        Reply::ok(wire::MEDIA_TYPE, &decision.to_cbor())
+    }
+
+    fn artifact(&self, request: &ReceivedRequest) -> Reply {
+        let name = request.path.strip_prefix(wire::ARTIFACTS_PATH).unwrap_or_default();
+        let named = |release: &&Release| release.manifest.artifact.digest.to_string() == name;
+        match self.releases.iter().find(named) {
+            Some(release) => Reply::artifact(&release.image),
+            None => Reply::status(404),
+        }
+    }
+
+    fn report(&mut self, device: &str, request: &ReceivedRequest) -> Reply {
+        let Ok(said) = Report::from_cbor(&request.body) else { return Reply::status(400) };
+        let picture = self.pictures.entry(device.to_owned()).or_default();
+        picture.last_outcome = Some(said.outcome);
+        picture.running_digest = said.running_digest.map(|digest| Digest(*digest));
+        Reply::status(204)
+    }
+}
+
+impl Default for Books {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Office {
+    /// An office with these books.
+    pub fn open(books: Books) -> Self {
+        Self(Arc::new(Mutex::new(books)))
+    }
+
+    /// The books.
+    pub fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where devices connect to. Serves as long as the runtime that this is called in.
+    ///
+    /// # Errors
+    /// The server's certificate could not be made.
+    pub fn door(&self) -> anyhow::Result<UnboundedSender<DuplexStream>> {
+        let acceptor = acceptor()?;
+        let (door, mut visitors) = unbounded_channel::<DuplexStream>();
+        let books = self.clone();
+        tokio::spawn(async move {
+            while let Some(stream) = visitors.recv().await {
+                let (acceptor, books) = (acceptor.clone(), books.clone());
+                // A handshake that fails is the device's to report.
+                tokio::spawn(async move {
+                    let _ = converse(&acceptor, stream, |request| books.books().answer(&request)).await;
+                });
+            }
+        });
+        Ok(door)
+    }
+}
+
+fn exchange_of(request: &ReceivedRequest) -> Option<Exchange> {
+    match (request.method.as_str(), request.path.as_str()) {
+        ("POST", "/.well-known/est/simpleenroll") => Some(Exchange::Enroll),
+        ("POST", "/.well-known/est/simplereenroll") => Some(Exchange::Renew),
+        ("POST", wire::CHECK_IN_PATH) => Some(Exchange::CheckIn),
+        ("POST", wire::REPORTS_PATH) => Some(Exchange::Report),
+        ("GET", path) if path.starts_with(wire::ARTIFACTS_PATH) => Some(Exchange::Artifact),
+        _ => None,
+    }
+}
+
+/// A P-256 key whose signatures are deterministic.
+struct FixedKey {
+    signing: p256::ecdsa::SigningKey,
+    point: Vec<u8>,
+}
+
+impl FixedKey {
+    fn new(seed: u8) -> anyhow::Result<Self> {
+        let signing = p256::ecdsa::SigningKey::from_slice(&[seed; 32])?;
+        let point = signing.verifying_key().to_encoded_point(false).as_bytes().to_vec();
+        Ok(Self { signing, point })
+    }
+}
+
+impl PublicKeyData for FixedKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.point
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl rcgen::SigningKey for FixedKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature: p256::ecdsa::Signature = self.signing.sign(message);
+        Ok(signature.to_der().as_bytes().to_vec())
+    }
+}
+
+/// The office's CA, and its certificate in DER.
+struct Ca {
+    issuer: Issuer<'static, FixedKey>,
+    der: Vec<u8>,
+}
+
+static CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "office CA");
+    params.not_before = date_time_ymd(2024, 1, 1);
+    params.not_after = date_time_ymd(2099, 1, 1);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let der = params.self_signed(&FixedKey::new(3)?)?.der().to_vec();
+    Ok(Ca { issuer: Issuer::new(params, FixedKey::new(3)?), der })
+});
+
+static ACCEPTOR: LazyLock<anyhow::Result<TlsAcceptor>> = LazyLock::new(|| {
+    let mut params = CertificateParams::new(vec![HOST.to_owned()])?;
+    params.not_before = date_time_ymd(2024, 1, 1);
+    params.not_after = date_time_ymd(2099, 1, 1);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, &ca()?.issuer)?;
+    let identity = Identity {
+        chain_pem: certificate.pem(),
+        certificate_der: certificate.der().to_vec(),
+        key_pem: key.serialize_pem(),
+    };
+    Ok(TlsAcceptor::from(Arc::new(server_config(&identity)?)))
+});
+
+fn ca() -> anyhow::Result<&'static Ca> {
+    CA.as_ref().map_err(|error| anyhow!("the office has no CA: {error:#}"))
+}
+
+fn acceptor() -> anyhow::Result<TlsAcceptor> {
+    ACCEPTOR.as_ref().cloned().map_err(|error| anyhow!("the office has no certificate: {error:#}"))
+}
+
+/// The office's CA certificate, DER: the trust anchor of its devices.
+///
+/// # Errors
+/// It could not be made.
+pub fn anchor() -> anyhow::Result<&'static [u8]> {
+    Ok(&ca()?.der)
+}
+
+/// The key that signs the office's releases.
+///
+/// # Errors
+/// It could not be made.
+pub fn publisher() -> anyhow::Result<PublisherSigningKey> {
+    Ok(PublisherSigningKey::new(p256::SecretKey::from_slice(&[1; 32])?))
+}
+
+/// The key that devices trust releases by.
+///
+/// # Errors
+/// It could not be made.
+pub fn publisher_key() -> anyhow::Result<PublisherKey> {
+    Ok(publisher()?.publisher_key())
+}
+
+fn csr(request: &ReceivedRequest) -> anyhow::Result<CertificateSigningRequestParams> {
+    let der = STANDARD.decode(&request.body)?;
+    Ok(CertificateSigningRequestParams::from_der(&der.as_slice().into())?)
+}
+
+/// Issues a certificate; returns it, and it in a certs-only message.
+fn issue(device: &str, request: &ReceivedRequest, now_s: u64) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
+    let mut csr = csr(request)?;
+    let at = |time_s: u64| -> anyhow::Result<_> {
+        let since = std::time::Duration::from_secs(time_s);
+        date_time_ymd(1970, 1, 1).checked_add(since.try_into()?).context("a time past the calendar")
+    };
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, device);
+    // One serial number for each moment, so that no two certificates of a device are the same.
+    params.serial_number = Some(rcgen::SerialNumber::from_slice(&(now_s | 1 << 62).to_be_bytes()));
+    params.not_before = at(now_s - 24 * 3600)?;
+    params.not_after = at(now_s + CERTIFICATE_S)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    csr.params = params;
+    let certificate = csr.signed_by(&ca()?.issuer)?.der().to_vec();
+    let message = ContentInfo::try_from(Certificate::from_der(&certificate)?)?.to_der()?;
+    Ok((certificate, message))
+}

@@ -1,0 +1,154 @@
+//! A device and the office that it belongs to, as one value that can be copied and started again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use flashfmt::image::compose;
+use flashfmt::layout::Layout;
+use flashfmt::{AppDescriptor, Chip};
+use manifest::PublisherKeys;
+use rustls::pki_types::CertificateDer;
+use updater_io::board::News;
+use updater_io::platform::WifiCredentials;
+use updater_io::vault::{Provisioning, ServerUrl};
+
+use super::office::{self, Books, Office};
+use crate::flash::Trace;
+use crate::net::{Link, SimNetwork};
+use crate::{PowerSwitch, SimFlash, VirtualDevice};
+
+/// Id of the device.
+pub const DEVICE: &str = "lamp-1";
+
+/// A device and its office.
+pub struct World {
+    /// The device.
+    pub device: VirtualDevice,
+    /// Its office.
+    pub office: Office,
+}
+
+/// A world that stands still, the power off.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    layout: &'static str,
+    flash: Arc<Vec<u8>>,
+    books: Books,
+}
+
+impl World {
+    /// A device fresh from the factory.
+    ///
+    /// # Errors
+    /// There is no such built-in layout, or the device could not be made.
+    pub fn manufacture(layout_name: &'static str) -> anyhow::Result<Self> {
+        let layout = Layout::builtin(layout_name)
+            .with_context(|| format!("expected a built-in layout, found {layout_name}"))?;
+        let mut books = Books::new();
+        books.expect_device(DEVICE, "token");
+        let office = Office::open(books);
+        let power = PowerSwitch::new();
+        let mut flash = SimFlash::new(layout.needed_flash_bytes().next_power_of_two());
+        flash.set_power(power.clone());
+        let network = network(&office, power)?;
+        let server = ServerUrl::parse(&format!("https://{}:{}", office::HOST, office::PORT))?;
+        let provisioning = Provisioning {
+            device_id: DEVICE,
+            product: office::PRODUCT,
+            server: &server,
+            token: Some("token"),
+            anchors: &[CertificateDer::from(office::anchor()?)],
+            publishers: &PublisherKeys::from_iter([office::publisher_key()?]),
+            wifi: &[workshop()],
+            time_floor_s: Some(u32::try_from(office::START_S)?),
+        };
+        let device = VirtualDevice::manufacture(flash, network, Chip::Esp32C3, layout, &provisioning, 1)?;
+        Ok(Self { device, office })
+    }
+
+    /// The world as it stands.
+    pub fn snapshot(&self, layout: &'static str) -> Snapshot {
+        Snapshot {
+            layout,
+            flash: Arc::new(self.device.flash.bytes().to_vec()),
+            books: self.office.books().clone(),
+        }
+    }
+
+    /// Writes everything down that happens from now on: actions, troubles and flash operations.
+    pub fn trace(&mut self) -> Trace {
+        let trace: Trace = Arc::new(Mutex::new(Vec::new()));
+        self.device.flash.set_trace(Arc::clone(&trace));
+        let lines = Arc::clone(&trace);
+        self.device.set_observer(move |news| {
+            let line = match news {
+                News::Acting { action, .. } => format!("action: {}", shorten(&format!("{action:?}"))),
+                News::Received { .. } => return,
+                News::Trouble { reason, error } => format!("trouble: {} ({error})", reason.name()),
+            };
+            lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        });
+        trace
+    }
+}
+
+impl Snapshot {
+    /// A world that goes on from here. Random numbers of the device come from `seed`.
+    ///
+    /// # Errors
+    /// The layout is not built in.
+    pub fn restore(&self, seed: u64) -> anyhow::Result<World> {
+        let layout = Layout::builtin(self.layout).context("expected a built-in layout, found another")?;
+        let office = Office::open(self.books.clone());
+        let power = PowerSwitch::new();
+        let mut flash = SimFlash::from_bytes(self.flash.to_vec());
+        flash.set_power(power.clone());
+        let network = network(&office, power)?;
+        let device = VirtualDevice::from_flash(flash, network, Chip::Esp32C3, layout, seed);
+        Ok(World { device, office })
+    }
+
+    /// The same device with another flash and another office.
+    #[must_use]
+    pub fn with(&self, flash: Vec<u8>, books: Books) -> Self {
+        Self { layout: self.layout, flash: Arc::new(flash), books }
+    }
+
+    /// The flash.
+    pub fn flash(&self) -> &[u8] {
+        &self.flash
+    }
+}
+
+fn network(office: &Office, power: PowerSwitch) -> anyhow::Result<SimNetwork> {
+    let mut network = SimNetwork::new(Link::Wifi(vec![workshop()]), power);
+    network.set_in_process(office.door()?);
+    Ok(network)
+}
+
+fn workshop() -> WifiCredentials {
+    WifiCredentials { ssid: "workshop".into(), passphrase: "correct horse".to_owned().into() }
+}
+
+/// An application of a little more than `chunks - 1` chunks of 64 KiB.
+///
+/// # Errors
+/// The image could not be composed.
+pub fn application(version: &str, chunks: usize) -> anyhow::Result<Vec<u8>> {
+    let mut rodata = vec![0; chunks.saturating_sub(2) * 65_536 + 4096];
+    // Different bytes in every version and every chunk.
+    for (index, byte) in rodata.iter_mut().enumerate() {
+        *byte = (index >> 8) as u8 ^ version.bytes().fold(index as u8, u8::wrapping_add);
+    }
+    let app_desc = AppDescriptor::new("hello", version);
+    Ok(compose::esp32c3(&app_desc, &rodata, version.as_bytes(), &[7; 256])?)
+}
+
+/// Actions carry whole check-ins; a line is enough.
+fn shorten(text: &str) -> String {
+    const CHARS: usize = 160;
+    match text.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
