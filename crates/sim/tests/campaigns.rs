@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use sim::campaign::{Part, Size, plan, run};
+use sim::campaign::{Outcome, Part, Size, plan, replay, run};
 
 /// Another seed is another sample.
 const SEED: u64 = 1;
@@ -49,4 +49,48 @@ fn the_path_breaks() {
 #[test]
 fn applications_misbehave() {
     quick(Part::App);
+}
+
+/// Cases that were once found broken, each for its reason in docs/reliability.md.
+#[test]
+fn cases_that_were_found_hold() {
+    for case in [
+        "power:4mb:renewal:cut=10:tear=unstable:seed=93",
+        "power:8mb:renewal:cut=10:tear=unstable:seed=93",
+        "power:4mb:renewal:cut=2:tear=prefix-178:second=1/unstable:seed=18",
+        "power:4mb:ca-rollover:cut=2:tear=prefix-1:second=1/unstable:seed=13",
+        "power:8mb:renewal:cut=7:tear=prefix-1:second=2/unstable:seed=62",
+        "network:8mb:install:artifact=silence",
+    ] {
+        let (outcome, lines) = replay(case).unwrap();
+        assert!(
+            matches!(outcome, Outcome::Target { starts: 1 }),
+            "{case}: {outcome:?}\n{}",
+            lines.join("\n")
+        );
+    }
+}
+
+/// The report in docs/reliability.md is of the cases that there are now.
+#[test]
+fn the_report_is_of_this_version() {
+    let report = include_str!("../../../docs/reliability.md");
+    let report =
+        report.split_once("<!-- power -->").unwrap().1.split_once("<!-- end of power -->").unwrap().0;
+    let rows: Vec<Vec<&str>> = report
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let found: Vec<_> = rows.iter().map(|row| [row[0], row[1], row[2]].map(str::to_owned)).collect();
+    let batches = plan(Part::Power, Size::Whole, SEED).unwrap();
+    let expected: Vec<_> = batches
+        .iter()
+        .map(|batch| [batch.name.clone(), batch.operations.unwrap().to_string(), batch.cases().to_string()])
+        .collect();
+    assert_eq!(found, expected, "write the table anew: `cargo xtask campaign --only power --write`");
+    for row in rows {
+        assert_eq!(row.last(), Some(&"0"), "the promise was broken: {row:?}");
+    }
 }

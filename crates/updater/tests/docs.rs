@@ -103,7 +103,9 @@ fn the_diagram_names_every_state() {
 fn tests_named_in_the_documents_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut named = 0;
-    for document in ["recovery.md", "flash.md", "threat-model.md", "protocol.md"] {
+    for document in
+        ["fault-model.md", "flash.md", "protocol.md", "recovery.md", "reliability.md", "threat-model.md"]
+    {
         let text = std::fs::read_to_string(root.join("docs").join(document)).unwrap();
         let mut file = None;
         // Odd parts stand between backquotes, even ones around them.

@@ -30,6 +30,8 @@ pub enum Lifecycle {
     Resume,
     /// Two thirds of the certificate's life are over, and a week has passed.
     Renewal,
+    /// The server has a second CA, and devices are to trust both.
+    CaRollover,
     /// Back to an older release, by the publisher's leave.
     Revert,
     /// A critical error for which the journal must erase its other sector.
@@ -42,12 +44,13 @@ pub enum Lifecycle {
 
 impl Lifecycle {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::FirstStart,
         Self::Enroll,
         Self::Install,
         Self::Resume,
         Self::Renewal,
+        Self::CaRollover,
         Self::Revert,
         Self::JournalWrap,
         Self::VaultCompaction,
@@ -62,6 +65,7 @@ impl Lifecycle {
             Self::Install => "install",
             Self::Resume => "resume",
             Self::Renewal => "renewal",
+            Self::CaRollover => "ca-rollover",
             Self::Revert => "revert",
             Self::JournalWrap => "journal-wrap",
             Self::VaultCompaction => "vault-compaction",
@@ -103,6 +107,7 @@ pub async fn prepare(layout: &'static str, lifecycle: Lifecycle) -> anyhow::Resu
         Lifecycle::Install
         | Lifecycle::Resume
         | Lifecycle::Renewal
+        | Lifecycle::CaRollover
         | Lifecycle::Revert
         | Lifecycle::JournalWrap
         | Lifecycle::VaultCompaction
@@ -114,6 +119,10 @@ pub async fn prepare(layout: &'static str, lifecycle: Lifecycle) -> anyhow::Resu
     }
     if lifecycle == Lifecycle::Renewal {
         world.office.books().time_s = START_S + CERTIFICATE_S * 2 / 3;
+        return Ok(done(&world, layout, first));
+    }
+    if lifecycle == Lifecycle::CaRollover {
+        world.office.books().next_ca = true;
         return Ok(done(&world, layout, first));
     }
     let reverts = if lifecycle == Lifecycle::Revert { vec![Sequence(1)] } else { Vec::new() };
@@ -141,6 +150,7 @@ pub async fn prepare(layout: &'static str, lifecycle: Lifecycle) -> anyhow::Resu
         | Lifecycle::FirstStart
         | Lifecycle::Enroll
         | Lifecycle::Renewal
+        | Lifecycle::CaRollover
         | Lifecycle::HandOver => {}
     }
     Ok(done(&world, layout, second))

@@ -118,7 +118,8 @@ const STRIKES: [(&str, Action); 8] = [
 ];
 
 /// Lifecycles in which the network is used, each with exchanges of its own.
-const LIFECYCLES: [Lifecycle; 3] = [Lifecycle::FirstStart, Lifecycle::Install, Lifecycle::Renewal];
+const LIFECYCLES: [Lifecycle; 4] =
+    [Lifecycle::FirstStart, Lifecycle::Install, Lifecycle::Renewal, Lifecycle::CaRollover];
 
 /// A lifecycle on a layout, and what its connections carried when nothing was wrong.
 pub struct NetworkStage {
@@ -164,6 +165,7 @@ impl NetworkStage {
         let exchanges: &[Exchange] = match self.lifecycle {
             Lifecycle::FirstStart => &[Exchange::Enroll],
             Lifecycle::Renewal => &[Exchange::Renew],
+            Lifecycle::CaRollover => &[Exchange::Anchors],
             _ => &[Exchange::CheckIn, Exchange::Artifact, Exchange::Report],
         };
         let answers = exchanges.iter().flat_map(|exchange| {

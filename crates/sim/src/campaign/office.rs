@@ -11,9 +11,11 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cms::cert::CertificateChoices;
 use cms::cert::x509::Certificate;
 use cms::content_info::ContentInfo;
-use der::{Decode as _, Encode as _};
+use cms::signed_data::SignedData;
+use der::{Any, Decode as _, Encode as _};
 use manifest::{Digest, Manifest, PublisherKey, PublisherSigningKey, Sequence, Signed};
 use p256::ecdsa::signature::Signer as _;
 use rcgen::{
@@ -48,6 +50,8 @@ pub enum Exchange {
     Enroll,
     /// EST `simplereenroll`.
     Renew,
+    /// EST `cacerts`.
+    Anchors,
     /// The check-in.
     CheckIn,
     /// A part of an artifact.
@@ -98,6 +102,8 @@ pub struct Books {
     pub releases: Vec<Release>,
     /// Which of them every device is to run.
     pub offer: Option<usize>,
+    /// Whether a second CA is to be trusted beside the first.
+    pub next_ca: bool,
     /// What is said wrongly.
     pub twist: Option<Twist>,
     /// Tokens by device, with the key that has used it.
@@ -119,6 +125,7 @@ impl Books {
             time_s: START_S,
             releases: Vec::new(),
             offer: None,
+            next_ca: false,
             twist: None,
             tokens: BTreeMap::new(),
             certificates: BTreeMap::new(),
@@ -169,6 +176,7 @@ impl Books {
             request.client_certificate.as_ref().and_then(|leaf| self.certificates.get(leaf)).cloned();
         let right = match (exchange, device) {
             (Exchange::Enroll, _) => self.enroll(request),
+            (Exchange::Anchors, _) => self.cacerts(),
             (_, None) => Reply::status(401),
             (Exchange::Renew, Some(device)) => self.issue(&device, request),
             (Exchange::CheckIn, Some(device)) => self.check_in(&device, request),
@@ -209,10 +217,7 @@ impl Books {
         match issue(device, request, self.time_s) {
             Ok((certificate, message)) => {
                 self.certificates.insert(certificate, device.to_owned());
-                Reply::ok(
-                    "application/pkcs7-mime; smime-type=certs-only",
-                    STANDARD.encode(message).as_bytes(),
-                )
+                pkcs7(&message)
             }
             Err(_) => Reply::status(400),
         }
@@ -227,8 +232,26 @@ impl Books {
         picture.critical_errors = said.critical_errors;
         picture.check_ins += 1;
         let offer = self.offer.and_then(|index| self.releases.get(index));
-        let decision = Decision::new(self.time_s, offer.map(|release| release.signed.clone()));
+        let mut decision = Decision::new(self.time_s, offer.map(|release| release.signed.clone()));
+        decision.anchors = self.anchors().ok().map(wire::anchors_digest);
         Reply::ok(wire::MEDIA_TYPE, &decision.to_cbor())
+    }
+
+    /// The trust anchors that devices are to have, DER.
+    ///
+    /// # Errors
+    /// They could not be made.
+    pub fn anchors(&self) -> anyhow::Result<impl Iterator<Item = &'static [u8]> + use<>> {
+        let (first, next) =
+            (anchor()?, NEXT_CA.as_ref().map_err(|error| anyhow!("no second CA: {error:#}"))?);
+        Ok([first].into_iter().chain(self.next_ca.then_some(next.der.as_slice())))
+    }
+
+    fn cacerts(&self) -> Reply {
+        match self.anchors().and_then(|anchors| certs_only(&anchors.collect::<Vec<_>>())) {
+            Ok(message) => pkcs7(&message),
+            Err(_) => Reply::status(500),
+        }
     }
 
     fn artifact(&self, request: &ReceivedRequest) -> Reply {
@@ -291,6 +314,7 @@ fn exchange_of(request: &ReceivedRequest) -> Option<Exchange> {
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", "/.well-known/est/simpleenroll") => Some(Exchange::Enroll),
         ("POST", "/.well-known/est/simplereenroll") => Some(Exchange::Renew),
+        ("GET", "/.well-known/est/cacerts") => Some(Exchange::Anchors),
         ("POST", wire::CHECK_IN_PATH) => Some(Exchange::CheckIn),
         ("POST", wire::REPORTS_PATH) => Some(Exchange::Report),
         ("GET", path) if path.starts_with(wire::ARTIFACTS_PATH) => Some(Exchange::Artifact),
@@ -335,17 +359,22 @@ struct Ca {
     der: Vec<u8>,
 }
 
-static CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "office CA");
-    params.not_before = date_time_ymd(2024, 1, 1);
-    params.not_after = date_time_ymd(2099, 1, 1);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let der = params.self_signed(&FixedKey::new(3)?)?.der().to_vec();
-    Ok(Ca { issuer: Issuer::new(params, FixedKey::new(3)?), der })
-});
+static CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("office CA", 3));
+static NEXT_CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("next office CA", 4));
+
+impl Ca {
+    fn new(name: &str, seed: u8) -> anyhow::Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.not_before = date_time_ymd(2024, 1, 1);
+        params.not_after = date_time_ymd(2099, 1, 1);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let der = params.self_signed(&FixedKey::new(seed)?)?.der().to_vec();
+        Ok(Self { issuer: Issuer::new(params, FixedKey::new(seed)?), der })
+    }
+}
 
 static ACCEPTOR: LazyLock<anyhow::Result<TlsAcceptor>> = LazyLock::new(|| {
     let mut params = CertificateParams::new(vec![HOST.to_owned()])?;
@@ -420,6 +449,24 @@ fn issue(device: &str, request: &ReceivedRequest, now_s: u64) -> anyhow::Result<
     params.use_authority_key_identifier_extension = true;
     csr.params = params;
     let certificate = csr.signed_by(&ca()?.issuer)?.der().to_vec();
-    let message = ContentInfo::try_from(Certificate::from_der(&certificate)?)?.to_der()?;
+    let message = certs_only(&[&certificate])?;
     Ok((certificate, message))
+}
+
+/// A certs-only message (RFC 8551 section 3.8).
+fn certs_only(certificates: &[&[u8]]) -> anyhow::Result<Vec<u8>> {
+    let (first, others) = certificates.split_first().context("no certificates to send")?;
+    let mut info = ContentInfo::try_from(Certificate::from_der(first)?)?;
+    let mut signed: SignedData = info.content.decode_as()?;
+    let all = &mut signed.certificates.as_mut().context("a message without certificates")?.0;
+    for other in others {
+        all.insert(CertificateChoices::Certificate(Certificate::from_der(other)?))?;
+    }
+    info.content = Any::encode_from(&signed)?;
+    Ok(info.to_der()?)
+}
+
+fn pkcs7(message: &[u8]) -> Reply {
+    let body = STANDARD.encode(message);
+    Reply::ok("application/pkcs7-mime; smime-type=certs-only", body.as_bytes())
 }

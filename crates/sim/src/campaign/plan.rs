@@ -129,7 +129,7 @@ pub fn plan(part: Part, size: Size, seed: u64) -> anyhow::Result<Vec<Batch>> {
                         (Part::Answers, Size::Quick) => sample(stage.answers(), 4, seed),
                         (Part::Answers, Size::Whole) => stage.answers(),
                         (_, Size::Quick) => stage.some_paths(15, seed),
-                        (_, Size::Whole) => stage.some_paths(2000, seed),
+                        (_, Size::Whole) => stage.some_paths(500, seed),
                     };
                     Batch::new(part, stage.name(), &stage, cases)
                 })

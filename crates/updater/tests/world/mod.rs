@@ -1,5 +1,7 @@
 //! A world for the engine to act on: slots, vault and server at the level of the engine's own actions.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
 use updater::{
     Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotFacts, SlotIndex,
@@ -35,7 +37,7 @@ pub(crate) struct SlotContent {
     pub(crate) first_sector: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) slots: Vec<SlotContent>,
     pub(crate) known_images: Vec<Manifest>,
