@@ -341,7 +341,7 @@ impl SimFlash {
                     for (index, byte) in bytes.iter_mut().enumerate() {
                         *byte = target(index, *byte);
                     }
-                    settle(&mut self.unstable, &operation, &self.bytes);
+                    settle(&mut self.unstable, &operation, |index| target(index, 0xff));
                 }
                 let result = match defect {
                     Some(DefectKind::Fails) => Err(FlashError::Defect { address: operation.address }),
@@ -380,7 +380,7 @@ impl SimFlash {
 
 /// What a finished operation leaves of bits between 0 and 1: none after an erase; after a write those that it was not
 /// to clear.
-fn settle(unstable: &mut BTreeMap<u32, u8>, operation: &Operation, bytes: &[u8]) {
+fn settle(unstable: &mut BTreeMap<u32, u8>, operation: &Operation, written: impl Fn(usize) -> u8) {
     if unstable.is_empty() {
         return;
     }
@@ -388,7 +388,7 @@ fn settle(unstable: &mut BTreeMap<u32, u8>, operation: &Operation, bytes: &[u8])
         OperationKind::Erase => unstable.retain(|address, _| !operation.range().contains(address)),
         OperationKind::Write => {
             for (address, mask) in unstable.range_mut(operation.range()) {
-                *mask &= bytes[*address as usize];
+                *mask &= written((address - operation.address) as usize);
             }
             unstable.retain(|_, mask| *mask != 0);
         }
