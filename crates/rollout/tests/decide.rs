@@ -219,8 +219,9 @@ fn outside_the_window_a_device_waits_until_it_opens() {
     assert_eq!(decide(&runs(3), &product), Verdict::Nothing(NoOffer::UpToDate));
 }
 
+/// Half of the rollouts were taken back: that is where a release might go back.
 fn any_state() -> impl Strategy<Value = State> {
-    prop::sample::select(State::ALL.to_vec())
+    prop_oneof![Just(State::Aborted), prop::sample::select(State::ALL.to_vec())]
 }
 
 fn any_product() -> impl Strategy<Value = ProductFacts> {
@@ -253,11 +254,13 @@ fn any_product() -> impl Strategy<Value = ProductFacts> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
     #[test]
     fn nothing_goes_back_without_a_signed_revert(
         product in any_product(),
-        running in prop::option::of((prop::option::of(1_u64..8), 1_u8..8)),
-        pinned in prop::option::of(1_u64..8),
+        running in prop::option::weighted(0.9, (prop::option::weighted(0.9, 1_u64..7), 1_u8..7)),
+        pinned in prop::option::weighted(0.3, 1_u64..8),
         lab in any::<bool>(),
         failure in prop::option::of((1_u64..7, 1_u32..5, -5_i64..20, any::<bool>())),
         id in "[a-z]{1,8}",

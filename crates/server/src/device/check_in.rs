@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use manifest::{Digest, Sequence};
-use rollout::{DeviceFacts, OfferReason, Running, Verdict, decide, is_crash};
+use rollout::{DeviceFacts, OfferReason, Running, Verdict, WaitReason, decide, is_crash};
 use serde_json::{Map, Value, json};
 use wire::{CheckIn, Decision, HandOverStrategy, Message, ResetCause};
 
@@ -17,6 +17,9 @@ use crate::app::App;
 use crate::gate::spread_s;
 use crate::rollouts::ProductPlan;
 use crate::store::{AttemptRow, DeviceWrite, Known, Said, Seen, SeenOutcome};
+
+/// When a window opens, devices come back over a quarter of this: 10 minutes.
+const WINDOW_SPREAD_S: u32 = 2400;
 
 /// Answers a check-in. It costs one read; when nothing changed, what it writes is not waited for.
 pub(super) async fn check_in(
@@ -69,10 +72,7 @@ pub(super) async fn check_in(
     }
 
     app.metrics.check_ins.add(verdict.name());
-    let mut decision = answer(&app, &plan, verdict, now_ms);
-    let spread = |hint_s| spread_s(hint_s, &known.id);
-    decision.next_check_s = decision.next_check_s.map(spread);
-    decision.backoff_s = decision.backoff_s.map(spread);
+    let mut decision = answer(&app, &known.id, &plan, verdict, now_ms);
     decision.anchors = app.ca.announced();
     decision.renew = device.should_renew.then_some(true);
     if let Some(anchors) = check_in.anchors.filter(|_| decision.anchors.is_some()) {
@@ -116,13 +116,20 @@ async fn write(
     Ok(())
 }
 
-fn answer(app: &App, plan: &ProductPlan, verdict: Verdict, now_ms: i64) -> Decision {
+fn answer(app: &App, device: &str, plan: &ProductPlan, verdict: Verdict, now_ms: i64) -> Decision {
     let server_time_s = u64::try_from(now_ms / 1000).unwrap_or_default();
     let mut decision = Decision::new(server_time_s, None);
-    decision.next_check_s = app.config.next_check_s;
+    decision.next_check_s = app.config.next_check_s.map(|hint_s| spread_s(hint_s, device));
     match verdict {
         Verdict::Nothing(_) => {}
-        Verdict::Wait { wait_s, .. } => decision.backoff_s = Some(wait_s),
+        Verdict::Wait { wait_s, reason: WaitReason::Backoff } => {
+            decision.backoff_s = Some(spread_s(wait_s, device));
+        }
+        Verdict::Wait { wait_s, reason: WaitReason::Window } => {
+            // A quarter of a day would miss a window of an hour.
+            let late_s = spread_s(WINDOW_SPREAD_S, device) - WINDOW_SPREAD_S;
+            decision.backoff_s = Some(wait_s.saturating_add(late_s));
+        }
         Verdict::Offer { sequence, .. } => {
             decision.manifest = plan.manifest(sequence).map(|manifest| manifest.to_vec().into());
         }

@@ -103,6 +103,7 @@ impl Store {
             after: Some(after),
         };
         change.record(&mut transaction, record).await?;
+        let mut rollout = None;
         if starts_rollout {
             let (product, sequence) = (&release.product, release.sequence);
             let default_plan: Option<String> =
@@ -111,10 +112,13 @@ impl Store {
                     .fetch_one(&mut *transaction)
                     .await?;
             let (channel, plan) = (&release.channel, default_plan.as_deref());
-            start_default(&mut transaction, product, channel, sequence, plan, change).await?;
+            let id = start_default(&mut transaction, product, channel, sequence, plan, change).await?;
+            rollout = Some(id);
         }
         transaction.commit().await?;
-        self.tell_rollouts_moved();
+        if let Some(id) = rollout {
+            self.tell_moved(&id);
+        }
         Ok(true)
     }
 

@@ -223,9 +223,9 @@ impl Store {
     ) -> Result<Result<String, Unfinished>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let made = create_rollout(&mut transaction, rollout, change).await?;
-        if made.is_ok() {
+        if let Ok(id) = &made {
             transaction.commit().await?;
-            self.tell_rollouts_moved();
+            self.tell_moved(id);
         }
         Ok(made)
     }
@@ -287,7 +287,7 @@ impl Store {
         };
         finish(&mut transaction, &before, action_name, change).await?;
         transaction.commit().await?;
-        self.tell_rollouts_moved();
+        self.tell_moved(id);
         Ok(Changed::Done(Ok(())))
     }
 
@@ -336,7 +336,7 @@ impl Store {
         };
         finish(&mut transaction, &before, action, &Change::by_server(now_ms)).await?;
         transaction.commit().await?;
-        self.tell_rollouts_moved();
+        self.tell_moved(&before.id);
         Ok(true)
     }
 }

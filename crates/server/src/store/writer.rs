@@ -110,8 +110,9 @@ impl Store {
         self.writer.touched.moved.subscribe()
     }
 
-    /// A rollout is another one now.
-    pub(super) fn tell_rollouts_moved(&self) {
+    /// A rollout is another one now, and may go on at once.
+    pub(super) fn tell_moved(&self, rollout: &str) {
+        self.touch([rollout.to_owned()]);
         self.writer.touched.moved.send_modify(|count| *count += 1);
     }
 }

@@ -76,6 +76,14 @@ impl TestApp {
         self.admin(Method::GET, path, "").await.expect(200).json()
     }
 
+    /// Posts with `If-Match`.
+    pub(crate) async fn change(&self, path: &str, if_match: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str()), ("if-match", if_match)];
+        let mut connection = Connection::plain(self.server.admin_addr()).await.unwrap();
+        connection.send(request(Method::POST, &format!("/api/v1{path}"), &headers, "")).await.unwrap()
+    }
+
     /// Asks until the answer is as expected, and returns it.
     #[track_caller]
     pub(crate) fn until(&self, path: &str, expected: impl Fn(&Value) -> bool) -> impl Future<Output = Value> {

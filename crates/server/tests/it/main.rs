@@ -22,5 +22,6 @@ mod publish;
 mod publish_checks;
 mod restart;
 mod roles;
+mod rollouts;
 mod shared;
 mod tls;

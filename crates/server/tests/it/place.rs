@@ -13,13 +13,14 @@ use object_store::aws::AmazonS3Builder;
 use object_store::{ClientOptions, ObjectStore as _};
 use rand::RngCore as _;
 use server::{Artifacts, Config, Database};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AnyConnection, Connection as _, PgConnection};
 use tempfile::TempDir;
 
 /// A data directory, a database and a home for artifacts that no other test has.
 pub(crate) struct Place {
     dir: TempDir,
-    database: Database,
+    /// Of a Postgres database; without one it is SQLite's in the directory.
+    postgres: Option<String>,
     artifacts: Artifacts,
 }
 
@@ -29,7 +30,7 @@ impl Place {
             Ok(bucket) => format!("{bucket}/{}", new_name()).parse().unwrap(),
             Err(_) => Artifacts::Local,
         };
-        Self { dir: tempfile::tempdir().unwrap(), database: new_database().await, artifacts }
+        Self { dir: tempfile::tempdir().unwrap(), postgres: new_database().await, artifacts }
     }
 
     /// The database is gone, and all that was in it; the data directory is as it was.
@@ -38,7 +39,7 @@ impl Place {
             // Not there when the database is elsewhere, or was closed well.
             let _ = fs::remove_file(self.path().join(name));
         }
-        self.database = new_database().await;
+        self.postgres = new_database().await;
     }
 
     /// Another data directory with the same database and CA: for a second instance.
@@ -50,22 +51,26 @@ impl Place {
 
     /// Another data directory with the same database, and no CA.
     pub(crate) fn stranger(&self) -> Self {
-        assert!(
-            matches!(self.database, Database::Postgres(_)),
-            "two instances need PITSTOP_TEST_DATABASE=postgres://…"
-        );
+        assert!(self.postgres.is_some(), "two instances need PITSTOP_TEST_DATABASE=postgres://…");
         let dir = tempfile::tempdir().unwrap();
-        Self { dir, database: self.database.clone(), artifacts: self.artifacts.clone() }
+        Self { dir, postgres: self.postgres.clone(), artifacts: self.artifacts.clone() }
     }
 
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
+    /// The database, past the server.
+    pub(crate) async fn connect(&self) -> AnyConnection {
+        let sqlite = || format!("sqlite://{}", self.path().join("pitstop.db").display());
+        let url = self.postgres.clone().unwrap_or_else(sqlite);
+        AnyConnection::connect(&url).await.unwrap()
+    }
+
     /// A configuration on free ports.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::new(self.path());
-        config.database = self.database.clone();
+        config.database = self.postgres.as_ref().map_or(Database::Sqlite, |url| url.parse().unwrap());
         config.artifacts = self.artifacts.clone();
         config.device_addr.set_port(0);
         config.admin_addr.set_port(0);
@@ -101,22 +106,22 @@ pub(crate) fn copy_ca(from: &Path, to: &Path) {
     }
 }
 
-async fn new_database() -> Database {
+async fn new_database() -> Option<String> {
     match env::var("PITSTOP_TEST_DATABASE") {
-        Ok(url) => new_schema(&url).await,
-        Err(_) => Database::Sqlite,
+        Ok(url) => Some(new_schema(&url).await),
+        Err(_) => None,
     }
 }
 
 /// Makes a schema. It stays behind: the gate throws its whole cluster away.
-async fn new_schema(url: &str) -> Database {
+async fn new_schema(url: &str) -> String {
     let schema = new_name();
     let mut connection = PgConnection::connect(url).await.unwrap();
     let statement = format!("CREATE SCHEMA {schema}");
     sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}options[search_path]={schema}").parse().unwrap()
+    format!("{url}{separator}options[search_path]={schema}")
 }
 
 fn new_name() -> String {

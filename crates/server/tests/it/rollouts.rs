@@ -1,0 +1,505 @@
+//! Rollouts from start to end, with a clock that is set ahead instead of waited for.
+
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt as _;
+use hyper::Method;
+use hyper::body::Incoming;
+use manifest::{PublisherKeys, Sequence, Signed};
+use rollout::bucket;
+use serde_json::{Value, json};
+use server::Clock;
+use tokio::time::timeout;
+use wire::{CheckIn, Decision, Reason, ResetCause};
+
+use crate::app::{TestApp, check_in, csr, describe, image, publisher, sign};
+use crate::client::{Connection, Identity, request};
+
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// A server with product `lamp` and its release 1, which is everywhere.
+struct World {
+    app: TestApp,
+    clock: Clock,
+    images: Vec<Vec<u8>>,
+}
+
+/// A device that runs one of the releases; each check-in is a new start.
+struct Lamp {
+    id: String,
+    identity: Identity,
+    connection: Connection,
+    said: CheckIn,
+}
+
+impl World {
+    async fn new() -> Self {
+        let clock = Clock::default();
+        let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+        app.create_product("lamp").await;
+        let mut world = Self { app, clock, images: vec![Vec::new()] };
+        world.publish(&[], "default").await;
+        world
+    }
+
+    /// Publishes the next release.
+    async fn publish(&mut self, revert_to: &[u64], rollout: &str) {
+        let sequence = self.images.len() as u64;
+        let version = format!("{sequence}.0.0");
+        let image = image(&version);
+        self.app.upload(&image).await.expect(201);
+        let mut manifest = describe(&image, sequence, &version);
+        manifest.revert_to =
+            (!revert_to.is_empty()).then(|| revert_to.iter().copied().map(Sequence).collect());
+        let body = json!({ "manifest": base64(&sign(&manifest)), "rollout": rollout });
+        self.app.post("/products/lamp/releases", &body).await.expect(201);
+        self.images.push(image);
+    }
+
+    /// Publishes the next release and starts a rollout of it.
+    async fn roll_out(&mut self, revert_to: &[u64], plan: Value) -> String {
+        let sequence = self.images.len();
+        self.publish(revert_to, "none").await;
+        let body = json!({ "product": "lamp", "sequence": sequence, "plan": plan, "start": true });
+        let made = self.app.post("/rollouts", &body).await.expect(201).json();
+        assert_eq!(made["state"], "running", "{made}");
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A device that runs release 1.
+    async fn lamp(&self, id: &str) -> Lamp {
+        let device = self.app.create_device(id, "lamp").await;
+        let certificate = self.app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+        let identity = device.identity(certificate);
+        let connection = self.app.connect(Some(&identity)).await;
+        Lamp { id: id.to_owned(), identity, connection, said: check_in(Some((&self.images[1], 1))) }
+    }
+
+    async fn lamps(&self, count: usize) -> Vec<Lamp> {
+        let mut lamps = Vec::new();
+        for number in 1..=count {
+            lamps.push(self.lamp(&format!("lamp-{number}")).await);
+        }
+        lamps
+    }
+
+    async fn act(&self, id: &str, action: &str) -> Value {
+        self.app.post(&format!("/rollouts/{id}/{action}"), &Value::Null).await.expect(200).json()
+    }
+
+    async fn in_state(&self, id: &str, state: &str) -> Value {
+        self.app.until(&format!("/rollouts/{id}"), |rollout| rollout["state"] == state).await
+    }
+
+    /// What the audit log has of a rollout, oldest first: action and actor.
+    async fn audit(&self, id: &str) -> Vec<String> {
+        let lines = self.app.get(&format!("/audit?kind=rollout&subject={id}")).await;
+        let line = |line: &Value| {
+            let by_server = line["actor"]["id"] == "server" || line["actor"] == "server";
+            format!("{}{}", line["action"].as_str().unwrap(), if by_server { " by server" } else { "" })
+        };
+        lines["items"].as_array().unwrap().iter().rev().map(line).collect()
+    }
+}
+
+impl Lamp {
+    async fn decision(&mut self) -> Decision {
+        self.said.starts += 1;
+        self.connection.check_in(&self.said).await.expect(200).decision()
+    }
+
+    /// The release that it is offered at a check-in.
+    async fn offered(&mut self) -> Option<u64> {
+        let decision = self.decision().await;
+        let keys: PublisherKeys = [publisher().publisher_key()].into_iter().collect();
+        let signed = Signed::<manifest::Manifest>::from_bytes(decision.manifest_bytes()?.to_vec());
+        Some(signed.verify(&keys).unwrap().sequence.0)
+    }
+
+    /// Takes what it is offered, reports it, and starts again with it.
+    async fn install(&mut self, world: &World, sequence: u64) {
+        assert_eq!(self.offered().await, Some(sequence), "{}", self.id);
+        self.connection.report(sequence, Reason::Installed).await.expect(204);
+        self.runs(world, sequence);
+        assert_eq!(self.offered().await, None, "{}", self.id);
+    }
+
+    fn runs(&mut self, world: &World, sequence: u64) {
+        self.said.running = check_in(Some((&world.images[sequence as usize], sequence))).running;
+    }
+
+    async fn fail(&mut self, sequence: u64) {
+        assert_eq!(self.offered().await, Some(sequence), "{}", self.id);
+        self.connection.report(sequence, Reason::ImageDigest).await.expect(204);
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.encode(bytes)
+}
+
+/// One wave of all devices that is judged from three devices on.
+fn one_wave(soak_s: u64) -> Value {
+    json!({ "waves": [{ "select": { "percent": 100 }, "soak_s": soak_s, "limits": { "min_sample": 3 } }] })
+}
+
+fn counters(rollout: &Value, wave: usize) -> [u64; 6] {
+    ["offered", "installed", "healthy", "failed", "crashed", "silent"]
+        .map(|name| rollout["waves"][wave]["counters"][name].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn from_one_percent_to_all_with_approval() {
+    let mut world = World::new().await;
+    world.publish(&[], "none").await;
+    let plan = json!({ "waves": [
+        { "select": { "percent": 1 }, "soak_s": 3600 },
+        { "select": { "percent": 100 }, "soak_s": 60, "approval": "manual" },
+    ] });
+    let draft = json!({ "product": "lamp", "sequence": 2, "plan": plan });
+    let draft = world.app.post("/rollouts", &draft).await.expect(201).json();
+    assert_eq!((draft["id"].as_str(), draft["state"].as_str()), (Some("ro-lamp-2"), Some("draft")));
+    assert_eq!(draft["release"]["version"], "2.0.0");
+
+    let is_first = |number: &u32| bucket("ro-lamp-2", &format!("lamp-{number}")) < 100;
+    let first = (1..).find(is_first).unwrap();
+    let second = (1..).find(|number| !is_first(number)).unwrap();
+    let mut first = world.lamp(&format!("lamp-{first}")).await;
+    let mut second = world.lamp(&format!("lamp-{second}")).await;
+    assert_eq!(first.offered().await, None, "a draft is not offered");
+    let started = world.act("ro-lamp-2", "start").await;
+    assert_eq!(started["waves"][0]["state"], "open");
+    assert_eq!(started["waves"][1]["state"], "waiting");
+    assert!(started["next"].as_str().unwrap().starts_with("wave 2 of 2 (100 %) can be approved from"));
+    assert_eq!(second.offered().await, None, "not its turn");
+    first.install(&world, 2).await;
+
+    world.clock.advance_ms(HOUR_MS + 1000);
+    let waiting = world.in_state("ro-lamp-2", "awaiting-approval").await;
+    assert_eq!(counters(&waiting, 0), [1, 0, 1, 0, 0, 0]);
+    assert_eq!(second.offered().await, None);
+    let approved = world.act("ro-lamp-2", "approve").await;
+    assert_eq!((approved["state"].as_str(), approved["wave"].as_u64()), (Some("running"), Some(1)));
+    second.install(&world, 2).await;
+    world.clock.advance_ms(61_000);
+    let completed = world.in_state("ro-lamp-2", "completed").await;
+    assert_eq!(counters(&completed, 1), [1, 0, 1, 0, 0, 0]);
+    assert_eq!(completed["waves"][1]["state"], "done");
+
+    // It stays in force: a new device gets it at its first check-in.
+    world.lamp("lamp-new").await.install(&world, 2).await;
+    let expected = [
+        "rollout.create",
+        "rollout.start",
+        "rollout.await-approval by server",
+        "rollout.approve",
+        "rollout.complete by server",
+    ];
+    assert_eq!(world.audit("ro-lamp-2").await, expected);
+}
+
+#[tokio::test]
+async fn failures_halt_a_rollout_until_it_is_resumed() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(5).await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    lamps[0].install(&world, 2).await;
+    lamps[1].fail(2).await;
+    let running = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!((running["state"].as_str(), counters(&running, 0)), (Some("running"), [2, 0, 1, 1, 0, 0]));
+    lamps[2].install(&world, 2).await;
+    let halted = world.in_state(&id, "halted").await;
+    let halt = &halted["halt"];
+    assert_eq!((halt["cause"].as_str(), halt["wave"].as_u64()), (Some("failures"), Some(0)));
+    assert_eq!((halt["observed"].as_u64(), halt["sample"].as_u64()), (Some(1), Some(3)));
+    assert_eq!((&halt["limit_percent"], &halt["devices"]), (&json!(5.0), &json!(["lamp-2"])));
+    assert_eq!(world.audit(&id).await, ["rollout.create", "rollout.halt by server"]);
+    assert_eq!(lamps[3].offered().await, None);
+    assert_eq!(lamps[0].offered().await, None, "without on_halt: revert a device keeps it");
+
+    let resumed = world.act(&id, "resume").await;
+    assert_eq!((&resumed["state"], &resumed["halt"]), (&json!("running"), &Value::Null));
+    lamps[3].install(&world, 2).await;
+    lamps[4].install(&world, 2).await;
+    world.clock.advance_ms(HOUR_MS + 1000);
+    let completed = world.in_state(&id, "completed").await;
+    assert_eq!(counters(&completed, 0), [5, 0, 4, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn crashes_halt_a_rollout_and_devices_go_back() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(4).await;
+    let mut plan = one_wave(3600);
+    plan["on_halt"] = json!("revert");
+    let id = world.roll_out(&[1], plan).await;
+    for lamp in &mut lamps[..3] {
+        lamp.install(&world, 2).await;
+    }
+    lamps[1].said.reset_cause = ResetCause::Panic;
+    assert_eq!(lamps[1].offered().await, None);
+    let halted = world.in_state(&id, "halted").await;
+    assert_eq!(counters(&halted, 0), [3, 0, 2, 0, 1, 0]);
+    assert_eq!(
+        (&halted["halt"]["cause"], &halted["halt"]["devices"]),
+        (&json!("crashes"), &json!(["lamp-2"]))
+    );
+    assert_eq!(world.app.get("/devices/lamp-2").await["health"], "crashing");
+
+    for lamp in &mut lamps[..3] {
+        lamp.said.reset_cause = ResetCause::Software;
+        assert_eq!(lamp.offered().await, Some(1), "{}", lamp.id);
+        lamp.connection.report(1, Reason::Installed).await.expect(204);
+        lamp.runs(&world, 1);
+        assert_eq!(lamp.offered().await, None, "{}", lamp.id);
+    }
+    assert_eq!(lamps[3].offered().await, None);
+    let known = world.app.get("/devices/lamp-2").await;
+    assert_eq!((&known["health"], &known["attempt"]), (&json!("ok"), &Value::Null));
+    let kept = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&kept, 0), [3, 0, 2, 0, 1, 0], "the counters stay");
+}
+
+#[tokio::test]
+async fn silence_halts_a_rollout_and_a_sign_of_life_corrects_it() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(4).await;
+    let id = world.roll_out(&[], one_wave(30 * 24 * 3600)).await;
+    lamps[0].install(&world, 2).await;
+    lamps[1].install(&world, 2).await;
+    for silent in [2, 3] {
+        assert_eq!(lamps[silent].offered().await, Some(2));
+    }
+    lamps[2].connection.report(2, Reason::Installed).await.expect(204);
+    // A device that is seen is not silent, although it did not install anything yet.
+    world.clock.advance_ms(6 * DAY_MS);
+    assert_eq!(lamps[3].offered().await, Some(2));
+    world.app.until("/devices/lamp-4", |lamp| lamp["starts"] == lamps[3].said.starts).await;
+    world.clock.advance_ms(DAY_MS + HOUR_MS);
+    let halted = world.in_state(&id, "halted").await;
+    assert_eq!(counters(&halted, 0), [4, 0, 2, 0, 0, 1]);
+    assert_eq!(
+        (&halted["halt"]["cause"], &halted["halt"]["devices"]),
+        (&json!("silence"), &json!(["lamp-3"]))
+    );
+
+    lamps[2].runs(&world, 2);
+    assert_eq!(lamps[2].offered().await, None);
+    let corrected = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&corrected, 0), [4, 0, 3, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn an_abort_takes_a_completed_release_back() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(2).await;
+    world.publish(&[1], "default").await;
+    world.in_state("ro-lamp-2", "completed").await;
+    lamps[0].install(&world, 2).await;
+    world.act("ro-lamp-2", "abort").await;
+    assert_eq!(lamps[0].offered().await, Some(1));
+    assert_eq!(lamps[1].offered().await, None);
+    let refused = world.app.post("/rollouts/ro-lamp-2/resume", &Value::Null).await.expect(409).json();
+    assert_eq!(refused["type"], "urn:pitstop:problem:rollout-state");
+    assert_eq!(
+        refused["detail"],
+        "resume needs a rollout that is paused or halted, found one that is aborted"
+    );
+
+    // Another try of the same release is another rollout.
+    let again = json!({ "product": "lamp", "sequence": 2, "start": true });
+    let again = world.app.post("/rollouts", &again).await.expect(201).json();
+    assert_eq!(again["id"], "ro-lamp-2.2");
+    assert_eq!(lamps[1].offered().await, Some(2));
+}
+
+#[tokio::test]
+async fn a_paused_rollout_offers_nothing_and_a_release_has_one_rollout_at_a_time() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(2).await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    let paused = world.act(&id, "pause").await;
+    assert_eq!(lamps[0].offered().await, None);
+    world.clock.advance_ms(2 * HOUR_MS);
+    let second = json!({ "product": "lamp", "sequence": 2 });
+    let refused = world.app.post("/rollouts", &second).await.expect(409).json();
+    assert_eq!(refused["detail"], "rollout ro-lamp-2 of this release is paused; abort it first");
+
+    let stale = world.app.change(&format!("/rollouts/{id}/resume"), "\"r1\"").await;
+    assert_eq!(stale.status, 412, "{}", stale.text());
+    let current = format!("\"r{}\"", paused["revision"]);
+    assert_eq!(world.app.change(&format!("/rollouts/{id}/resume"), &current).await.status, 200);
+    lamps[0].install(&world, 2).await;
+    // The soak began anew.
+    assert_eq!(world.app.get(&format!("/rollouts/{id}")).await["state"], "running");
+    world.clock.advance_ms(HOUR_MS + 1000);
+    world.in_state(&id, "completed").await;
+}
+
+#[tokio::test]
+async fn outside_its_window_a_rollout_offers_nothing() {
+    let mut world = World::new().await;
+    let mut lamp = world.lamp("lamp-1").await;
+    let now_ms = world.clock.now_ms();
+    let clock_time = |ms: i64| format!("{:02}:{:02}", ms / HOUR_MS % 24, ms / 60_000 % 60);
+    let opens_ms = now_ms + 2 * HOUR_MS;
+    let mut plan = one_wave(60);
+    plan["window"] = json!({ "from": clock_time(opens_ms), "to": clock_time(opens_ms + HOUR_MS) });
+    let id = world.roll_out(&[], plan).await;
+    let decision = lamp.decision().await;
+    assert_eq!(decision.manifest, None);
+    let backoff_s = decision.backoff_s.unwrap();
+    // Up to a minute less because the window has no seconds, and up to 10 minutes more so that a fleet does not come
+    // back at once.
+    assert!((7140..=7800).contains(&backoff_s), "{backoff_s}");
+    assert_eq!(
+        world.app.get(&format!("/rollouts/{id}")).await["state"],
+        "running",
+        "closed hours do not count"
+    );
+    world.clock.advance_ms(2 * HOUR_MS);
+    lamp.install(&world, 2).await;
+    world.clock.advance_ms(61_000);
+    world.in_state(&id, "completed").await;
+}
+
+#[tokio::test]
+async fn a_release_that_fails_again_and_again_is_quarantined_until_an_operator_clears_it() {
+    let mut world = World::new().await;
+    let settings = json!({ "quarantine_after": 2 }).to_string();
+    world.app.admin(Method::PATCH, "/products/lamp", settings).await.expect(200);
+    let mut lamp = world.lamp("lamp-1").await;
+    world.publish(&[], "default").await;
+    lamp.fail(2).await;
+    assert_eq!(lamp.offered().await, None, "backoff");
+    world.clock.advance_ms(HOUR_MS + 1000);
+    lamp.fail(2).await;
+    world.clock.advance_ms(30 * DAY_MS);
+    assert_eq!(lamp.offered().await, None);
+    let known = world.app.get("/devices/lamp-1").await;
+    assert_eq!((&known["quarantine"]["sequence"], &known["health"]), (&json!(2), &json!("failing")));
+    let rollout = world.app.get("/rollouts/ro-lamp-2").await;
+    assert_eq!(counters(&rollout, 0), [1, 0, 0, 1, 0, 0], "one device, however often it fails");
+
+    world.app.post("/devices/lamp-1/clear-quarantine", &Value::Null).await.expect(200);
+    lamp.install(&world, 2).await;
+    let known = world.app.get("/devices/lamp-1").await;
+    assert_eq!((&known["quarantine"], &known["failures"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn a_pinned_device_follows_its_pin_and_no_rollout() {
+    let mut world = World::new().await;
+    let mut lamp = world.lamp("lamp-1").await;
+    world.publish(&[1], "none").await;
+    world.publish(&[], "default").await;
+    let pin = async |sequence: Value| {
+        let body = json!({ "pinned_sequence": sequence }).to_string();
+        world.app.admin(Method::PATCH, "/devices/lamp-1", body).await.expect(200);
+    };
+    pin(json!(1)).await;
+    assert_eq!(lamp.offered().await, None);
+    pin(json!(2)).await;
+    lamp.install(&world, 2).await;
+    pin(json!(1)).await;
+    assert_eq!(lamp.offered().await, Some(1), "2 allows to return to 1");
+    pin(Value::Null).await;
+    lamp.install(&world, 3).await;
+    pin(json!(1)).await;
+    assert_eq!(lamp.offered().await, None, "3 allows nothing");
+}
+
+#[tokio::test]
+async fn a_device_that_says_everything_at_once_counts_once() {
+    let mut world = World::new().await;
+    let mut lamp = world.lamp("lamp-1").await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    let mut connections = Vec::new();
+    for _ in 0..8 {
+        connections.push(world.app.connect(Some(&lamp.identity)).await);
+    }
+    let at_once = async |connections: &mut [Connection], said: &CheckIn| {
+        let check_ins = connections.iter_mut().map(|connection| connection.check_in(said));
+        for answer in futures_util::future::join_all(check_ins).await {
+            answer.expect(200);
+        }
+    };
+    at_once(&mut connections, &lamp.said).await;
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&rollout, 0), [1, 0, 0, 0, 0, 0]);
+    let reports = connections.iter_mut().map(|connection| connection.report(2, Reason::Installed));
+    for answer in futures_util::future::join_all(reports).await {
+        answer.expect(204);
+    }
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&rollout, 0), [1, 1, 0, 0, 0, 0]);
+    lamp.runs(&world, 2);
+    lamp.said.starts += 1;
+    at_once(&mut connections, &lamp.said).await;
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&rollout, 0), [1, 0, 1, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_rollout_over_a_million_devices_is_made_at_once() {
+    let mut world = World::new().await;
+    world.publish(&[], "none").await;
+    let mut database = world.app.dir.connect().await;
+    sqlx::query(
+        "INSERT INTO devices (id, product, note, created_at_ms, token_hash) \
+         WITH RECURSIVE numbers (number) AS \
+             (SELECT 1000001 UNION ALL SELECT number + 1 FROM numbers WHERE number < 2000000) \
+         SELECT 'lamp-' || CAST(number AS TEXT), 'lamp', '', 0, '' FROM numbers",
+    )
+    .execute(&mut database)
+    .await
+    .unwrap();
+    let plan = json!({ "waves": [{ "select": { "percent": 1 } }, { "select": { "percent": 100 } }] });
+    let body = json!({ "product": "lamp", "sequence": 2, "plan": plan, "start": true });
+    let began = Instant::now();
+    world.app.post("/rollouts", &body).await.expect(201);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let count = async |database: &mut sqlx::AnyConnection, query: &'static str| {
+        sqlx::query_scalar::<_, i64>(query).fetch_one(database).await.unwrap()
+    };
+    assert_eq!(count(&mut database, "SELECT COUNT(*) FROM devices").await, 1_000_000);
+    let waves = "SELECT COUNT(*) FROM rollout_waves WHERE rollout = 'ro-lamp-2'";
+    assert_eq!(count(&mut database, waves).await, 2);
+    let touched = "SELECT COUNT(*) FROM devices WHERE attempt_rollout IS NOT NULL";
+    assert_eq!(count(&mut database, touched).await, 0, "no row is touched");
+    world.in_state("ro-lamp-2", "completed").await;
+    world.lamp("one-more").await.install(&world, 2).await;
+}
+
+#[tokio::test]
+async fn a_stream_tells_every_change() {
+    let mut world = World::new().await;
+    let mut lamp = world.lamp("lamp-1").await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    let bearer = format!("Bearer {}", world.app.token);
+    let path = format!("/api/v1/rollouts/{id}/stream");
+    let mut connection = Connection::plain(world.app.server.admin_addr()).await.unwrap();
+    let request = request(Method::GET, &path, &[("authorization", &bearer)], "");
+    let (head, mut body) = connection.open(request).await.unwrap();
+    assert_eq!((head.status.as_u16(), head.header("content-type")), (200, "text/event-stream"));
+    assert_eq!(event(&mut body).await["state"], "running");
+    assert_eq!(lamp.offered().await, Some(2));
+    assert_eq!(counters(&event(&mut body).await, 0), [1, 0, 0, 0, 0, 0]);
+    world.act(&id, "pause").await;
+    assert_eq!(event(&mut body).await["state"], "paused");
+}
+
+/// The next event of a stream.
+async fn event(body: &mut Incoming) -> Value {
+    loop {
+        let frame = timeout(Duration::from_secs(20), body.frame()).await.unwrap().unwrap().unwrap();
+        let data = frame.into_data().unwrap();
+        let text = std::str::from_utf8(&data).unwrap();
+        if let Some(json) = text.strip_prefix("data: ") {
+            return serde_json::from_str(json.trim()).unwrap();
+        }
+    }
+}
