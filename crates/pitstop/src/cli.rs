@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit, device, flash, fleet, image, keys, layout, product, provision, release, rollout, serve, token,
+    admin, audit, device, flash, fleet, image, keys, layout, product, provision, release, rollout, serve,
+    token,
 };
 use crate::demo::Demo;
 use crate::simulate::Simulate;
@@ -45,6 +46,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server
     Serve(serve::Serve),
+
+    /// The server's own files: backup and restore
+    #[command(subcommand)]
+    Admin(admin::Admin),
 
     /// Show the main job end to end, on a virtual device
     Demo(Demo),

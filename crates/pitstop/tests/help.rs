@@ -4,9 +4,11 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 42] = [
+const COMMANDS: [&[&str]; 44] = [
     &[],
     &["serve"],
+    &["admin", "backup"],
+    &["admin", "restore"],
     &["demo"],
     &["simulate"],
     &["keys", "new"],

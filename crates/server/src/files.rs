@@ -30,6 +30,8 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Makes a rename in the parent directory of `path` durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
+        // A bare name is one in the working directory.
+        Some(parent) if cfg!(unix) && parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
         // Windows cannot open a directory as a file, and has no need to.
         Some(parent) if cfg!(unix) => File::open(parent)?.sync_all(),
         Some(_) | None => Ok(()),

@@ -29,6 +29,7 @@ mod api;
 mod app;
 mod artifact_store;
 mod authorities;
+mod backup;
 mod ca;
 mod clock;
 mod config;
@@ -53,6 +54,7 @@ mod server;
 mod store;
 mod tls;
 
+pub use backup::{BackupError, BackupSummary, backup, restore};
 pub use clock::Clock;
 pub use config::{Config, Limits};
 pub use error::StartError;

@@ -181,6 +181,9 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if error.is_unstorable_text() {
+            return Self::Invalid("expected text without the character U+0000, found one with it".to_owned());
+        }
         Self::Internal(Box::new(error))
     }
 }

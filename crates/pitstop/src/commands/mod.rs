@@ -1,5 +1,6 @@
 //! What each command does: one file per resource, options first, then the work.
 
+pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod device;
 pub(crate) mod flash;
@@ -30,6 +31,7 @@ use crate::ui::Ui;
 pub(crate) fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve.run(ui),
+        Command::Admin(admin) => admin.run(ui),
         Command::Demo(demo) => demo.run(ui),
         Command::Simulate(simulate) => simulate.run(ui),
         Command::Keys(keys) => keys.run(ui),

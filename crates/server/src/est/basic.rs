@@ -12,6 +12,10 @@ pub(super) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
         return None;
     }
     let text = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    // Control characters have no place in either (RFC 7617 section 2), and Postgres cannot be asked for U+0000.
+    if text.contains(char::is_control) {
+        return None;
+    }
     let (user, password) = text.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
 }
@@ -35,7 +39,15 @@ mod tests {
 
     #[test]
     fn anything_else_is_none() {
-        for value in ["Bearer abc", "Basic", "Basic ", "Basic !!!", "Basic QWxhZGRpbg==", "Basic /w=="] {
+        for value in [
+            "Bearer abc",
+            "Basic",
+            "Basic ",
+            "Basic !!!",
+            "Basic QWxhZGRpbg==",
+            "Basic /w==",
+            "Basic YQBiOmM=",
+        ] {
             assert_eq!(read(value), None, "{value}");
         }
         assert_eq!(credentials(&HeaderMap::new()), None);

@@ -21,6 +21,7 @@ mod revision;
 mod rollouts;
 mod settings;
 mod silence;
+mod snapshot;
 mod writer;
 
 use std::path::Path;
@@ -48,6 +49,7 @@ pub(crate) use revision::{Changed, IfMatch, etag};
 pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRow, Unfinished, WaveRow, create_rollout};
 pub(crate) use settings::Behind;
 pub(crate) use silence::OverdueRow;
+pub(crate) use snapshot::copy_sqlite;
 
 use crate::location::{Database, PostgresUrl};
 use crate::metrics::Metrics;
@@ -92,6 +94,21 @@ pub(crate) enum StoreError {
 }
 
 impl StoreError {
+    /// Whether there is U+0000 in a text, which Postgres cannot store or be asked for; SQLite can.
+    pub(crate) fn is_unstorable_text(&self) -> bool {
+        // SQLSTATE 22021, character_not_in_repertoire.
+        match self {
+            Self::Sql(error) => {
+                error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("22021"))
+            }
+            Self::Migrate(_)
+            | Self::Path(_)
+            | Self::Connect { .. }
+            | Self::Unreadable { .. }
+            | Self::Closed => false,
+        }
+    }
+
     /// Whether a row with the same key is there already.
     pub(crate) fn is_duplicate(&self) -> bool {
         match self {

@@ -116,3 +116,25 @@ async fn devices_are_listed_in_pages() {
     app.admin(Method::GET, "/devices/nobody/events", "").await.expect(404);
     app.admin(Method::POST, "/devices/a/revoke", "").await.expect(200);
 }
+
+#[tokio::test]
+async fn a_nul_character_is_no_failure_of_the_server() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    for path in [
+        "/products/%00",
+        "/products?cursor=%00",
+        "/products/lamp/releases?cursor=%00",
+        "/devices/a%00b",
+        "/devices/a%00b/events",
+        "/devices?product=%00",
+        "/devices?q=%00",
+        "/devices?tag=%00",
+        "/audit?actor=%00",
+        "/fleet/summary?product=%00",
+    ] {
+        let answer = app.admin(Method::GET, path, "").await;
+        assert!(answer.status.as_u16() < 500, "{path}: {} {}", answer.status, answer.text());
+    }
+    app.enroll_as("a\0b", "token", "csr").await.expect(401);
+}

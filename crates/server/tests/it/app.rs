@@ -44,7 +44,10 @@ impl TestApp {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let dir = Place::new().await;
+        Self::start_at(Place::new().await, change).await
+    }
+
+    pub(crate) async fn start_at(dir: Place, change: impl FnOnce(&mut Config)) -> Self {
         let server = start_in(&dir, change).await;
         let token = server.first_admin_token().unwrap().to_owned();
         Self { server, token, dir }

@@ -105,9 +105,9 @@ async fn a_large_artifact_is_there_once_all_of_it_was_right() {
     let mut changed = image.clone();
     *changed.last_mut().unwrap() ^= 1;
     app.admin(Method::PUT, &format!("/artifacts/{digest}"), changed).await.expect(422);
-    assert_eq!(app.dir.stored_artifacts().await, [""; 0]);
+    assert_eq!(app.dir.stored_artifacts().await, []);
     app.upload(&image).await.expect(201);
-    assert_eq!(app.dir.stored_artifacts().await, [digest.to_string()]);
+    assert_eq!(app.dir.stored_artifacts().await, [(digest.to_string(), digest)]);
 
     let (layout, csv) = flashfmt::layout::BUILTIN.iter().find(|(name, _)| *name == "16mb").unwrap();
     let mut product = product_body("lamp");

@@ -5,13 +5,16 @@
 //! | `PITSTOP_TEST_DATABASE` | `postgres://…`: a database to make schemas in, one for each test | SQLite |
 //! | `PITSTOP_TEST_ARTIFACTS` | `s3://…`: a bucket to use prefixes of, one for each test; with `AWS_ENDPOINT_URL` and so on | local files |
 
+use std::fs::DirEntry;
 use std::path::Path;
 use std::{env, fs};
 
 use futures_util::TryStreamExt as _;
+use manifest::Digest;
 use object_store::aws::AmazonS3Builder;
-use object_store::{ClientOptions, ObjectStore as _};
+use object_store::{ClientOptions, ObjectStore as _, ObjectStoreExt as _};
 use rand::RngCore as _;
+use serde_json::{Value, json};
 use server::{Artifacts, Config, Database};
 use sqlx::{AnyConnection, Connection as _, PgConnection};
 use tempfile::TempDir;
@@ -31,6 +34,12 @@ impl Place {
             Err(_) => Artifacts::Local,
         };
         Self { dir: tempfile::tempdir().unwrap(), postgres: new_database().await, artifacts }
+    }
+
+    /// SQLite and local files, whatever the environment says.
+    pub(crate) fn embedded() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, postgres: None, artifacts: Artifacts::Local }
     }
 
     /// The database is gone, and all that was in it; the data directory is as it was.
@@ -77,13 +86,25 @@ impl Place {
         config
     }
 
-    /// Names of the files or objects there are of artifacts, whole or not.
-    pub(crate) async fn stored_artifacts(&self) -> Vec<String> {
+    /// The same for a server in another process.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "data": self.path(),
+            "database": self.postgres.as_deref().unwrap_or("sqlite"),
+            "artifacts": self.artifacts.to_string(),
+        })
+    }
+
+    /// The files or objects there are of artifacts, whole or not: name, and SHA-256 of the content.
+    pub(crate) async fn stored_artifacts(&self) -> Vec<(String, Digest)> {
         match &self.artifacts {
             Artifacts::Local => {
                 let folders = fs::read_dir(self.path().join("artifacts")).unwrap();
                 let files = folders.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
-                files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+                let named = |file: DirEntry| {
+                    (file.file_name().into_string().unwrap(), Digest::of(&fs::read(file.path()).unwrap()))
+                };
+                files.map(|file| named(file.unwrap())).collect()
             }
             Artifacts::S3(location) => {
                 let text = location.to_string();
@@ -92,7 +113,12 @@ impl Place {
                 let builder = AmazonS3Builder::from_env().with_client_options(options);
                 let bucket = builder.with_bucket_name(bucket).build().unwrap();
                 let objects: Vec<_> = bucket.list(Some(&prefix.into())).try_collect().await.unwrap();
-                objects.iter().map(|object| object.location.filename().unwrap().to_owned()).collect()
+                let mut named = Vec::new();
+                for object in objects {
+                    let bytes = bucket.get(&object.location).await.unwrap().bytes().await.unwrap();
+                    named.push((object.location.filename().unwrap().to_owned(), Digest::of(&bytes)));
+                }
+                named
             }
         }
     }

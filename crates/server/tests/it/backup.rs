@@ -1,0 +1,179 @@
+//! Backup of a data directory that a server writes to, and restore. What an embedded database and local files need; the
+//! other backends have means of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use manifest::Digest;
+use serde_json::json;
+use server::{BackupError, Config, backup, restore};
+use tempfile::TempDir;
+
+use crate::app::{TestApp, check_in, image_of};
+use crate::place::Place;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_taken_during_work_brings_back_the_server() {
+    let app = TestApp::start_at(Place::embedded(), |_| {}).await;
+    let (_, identity) = app.enrolled().await;
+    let image = app.release(1, "1.0.0").await;
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(200);
+    let backups = tempfile::tempdir().unwrap();
+    let (made, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = async {
+        while !stop.load(Ordering::Relaxed) {
+            let number = made.load(Ordering::Relaxed) + 1;
+            app.create_device(&format!("busy-{number}"), "lamp").await;
+            app.upload(&image_of(&number.to_string(), 300_000)).await.expect(201);
+            made.store(number, Ordering::Relaxed);
+        }
+    };
+    let back_up = async {
+        while made.load(Ordering::Relaxed) < 3 {
+            tokio::task::yield_now().await;
+        }
+        let before = made.load(Ordering::Relaxed);
+        let (from, to) = (app.dir.path().to_owned(), backups.path().join("one"));
+        let made = tokio::task::spawn_blocking(move || {
+            let mut told = (0, 0);
+            let summary = backup(&from, &to, |done, total| told = (done, total)).unwrap();
+            assert!(summary.has_database && told.0 > 0 && told.0 == told.1, "{summary:?} {told:?}");
+        });
+        made.await.unwrap();
+        stop.store(true, Ordering::Relaxed);
+        before
+    };
+    let ((), before) = tokio::join!(work, back_up);
+    let token = app.token.clone();
+    let ca = app.server.ca_certificate_pem().to_owned();
+    app.server.shutdown().await;
+    drop(app.dir);
+
+    let data = backups.path().join("data");
+    let summary = restore(&backups.path().join("one"), &data, |_, _| {}).unwrap();
+    assert!(summary.has_database && summary.bytes > image.len() as u64);
+    let mut config = Config::new(&data);
+    config.device_addr.set_port(0);
+    config.admin_addr.set_port(0);
+    let server = server::start(config).await.unwrap();
+    let app = TestApp { server, token, dir: Place::embedded() };
+    assert_eq!(app.server.ca_certificate_pem(), ca);
+    for number in 1..=before {
+        app.get(&format!("/devices/busy-{number}")).await;
+    }
+    let mut connection = app.connect(Some(&identity)).await;
+    let decision = connection.check_in(&check_in(None)).await.expect(200).decision();
+    assert!(decision.manifest.is_some());
+    let path = format!("{}{}", wire::ARTIFACTS_PATH, Digest::of(&image));
+    assert_eq!(connection.get(&path, &[]).await.expect(200).body, image);
+}
+
+/// A data directory of a server that is stopped, and its backup.
+async fn backed_up() -> (TempDir, PathBuf, PathBuf) {
+    let app = TestApp::start_at(Place::embedded(), |_| {}).await;
+    app.upload(b"an artifact").await.expect(201);
+    let folder = tempfile::tempdir().unwrap();
+    let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+    let (from, to) = (app.dir.path().to_owned(), copy.clone());
+    tokio::task::spawn_blocking(move || backup(&from, &to, |_, _| {})).await.unwrap().unwrap();
+    app.server.shutdown().await;
+    restore(&copy, &data, |_, _| {}).unwrap();
+    (folder, data, copy)
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[tokio::test]
+async fn any_damage_is_found_before_anything_is_there() {
+    let (folder, _, copy) = backed_up().await;
+    let target = folder.path().join("restored");
+    for path in files_below(&copy) {
+        let whole = fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        let middle = changed.len() / 2;
+        changed[middle] ^= 1;
+        for damaged in [Some(&changed), Some(&whole[..middle].to_vec()), None] {
+            match damaged {
+                Some(bytes) => fs::write(&path, bytes).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            assert!(restore(&copy, &target, |_, _| {}).is_err(), "{}", path.display());
+            assert!(!target.exists());
+        }
+        fs::write(&path, &whole).unwrap();
+    }
+    restore(&copy, &target, |_, _| {}).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "no draft is left");
+}
+
+#[tokio::test]
+async fn what_is_there_is_not_overwritten() {
+    let (folder, data, copy) = backed_up().await;
+    let full = [restore(&copy, &data, |_, _| {}), restore(&copy, &copy, |_, _| {})];
+    for result in full {
+        assert!(matches!(result, Err(BackupError::NotEmpty { .. })), "{result:?}");
+    }
+    let again = folder.path().join("again");
+    fs::create_dir(&again).unwrap();
+    restore(&copy, &again, |_, _| {}).unwrap();
+
+    let inside = data.join("backups").join("one");
+    let from = data.clone();
+    let to = inside.clone();
+    let result = tokio::task::spawn_blocking(move || backup(&from, &to, |_, _| {})).await.unwrap();
+    assert!(matches!(result, Err(BackupError::Inside { .. })), "{result:?}");
+    assert!(!inside.exists());
+}
+
+#[tokio::test]
+async fn what_is_no_data_directory_or_no_backup_is_told() {
+    let (folder, data, copy) = backed_up().await;
+    let (empty, target) = (folder.path().join("empty"), folder.path().join("target"));
+    fs::create_dir(&empty).unwrap();
+    let result = backup(&empty, &target, |_, _| {});
+    assert!(matches!(result, Err(BackupError::NoData { .. })), "{result:?}");
+    let result = restore(&empty, &target, |_, _| {});
+    assert!(matches!(result, Err(BackupError::NoBackup { .. })), "{result:?}");
+
+    let list = fs::read_to_string(copy.join("backup.json")).unwrap();
+    for path in ["../admin.token", "/etc/hostname", ""] {
+        let mut list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        list["files"][0]["path"] = json!(path);
+        fs::write(copy.join("backup.json"), list.to_string()).unwrap();
+        let result = restore(&copy, &target, |_, _| {});
+        assert!(matches!(result, Err(BackupError::NoBackup { .. })), "{path}: {result:?}");
+    }
+    let newer = list.replacen("\"format\": 1", "\"format\": 2", 1);
+    fs::write(copy.join("backup.json"), newer).unwrap();
+    let result = restore(&copy, &target, |_, _| {});
+    assert!(matches!(result, Err(BackupError::Format { found: 2 })), "{result:?}");
+
+    // An artifact that is not what its name says is no backup's content.
+    let artifact = files_below(&data.join("artifacts")).pop().unwrap();
+    fs::write(&artifact, "something else").unwrap();
+    let result = tokio::task::spawn_blocking(move || backup(&data, &target, |_, _| {})).await.unwrap();
+    assert!(matches!(&result, Err(BackupError::Damaged { path, .. }) if *path == artifact), "{result:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_backup_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (_folder, data, copy) = backed_up().await;
+    for folder in [data, copy] {
+        assert_eq!((mode(&folder), mode(&folder.join("ca"))), (0o700, 0o700));
+        for path in files_below(&folder) {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! A server in a process of its own, which can be killed.
+
+use std::env;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use server::Config;
+
+use crate::client::{Answer, Connection, Identity, request};
+use crate::place::Place;
+
+/// In the environment of a process that is to serve: the configuration, as JSON.
+const SERVE: &str = "PITSTOP_TEST_SERVE";
+
+/// What a server prints when it serves, before JSON.
+const SERVING: &str = "serving: ";
+
+/// In a process that was started by [`Instance::start`]: serves until it is killed, or its standard input ends.
+///
+/// A test calls this first, and is then both the test and the server that it kills.
+pub(crate) fn serve_if_told() {
+    let Ok(told) = env::var(SERVE) else { return };
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let text = |name: &str| told[name].as_str().unwrap();
+    let mut config = Config::new(text("data"));
+    config.database = text("database").parse().unwrap();
+    config.artifacts = text("artifacts").parse().unwrap();
+    config.device_addr.set_port(0);
+    config.admin_addr.set_port(0);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(server::start(config)).unwrap();
+    let serving = json!({
+        "device": server.device_addr(),
+        "admin": server.admin_addr(),
+        "ca": BASE64_STANDARD.encode(server.ca_certificate_der()),
+    });
+    println!("\n{SERVING}{serving}");
+    // A test that fails leaves no server behind.
+    let _ = std::io::stdin().read(&mut [0]);
+    std::process::exit(0);
+}
+
+/// A server in a process of its own.
+pub(crate) struct Instance {
+    process: Child,
+    pub(crate) remote: Remote,
+}
+
+/// How to reach a server.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    admin: SocketAddr,
+    device: SocketAddr,
+    ca: Vec<u8>,
+    token: String,
+}
+
+impl Instance {
+    /// Starts a server in a process that runs `test`, which calls [`serve_if_told`].
+    pub(crate) fn start(place: &Place, token: &str, test: &str) -> Self {
+        let mut process = Command::new(env::current_exe().unwrap())
+            .args(["--exact", test, "--include-ignored", "--nocapture"])
+            .env(SERVE, place.to_json().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let serving = lines.map(Result::unwrap).find_map(|line| Some(line.strip_prefix(SERVING)?.to_owned()));
+        let serving: Value = serde_json::from_str(&serving.expect("the server did not start")).unwrap();
+        let text = |name: &str| serving[name].as_str().unwrap();
+        let remote = Remote {
+            admin: text("admin").parse().unwrap(),
+            device: text("device").parse().unwrap(),
+            ca: BASE64_STANDARD.decode(text("ca")).unwrap(),
+            token: token.to_owned(),
+        };
+        Self { process, remote }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Remote {
+    pub(crate) async fn admin(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> std::io::Result<Answer> {
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let mut connection = Connection::plain(self.admin).await?;
+        connection.send(request(method, &format!("/api/v1{path}"), &headers, body)).await
+    }
+
+    /// Everything that a path lists, page after page.
+    pub(crate) async fn list(&self, path: &str) -> Vec<Value> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.admin(Method::GET, &format!("{path}?limit=100{cursor}"), "").await.unwrap();
+            let page = page.expect(200).json();
+            items.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                None => return items,
+                Some(next) => cursor = format!("&cursor={next}"),
+            }
+        }
+    }
+
+    pub(crate) async fn device(&self, identity: Option<&Identity>) -> std::io::Result<Connection> {
+        Connection::tls(self.device, &self.ca, identity).await
+    }
+
+    pub(crate) async fn enroll(&self, id: &str, token: &str, csr: &[u8]) -> std::io::Result<Answer> {
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{token}")));
+        let headers = [("authorization", basic.as_str()), ("content-type", "application/pkcs10")];
+        let body = BASE64_STANDARD.encode(csr);
+        let request = request(Method::POST, "/.well-known/est/simpleenroll", &headers, body);
+        self.device(None).await?.send(request).await
+    }
+}
