@@ -85,14 +85,14 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
 
-    println!("\n{:<12} {:>8}  result", "step", "time");
+    println!("\n{:<16} {:>8}  result", "step", "time");
     for row in rows {
         println!("{row}");
     }
     for step in
         steps.iter().skip_while(|step| failure.as_ref().is_none_or(|(name, _)| step.name != *name)).skip(1)
     {
-        println!("{:<12} {:>8}  not run", step.name, "");
+        println!("{:<16} {:>8}  not run", step.name, "");
     }
     match failure {
         None => Ok(()),
@@ -102,7 +102,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn row(name: &str, result: &str, time: Duration) -> String {
-    format!("{name:<12} {:>6.1} s  {result}", time.as_secs_f64())
+    format!("{name:<16} {:>6.1} s  {result}", time.as_secs_f64())
 }
 
 fn step_names() -> Vec<&'static str> {

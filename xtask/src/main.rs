@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod backends;
 #[cfg(feature = "emulate")]
 mod bench_server;
 mod browser;

@@ -10,7 +10,7 @@ use super::{Gate, Outcome, Step};
 #[cfg(feature = "emulate")]
 use crate::emulate;
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
-use crate::{browser as dashboard, default_firmware_dir, firmware, golden, layering, process};
+use crate::{backends, browser as dashboard, default_firmware_dir, firmware, golden, layering, process};
 
 pub(super) const STEPS: &[Step] = &[
     Step { name: "fmt", run: fmt },
@@ -18,6 +18,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "golden", run: golden },
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
+    Step { name: "server-backends", run: server_backends },
     Step { name: "api-fuzz", run: api_fuzz },
     Step { name: "otlp", run: otlp },
     Step { name: "browser", run: browser },
@@ -90,7 +91,13 @@ fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     run(cargo(gate).args(["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"]))
 }
 
-/// The dashboard in Chromium.
+fn server_backends(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    match backends::find() {
+        Ok(tools) => backends::run(gate.root, &tools).map(|()| Outcome::Passed),
+        Err(backends::Missing(reason)) => gate.missing(reason),
+    }
+}
+
 /// A server on loopback, and schemathesis (PyPI) with requests made out of its OpenAPI document. The test starts both; it is
 /// ignored among the tests, because they run without schemathesis too.
 fn api_fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
