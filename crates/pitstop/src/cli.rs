@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, device, flash, fleet, image, keys, layout, product, provision, release, rollout, serve,
+    admin, audit, ca, device, flash, fleet, image, keys, layout, product, provision, release, rollout, serve,
     token,
 };
 use crate::demo::Demo;
@@ -91,6 +91,10 @@ pub(crate) enum Command {
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+
+    /// The CA of devices and server, and replacing it
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
 
     /// Make a device: updater, layout and vault, written to a chip or into a flash file
     Flash(Box<flash::Flash>),

@@ -1,9 +1,9 @@
-//! API tokens and the audit log.
+//! API tokens, the audit log and the CA.
 
 use std::io::Read;
 
 use super::rollouts::given;
-use super::types::{ApiToken, AuditFilter, AuditLine, CreatedApiToken, NewApiToken, Page, Whoami};
+use super::types::{ApiToken, AuditFilter, AuditLine, Ca, CreatedApiToken, NewApiToken, Page, Whoami};
 use super::{Client, ClientError};
 
 impl Client {
@@ -25,6 +25,21 @@ impl Client {
     /// Revokes an API token.
     pub(crate) fn revoke_token(&self, id: &str) -> Result<ApiToken, ClientError> {
         self.post(&format!("/tokens/{id}/revoke"), &serde_json::Map::new())
+    }
+
+    /// Which CAs are in force.
+    pub(crate) fn ca(&self) -> Result<Ca, ClientError> {
+        self.get("/ca")
+    }
+
+    /// Makes the next CA.
+    pub(crate) fn begin_ca_rollover(&self) -> Result<Ca, ClientError> {
+        self.post("/ca/rollover/begin", &serde_json::Map::new())
+    }
+
+    /// The next step of a rollover, `switch` or `finish`.
+    pub(crate) fn step_ca_rollover(&self, step: &str, force: bool) -> Result<Ca, ClientError> {
+        self.post(&format!("/ca/rollover/{step}"), &serde_json::json!({ "force": force }))
     }
 
     /// The newest `limit` lines of the audit log, newest first.

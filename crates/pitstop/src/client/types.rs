@@ -4,9 +4,11 @@
 //! hexadecimal digits; chips are named as Espressif's tools name them.
 
 mod access;
+mod ca;
 mod rollout;
 
 pub(crate) use access::{ApiToken, AuditFilter, AuditLine, CreatedApiToken, NewApiToken, Whoami};
+pub(crate) use ca::Ca;
 pub(crate) use rollout::{FleetSummary, NewRollout, Rollout, RolloutFilter, WaveState};
 
 use ::rollout::Plan;

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod audit;
+pub(crate) mod ca;
 pub(crate) mod device;
 pub(crate) mod flash;
 pub(crate) mod fleet;
@@ -43,6 +44,7 @@ pub(crate) fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Token(token) => token.run(ui),
         Command::Whoami(whoami) => whoami.run(ui),
         Command::Audit(audit) => audit.run(ui),
+        Command::Ca(ca) => ca.run(ui),
         Command::Flash(flash) => flash.run(ui),
         Command::Provision(provision) => provision.run(ui),
         Command::Layout(layout) => layout.run(ui),
