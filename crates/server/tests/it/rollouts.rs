@@ -229,6 +229,30 @@ async fn failures_halt_a_rollout_until_it_is_resumed() {
 }
 
 #[tokio::test]
+#[ignore = "needs Postgres: cargo xtask ci --only server-backends"]
+async fn two_instances_count_for_one_rollout_and_both_heed_its_halt() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(4).await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    let other = world.app.beside().await;
+    lamps[1].connection = other.connect(Some(&lamps[1].identity)).await;
+    // Three devices are the sample: neither instance has seen so many.
+    lamps[0].install(&world, 2).await;
+    lamps[1].fail(2).await;
+    lamps[2].install(&world, 2).await;
+    for app in [&world.app, &other] {
+        let halted = app.until(&format!("/rollouts/{id}"), |rollout| rollout["state"] == "halted").await;
+        assert_eq!(counters(&halted, 0), [3, 0, 2, 1, 0, 0]);
+        assert_eq!(halted["halt"]["devices"], json!(["lamp-2"]));
+    }
+    for app in [&world.app, &other] {
+        lamps[3].connection = app.connect(Some(&lamps[3].identity)).await;
+        assert_eq!(lamps[3].offered().await, None);
+    }
+    assert_eq!(world.audit(&id).await, ["rollout.create", "rollout.halt by server"], "halted once");
+}
+
+#[tokio::test]
 async fn crashes_halt_a_rollout_and_devices_go_back() {
     let mut world = World::new().await;
     let mut lamps = world.lamps(4).await;
