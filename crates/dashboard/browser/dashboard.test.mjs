@@ -61,6 +61,17 @@ test('a rollout halts, is aborted, and the audit tells', async () => {
   await close();
 });
 
+test('a refused search does not leave the old list standing', async () => {
+  const { page, close } = await person();
+  await page.getByRole('link', { name: 'Devices' }).click();
+  await page.locator('#devices').waitFor();
+  await page.locator('input[name=sequence]').fill('newest');
+  await page.locator('#devices').waitFor({ state: 'detached' });
+  await page.locator('#main').getByText('sequence: invalid digit').waitFor();
+  assert.deepEqual(await axe(page), []);
+  await close();
+});
+
 test('a wrong token is told so', async () => {
   const { page, close } = await openPage(browser, server);
   await page.goto(`${server.url}/devices`);

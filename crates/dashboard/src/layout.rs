@@ -12,7 +12,10 @@ use crate::session::Session;
 
 /// htmx as the content security policy wants it: no style of its own, no `eval`. It keeps no copy of a page in the
 /// browser's storage, where a token that is shown once would stay.
-const HTMX_CONFIG: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"historyCacheSize":0}"#;
+/// A refusal takes the place of the page: by itself htmx would leave the old list standing, as if it were the answer.
+const HTMX_CONFIG: &str = r##"{"includeIndicatorStyles":false,"allowEval":false,"historyCacheSize":0,"responseHandling":[
+    {"code":"204","swap":false},{"code":"[23]..","swap":true},
+    {"code":"[45]..","swap":true,"error":true,"target":"#main","select":"#main","swapOverride":"outerHTML"}]}"##;
 
 /// A page within the navigation.
 pub(crate) struct Page {
