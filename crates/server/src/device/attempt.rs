@@ -171,10 +171,15 @@ impl<'a> Tracker<'a> {
     }
 }
 
+/// Whether the release of the attempt is what runs. An image without a number counts: power was lost after the image was
+/// whole and before its record was.
 fn runs(attempt: &AttemptRow, running: Option<&rollout::Running>, plan: &ProductPlan) -> bool {
-    running.is_some_and(|running| {
-        let Some(sequence) = running.sequence else { return false };
-        stored(sequence.0) == attempt.sequence
-            && plan.facts.release(sequence).is_none_or(|release| release.digest == running.digest)
-    })
+    let Some(running) = running else { return false };
+    let is_its_image =
+        |sequence| plan.facts.release(sequence).map(|release| release.digest == running.digest);
+    match running.sequence {
+        Some(sequence) => stored(sequence.0) == attempt.sequence && is_its_image(sequence).unwrap_or(true),
+        None => u64::try_from(attempt.sequence)
+            .is_ok_and(|sequence| is_its_image(Sequence(sequence)).unwrap_or(false)),
+    }
 }

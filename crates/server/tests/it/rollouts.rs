@@ -10,7 +10,7 @@ use rollout::bucket;
 use serde_json::{Value, json};
 use server::Clock;
 use tokio::time::timeout;
-use wire::{CheckIn, Decision, Reason, ResetCause};
+use wire::{CheckIn, Decision, Outcome, Reason, ResetCause};
 
 use crate::app::{TestApp, check_in, csr, describe, image, publisher, sign};
 use crate::client::{Connection, Identity, request};
@@ -226,6 +226,25 @@ async fn failures_halt_a_rollout_until_it_is_resumed() {
     world.clock.advance_ms(HOUR_MS + 1000);
     let completed = world.in_state(&id, "completed").await;
     assert_eq!(counters(&completed, 0), [5, 0, 4, 1, 0, 0]);
+}
+
+#[tokio::test]
+async fn an_image_whose_number_was_lost_is_no_failure() {
+    let mut world = World::new().await;
+    let mut lamp = world.lamp("lamp-1").await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    assert_eq!(lamp.offered().await, Some(2));
+    // Power was lost when the image was whole and the outcome kept, and the record with the number was not.
+    lamp.runs(&world, 2);
+    lamp.said.running.as_mut().unwrap().sequence = None;
+    lamp.said.last_outcome = Some(Outcome { sequence: Some(2), reason: Reason::Installed.code() });
+    assert_eq!(lamp.offered().await, Some(2), "so that it learns the number");
+    lamp.connection.report(2, Reason::Installed).await.expect(204);
+    lamp.runs(&world, 2);
+    assert_eq!(lamp.offered().await, None);
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&rollout, 0), [1, 0, 1, 0, 0, 0]);
+    assert_eq!(world.app.get("/devices/lamp-1").await["failures"], Value::Null);
 }
 
 #[tokio::test]
