@@ -2,7 +2,7 @@
 //!
 //! A resource is a module with a function `routes`:
 //!
-//! ```ignore
+//! ```text
 //! pub(super) fn routes() -> Routes {
 //!     Routes::of("rollouts").viewer(routes!(list)).viewer(routes!(show)).operator(routes!(pause))
 //! }
