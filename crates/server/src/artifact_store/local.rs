@@ -1,12 +1,12 @@
 //! Artifacts in local files. One is written to a temporary file in its folder, synced, renamed, and the folder is
 //! synced.
 
-use std::io::{self, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use manifest::Digest;
 use tokio::fs::{self, File};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{ArtifactReader, folder_and_name};
 use crate::{files, secret};
@@ -79,11 +79,15 @@ impl LocalArtifacts {
         offset_bytes: u64,
         length_bytes: u64,
     ) -> io::Result<Option<ArtifactReader>> {
-        let Some(mut file) = if_there(File::open(self.path(digest)).await)? else { return Ok(None) };
-        if offset_bytes > 0 {
-            file.seek(SeekFrom::Start(offset_bytes)).await?;
-        }
-        Ok(Some(Box::pin(file.take(length_bytes))))
+        let path = self.path(digest);
+        // Opened and placed in one turn of a blocking thread.
+        let opened = tokio::task::spawn_blocking(move || {
+            let mut file = std::fs::File::open(path)?;
+            file.seek(SeekFrom::Start(offset_bytes))?;
+            Ok(file)
+        });
+        let file = if_there(opened.await.map_err(io::Error::other)?)?;
+        Ok(file.map(|file| Box::pin(File::from_std(file).take(length_bytes)) as ArtifactReader))
     }
 
     pub(super) async fn upload(&self, expected: Digest) -> io::Result<LocalUpload> {

@@ -15,8 +15,9 @@ use super::range::{Selection, select};
 use super::{Device, Refusal};
 use crate::app::App;
 
-/// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes read at once: two reads for a chunk. More would be memory for every slow download.
+const READ_BYTES: usize = 32 * 1024;
+const _: () = assert!(manifest::CHUNK_BYTES as usize == 2 * READ_BYTES);
 
 /// Sends an artifact of the device's own product. Any other one is not there.
 pub(super) async fn get(
@@ -28,8 +29,8 @@ pub(super) async fn get(
     const MISSING: Refusal = Refusal::NotFound("no such artifact for this product");
     let digest: Digest = digest.parse().map_err(|_| MISSING)?;
     // The release was published with this size; the store of the artifacts is asked for the bytes alone.
-    let size_bytes = app.store.artifact_size(&device.known.product, &digest.to_string()).await?;
-    let size_bytes = u64::try_from(size_bytes.ok_or(MISSING)?).map_err(Refusal::internal)?;
+    let plan = app.plans.get(&app.store, &device.known.product, device.known.generation).await?;
+    let size_bytes = plan.artifact_bytes(digest).ok_or(MISSING)?;
     let etag = format!("\"{digest}\"");
     let (status, first_byte, length_bytes) = match select(&headers, &etag, size_bytes) {
         Selection::Whole => (StatusCode::OK, 0, size_bytes),

@@ -17,6 +17,8 @@ pub(crate) struct ProductPlan {
     pub(crate) facts: ProductFacts,
     /// Signed manifests by sequence number.
     manifests: HashMap<Sequence, Vec<u8>>,
+    /// Sizes in bytes of the artifacts that its releases have.
+    artifacts: HashMap<Digest, u64>,
     /// Every rollout that was started.
     states: HashMap<String, State>,
 }
@@ -66,6 +68,7 @@ impl ProductPlan {
             generation,
             facts: ProductFacts::default(),
             manifests: HashMap::with_capacity(releases.len()),
+            artifacts: HashMap::with_capacity(releases.len()),
             states: HashMap::with_capacity(rollouts.len()),
         };
         for row in releases {
@@ -76,7 +79,9 @@ impl ProductPlan {
             let facts = release_facts(&row).map_err(broken)?;
             let manifest =
                 BASE64_STANDARD.decode(&row.manifest_base64).map_err(|error| broken(error.to_string()))?;
+            let size_bytes = u64::try_from(row.size_bytes).map_err(|error| broken(error.to_string()))?;
             plan.manifests.insert(facts.sequence, manifest);
+            plan.artifacts.insert(facts.digest, size_bytes);
             plan.facts.releases.push(facts);
         }
         for row in rollouts {
@@ -93,6 +98,11 @@ impl ProductPlan {
     /// The signed manifest of a release.
     pub(crate) fn manifest(&self, sequence: Sequence) -> Option<&[u8]> {
         self.manifests.get(&sequence).map(Vec::as_slice)
+    }
+
+    /// The size in bytes of an artifact that a release of the product has; `None` when none has it.
+    pub(crate) fn artifact_bytes(&self, digest: Digest) -> Option<u64> {
+        self.artifacts.get(&digest).copied()
     }
 
     /// The state of a rollout that was started.

@@ -34,6 +34,7 @@ pub(crate) struct ReleaseRow {
 pub(crate) struct ReleaseFactsRow {
     pub(crate) sequence: i64,
     pub(crate) digest: String,
+    pub(crate) size_bytes: i64,
     /// JSON list of sequence numbers.
     pub(crate) revert_to: String,
     pub(crate) manifest_base64: String,
@@ -167,8 +168,8 @@ impl Store {
     /// What decisions need of all releases of a product, newest first.
     pub(crate) async fn release_facts(&self, product: &str) -> Result<Vec<ReleaseFactsRow>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT sequence, digest, revert_to, manifest_base64 FROM releases WHERE product = $1 \
-             ORDER BY sequence DESC",
+            "SELECT sequence, digest, size_bytes, revert_to, manifest_base64 FROM releases \
+             WHERE product = $1 ORDER BY sequence DESC",
         )
         .bind(product)
         .fetch_all(&self.pool)
@@ -183,14 +184,5 @@ impl Store {
     ) -> Result<Option<ReleaseRow>, StoreError> {
         let newest = self.releases(product, sequence, 1).await?.into_iter().next();
         Ok(newest.filter(|release| release.sequence == sequence))
-    }
-
-    /// The size in bytes of an artifact that a release of the product has; `None` when none has it.
-    pub(crate) async fn artifact_size(&self, product: &str, digest: &str) -> Result<Option<i64>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT size_bytes FROM releases WHERE digest = $1 AND product = $2 LIMIT 1")
-            .bind(digest)
-            .bind(product)
-            .fetch_optional(&self.pool)
-            .await?)
     }
 }
