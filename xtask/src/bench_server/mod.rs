@@ -126,6 +126,11 @@ pub(crate) fn run_bench(root: &Path, arguments: &Arguments) -> anyhow::Result<()
     let options: [&[&str]; 2] = [&["--download"], &["--download", "--get", &get]];
     let download = rounds(arguments, &served, "downloads", "/downloaded_bytes_per_s", options)?;
     findings.push(ratio("download in chunks of 64 KiB, of nginx's", Unit::Bytes, &download));
+    let get = nginx.small_records_url("artifact");
+    let options: [&[&str]; 2] = [&["--download"], &["--download", "--get", &get]];
+    let alike =
+        rounds(arguments, &served, "downloads, records of 2 KiB", "/downloaded_bytes_per_s", options)?;
+    findings.push(ratio("the same, nginx's in records of 2 KiB as ours are", Unit::Bytes, &alike));
     println!("server before downloads: {before}; after: {}", served.memory()?);
 
     let max = full.iter().map(|round| round.ours).fold(0.0, f64::max);

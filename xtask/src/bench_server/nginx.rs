@@ -11,6 +11,9 @@ use anyhow::{Context as _, bail};
 use super::served::Served;
 use crate::process::{read, succeeds};
 
+/// What nginx sends by itself.
+const NGINX_RECORDS: &str = "16k";
+
 /// How often, and how many times, the port is tried until nginx listens.
 const TRY_INTERVAL: Duration = Duration::from_millis(50);
 const TRIES: usize = 100;
@@ -20,6 +23,7 @@ pub(super) struct Nginx {
     process: Child,
     port: u16,
     resuming_port: u16,
+    small_records_port: u16,
     pub(super) version: String,
 }
 
@@ -30,9 +34,9 @@ impl Nginx {
         let program =
             ["nginx", "/usr/sbin/nginx"].into_iter().find(|name| succeeds(Command::new(name).arg("-v")));
         let program = program.context("no nginx: apt-get install nginx-light")?;
-        let (port, resuming_port) = (free_port()?, free_port()?);
+        let [port, resuming_port, small_records_port] = [free_port()?, free_port()?, free_port()?];
         let config = dir.join("nginx.conf");
-        std::fs::write(&config, text(dir, served, port, resuming_port)?)?;
+        std::fs::write(&config, text(dir, served, port, resuming_port, small_records_port)?)?;
         // -e: its log is opened before the configuration is read.
         let process = Command::new(program)
             .args(["-e", "stderr", "-p"])
@@ -44,7 +48,7 @@ impl Nginx {
             .context("cannot start nginx")?;
         let version =
             read(Command::new("sh").arg("-c").arg(format!("{program} -V 2>&1 | head -n 2 | tr '\\n' ' '")))?;
-        let mut nginx = Self { process, port, resuming_port, version };
+        let mut nginx = Self { process, port, resuming_port, small_records_port, version };
         for _ in 0..TRIES {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return Ok(nginx);
@@ -65,6 +69,11 @@ impl Nginx {
     pub(super) fn resuming_url(&self, file: &str) -> String {
         format!("https://localhost:{}/{file}", self.resuming_port)
     }
+
+    /// The same with records of 2 KiB, as our server sends them because a chip has a buffer for one record.
+    pub(super) fn small_records_url(&self, file: &str) -> String {
+        format!("https://localhost:{}/{file}", self.small_records_port)
+    }
 }
 
 impl Drop for Nginx {
@@ -80,11 +89,17 @@ impl Drop for Nginx {
 
 /// As a Debian machine has it, without an access log, and with what a fair comparison needs: a worker per core, TLS 1.3,
 /// the same certificate and key, and client certificates of the same CA.
-fn text(dir: &Path, served: &Served, port: u16, resuming_port: u16) -> anyhow::Result<String> {
+fn text(
+    dir: &Path,
+    served: &Served,
+    port: u16,
+    resuming_port: u16,
+    small_records_port: u16,
+) -> anyhow::Result<String> {
     let is_root = read(Command::new("id").arg("-u"))? == "0";
     let user = if is_root { "user root;" } else { "" };
     let (dir, data) = (dir.display(), served.data().display().to_string());
-    let server = |port: u16, tickets: &str| {
+    let server = |port: u16, tickets: &str, record_size: &str| {
         format!(
             "server {{
                 listen 127.0.0.1:{port} ssl backlog=4096;
@@ -95,6 +110,7 @@ fn text(dir: &Path, served: &Served, port: u16, resuming_port: u16) -> anyhow::R
                 ssl_protocols TLSv1.3;
                 ssl_session_tickets {tickets};
                 ssl_session_cache none;
+                ssl_buffer_size {record_size};
                 root {dir}/www;
             }}"
         )
@@ -119,10 +135,12 @@ fn text(dir: &Path, served: &Served, port: u16, resuming_port: u16) -> anyhow::R
             scgi_temp_path {dir}/nginx-scgi;
             {}
             {}
+            {}
         }}
         ",
-        server(port, "off"),
-        server(resuming_port, "on"),
+        server(port, "off", NGINX_RECORDS),
+        server(resuming_port, "on", NGINX_RECORDS),
+        server(small_records_port, "off", "2k"),
     ))
 }
 
