@@ -128,11 +128,11 @@ pub(crate) mod admin {
 
     pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         let lists = app.crl.get(&app, clock::now_utc()).await;
-        lists.map(|lists| super::der(&lists)).map_err(|error| Problem::Internal(Box::new(error)))
+        lists.map(|lists| super::der(&lists)).map_err(Problem::internal)
     }
 
     pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         let lists = app.crl.get(&app, clock::now_utc()).await;
-        lists.map(|lists| super::pem(&lists)).map_err(|error| Problem::Internal(Box::new(error)))
+        lists.map(|lists| super::pem(&lists)).map_err(Problem::internal)
     }
 }

@@ -59,6 +59,6 @@ async fn check(what: &'static str, answer: impl Future<Output = Result<(), Strin
 
 /// The metrics, as OpenMetrics text.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let text = app.metrics.encode().map_err(|error| Problem::Internal(Box::new(error)))?;
+    let text = app.metrics.encode().map_err(Problem::internal)?;
     Ok(([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], text).into_response())
 }

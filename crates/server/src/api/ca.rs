@@ -75,13 +75,11 @@ async fn show(State(app): State<Arc<App>>) -> Result<Json<Ca>, Problem> {
 /// Makes the next CA: a trust anchor of devices beside the present one, which issues their certificates from now on.
 #[utoipa::path(post, path = "/ca/rollover/begin", responses((status = 200, body = Ca)))]
 async fn begin(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ca>, Problem> {
-    caller.require_unscoped()?;
-    refresh(&app).await?;
-    let authorities = app.ca.get();
+    let authorities = take(&app, &caller).await?;
     if let Some(rollover) = authorities.rollover() {
         return Err(wrong_phase("no rollover under way", phase_name(Some(rollover.phase))));
     }
-    let next = app.ca.make_next(clock::now_utc()).map_err(|error| Problem::Internal(Box::new(error)))?;
+    let next = app.ca.make_next(clock::now_utc()).map_err(Problem::internal)?;
     let rollover = Rollover { phase: Phase::Begun, next, begun_at_ms: clock::now_ms() };
     let is = InForce { rollover: Some(rollover), ..authorities.in_force.clone() };
     go(&app, &authorities, is, "ca.rollover-begin", &caller).await
@@ -94,18 +92,10 @@ async fn switch(
     caller: Caller,
     Body(step): Body<Step>,
 ) -> Result<Json<Ca>, Problem> {
-    caller.require_unscoped()?;
-    refresh(&app).await?;
-    let authorities = app.ca.get();
+    let authorities = take(&app, &caller).await?;
     let rollover = in_phase(&authorities, Phase::Begun, "a rollover that was begun")?;
-    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force)
-        && behind.without_new_anchor > 0
-    {
-        return Err(Problem::DevicesBehind {
-            devices: behind.without_new_anchor,
-            examples: behind.examples,
-            lack: "have not told that they trust the new CA",
-        });
+    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force) {
+        all_trust_the_new_ca(behind)?;
     }
     let rollover = Rollover { phase: Phase::Switched, ..rollover };
     let is = InForce { rollover: Some(rollover), ..authorities.in_force.clone() };
@@ -119,19 +109,14 @@ async fn finish(
     caller: Caller,
     Body(step): Body<Step>,
 ) -> Result<Json<Ca>, Problem> {
-    caller.require_unscoped()?;
-    refresh(&app).await?;
-    let authorities = app.ca.get();
+    let authorities = take(&app, &caller).await?;
     let rollover = in_phase(&authorities, Phase::Switched, "a rollover that was switched")?;
     if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force) {
-        let (devices, examples) = (behind.without_new_anchor, behind.examples);
-        if devices > 0 {
-            let lack = "have not told that they trust the new CA";
-            return Err(Problem::DevicesBehind { devices, examples, lack });
-        }
-        if behind.with_old_certificate > 0 {
+        let with_old_certificate = behind.with_old_certificate;
+        all_trust_the_new_ca(behind)?;
+        if with_old_certificate > 0 {
             return Err(Problem::DevicesBehind {
-                devices: behind.with_old_certificate,
+                devices: with_old_certificate,
                 examples: Vec::new(),
                 lack: "have a certificate of the old CA",
             });
@@ -142,6 +127,12 @@ async fn finish(
         rollover: Some(Rollover { phase: Phase::Finished, ..rollover }),
     };
     go(&app, &authorities, is, "ca.rollover-finish", &caller).await
+}
+
+fn all_trust_the_new_ca(behind: Behind) -> Result<(), Problem> {
+    let (devices, examples) = (behind.without_new_anchor, behind.examples);
+    let lack = "have not told that they trust the new CA";
+    if devices > 0 { Err(Problem::DevicesBehind { devices, examples, lack }) } else { Ok(()) }
 }
 
 /// Changes what is in force, here and for all instances.
@@ -159,9 +150,16 @@ async fn go(
     answer(app).await
 }
 
+/// What is in force now, for a caller who may change it.
+async fn take(app: &App, caller: &Caller) -> Result<Arc<Authorities>, Problem> {
+    caller.require_unscoped()?;
+    refresh(app).await?;
+    Ok(app.ca.get())
+}
+
 async fn refresh(app: &App) -> Result<(), Problem> {
     let refreshed = app.ca.refresh(&app.store, clock::now_utc()).await;
-    refreshed.map_err(|error| Problem::Internal(Box::new(error)))
+    refreshed.map_err(Problem::internal)
 }
 
 async fn behind(app: &App, authorities: &Authorities) -> Result<Option<Behind>, Problem> {

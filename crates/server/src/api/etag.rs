@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::problem::Problem;
-use crate::store::{Changed, IfMatch, etag};
+use crate::store::{Changed, IfMatch, Unchanged, etag};
 
 /// The condition of a change. Without the header there is none.
 pub(super) struct Condition(pub(super) IfMatch);
@@ -40,8 +40,8 @@ impl<T> Changed<T> {
     pub(super) fn done(self, kind: &'static str, name: &str) -> Result<T, Problem> {
         match self {
             Self::Done(done) => Ok(done),
-            Self::NotFound => Err(Problem::NotFound { kind, name: name.to_owned() }),
-            Self::Stale { revision } => {
+            Self::Not(Unchanged::NotFound) => Err(Problem::NotFound { kind, name: name.to_owned() }),
+            Self::Not(Unchanged::Stale { revision }) => {
                 Err(Problem::PreconditionFailed { kind, name: name.to_owned(), found: etag(revision) })
             }
         }

@@ -159,9 +159,7 @@ async fn manifest(
     InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Response, Problem> {
     let release = find(&app, &caller, name, &number).await?;
-    let manifest = BASE64_STANDARD
-        .decode(release.manifest_base64)
-        .map_err(|error| Problem::Internal(Box::new(error)))?;
+    let manifest = BASE64_STANDARD.decode(release.manifest_base64).map_err(Problem::internal)?;
     Ok(([(header::CONTENT_TYPE, "application/cose; cose-type=\"cose-sign1\"")], manifest).into_response())
 }
 

@@ -27,6 +27,7 @@ use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
+use crate::rollouts::default_plan;
 use crate::store::{Change, NewRollout, RolloutFilter, RolloutRow, WaveRow};
 
 /// Other instances change rollouts too: a stream looks that often.
@@ -151,18 +152,6 @@ struct Halt {
     at: String,
 }
 
-/// A halt as it is stored.
-#[derive(Deserialize)]
-struct StoredHalt {
-    cause: Cause,
-    wave: usize,
-    observed: u64,
-    sample: u64,
-    limit_percent: Percent,
-    devices: Vec<String>,
-    at_ms: i64,
-}
-
 /// Lists rollouts, newest first.
 #[utoipa::path(get, path = "/rollouts", params(ListParams), responses((status = 200, body = Page<Rollout>)))]
 async fn list(
@@ -181,13 +170,13 @@ async fn list(
         cursor => Some(place(cursor)?),
     };
     let rows = app.store.rollouts(&filter, before, page.rows()?).await?;
-    let mut with_waves = Vec::with_capacity(rows.len());
-    for row in rows {
-        let waves = app.store.waves(&row.id).await?;
-        with_waves.push((row, waves));
-    }
-    let cursor = |(row, _): &(RolloutRow, Vec<WaveRow>)| format!("{}.{}", row.created_at_ms, row.id);
-    page.page(with_waves, cursor, |(row, waves)| show_rollout(row, &waves)).map(Json)
+    let waves = app.store.waves_of(&rows).await?;
+    let cursor = |row: &RolloutRow| format!("{}.{}", row.created_at_ms, row.id);
+    page.page(rows, cursor, |row| {
+        let waves = waves.get(&row.id).map(Vec::as_slice).unwrap_or_default();
+        show_rollout(row, waves)
+    })
+    .map(Json)
 }
 
 /// Makes a rollout of a release, as a draft or started. The channel is the release's.
@@ -203,10 +192,9 @@ async fn create(
         kind: "release",
         name: format!("{} {}", product.name, body.sequence),
     })?;
-    let plan = match (body.plan, &product.default_plan) {
-        (Some(plan), _) => plan,
-        (None, Some(json)) => serde_json::from_str(json)?,
-        (None, None) => Plan::all_at_once(),
+    let plan = match body.plan {
+        Some(plan) => plan,
+        None => default_plan(&product.name, product.default_plan.as_deref())?,
     };
     let new = NewRollout {
         product: &product.name,
@@ -227,8 +215,9 @@ async fn show(
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    find(&app, &caller, &id).await?;
-    tagged(&app, &id).await
+    let row = find(&app, &caller, &id).await?;
+    let waves = app.store.waves(&id).await?;
+    Ok(Tagged { revision: row.revision, body: show_rollout(row, &waves)? })
 }
 
 /// Starts a draft: the first wave opens.
@@ -398,7 +387,7 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow]) -> Result<Rollout, Problem> 
         started_at: wave.started_at_ms.map(clock::rfc3339),
         counters,
     });
-    let halt: Option<StoredHalt> = row.halt.as_deref().map(serde_json::from_str).transpose()?;
+    let halt = row.halt()?;
     Ok(Rollout {
         waves: waves.collect(),
         id: row.id,

@@ -3,9 +3,8 @@
 use manifest::Sequence;
 use rollout::{Attempt, Failure, Sign, is_failure};
 
-use super::check_in::stored;
 use crate::rollouts::ProductPlan;
-use crate::store::{AttemptRow, AttemptWrite, FailureWrite, Known, Move, SeenOutcome};
+use crate::store::{AttemptRow, AttemptWrite, FailureWrite, Known, Move, SeenOutcome, stored};
 
 /// A check-in in the same start as the one before comes at once, when an answer was lost. One after so long is of
 /// another start, even when the count of starts is the same because power was cut in between: the updater gives the
@@ -54,9 +53,7 @@ impl<'a> Tracker<'a> {
         if is_installed {
             self.failure = None;
         } else if is_failure(outcome.code) {
-            let quarantine_after = u32::try_from(self.known.quarantine_after).unwrap_or(u32::MAX);
-            let sequence = Sequence(u64::try_from(sequence).unwrap_or_default());
-            self.failure = Some(Failure::again(self.failure, sequence, self.now_ms, quarantine_after));
+            self.failed(sequence);
         }
         if offered == Some(sequence) {
             if is_installed {
@@ -84,9 +81,7 @@ impl<'a> Tracker<'a> {
         let fell_back = before == Attempt::Installed
             && self.attempt.as_ref().is_some_and(|attempt| attempt.state == Attempt::Failed);
         if fell_back {
-            let quarantine_after = u32::try_from(self.known.quarantine_after).unwrap_or(u32::MAX);
-            let sequence = Sequence(u64::try_from(sequence).unwrap_or_default());
-            self.failure = Some(Failure::again(self.failure, sequence, self.now_ms, quarantine_after));
+            self.failed(sequence);
         }
     }
 
@@ -144,6 +139,13 @@ impl<'a> Tracker<'a> {
         let failure = (self.failed_before != self.failure)
             .then_some(FailureWrite { from: self.failed_before, to: self.failure });
         (attempt, failure, news)
+    }
+
+    /// Notes one more failure of a release.
+    fn failed(&mut self, sequence: i64) {
+        let quarantine_after = u32::try_from(self.known.quarantine_after).unwrap_or(u32::MAX);
+        let sequence = Sequence(u64::try_from(sequence).unwrap_or_default());
+        self.failure = Some(Failure::again(self.failure, sequence, self.now_ms, quarantine_after));
     }
 
     fn observe(&mut self, sign: Sign, starts: Option<i64>, plan: &ProductPlan) {

@@ -16,7 +16,7 @@ use super::{Device, Refusal, clean, read_body, require_media_type};
 use crate::app::App;
 use crate::gate::spread_s;
 use crate::rollouts::ProductPlan;
-use crate::store::{AttemptRow, DeviceWrite, Known, Said, Seen, SeenOutcome};
+use crate::store::{AttemptRow, DeviceWrite, Known, Said, Seen, SeenOutcome, stored};
 
 /// When a window opens, devices come back over a quarter of this: 10 minutes.
 const WINDOW_SPREAD_S: u32 = 2400;
@@ -205,12 +205,6 @@ pub(super) fn attempt_json(attempt: &AttemptRow) -> Value {
 /// The name of a reason code; `unknown` for a code of a newer updater.
 pub(crate) fn reason_name(code: i64) -> &'static str {
     u16::try_from(code).ok().and_then(wire::Reason::from_code).map_or("unknown", wire::Reason::name)
-}
-
-/// A sequence number as it is stored. Published ones always fit; a device that claims a higher one is told apart
-/// from all of them.
-pub(super) fn stored(sequence: u64) -> i64 {
-    i64::try_from(sequence).unwrap_or(i64::MAX)
 }
 
 fn reset_cause_name(cause: ResetCause) -> &'static str {

@@ -10,10 +10,10 @@ use serde_json::Value;
 use wire::{Message, Reason, Report};
 
 use super::attempt::Tracker;
-use super::check_in::{attempt_json, outcome_json, stored};
+use super::check_in::{attempt_json, outcome_json};
 use super::{Device, Refusal, read_body, require_media_type};
 use crate::app::App;
-use crate::store::{DeviceWrite, Said, SeenOutcome};
+use crate::store::{DeviceWrite, Said, SeenOutcome, stored};
 
 /// Stores a report and answers 204.
 pub(super) async fn report(

@@ -14,6 +14,15 @@ use crate::store::{Change, NewRollout, StoreError, create_rollout};
 pub(crate) use plans::{Plans, ProductPlan};
 pub(crate) use ticker::run;
 
+/// The plan of a rollout that brings none: the product's, whose JSON is given, or all devices at once.
+pub(crate) fn default_plan(product: &str, json: Option<&str>) -> Result<Plan, StoreError> {
+    let Some(json) = json else { return Ok(Plan::all_at_once()) };
+    serde_json::from_str(json).map_err(|error| StoreError::Unreadable {
+        what: format!("the default plan of product {product}"),
+        error: error.to_string(),
+    })
+}
+
 /// Starts the rollout of a release that was just published, within the transaction of that: by the product's plan, or to
 /// all devices at once. Returns the rollout's id.
 pub(crate) async fn start_default(
@@ -24,13 +33,7 @@ pub(crate) async fn start_default(
     default_plan: Option<&str>,
     change: &Change,
 ) -> Result<String, StoreError> {
-    let plan = match default_plan {
-        None => Plan::all_at_once(),
-        Some(json) => serde_json::from_str(json).map_err(|error| StoreError::Unreadable {
-            what: format!("the default plan of product {product}"),
-            error: error.to_string(),
-        })?,
-    };
+    let plan = self::default_plan(product, default_plan)?;
     let new = NewRollout { product, channel, sequence, plan: &plan, start: true };
     match create_rollout(connection, &new, change).await? {
         Ok(id) => Ok(id),

@@ -382,13 +382,13 @@ impl FailureWrite {
                  quarantined_at_ms = CASE WHEN $4 = 1 THEN COALESCE(quarantined_at_ms, $5) ELSE NULL END \
              WHERE id = $6 AND COALESCE(failed_sequence, -1) = $7 AND failed_count = $8",
         )
-        .bind(to.map(|to| stored(to.sequence)))
+        .bind(to.map(|to| stored(to.sequence.0)))
         .bind(to.map_or(0, |to| i64::from(to.count)))
         .bind(to.map(|to| to.at_ms))
         .bind(i64::from(to.is_some_and(|to| to.is_quarantined)))
         .bind(at_ms)
         .bind(device)
-        .bind(self.from.as_ref().map_or(-1, |from| stored(from.sequence)))
+        .bind(self.from.as_ref().map_or(-1, |from| stored(from.sequence.0)))
         .bind(self.from.as_ref().map_or(0, |from| i64::from(from.count)))
         .execute(connection)
         .await?;
@@ -396,6 +396,8 @@ impl FailureWrite {
     }
 }
 
-fn stored(sequence: Sequence) -> i64 {
-    i64::try_from(sequence.0).unwrap_or(i64::MAX)
+/// A sequence number as it is stored. Published ones always fit; a device that claims a higher one is told apart
+/// from all of them.
+pub(crate) fn stored(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
 }

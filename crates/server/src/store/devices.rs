@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
 use super::health::health_sql;
-use super::{Change, Changed, Event, IfMatch, Record, Store, StoreError, differences, json_or_text};
+use super::{
+    Change, Changed, Event, IfMatch, Record, Store, StoreError, Unchanged, differences, json_or_text,
+};
 use crate::clock;
 
 /// A device with its current certificate.
@@ -245,7 +247,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
             Changed::Done(before) => before,
-            unchanged @ (Changed::NotFound | Changed::Stale { .. }) => return Ok(unchanged),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         };
         let after = DeviceRow {
             note: settings.note.unwrap_or_else(|| before.note.clone()),
@@ -288,8 +290,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
             Changed::Done(before) => before,
-            Changed::NotFound => return Ok(Changed::NotFound),
-            Changed::Stale { revision } => return Ok(Changed::Stale { revision }),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         };
         if before.revoked_at_ms.is_some() {
             return Ok(Changed::Done(()));
@@ -319,8 +320,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
             Changed::Done(before) => before,
-            Changed::NotFound => return Ok(Changed::NotFound),
-            Changed::Stale { revision } => return Ok(Changed::Stale { revision }),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         };
         if before.revoked_at_ms.is_some() {
             return Ok(Changed::Done(false));
@@ -350,8 +350,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
             Changed::Done(before) => before,
-            Changed::NotFound => return Ok(Changed::NotFound),
-            Changed::Stale { revision } => return Ok(Changed::Stale { revision }),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         };
         if before.revoked_at_ms.is_some() || before.approved_at_ms.is_some() {
             return Ok(Changed::Done(before.revoked_at_ms.is_none()));
@@ -380,8 +379,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
             Changed::Done(before) => before,
-            Changed::NotFound => return Ok(Changed::NotFound),
-            Changed::Stale { revision } => return Ok(Changed::Stale { revision }),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         };
         if before.failed_sequence.is_none() && before.quarantined_at_ms.is_none() {
             return Ok(Changed::Done(()));
@@ -422,11 +420,14 @@ async fn take(
         .execute(&mut *connection)
         .await?;
     if taken.rows_affected() == 0 {
-        return Ok(Changed::NotFound);
+        return Ok(Changed::Not(Unchanged::NotFound));
     }
     let row: DeviceRow = sqlx::query_as(DEVICE_BY_ID).bind(now_ms).bind(id).fetch_one(connection).await?;
     let revision = row.revision - 1;
-    Ok(if if_match.allows(revision) { Changed::Done(row) } else { Changed::Stale { revision } })
+    Ok(match if_match.allows(revision) {
+        true => Changed::Done(row),
+        false => Changed::Not(Unchanged::Stale { revision }),
+    })
 }
 
 async fn insert_tags(

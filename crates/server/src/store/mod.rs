@@ -35,7 +35,7 @@ pub(crate) use api_tokens::{Revocation, TokenRow};
 pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences, json_or_text};
 pub(crate) use channels::ChannelRow;
 pub(crate) use check_ins::{
-    AttemptRow, AttemptWrite, DeviceWrite, FailureWrite, Known, Move, Said, Seen, SeenOutcome,
+    AttemptRow, AttemptWrite, DeviceWrite, FailureWrite, Known, Move, Said, Seen, SeenOutcome, stored,
 };
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
 pub(crate) use enrollment::{EnrollmentRow, Redemption};
@@ -45,7 +45,7 @@ pub(crate) use health::HEALTHS;
 pub(crate) use products::{NewProduct, ProductRow, SettingsChange};
 pub(crate) use publisher_keys::KeyRow;
 pub(crate) use releases::{NewRelease, ReleaseFactsRow, ReleaseRow};
-pub(crate) use revision::{Changed, IfMatch, etag};
+pub(crate) use revision::{Changed, IfMatch, Unchanged, etag};
 pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRow, Unfinished, WaveRow, create_rollout};
 pub(crate) use settings::Behind;
 pub(crate) use silence::OverdueRow;

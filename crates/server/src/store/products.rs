@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
 use super::publisher_keys::INSERT_KEY;
-use super::{Change, Changed, IfMatch, KeyRow, Record, Store, StoreError, differences, json_or_text};
+use super::{
+    Change, Changed, IfMatch, KeyRow, Record, Store, StoreError, Unchanged, differences, json_or_text,
+};
 
 /// A product as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -150,7 +152,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, name, if_match).await? {
             Changed::Done(before) => before,
-            unchanged @ (Changed::NotFound | Changed::Stale { .. }) => return Ok(unchanged),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         };
         let after = ProductRow {
             silence_deadline_s: settings.silence_deadline_s.unwrap_or(before.silence_deadline_s),
@@ -202,10 +204,13 @@ pub(super) async fn take(
     .execute(&mut *connection)
     .await?;
     if taken.rows_affected() == 0 {
-        return Ok(Changed::NotFound);
+        return Ok(Changed::Not(Unchanged::NotFound));
     }
     let row: ProductRow =
         sqlx::query_as(SELECT_PRODUCTS).bind(name).bind("").bind(1_i64).fetch_one(connection).await?;
     let revision = row.revision - 1;
-    Ok(if if_match.allows(revision) { Changed::Done(row) } else { Changed::Stale { revision } })
+    Ok(match if_match.allows(revision) {
+        true => Changed::Done(row),
+        false => Changed::Not(Unchanged::Stale { revision }),
+    })
 }

@@ -47,8 +47,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         match take(&mut transaction, product, if_match).await? {
             Changed::Done(_) => {}
-            Changed::NotFound => return Ok(Changed::NotFound),
-            Changed::Stale { revision } => return Ok(Changed::Stale { revision }),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         }
         sqlx::query(INSERT_KEY)
             .bind(product)
@@ -81,8 +80,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         match take(&mut transaction, product, if_match).await? {
             Changed::Done(_) => {}
-            Changed::NotFound => return Ok(Changed::NotFound),
-            Changed::Stale { revision } => return Ok(Changed::Stale { revision }),
+            Changed::Not(why) => return Ok(Changed::Not(why)),
         }
         let revoked = sqlx::query(
             "UPDATE publisher_keys SET revoked_at_ms = $1 \

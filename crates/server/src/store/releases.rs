@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::rollouts::bump_generation;
 use super::{Change, Record, Store, StoreError, json_or_text};
 use crate::publish::Namesake;
 use crate::rollouts::start_default;
@@ -55,10 +56,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
         // Takes the product: of two publishers at once, one waits, and finds what the other one added.
-        sqlx::query("UPDATE products SET generation = generation + 1 WHERE name = $1")
-            .bind(&release.product)
-            .execute(&mut *transaction)
-            .await?;
+        bump_generation(&mut transaction, &release.product).await?;
         let added = sqlx::query(
             "INSERT INTO releases (product, sequence, version, channel, digest, size_bytes, chip, app, \
                  min_slot_bytes, revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms) \

@@ -12,12 +12,17 @@ pub(crate) struct IfMatch(pub(crate) Option<String>);
 #[derive(Debug)]
 pub(crate) enum Changed<T> {
     Done(T),
+    /// Nothing was changed.
+    Not(Unchanged),
+}
+
+/// Why nothing was changed.
+#[derive(Debug)]
+pub(crate) enum Unchanged {
     /// There is no such thing.
     NotFound,
-    /// It has another revision than the one that was to be changed; nothing was changed.
-    Stale {
-        revision: i64,
-    },
+    /// It has another revision than the one that was to be changed.
+    Stale { revision: i64 },
 }
 
 /// The entity tag of a revision.

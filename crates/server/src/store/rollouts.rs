@@ -1,10 +1,13 @@
 //! Tables `rollouts` and `rollout_waves`.
 
-use rollout::{Action, ActionError, Counters, Excess, Plan, State, Step};
-use serde_json::{Value, json};
-use sqlx::AnyConnection;
+use std::collections::HashMap;
 
-use super::{Change, Changed, IfMatch, Record, Store, StoreError};
+use rollout::{Action, ActionError, Cause, Counters, Excess, Percent, Plan, State, Step};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, AssertSqlSafe};
+
+use super::{Change, Changed, IfMatch, Record, Store, StoreError, Unchanged};
 
 /// So many devices are named as the cause of a halt.
 const MAX_HALT_DEVICES: i64 = 100;
@@ -46,6 +49,26 @@ pub(crate) struct WaveRow {
     baseline: Option<String>,
 }
 
+/// A wave and the rollout that it is of.
+#[derive(sqlx::FromRow)]
+struct WaveOf {
+    rollout: String,
+    #[sqlx(flatten)]
+    wave: WaveRow,
+}
+
+/// Why a rollout halted, as it is stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Halt {
+    pub(crate) cause: Cause,
+    pub(crate) wave: usize,
+    pub(crate) observed: u64,
+    pub(crate) sample: u64,
+    pub(crate) limit_percent: Percent,
+    pub(crate) devices: Vec<String>,
+    pub(crate) at_ms: i64,
+}
+
 /// A rollout to make.
 #[derive(Clone, Debug)]
 pub(crate) struct NewRollout<'a> {
@@ -74,9 +97,22 @@ pub(crate) struct RolloutFilter {
     pub(crate) scope: String,
 }
 
-const SELECT_ROLLOUT: &str = "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
-         o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
-     FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence WHERE o.id = $1";
+/// The columns of [`RolloutRow`] for the rollouts `o` with releases `r` that fit the rest of the statement.
+macro_rules! select_rollouts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
+                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
+             FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence ",
+            $rest
+        )
+    };
+}
+
+const ROLLOUT_BY_ID: &str = select_rollouts!("WHERE o.id = $1");
+
+const WAVES_OF_ROLLOUT: &str = "SELECT wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
+     FROM rollout_waves WHERE rollout = $1 ORDER BY wave";
 
 impl RolloutRow {
     pub(crate) fn state(&self) -> Result<State, StoreError> {
@@ -85,6 +121,11 @@ impl RolloutRow {
 
     pub(crate) fn plan(&self) -> Result<Plan, StoreError> {
         serde_json::from_str(&self.plan).map_err(|error| self.unreadable(error))
+    }
+
+    /// Why it halted, when it did.
+    pub(crate) fn halt(&self) -> Result<Option<Halt>, StoreError> {
+        self.halt.as_deref().map(serde_json::from_str).transpose().map_err(|error| self.unreadable(error))
     }
 
     /// Index of the newest wave that is open.
@@ -126,7 +167,7 @@ impl WaveRow {
 impl Store {
     /// A rollout by its id.
     pub(crate) async fn rollout(&self, id: &str) -> Result<Option<RolloutRow>, StoreError> {
-        Ok(sqlx::query_as(SELECT_ROLLOUT).bind(id).fetch_optional(&self.pool).await?)
+        Ok(sqlx::query_as(ROLLOUT_BY_ID).bind(id).fetch_optional(&self.pool).await?)
     }
 
     /// The channel of a release; `None` when there is no such release.
@@ -150,14 +191,11 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<RolloutRow>, StoreError> {
         let (before_ms, before_id) = before.unwrap_or((i64::MAX, ""));
-        Ok(sqlx::query_as(
-            "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
-                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
-             FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence \
-             WHERE ($1 = '' OR o.product = $1) AND ($2 = '' OR o.state = $2) AND ($3 = '' OR o.product = $3) \
+        Ok(sqlx::query_as(select_rollouts!(
+            "WHERE ($1 = '' OR o.product = $1) AND ($2 = '' OR o.state = $2) AND ($3 = '' OR o.product = $3) \
                  AND (o.created_at_ms < $4 OR (o.created_at_ms = $4 AND o.id < $5)) \
-             ORDER BY o.created_at_ms DESC, o.id DESC LIMIT $6",
-        )
+             ORDER BY o.created_at_ms DESC, o.id DESC LIMIT $6"
+        ))
         .bind(&filter.product)
         .bind(&filter.state)
         .bind(&filter.scope)
@@ -170,14 +208,9 @@ impl Store {
 
     /// Rollouts that may go on by themselves: those under way.
     pub(crate) async fn rollouts_under_way(&self) -> Result<Vec<RolloutRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
-                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
-             FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence \
-             WHERE o.state IN ('running', 'awaiting-approval')",
-        )
-        .fetch_all(&self.pool)
-        .await?)
+        Ok(sqlx::query_as(select_rollouts!("WHERE o.state IN ('running', 'awaiting-approval')"))
+            .fetch_all(&self.pool)
+            .await?)
     }
 
     /// Rollouts with devices that failed, crashed or are silent.
@@ -192,13 +225,10 @@ impl Store {
     /// The rollouts of a product that were started, that of the newest release first, and of several of one release the
     /// newest first.
     pub(crate) async fn started_rollouts(&self, product: &str) -> Result<Vec<RolloutRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
-                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
-             FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence \
-             WHERE o.product = $1 AND o.started_at_ms IS NOT NULL \
-             ORDER BY o.sequence DESC, o.created_at_ms DESC, o.id DESC",
-        )
+        Ok(sqlx::query_as(select_rollouts!(
+            "WHERE o.product = $1 AND o.started_at_ms IS NOT NULL \
+             ORDER BY o.sequence DESC, o.created_at_ms DESC, o.id DESC"
+        ))
         .bind(product)
         .fetch_all(&self.pool)
         .await?)
@@ -206,13 +236,34 @@ impl Store {
 
     /// The waves of a rollout, in their order.
     pub(crate) async fn waves(&self, rollout: &str) -> Result<Vec<WaveRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
-             FROM rollout_waves WHERE rollout = $1 ORDER BY wave",
-        )
-        .bind(rollout)
-        .fetch_all(&self.pool)
-        .await?)
+        Ok(sqlx::query_as(WAVES_OF_ROLLOUT).bind(rollout).fetch_all(&self.pool).await?)
+    }
+
+    /// The waves of several rollouts by the rollouts' ids, each in their order: one query for a page.
+    pub(crate) async fn waves_of(
+        &self,
+        rollouts: &[RolloutRow],
+    ) -> Result<HashMap<String, Vec<WaveRow>>, StoreError> {
+        let mut waves: HashMap<String, Vec<WaveRow>> = HashMap::with_capacity(rollouts.len());
+        if rollouts.is_empty() {
+            return Ok(waves);
+        }
+        let places: Vec<_> = (1..=rollouts.len()).map(|place| format!("${place}")).collect();
+        let select = format!(
+            "SELECT rollout, wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
+             FROM rollout_waves WHERE rollout IN ({}) ORDER BY rollout, wave",
+            places.join(", ")
+        );
+        // Safe: nothing but the numbers of places was put into it.
+        let mut query = sqlx::query_as(AssertSqlSafe(select));
+        for rollout in rollouts {
+            query = query.bind(&rollout.id);
+        }
+        let rows: Vec<WaveOf> = query.fetch_all(&self.pool).await?;
+        for WaveOf { rollout, wave } in rows {
+            waves.entry(rollout).or_default().push(wave);
+        }
+        Ok(waves)
     }
 
     /// Makes a rollout.
@@ -239,9 +290,11 @@ impl Store {
         if_match: &IfMatch,
     ) -> Result<Changed<Result<(), ActionError>>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let Some(before) = lock(&mut transaction, id).await? else { return Ok(Changed::NotFound) };
+        let Some(before) = lock(&mut transaction, id).await? else {
+            return Ok(Changed::Not(Unchanged::NotFound));
+        };
         if !if_match.allows(before.revision) {
-            return Ok(Changed::Stale { revision: before.revision });
+            return Ok(Changed::Not(Unchanged::Stale { revision: before.revision }));
         }
         let after = match before.state()?.apply(action) {
             Ok(after) => after,
@@ -323,7 +376,7 @@ impl Store {
                 "rollout.complete"
             }
             Step::Halt(excess) => {
-                let halt = halt_json(&mut transaction, &before.id, excess, now_ms).await?;
+                let halt = json!(halt(&mut transaction, &before.id, excess, now_ms).await?);
                 sqlx::query(
                     "UPDATE rollouts SET state = 'halted', halt = $1, finished_at_ms = NULL WHERE id = $2",
                 )
@@ -413,7 +466,7 @@ pub(crate) async fn create_rollout(
 }
 
 /// What is in memory of a product is old from the commit on.
-async fn bump_generation(connection: &mut AnyConnection, product: &str) -> Result<(), StoreError> {
+pub(super) async fn bump_generation(connection: &mut AnyConnection, product: &str) -> Result<(), StoreError> {
     sqlx::query("UPDATE products SET generation = generation + 1 WHERE name = $1")
         .bind(product)
         .execute(connection)
@@ -428,7 +481,7 @@ async fn lock(connection: &mut AnyConnection, id: &str) -> Result<Option<Rollout
         .execute(&mut *connection)
         .await?;
     let row: Option<RolloutRow> =
-        sqlx::query_as(SELECT_ROLLOUT).bind(id).fetch_optional(&mut *connection).await?;
+        sqlx::query_as(ROLLOUT_BY_ID).bind(id).fetch_optional(&mut *connection).await?;
     Ok(row.map(|row| RolloutRow { revision: row.revision - 1, ..row }))
 }
 
@@ -470,13 +523,7 @@ async fn open_wave(
 
 /// From now on the counters of this moment do not halt the rollout.
 async fn set_baseline(connection: &mut AnyConnection, id: &str) -> Result<(), StoreError> {
-    let waves: Vec<WaveRow> = sqlx::query_as(
-        "SELECT wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
-         FROM rollout_waves WHERE rollout = $1 ORDER BY wave",
-    )
-    .bind(id)
-    .fetch_all(&mut *connection)
-    .await?;
+    let waves: Vec<WaveRow> = sqlx::query_as(WAVES_OF_ROLLOUT).bind(id).fetch_all(&mut *connection).await?;
     for wave in waves {
         let baseline = json!(wave.counters()).to_string();
         sqlx::query("UPDATE rollout_waves SET baseline = $1 WHERE rollout = $2 AND wave = $3")
@@ -489,12 +536,12 @@ async fn set_baseline(connection: &mut AnyConnection, id: &str) -> Result<(), St
     Ok(())
 }
 
-async fn halt_json(
+async fn halt(
     connection: &mut AnyConnection,
     id: &str,
     excess: &Excess,
     now_ms: i64,
-) -> Result<Value, StoreError> {
+) -> Result<Halt, StoreError> {
     let devices: Vec<String> = sqlx::query_scalar(
         "SELECT id FROM devices WHERE attempt_rollout = $1 AND attempt_state = $2 AND attempt_wave = $3 \
          ORDER BY id LIMIT $4",
@@ -505,15 +552,15 @@ async fn halt_json(
     .bind(MAX_HALT_DEVICES)
     .fetch_all(connection)
     .await?;
-    Ok(json!({
-        "cause": excess.cause,
-        "wave": excess.wave,
-        "observed": excess.observed,
-        "sample": excess.sample,
-        "limit_percent": excess.limit,
-        "devices": devices,
-        "at_ms": now_ms,
-    }))
+    Ok(Halt {
+        cause: excess.cause,
+        wave: excess.wave,
+        observed: excess.observed,
+        sample: excess.sample,
+        limit_percent: excess.limit,
+        devices,
+        at_ms: now_ms,
+    })
 }
 
 /// Ends a change: devices learn of it at their next check-in, and the audit log tells it.
@@ -525,7 +572,7 @@ async fn finish(
 ) -> Result<(), StoreError> {
     bump_generation(connection, &before.product).await?;
     let after: RolloutRow =
-        sqlx::query_as(SELECT_ROLLOUT).bind(&before.id).fetch_one(&mut *connection).await?;
+        sqlx::query_as(ROLLOUT_BY_ID).bind(&before.id).fetch_one(&mut *connection).await?;
     let mut told = after.summary();
     if let (Value::Object(told), Some(halt)) = (&mut told, &after.halt) {
         told.insert("halt".to_owned(), serde_json::from_str(halt).unwrap_or_default());
