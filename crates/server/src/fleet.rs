@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock;
@@ -57,8 +56,8 @@ impl FleetCounts {
     }
 }
 
-/// Samples the fleet until told to stop. A database that fails is asked again at the next moment of the grid.
-pub(crate) async fn sample_until(app: Arc<App>, stop: CancellationToken) {
+/// Samples the fleet until the server stops. A database that fails is asked again at the next moment of the grid.
+pub(crate) async fn keep_sampling(app: Arc<App>) {
     let every_ms = i64::try_from(app.config.fleet_sample.as_millis()).unwrap_or(i64::MAX).max(1);
     let mut thinned_at_ms = 0;
     loop {
@@ -74,7 +73,7 @@ pub(crate) async fn sample_until(app: Arc<App>, stop: CancellationToken) {
             }
         }
         let rest_ms = u64::try_from(at_ms + every_ms - clock::now_ms()).unwrap_or_default();
-        if stop.run_until_cancelled(sleep(Duration::from_millis(rest_ms.max(1)))).await.is_none() {
+        if app.stop.run_until_cancelled(sleep(Duration::from_millis(rest_ms.max(1)))).await.is_none() {
             return;
         }
     }

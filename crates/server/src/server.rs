@@ -95,9 +95,9 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     };
     listeners.spawn(device.serve(stop.clone()));
     listeners.spawn(admin.serve(stop.clone()));
-    tokio::spawn(keep_ca(app.clone(), stop.clone()));
     let authorities = app.ca.get();
-    listeners.spawn(fleet::sample_until(app.clone(), stop.clone()));
+    listeners.spawn(keep_ca(app.clone()));
+    listeners.spawn(fleet::keep_sampling(app.clone()));
     listeners.spawn(rollouts::run(app.clone()));
     Ok(RunningServer {
         ca_pem: authorities.pem(),
@@ -220,8 +220,8 @@ fn lock(dir: &Path) -> Result<File, StartError> {
 }
 
 /// Takes over what another instance did with the CA, and renews the server's certificate in time.
-async fn keep_ca(app: Arc<App>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(CA_PERIOD)).await.is_some() {
+async fn keep_ca(app: Arc<App>) {
+    while app.stop.run_until_cancelled(tokio::time::sleep(CA_PERIOD)).await.is_some() {
         if let Err(error) = app.ca.refresh(&app.store, clock::now_utc()).await {
             tracing::error!("the CA is not what the database says it is: {error}");
         }
