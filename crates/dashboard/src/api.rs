@@ -77,7 +77,7 @@ impl Api {
         read(path, response).await
     }
 
-    /// All items of a list whose pages hold a hundred each. For lists that a person reads as a whole.
+    /// All items of a list, in pages as large as the API gives. For lists that a person reads as a whole.
     pub(crate) async fn all<T: DeserializeOwned>(&self, path: &str, query: &Query) -> Result<Vec<T>, Failed> {
         let mut items = Vec::new();
         let mut cursor = None;

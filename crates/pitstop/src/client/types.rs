@@ -173,7 +173,7 @@ pub(crate) struct NewDevice {
 pub(crate) struct NewDevices {
     /// Their product.
     pub(crate) product: String,
-    /// How many, at most [`NewDevices::MAX`].
+    /// How many; for more than the server makes at once there is [`NewDevices::in_parts`].
     pub(crate) count: usize,
     /// What their ids begin with; the server takes the product's name when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,7 +188,15 @@ pub(crate) struct NewDevices {
 
 impl NewDevices {
     /// The server makes no more at once.
-    pub(crate) const MAX: usize = 1000;
+    const MAX: usize = 1000;
+
+    /// The same devices in requests that the server takes.
+    pub(crate) fn in_parts(self) -> impl Iterator<Item = Self> {
+        let count = self.count;
+        (0..count)
+            .step_by(Self::MAX)
+            .map(move |made| Self { count: (count - made).min(Self::MAX), ..self.clone() })
+    }
 }
 
 /// Settings of a device; what is `None` stays as it is.

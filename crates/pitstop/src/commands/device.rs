@@ -290,22 +290,22 @@ impl New {
         };
         writeln!(out, "device_id,enrollment_token").map_err(cannot)?;
         let progress = ui.count_progress("making devices", count as u64);
-        let mut left = count;
-        while left > 0 {
-            let devices = NewDevices {
-                product: self.product.clone(),
-                count: left.min(NewDevices::MAX),
-                prefix: self.prefix.clone(),
-                channel: self.channel.clone(),
-                tags: self.tags.clone(),
-            };
+        let mut made = 0;
+        let devices = NewDevices {
+            product: self.product.clone(),
+            count,
+            prefix: self.prefix.clone(),
+            channel: self.channel.clone(),
+            tags: self.tags.clone(),
+        };
+        for devices in devices.in_parts() {
             // Ids are letters, digits and `._-`, tokens are too: nothing needs quotes.
             for Issued { subject, enrollment_token } in client.create_devices(&devices)? {
                 writeln!(out, "{},{enrollment_token}", subject.id).map_err(cannot)?;
             }
             out.flush().map_err(cannot)?;
-            left -= devices.count;
-            progress.set((count - left) as u64, "");
+            made += devices.count as u64;
+            progress.set(made, "");
         }
         drop(progress);
         if is_stdout {

@@ -211,18 +211,16 @@ impl Simulate {
             return Ok(devices);
         }
         let progress = ui.count_progress("enrolling", missing as u64);
-        let mut left = missing;
-        while left > 0 {
-            let new = NewDevices {
-                product: self.product.clone(),
-                count: left.min(NewDevices::MAX),
-                prefix: Some("sim".to_owned()),
-                channel: self.channel.clone(),
-                tags: self.tags.clone(),
-            };
+        let new = NewDevices {
+            product: self.product.clone(),
+            count: missing,
+            prefix: Some("sim".to_owned()),
+            channel: self.channel.clone(),
+            tags: self.tags.clone(),
+        };
+        for new in new.in_parts() {
             let issued = tokio::task::block_in_place(|| client.create_devices(&new))?;
             devices.extend(state.enroll(issued, tls, home, || progress.one()).await?);
-            left -= new.count;
         }
         Ok(devices)
     }
