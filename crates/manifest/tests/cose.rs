@@ -50,8 +50,12 @@ fn coset_reads_what_we_write() {
 }
 
 fn by_coset(algorithm: iana::Algorithm, payload: Vec<u8>, tagged: bool) -> Vec<u8> {
+    signed_by_coset(HeaderBuilder::new().algorithm(algorithm), payload, tagged)
+}
+
+fn signed_by_coset(protected: HeaderBuilder, payload: Vec<u8>, tagged: bool) -> Vec<u8> {
     let message = CoseSign1Builder::new()
-        .protected(HeaderBuilder::new().algorithm(algorithm).build())
+        .protected(protected.build())
         .payload(payload)
         .create_signature(&[], |bytes| {
             let signature: Signature = SigningKey::from(secret(1)).sign(bytes);
@@ -75,6 +79,24 @@ fn another_algorithm_is_refused_even_with_a_good_signature() {
     let bytes = by_coset(iana::Algorithm::ES384, minicbor::to_vec(example()).unwrap(), true);
     let error = Signed::<Manifest>::from_bytes(bytes).verify(&keys(&[1])).unwrap_err();
     assert!(matches!(error, VerifyError::Algorithm { found: -35 }), "{error}");
+}
+
+/// What else is protected may be critical, and this crate understands nothing else.
+#[test]
+fn a_protected_header_with_more_than_the_algorithm_is_refused() {
+    let protected = HeaderBuilder::new().algorithm(iana::Algorithm::ES256).key_id(b"key".to_vec());
+    let bytes = signed_by_coset(protected, minicbor::to_vec(example()).unwrap(), true);
+    let error = Signed::<Manifest>::from_bytes(bytes).verify(&keys(&[1])).unwrap_err();
+    assert!(matches!(error, VerifyError::Malformed(_)), "{error}");
+}
+
+#[test]
+fn bytes_after_a_manifest_are_refused_though_they_are_signed() {
+    let mut payload = minicbor::to_vec(example()).unwrap();
+    payload.push(0);
+    let bytes = by_coset(iana::Algorithm::ES256, payload, true);
+    let error = Signed::<Manifest>::from_bytes(bytes).verify(&keys(&[1])).unwrap_err();
+    assert!(matches!(error, VerifyError::Malformed(_)), "{error}");
 }
 
 #[test]

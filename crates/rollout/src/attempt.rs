@@ -193,6 +193,12 @@ mod tests {
     }
 
     #[test]
+    fn what_the_application_did_not_ask_for_is_a_crash() {
+        let crashes: Vec<_> = (0..=8).map(ResetCause::from_code).filter(|cause| is_crash(*cause)).collect();
+        assert_eq!(crashes, [ResetCause::Panic, ResetCause::Watchdog, ResetCause::Brownout]);
+    }
+
+    #[test]
     fn names_are_those_of_json() {
         for attempt in Attempt::ALL {
             assert_eq!(serde_json::to_value(attempt).unwrap(), attempt.name());

@@ -5,11 +5,12 @@ mod support;
 
 use flashfmt::layout::Layout;
 use flashfmt::otadata::{self, OTADATA_BYTES, OtaEntry, OtaState};
-use flashfmt::partition::TABLE_OFFSET;
+use flashfmt::partition::{PartitionError, TABLE_OFFSET};
 use support::flash::NorMock;
 use updater::SlotIndex;
 use updater_io::handover::{Departure, HandOverFault, prepare};
 use updater_io::map::{Map, Strategy};
+use updater_io::shell::FlashFault;
 use wire::{HandOverStrategy, Reason};
 
 /// The classic layout with two applications.
@@ -59,6 +60,14 @@ fn the_partition_table_tells_the_strategy() {
 }
 
 #[test]
+fn a_table_for_a_larger_flash_is_refused() {
+    let mut flash = flash(&Layout::builtin("8mb").unwrap());
+    flash.bytes.truncate(4 << 20);
+    let fault = Map::read(&mut flash).unwrap_err();
+    assert!(matches!(fault, FlashFault::PartitionTable(PartitionError::BeyondFlash { .. })), "{fault}");
+}
+
+#[test]
 fn chain_load_writes_nothing() {
     let mut flash = flash(&Layout::builtin("8mb").unwrap());
     let map = Map::read(&mut flash).unwrap();
@@ -81,6 +90,17 @@ fn each_slot_is_selected_once_by_a_new_entry() {
     assert!(matches!(fault, HandOverFault::NoEntry { slot: SlotIndex(2) }), "{fault}");
     assert_eq!(fault.reason(), Reason::Internal);
     assert_eq!((flash.erases, flash.writes), (0, 0));
+}
+
+#[test]
+fn an_entry_that_does_not_read_back_is_no_hand_over() {
+    let mut flash = settled(&Layout::parse_csv(TWO_APPLICATIONS).unwrap());
+    let map = Map::read(&mut flash).unwrap();
+    flash.worn_out = true;
+    let fault = prepare(&mut flash, &map, SlotIndex(0)).unwrap_err();
+    assert!(matches!(fault, HandOverFault::NotWritten { address: 0xf000 }), "{fault}");
+    assert_eq!(fault.reason(), Reason::FlashWrite);
+    assert_eq!(in_force(&flash), Some((0, OtaState::Valid)));
 }
 
 /// Every byte of the erasure, and every byte of the write.

@@ -85,6 +85,16 @@ fn a_power_cut_at_any_byte_loses_the_entry_being_written_at_most() {
 }
 
 #[test]
+fn an_entry_that_does_not_read_back_is_an_error() {
+    let mut flash = flash();
+    let mut journal = Journal::open(&mut flash, REGION).unwrap();
+    journal.append(&mut flash, entry(1)).unwrap();
+    flash.worn_out = true;
+    assert_eq!(journal.append(&mut flash, entry(2)), Err(JournalError::NotWritten));
+    assert_eq!(journal.latest(), Some(entry(1)));
+}
+
+#[test]
 fn regions_that_cannot_hold_a_journal_are_refused() {
     let mut flash = flash();
     for (offset, sectors) in [(0, 0), (0, 1), (0, 5), (SECTOR_BYTES, 4), (100, 2), (u32::MAX - 4095, 2)] {

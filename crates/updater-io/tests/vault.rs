@@ -292,6 +292,27 @@ fn wifi_networks_are_added_and_replaced_by_name() {
     assert_eq!(vault.settings().unwrap().wifi, known, "a refused network changes nothing");
 }
 
+/// A network without its passphrase would be taken for an open one, and joined wherever somebody offers its name.
+#[test]
+fn a_network_is_never_stored_without_its_passphrase() {
+    let before = provisioned();
+    let old = Vault::open(&mut before.clone(), REGION).unwrap().settings().unwrap().wifi;
+    let added = network("garage", "a good passphrase");
+    let mut cuts = 0;
+    for power_bytes in 0.. {
+        let mut cut = NorMock { power_bytes: Some(power_bytes), ..before.clone() };
+        if Vault::open(&mut cut, REGION).unwrap().add_wifi(&added).is_ok() {
+            break;
+        }
+        cuts += 1;
+        let found = Vault::open(&mut cut.revived(), REGION).unwrap().settings().unwrap().wifi;
+        let (known, rest) = found.split_at(old.len());
+        assert_eq!(known, old, "cut after {power_bytes} bytes");
+        assert!(rest.is_empty() || rest == [added.clone()], "cut after {power_bytes} bytes");
+    }
+    assert!(cuts >= 100, "only {cuts} cuts");
+}
+
 #[test]
 fn the_access_point_of_last_time_is_kept() {
     let access_point = AccessPoint { network: 1, bssid: [2, 3, 4, 5, 6, 7], channel: 11 };

@@ -102,6 +102,30 @@ fn two_slots_leave_the_running_application_alone() {
     assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
 }
 
+/// Whatever interrupts an install: the slot does not look like an image before all of it is there.
+#[test]
+fn a_slot_has_no_header_until_the_rest_of_the_image_is_there() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 4));
+    world.offer(&release(2, 2, 4));
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        if let Action::FetchChunk(fetch) = action {
+            assert!(!world.slots[0].first_sector, "{fetch:?} below the old header");
+            assert_eq!(fetch.hold_first_sector, fetch.offset_bytes == 0, "{fetch:?}");
+        }
+        None
+    });
+    assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+}
+
+#[test]
+fn a_recorded_slot_that_is_not_bootable_is_not_handed_over_to() {
+    let mut world = World::new(2);
+    world.put(1, &release(1, 1, 2));
+    world.record = Some(InstallRecord::of(&release(2, 2, 2), SlotIndex(0)));
+    assert_eq!(world.power_on(), handed_over(1, None));
+}
+
 #[test]
 fn an_interrupted_install_goes_on_at_the_first_chunk_that_differs() {
     let mut world = World::new(1);
@@ -570,6 +594,68 @@ fn an_install_beside_a_bootable_application_ends_in_time() {
     world.fetched.clear();
     assert_eq!(world.power_on(), handed_over(1, Some(Reason::Installed)));
     assert!(world.fetched.len() < 5, "{:?}", world.fetched);
+}
+
+#[test]
+fn a_chunk_that_fails_after_the_deadline_of_the_install_is_not_tried_again() {
+    let mut world = World::new(2);
+    world.install(0, &release(1, 1, 2));
+    world.offer(&release(2, 2, 3));
+    let mut tries = 0;
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        let Action::FetchChunk(_) = action else { return None };
+        tries += 1;
+        world.tick_ms = limits::INSTALL_WITH_APP_MS;
+        Some(Event::Failed(Reason::Timeout))
+    });
+    assert_eq!((verdict, tries), (handed_over(0, Some(Reason::Timeout)), 1));
+}
+
+/// Every step has what the steps before it have left of the budget, and nothing begins after it.
+#[test]
+fn an_application_waits_no_longer_than_its_budget() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.decision.anchors = Some([2; 8].into());
+    world.decision.renew = Some(true);
+    let mut now_ms = 0;
+    let (verdict, steps) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        let timeout_ms = match action {
+            Action::Join { timeout_ms }
+            | Action::CheckIn { timeout_ms, .. }
+            | Action::FetchAnchors { timeout_ms }
+            | Action::Renew { timeout_ms } => *timeout_ms,
+            _ => 0,
+        };
+        assert!(now_ms + timeout_ms <= limits::BUDGET_MS, "{action:?} after {now_ms} ms");
+        // Each takes nearly all of the time that it has.
+        world.tick_ms = timeout_ms.saturating_sub(1);
+        now_ms += world.tick_ms;
+        None
+    });
+    assert_eq!(verdict, handed_over(0, None));
+    assert!(steps > 4 && now_ms > limits::BUDGET_MS - 10, "{steps} steps, {now_ms} ms");
+}
+
+/// 16 MB of flash, the longest texts and the most reverts.
+#[test]
+fn the_longest_manifest_fits_into_a_decision() {
+    use wire::Message as _;
+
+    let image = vec![0xa5; 16 << 20];
+    let text = "x".repeat(64);
+    let mut manifest = manifest::Manifest::describe(&image, Sequence(u64::MAX), &text, 5, &text).unwrap();
+    manifest.expires_at_s = Some(u64::MAX);
+    manifest.revert_to = Some(vec![Sequence(u64::MAX); 16]);
+    let decision = Decision {
+        next_check_s: Some(u32::MAX),
+        backoff_s: Some(u32::MAX),
+        anchors: Some([2; 8].into()),
+        renew: Some(true),
+        ..Decision::new(u64::MAX, Some(sign(&manifest)))
+    };
+    let found_bytes = decision.to_cbor().len();
+    assert!(found_bytes <= wire::MAX_DECISION_BYTES, "{found_bytes} bytes");
 }
 
 /// Any event at all, mostly ones that a hostile or broken shell would send.

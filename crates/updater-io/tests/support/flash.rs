@@ -14,6 +14,8 @@ pub struct NorMock {
     pub power_bytes: Option<usize>,
     /// Refuse writes to anything but blank bytes.
     pub blank_only: bool,
+    /// Writes change nothing, and nobody says so.
+    pub worn_out: bool,
 }
 
 impl NorMock {
@@ -22,7 +24,7 @@ impl NorMock {
     }
 
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, erases: 0, writes: 0, power_bytes: None, blank_only: false }
+        Self { bytes, erases: 0, writes: 0, power_bytes: None, blank_only: false, worn_out: false }
     }
 
     /// The same flash after the power came back.
@@ -95,6 +97,9 @@ impl NorFlash for NorMock {
             let old = self.bytes[offset + index];
             assert_eq!(old & new, *new, "write to unerased flash at {:#x}", offset + index);
             assert!(!self.blank_only || old == 0xff, "write to a written place at {:#x}", offset + index);
+        }
+        if self.worn_out {
+            return Ok(());
         }
         let (done_bytes, cut) = self.draw(bytes.len());
         for (index, new) in bytes.iter().enumerate().take(done_bytes) {
