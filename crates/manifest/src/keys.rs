@@ -44,7 +44,8 @@ impl PublisherKey {
     /// [`KeyError::NotAPoint`].
     pub fn from_sec1(bytes: &[u8]) -> Result<Self, KeyError> {
         let error = KeyError::NotAPoint { found_bytes: bytes.len() };
-        if bytes.len() != Self::BYTES {
+        // The library reads a third form of this length, without the sign of y (tag 5): a key would have two spellings.
+        if bytes.len() != Self::BYTES || !matches!(bytes.first(), Some(2 | 3)) {
             return Err(error);
         }
         VerifyingKey::from_sec1_bytes(bytes).map(Self).map_err(|_| error)
@@ -167,5 +168,8 @@ mod tests {
             Err(KeyError::PartialList { found_bytes: 65 })
         );
         assert_eq!(PublisherKeys::from_bytes(&[0xff; 33]), Err(KeyError::NotAPoint { found_bytes: 33 }));
+        let mut compact = keys.to_bytes();
+        compact[0] = 5;
+        assert_eq!(PublisherKeys::from_bytes(&compact), Err(KeyError::NotAPoint { found_bytes: 33 }));
     }
 }
