@@ -84,33 +84,13 @@ impl Node {
         }
         nodes.push(self.lost(self.world.clone()));
         nodes.push(self.lost(done));
-        if let Some(torn) = self.torn() {
+        if let Some(torn) = self.world.torn(&self.action) {
             nodes.push(self.lost(torn));
         }
         let mut world = self.world.clone();
         world.retained = self.state.retained();
         nodes.push(Self::start(world, ResetCause::Watchdog, self.faults + 1));
         nodes
-    }
-
-    /// The world after half of the action.
-    fn torn(&self) -> Option<World> {
-        let mut world = self.world.clone();
-        match &self.action {
-            Action::FetchChunk(fetch) => {
-                let content = &mut world.slots[usize::from(fetch.slot.0)];
-                let index = (fetch.offset_bytes / 65_536) as usize;
-                content.chunks.resize(content.chunks.len().max(index + 1), None);
-                content.chunks[index] = None;
-            }
-            // Outcome and time floor come before the record.
-            Action::SaveRecord { outcome, time_floor_s, .. } => {
-                world.last_outcome = Some(*outcome);
-                world.time_floor_s = *time_floor_s;
-            }
-            _ => return None,
-        }
-        Some(world)
     }
 
     /// What tells this node from others.

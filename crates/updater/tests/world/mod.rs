@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod promise;
+
 use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
 use updater::{
     Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotFacts, SlotIndex,
@@ -250,6 +252,26 @@ impl World {
             }
             Action::Finish(_) => panic!("nothing is to be done after the end"),
         }
+    }
+
+    /// The world after half of the action; `None` for one that has no half.
+    pub(crate) fn torn(&self, action: &Action) -> Option<Self> {
+        let mut world = self.clone();
+        match action {
+            Action::FetchChunk(fetch) => {
+                let content = &mut world.slots[usize::from(fetch.slot.0)];
+                let index = (fetch.offset_bytes / 65_536) as usize;
+                content.chunks.resize(content.chunks.len().max(index + 1), None);
+                content.chunks[index] = None;
+            }
+            // Outcome and time floor come before the record.
+            Action::SaveRecord { outcome, time_floor_s, .. } => {
+                world.last_outcome = Some(*outcome);
+                world.time_floor_s = *time_floor_s;
+            }
+            _ => return None,
+        }
+        Some(world)
     }
 
     /// One pit stop; `meddle` may replace what the world answers. Returns the verdict and the steps taken.
