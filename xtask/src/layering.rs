@@ -92,6 +92,22 @@ const TABLE: &[Row] = &[
         runs: Runs::InFirmware,
         may_use: &["chainload", "flashfmt", "improv", "tls-crypto", "updater", "updater-io", "wire"],
     },
+    // Its own workspace: `fuzz/`. It shows everything to everybody's parsers.
+    Row {
+        name: "fuzz",
+        runs: Runs::OnHost,
+        may_use: &[
+            "chainload",
+            "flashfmt",
+            "improv",
+            "manifest",
+            "rollout",
+            "tls-crypto",
+            "updater",
+            "updater-io",
+            "wire",
+        ],
+    },
     // The example applications are unaware ones: that is what they are examples of.
     Row { name: "hang", runs: Runs::InFirmware, may_use: &[] },
     Row { name: "hello", runs: Runs::InFirmware, may_use: &[] },
@@ -117,12 +133,14 @@ struct Crate {
     dependencies: Vec<Dependency>,
 }
 
-/// Checks both workspaces.
+/// Checks all workspaces.
 ///
 /// Errors: every arrow that is not in the table.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let mut crates = declared(&root.join("Cargo.toml"))?;
-    crates.extend(declared(&root.join("firmware/Cargo.toml"))?);
+    for workspace in ["firmware/Cargo.toml", "fuzz/Cargo.toml"] {
+        crates.extend(declared(&root.join(workspace))?);
+    }
     let mut faults = check_arrows(TABLE, &crates);
     for row in TABLE.iter().filter(|row| row.runs == Runs::OnDevice) {
         faults.extend(check_tree(row.name, &resolved(root, row.name)?));

@@ -26,6 +26,7 @@ mod ci;
 #[cfg(feature = "emulate")]
 mod emulate;
 mod firmware;
+mod fuzz;
 mod golden;
 mod image;
 mod layering;
@@ -49,7 +50,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the whole gate: format, lints, tests, browser, docs, device builds, firmware, emulator, licences, layering, golden files
+    /// Run the whole gate: format, lints, tests, fuzz targets, browser, docs, device builds, firmware, emulator, licences, layering, golden files
     Ci(ci::Arguments),
     /// Let everything go wrong on virtual devices, and check the promise of docs/fault-model.md
     #[cfg(feature = "emulate")]

@@ -10,7 +10,9 @@ use super::{Gate, Outcome, Step};
 #[cfg(feature = "emulate")]
 use crate::emulate;
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
-use crate::{backends, browser as dashboard, default_firmware_dir, firmware, golden, layering, process};
+use crate::{
+    backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering, process,
+};
 
 pub(super) const STEPS: &[Step] = &[
     Step { name: "fmt", run: fmt },
@@ -20,6 +22,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "tests", run: tests },
     Step { name: "server-backends", run: server_backends },
     Step { name: "api-fuzz", run: api_fuzz },
+    Step { name: "fuzz", run: fuzz },
     Step { name: "otlp", run: otlp },
     Step { name: "browser", run: browser },
     Step { name: "doc-tests", run: doc_tests },
@@ -44,8 +47,8 @@ const NO_STD_CRATES_WITH_ARC: [&str; 2] = ["tls-crypto", "updater-io"];
 /// Exit code of `cargo deny fetch` when the data cannot be had (wrong usage would be 2).
 const DENY_FETCH_FAILED: i32 = 1;
 
-/// Both workspaces, as `--manifest-path` takes them.
-const MANIFESTS: [&str; 2] = ["Cargo.toml", "firmware/Cargo.toml"];
+/// All workspaces, as `--manifest-path` takes them.
+const MANIFESTS: [&str; 3] = ["Cargo.toml", "firmware/Cargo.toml", "fuzz/Cargo.toml"];
 
 fn cargo(gate: &Gate<'_>) -> Command {
     let mut command = Command::new("cargo");
@@ -110,6 +113,14 @@ fn api_fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     }
     let test = ["test", "--package", "server", "--test", "it", "--locked"];
     run(cargo(gate).args(test).args(["--", "--ignored", "--exact", "fuzz::schemathesis_finds_nothing"]))
+}
+
+/// Every fuzz target for a moment.
+fn fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    match fuzz::missing(gate.root) {
+        Some(reason) => gate.missing(reason),
+        None => fuzz::smoke(gate.root).map(|()| Outcome::Passed),
+    }
 }
 
 fn browser(gate: &Gate<'_>) -> anyhow::Result<Outcome> {

@@ -1,0 +1,218 @@
+//! The update engine with any answers in any order, true or not, from any device: what it must not do, whatever it is
+//! told (`crates/updater/tests/world/promise.rs`).
+
+#![no_main]
+
+#[path = "../../crates/updater/tests/world/mod.rs"]
+mod world;
+
+use arbitrary::Arbitrary;
+use fuzz::engine::Offer;
+use libfuzzer_sys::fuzz_target;
+use manifest::Digest;
+use updater::{
+    Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotIndex, Survey, start,
+    step,
+};
+use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
+use world::World;
+use world::promise::{Watch, limit_ms};
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    device: Device,
+    offers: Vec<Offer>,
+    answers: Vec<Answer>,
+}
+
+/// A device as its survey says that it is.
+#[derive(Arbitrary, Debug)]
+struct Device {
+    retained_bits: Option<u32>,
+    deaths: u8,
+    network_phase: bool,
+    cause: u8,
+    slots: Vec<(Holds, u16)>,
+    record: Option<(u8, u8)>,
+    last_outcome: Option<(Option<u64>, u16)>,
+    vault: Option<u8>,
+    identity: Option<Option<(u64, u64)>>,
+    time_floor_s: u32,
+    otadata: bool,
+    confirmed_itself: bool,
+    jitter: u32,
+}
+
+/// What a slot holds.
+#[derive(Arbitrary, Debug)]
+enum Holds {
+    Nothing,
+    Image([u8; 32]),
+    Offered(u8),
+}
+
+#[derive(Arbitrary, Debug)]
+struct Answer {
+    event: Option<AnyEvent>,
+    /// How much of its time the action takes.
+    took: u8,
+}
+
+#[derive(Arbitrary, Debug)]
+enum AnyEvent {
+    Joined(Option<u32>),
+    KeyStored,
+    CertificateIssued(u64, u64),
+    AnchorsFetched([u8; 8]),
+    Saved,
+    Decided {
+        offer: Option<u8>,
+        server_time_s: u64,
+        anchors: Option<[u8; 8]>,
+        renew: bool,
+        backoff_s: Option<u32>,
+        not_after_s: Option<u64>,
+    },
+    ChunkHashed {
+        offer: u8,
+        chunk: u8,
+    },
+    OtherChunk([u8; 32]),
+    Invalidated,
+    Sealed,
+    SlotVerified {
+        offer: u8,
+    },
+    OtherImage([u8; 32]),
+    Reported,
+    Failed(u8),
+    PutOff(u8, u32),
+    Surveyed,
+}
+
+fuzz_target!(|input: Input| {
+    let Input { device, offers, answers } = input;
+    // The first offer is what a good server would offer.
+    let offers = if offers.is_empty() { vec![Offer::GOOD] } else { offers };
+    let made: Vec<_> = offers.iter().take(4).map(|offer| offer.made()).collect();
+    let made_at = |index: u8| &made[usize::from(index) % made.len()];
+    let trusted: Vec<_> =
+        made.iter().filter(|made| made.is_trusted).map(|made| made.manifest.clone()).collect();
+
+    let mut world = World::new(device.slots.len().min(4));
+    world.decision.manifest = Some(made[0].message.clone().into());
+    world.serves = Some(made[0].manifest.clone());
+    let survey = survey(&device, &world, &made_at);
+    let mut watch = Watch::new(&survey, &trusted);
+
+    let retained = match device.retained_bits {
+        Some(bits) => Retained::from_bits(bits),
+        None => {
+            Retained { deaths: device.deaths % 4, network_phase: device.network_phase, ..Retained::default() }
+        }
+    };
+    let (state, _) = start(retained, ResetCause::from_code(u32::from(device.cause % 9)));
+    let mut now_ms = 0;
+    let (mut state, mut action) = step(state, Event::Surveyed(Box::new(survey.clone())), now_ms);
+    let mut answers = answers.into_iter();
+    loop {
+        let bits = state.retained().to_bits();
+        assert_eq!(Retained::from_bits(bits), state.retained(), "what is retained fits its register");
+        if let Action::Finish(verdict) = action {
+            watch.ended(verdict);
+            assert_eq!(step(state.clone(), Event::Saved, now_ms), (state, action), "the end is the end");
+            return;
+        }
+        let answer = answers.next().unwrap_or(Answer { event: None, took: 0 });
+        let event = match answer.event {
+            None => world.perform(&action),
+            Some(event) => event.told(&survey, &made_at),
+        };
+        let took_ms = limit_ms(&action) * u64::from(answer.took) / 255;
+        now_ms += took_ms;
+        watch.saw(&action, &event, took_ms);
+        (state, action) = step(state, event, now_ms);
+    }
+});
+
+fn survey<'a>(device: &Device, world: &World, made_at: &impl Fn(u8) -> &'a fuzz::engine::Made) -> Survey {
+    let mut survey = world.survey();
+    for (facts, (holds, sectors)) in survey.slots.iter_mut().zip(&device.slots) {
+        facts.size_bytes = u32::from(*sectors) * 4096;
+        let digest = match holds {
+            Holds::Nothing => None,
+            Holds::Image(bytes) => Some(Digest(*bytes)),
+            Holds::Offered(index) => Some(made_at(*index).manifest.artifact.digest),
+        };
+        facts.image = digest.map(|digest| ImageFacts { digest, version: None });
+    }
+    survey.strategy =
+        if device.otadata { HandOverStrategy::OtadataRollback } else { HandOverStrategy::ChainLoad };
+    survey.confirmed_itself = device.confirmed_itself;
+    survey.jitter = device.jitter;
+    if let Some(vault) = survey.vault.as_mut().ok() {
+        vault.record = device
+            .record
+            .map(|(index, slot)| InstallRecord::of(&made_at(index).manifest, SlotIndex(slot % 5)));
+        vault.last_outcome = device.last_outcome.map(|(sequence, reason)| Outcome { sequence, reason });
+        vault.time_floor_s = u64::from(device.time_floor_s.max(1));
+        vault.identity = match device.identity {
+            None => Identity::Nothing,
+            Some(None) => Identity::Key,
+            Some(Some((not_before_s, not_after_s))) => {
+                Identity::Certified(CertificateLife { not_before_s, not_after_s })
+            }
+        };
+    }
+    if let Some(reason) = device.vault {
+        survey.vault = Err(reason_at(reason));
+    }
+    survey
+}
+
+fn reason_at(index: u8) -> Reason {
+    Reason::ALL[usize::from(index) % Reason::ALL.len()]
+}
+
+impl AnyEvent {
+    fn told<'a>(self, survey: &Survey, made_at: &impl Fn(u8) -> &'a fuzz::engine::Made) -> Event {
+        match self {
+            Self::Joined(free_heap_bytes) => Event::Joined { free_heap_bytes },
+            Self::KeyStored => Event::KeyStored,
+            Self::CertificateIssued(not_before_s, not_after_s) => {
+                Event::CertificateIssued(CertificateLife { not_before_s, not_after_s })
+            }
+            Self::AnchorsFetched(digest) => Event::AnchorsFetched(digest.into()),
+            Self::Saved => Event::Saved,
+            Self::Decided { offer, server_time_s, anchors, renew, backoff_s, not_after_s } => {
+                Event::Decided {
+                    decision: Decision {
+                        anchors: anchors.map(Into::into),
+                        renew: Some(renew),
+                        backoff_s,
+                        ..Decision::new(server_time_s, offer.map(|offer| made_at(offer).message.clone()))
+                    },
+                    server_not_after_s: not_after_s,
+                }
+            }
+            Self::ChunkHashed { offer, chunk } => {
+                let chunks = &made_at(offer).manifest.artifact.chunks;
+                Event::ChunkHashed(chunks[usize::from(chunk) % chunks.len()])
+            }
+            Self::OtherChunk(digest) => Event::ChunkHashed(Digest(digest)),
+            Self::Invalidated => Event::Invalidated,
+            Self::Sealed => Event::Sealed,
+            Self::SlotVerified { offer } => {
+                let digest = made_at(offer).manifest.artifact.digest;
+                Event::SlotVerified(ImageFacts { digest, version: None })
+            }
+            Self::OtherImage(digest) => {
+                Event::SlotVerified(ImageFacts { digest: Digest(digest), version: None })
+            }
+            Self::Reported => Event::Reported,
+            Self::Failed(reason) => Event::Failed(reason_at(reason)),
+            Self::PutOff(reason, retry_after_s) => Event::PutOff { reason: reason_at(reason), retry_after_s },
+            Self::Surveyed => Event::Surveyed(Box::new(survey.clone())),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Several starts of a device whose actions fail, take too long, lose the power or crash, with a server that offers what it
+//! likes: each pit stop keeps to `crates/updater/tests/world/promise.rs`, what runs is what the world holds, and once all is
+//! well again the device reaches the target.
+
+#![no_main]
+
+#[path = "../../crates/updater/tests/world/mod.rs"]
+mod world;
+
+use arbitrary::Arbitrary;
+use fuzz::engine::{Made, Offer};
+use libfuzzer_sys::fuzz_target;
+use manifest::Manifest;
+use updater::{Action, Event, Identity, InstallRecord, Retained, SlotIndex, Verdict, start, step};
+use wire::{Decision, HandOverStrategy, Reason, ResetCause};
+use world::World;
+use world::promise::{Watch, limit_ms};
+
+#[derive(Arbitrary, Debug)]
+struct Input {
+    two_slots: bool,
+    otadata: bool,
+    identity: u8,
+    runs: Option<Offer>,
+    /// Whether Pitstop installed it.
+    recorded: bool,
+    starts: Vec<Start>,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Start {
+    offer: Option<Offer>,
+    cause: u8,
+    server_time_s: u64,
+    other_anchors: bool,
+    renew: bool,
+    /// For one action after the other; those that follow work.
+    ways: Vec<Way>,
+}
+
+/// How an action goes.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Way {
+    Well,
+    /// It works, and takes so much of its time.
+    Slowly(u8),
+    /// It does nothing, and says so.
+    Fails(u8),
+    /// It is done, and yet is said to have failed.
+    DoneAndFails(u8),
+    PutOff(u8, u32),
+    /// The server sends bytes that nobody asked for.
+    WrongChunk,
+    PowerBefore,
+    PowerInside,
+    PowerAfter,
+    Crash,
+}
+
+fuzz_target!(|input: Input| {
+    let mut world = World::new(if input.two_slots { 2 } else { 1 });
+    if input.otadata {
+        world.strategy = HandOverStrategy::OtadataRollback;
+    }
+    world.identity = match input.identity % 3 {
+        0 => world.identity,
+        1 => Identity::Key,
+        _ => Identity::Nothing,
+    };
+    let mut trusted = Vec::new();
+    if let Some(made) = input.runs.map(Offer::made) {
+        world.put(0, &made.manifest);
+        if input.recorded && made.is_trusted {
+            world.record = Some(InstallRecord::of(&made.manifest, SlotIndex(0)));
+            trusted.push(made.manifest);
+        }
+    }
+    for start in input.starts.iter().take(4) {
+        pit_stop(&mut world, start, &mut trusted);
+    }
+
+    // All is well again: the device reaches the target, and stays there.
+    let target = Made::target();
+    world.decision = Decision::new(world.time_floor_s, None);
+    world.retained = Retained::default();
+    offer(&mut world, &target);
+    trusted.push(target.manifest.clone());
+    let target = |world: &World| {
+        let record = world.record.as_ref().filter(|record| record.sequence == target.manifest.sequence)?;
+        world.image(usize::from(record.slot.0)).filter(|image| image.digest == record.digest)?;
+        Some(Verdict::HandOver { slot: record.slot, reason: None })
+    };
+    for _ in 0..3 {
+        world.power_on();
+    }
+    let expected =
+        target(&world).unwrap_or_else(|| panic!("not at the target: {:?} {:?}", world.slots, world.record));
+    let writes = (world.vault_writes, world.slot_writes);
+    assert_eq!(world.power_on(), expected);
+    assert_eq!(
+        (world.vault_writes, world.slot_writes),
+        writes,
+        "a start that changes nothing writes nothing"
+    );
+});
+
+fn offer(world: &mut World, made: &Made) {
+    world.decision.manifest = Some(made.message.clone().into());
+    world.serves = Some(made.manifest.clone());
+    world.know(&made.manifest);
+}
+
+fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
+    world.decision.manifest = None;
+    if let Some(made) = input.offer.map(Offer::made) {
+        offer(world, &made);
+        if made.is_trusted {
+            trusted.push(made.manifest);
+        }
+    }
+    world.decision.server_time_s = input.server_time_s;
+    world.decision.renew = Some(input.renew);
+    world.decision.anchors = input.other_anchors.then_some([2; 8].into());
+    world.served_anchors = [2; 8].into();
+
+    let survey = world.survey();
+    let mut watch = Watch::new(&survey, trusted);
+    let boot_slot = survey.boot_slot();
+    let (state, action) = start(world.retained, ResetCause::from_code(u32::from(input.cause % 9)));
+    world.retained = state.retained();
+    assert_eq!(action, Action::Survey);
+    let (mut state, mut action) = step(state, Event::Surveyed(Box::new(survey)), 0);
+    let (mut now_ms, mut ways) = (0, input.ways.iter().copied());
+    loop {
+        world.retained = state.retained();
+        // With two slots the application that would be started stays what it is.
+        if let (Some(slot), 2) = (boot_slot, world.slots.len()) {
+            assert!(world.image(usize::from(slot.0)).is_some(), "{slot:?} is lost before {action:?}");
+        }
+        if let Action::Finish(verdict) = action {
+            watch.ended(verdict);
+            if let Verdict::HandOver { slot, .. } = verdict {
+                assert!(world.image(usize::from(slot.0)).is_some(), "hands over to nothing");
+            }
+            return;
+        }
+        let way = ways.next().unwrap_or(Way::Well);
+        let mut took_ms = 10;
+        let event = match way {
+            Way::Well => world.perform(&action),
+            Way::Slowly(took) => {
+                took_ms = limit_ms(&action) * u64::from(took) / 255;
+                world.perform(&action)
+            }
+            Way::Fails(reason) => Event::Failed(reason_at(reason)),
+            Way::DoneAndFails(reason) => {
+                world.perform(&action);
+                Event::Failed(reason_at(reason))
+            }
+            Way::PutOff(reason, retry_after_s) => Event::PutOff { reason: reason_at(reason), retry_after_s },
+            Way::WrongChunk => {
+                let served = world.serves.take();
+                let event = world.perform(&action);
+                world.serves = served;
+                event
+            }
+            Way::PowerBefore | Way::PowerInside | Way::PowerAfter => {
+                if let Way::PowerInside = way {
+                    *world = world.torn(&action).unwrap_or_else(|| world.clone());
+                } else if let Way::PowerAfter = way {
+                    world.perform(&action);
+                }
+                world.retained = Retained::default();
+                return;
+            }
+            Way::Crash => return,
+        };
+        now_ms += took_ms;
+        watch.saw(&action, &event, took_ms);
+        (state, action) = step(state, event, now_ms);
+    }
+}
+
+fn reason_at(index: u8) -> Reason {
+    Reason::ALL[usize::from(index) % Reason::ALL.len()]
+}

@@ -1,0 +1,54 @@
+//! Any content of the journal's partition, with good entries anywhere in it, and what is appended to it.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use esp_nvs::platform::software_crc32;
+use fuzz::flash::NorMock;
+use libfuzzer_sys::fuzz_target;
+use updater_io::journal::{Entry, Journal};
+use updater_io::region::Region;
+
+const REGION: Region = Region { offset: 0, size_bytes: 2 * 4096 };
+const ENTRY_BYTES: usize = 32;
+
+#[derive(Arbitrary, Debug)]
+struct Input<'a> {
+    filled: u8,
+    good: Vec<(u8, u32, [u8; 20])>,
+    bytes: Vec<(u16, &'a [u8])>,
+    append: Vec<(u32, u32, u16, u16)>,
+}
+
+fuzz_target!(|input: Input| {
+    let mut flash = NorMock::new(vec![input.filled; REGION.size_bytes as usize]);
+    for (place, bytes) in &input.bytes {
+        for (at, byte) in (usize::from(*place)..REGION.size_bytes as usize).zip(*bytes) {
+            flash.bytes[at] = *byte;
+        }
+    }
+    for (place, sequence, content) in &input.good {
+        let mut entry = *b"PJ\x01\x00____________________________";
+        entry[4..8].copy_from_slice(&sequence.to_le_bytes());
+        entry[8..28].copy_from_slice(content);
+        let checksum = software_crc32(0, &entry[..28]);
+        entry[28..].copy_from_slice(&checksum.to_le_bytes());
+        let at = usize::from(*place) * ENTRY_BYTES;
+        flash.bytes[at..at + ENTRY_BYTES].copy_from_slice(&entry);
+    }
+    // The newest of the good ones is found, unless the rubbish holds a newer one.
+    let mut journal = Journal::open(&mut flash, REGION).unwrap();
+    assert!(journal.latest().is_some() || input.good.is_empty());
+    assert_eq!((flash.erases, flash.writes), (0, 0), "reading writes nothing");
+    let newest = input.good.iter().map(|(_, sequence, _)| *sequence).max();
+
+    for (starts, critical_errors, last_critical_code, network_deaths) in input.append.into_iter().take(8) {
+        let entry = Entry { starts, critical_errors, last_critical_code, network_deaths };
+        journal.append(&mut flash, entry).unwrap();
+        assert_eq!(journal.latest(), Some(entry));
+        // The last number is followed by none: more entries than the flash endures.
+        if newest < Some(u32::MAX - 8) {
+            assert_eq!(Journal::open(&mut flash, REGION).unwrap().latest(), Some(entry));
+        }
+    }
+});
