@@ -80,6 +80,8 @@ fn suite(root: &Path, postgres: &Postgres, s3: &S3) -> anyhow::Result<usize> {
         // The step `api-fuzz` is for that.
         .args(["--skip", "fuzz::"])
         .env("PITSTOP_TEST_DATABASE", postgres.url())
+        // For a test that stops its own.
+        .env("PITSTOP_TEST_POSTGRES_PROGRAMS", &postgres.programs)
         .env("PITSTOP_TEST_ARTIFACTS", format!("s3://{BUCKET}"))
         .env("AWS_ENDPOINT_URL", format!("http://{}", s3.addr))
         .env("AWS_REGION", "us-east-1")

@@ -60,6 +60,9 @@ pub struct Limits {
     /// Time in which a client must take something of an answer that waits for it: a device erases 64 KiB of flash
     /// while an answer is on its way, which takes about 2 s.
     pub write_timeout: Duration,
+    /// Time for an answer once the request is there: a request is not held longer by a database or an artifact store that
+    /// does not answer, but refused with 503. Longer than a commit may take (10 s), or an S3 store to be asked again (20 s).
+    pub answer_timeout: Duration,
     /// Connections served at once, per listener, each about 40 KB.
     pub max_connections: usize,
     /// Of those, at most so many from one address (IPv6: from one network of 64 bits); 0 for no such bound.
@@ -118,6 +121,7 @@ impl Default for Limits {
             connection_lifetime: Duration::from_secs(60 * 60),
             shutdown_grace: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(30),
             max_connections: 4096,
             max_connections_per_address: 1024,
             max_refused_connections: 512,

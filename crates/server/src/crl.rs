@@ -114,11 +114,11 @@ pub(crate) mod device {
     use super::*;
 
     pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-        app.crl.get(&app, clock::now_utc()).await.map(|lists| super::der(&lists)).map_err(Refusal::internal)
+        Ok(super::der(&app.crl.get(&app, clock::now_utc()).await?))
     }
 
     pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-        app.crl.get(&app, clock::now_utc()).await.map(|lists| super::pem(&lists)).map_err(Refusal::internal)
+        Ok(super::pem(&app.crl.get(&app, clock::now_utc()).await?))
     }
 }
 
@@ -128,11 +128,11 @@ pub(crate) mod admin {
 
     pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         let lists = app.crl.get(&app, clock::now_utc()).await;
-        lists.map(|lists| super::der(&lists)).map_err(Problem::internal)
+        Ok(super::der(&lists?))
     }
 
     pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Problem> {
         let lists = app.crl.get(&app, clock::now_utc()).await;
-        lists.map(|lists| super::pem(&lists)).map_err(Problem::internal)
+        Ok(super::pem(&lists?))
     }
 }

@@ -33,7 +33,7 @@ pub(crate) enum Denial {
     Address { retry_after_s: u32 },
     /// 429: too many requests with its certificate.
     Certificate { retry_after_s: u32 },
-    /// 503: the server has as much to do as it takes on.
+    /// 503: the server has as much to do as it takes on, or what it asks does not answer it.
     Busy { retry_after_s: u32 },
 }
 
@@ -175,11 +175,13 @@ impl Gate {
         })
     }
 
-    fn busy(&self) -> Denial {
+    /// For a client that is not served for no fault of its own.
+    pub(crate) fn busy(&self) -> Denial {
         Denial::Busy { retry_after_s: self.retry_after_s(Duration::ZERO) }
     }
 
-    fn retry_after_s(&self, wait: Duration) -> u32 {
+    /// When to come back, in seconds: no earlier than in `wait`.
+    pub(crate) fn retry_after_s(&self, wait: Duration) -> u32 {
         retry_after_s(&self.limits, wait)
     }
 }

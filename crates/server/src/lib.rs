@@ -34,6 +34,7 @@ mod ca;
 mod clock;
 mod config;
 mod crl;
+mod deadline;
 mod device;
 mod error;
 mod est;

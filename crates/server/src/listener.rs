@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -31,6 +31,7 @@ use tower::ServiceExt as _;
 use tracing::debug;
 
 use crate::config::Limits;
+use crate::deadline::Watched;
 use crate::gate::{Admission, Denial, Gate};
 use crate::metrics::Metrics;
 
@@ -220,8 +221,28 @@ impl Connection {
                 return Ok(response);
             }
         };
-        let mut request = request.map(Body::new);
+        let (head, body) = request.into_parts();
+        let (body, turns) = Watched::new(body);
+        let mut request = Request::from_parts(head, Body::new(body));
         request.extensions_mut().insert(peer.clone());
-        self.router.clone().oneshot(request).await
+        let path = request.uri().path().to_owned();
+        let answer = self.router.clone().oneshot(request);
+        let mut response = match turns.in_time(self.limits.answer_timeout, answer).await {
+            Some(Ok(response)) => response,
+            Some(Err(never)) => match never {},
+            None => {
+                let limit_s = self.limits.answer_timeout.as_secs();
+                tracing::error!(
+                    path,
+                    "no answer within {limit_s} s; see that the database and the artifact store answer"
+                );
+                (self.deny)(self.gate.busy())
+            }
+        };
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            let retry_after_s = self.gate.retry_after_s(Duration::ZERO);
+            response.headers_mut().entry(header::RETRY_AFTER).or_insert(retry_after_s.into());
+        }
+        Ok(response)
     }
 }

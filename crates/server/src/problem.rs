@@ -10,10 +10,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::artifact_store::{ArtifactError, UploadError};
+use crate::crl::CrlError;
 use crate::gate::Denial;
 use crate::publish::PublishError;
 use crate::role::Role;
-use crate::store::{StoreError, Unfinished};
+use crate::store::{Failing, StoreError, Unfinished};
 
 /// Media type of problem details (RFC 9457 section 3).
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -64,15 +65,19 @@ pub(crate) enum Problem {
     #[error(transparent)]
     RolloutUnfinished(#[from] Unfinished),
     #[error(transparent)]
-    Upload(#[from] UploadError),
+    Upload(UploadError),
     #[error(transparent)]
-    Publish(#[from] PublishError),
+    Publish(PublishError),
     #[error("expected {expected}, found {found}; see `GET /api/v1/ca`")]
     RolloverPhase { expected: &'static str, found: &'static str },
     #[error("{devices} devices {lack}{}; wait until they have checked in, or force it: they need a new vault then", Examples(.examples))]
     DevicesBehind { devices: i64, examples: Vec<String>, lack: &'static str },
     #[error("the server is busy; ask again in {retry_after_s} s")]
     Busy { retry_after_s: u32 },
+    #[error("the database or the artifact store does not answer; try again, `/readyz` says which")]
+    Away(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the server has no room left; make room where it keeps its data, then try again")]
+    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server failed; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -95,6 +100,15 @@ impl Problem {
     /// A failure of the server's own.
     pub(crate) fn internal(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Internal(Box::new(source))
+    }
+
+    /// A failure of what the server keeps things in.
+    fn of_store(source: impl std::error::Error + Send + Sync + 'static, failing: Failing) -> Self {
+        match failing {
+            Failing::Away | Failing::Conflict => Self::Away(Box::new(source)),
+            Failing::Full => Self::Full(Box::new(source)),
+            Failing::Request => Self::internal(source),
+        }
     }
 
     /// Status, kebab-case type, and title.
@@ -132,6 +146,9 @@ impl Problem {
             Self::RolloverPhase { .. } => (S::CONFLICT, "rollover-phase", "Not at this point of a rollover"),
             Self::DevicesBehind { .. } => (S::CONFLICT, "devices-behind", "Devices would be left behind"),
             Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
+            Self::Away(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "The database or store is away"),
+            // RFC 4918 section 11.5.
+            Self::Full(_) => (S::INSUFFICIENT_STORAGE, "storage-full", "No room left"),
             Self::Internal(_) => internal(),
         }
     }
@@ -184,13 +201,43 @@ impl From<StoreError> for Problem {
         if error.is_unstorable_text() {
             return Self::Invalid("expected text without the character U+0000, found one with it".to_owned());
         }
-        Self::Internal(Box::new(error))
+        let failing = error.failing();
+        Self::of_store(error, failing)
     }
 }
 
 impl From<ArtifactError> for Problem {
     fn from(error: ArtifactError) -> Self {
-        Self::Internal(Box::new(error))
+        let failing = error.failing();
+        Self::of_store(error, failing)
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Store(error) => error.into(),
+            UploadError::Digest { .. } | UploadError::TooLarge => Self::Upload(error),
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Store(error) => error.into(),
+            PublishError::Artifacts(error) => error.into(),
+            other => Self::Publish(other),
+        }
+    }
+}
+
+impl From<CrlError> for Problem {
+    fn from(error: CrlError) -> Self {
+        match error {
+            CrlError::Store(error) => error.into(),
+            CrlError::Make(_) => Self::internal(error),
+        }
     }
 }
 
@@ -219,6 +266,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.classify();
         let mut detail = self.to_string();
+        if let Self::Away(source) | Self::Full(source) = &self {
+            tracing::error!("an admin request failed: {source}");
+        }
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             match &self {
                 Self::Internal(source) => tracing::error!("an admin request failed: {source}"),

@@ -19,6 +19,7 @@ use self::s3::{S3Artifacts, S3Upload};
 use crate::MAX_ARTIFACT_BYTES;
 use crate::error::StartError;
 use crate::location::Artifacts;
+use crate::store::Failing;
 
 /// The artifacts of a server.
 #[derive(Clone, Debug)]
@@ -30,8 +31,11 @@ pub(crate) enum ArtifactStore {
 /// Why the artifacts could not be reached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ArtifactError {
-    #[error("a file of the artifacts: {0}")]
-    Local(#[from] io::Error),
+    #[error("{}a file of the artifacts: {source}", if is_full(.source) { "make room in the data directory: " } else { "" })]
+    Local {
+        #[from]
+        source: io::Error,
+    },
     #[error("the S3 store: {0}")]
     S3(#[from] object_store::Error),
 }
@@ -47,6 +51,27 @@ pub(crate) enum UploadError {
     TooLarge,
     #[error(transparent)]
     Store(#[from] ArtifactError),
+}
+
+impl ArtifactError {
+    /// Whose turn it is.
+    pub(crate) fn failing(&self) -> Failing {
+        match self {
+            Self::Local { source } if is_full(source) => Failing::Full,
+            Self::Local { .. } => Failing::Request,
+            // No connection, or an answer such as 500, after it was asked several times.
+            Self::S3(object_store::Error::Generic { .. }) => Failing::Away,
+            Self::S3(_) => Failing::Request,
+        }
+    }
+}
+
+/// No room on the file system, in the quota, or by the process's limit.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
 }
 
 /// The bytes of an artifact as they come.

@@ -39,7 +39,7 @@ pub(super) async fn get(
         }
         Selection::Unsatisfiable => return Err(Refusal::Range { size_bytes }),
     };
-    let reader = app.artifacts.read(digest, first_byte, length_bytes).await.map_err(Refusal::internal)?;
+    let reader = app.artifacts.read(digest, first_byte, length_bytes).await?;
     let reader = reader.ok_or(MISSING)?;
     let mut response = (
         status,

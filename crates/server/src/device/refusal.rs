@@ -5,8 +5,10 @@ use std::error::Error;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::artifact_store::ArtifactError;
+use crate::crl::CrlError;
 use crate::gate::Denial;
-use crate::store::StoreError;
+use crate::store::{Failing, StoreError};
 
 /// Why a request of a device was refused. The status is decided here and nowhere else.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,9 @@ pub(crate) enum Refusal {
     TooManyOfDevice { retry_after_s: u32 },
     #[error("the server is busy; ask again in {retry_after_s} s")]
     Busy { retry_after_s: u32 },
+    /// What the server keeps things in does not answer, or has no room left.
+    #[error("the server cannot serve this now; ask again later")]
+    Away(#[source] Box<dyn Error + Send + Sync>),
     #[error("the server failed; try again later")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
@@ -71,7 +76,7 @@ impl Refusal {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::TooManyFromAddress { .. } | Self::TooManyOfDevice { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy { .. } | Self::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -92,15 +97,41 @@ impl From<Denial> for Refusal {
     }
 }
 
+impl Refusal {
+    fn of_store(error: impl Error + Send + Sync + 'static, failing: Failing) -> Self {
+        match failing {
+            Failing::Away | Failing::Conflict | Failing::Full => Self::Away(Box::new(error)),
+            Failing::Request => Self::internal(error),
+        }
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
-        Self::internal(error)
+        let failing = error.failing();
+        Self::of_store(error, failing)
+    }
+}
+
+impl From<ArtifactError> for Refusal {
+    fn from(error: ArtifactError) -> Self {
+        let failing = error.failing();
+        Self::of_store(error, failing)
+    }
+}
+
+impl From<CrlError> for Refusal {
+    fn from(error: CrlError) -> Self {
+        match error {
+            CrlError::Store(error) => error.into(),
+            CrlError::Make(_) => Self::internal(error),
+        }
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        if let Self::Internal(error) = &self {
+        if let Self::Internal(error) | Self::Away(error) = &self {
             tracing::error!("a device's request failed: {error}");
         }
         let mut response = (self.status(), format!("{self}\n")).into_response();
@@ -122,6 +153,10 @@ impl IntoResponse for Refusal {
             | Self::TooManyOfDevice { retry_after_s }
             | Self::Busy { retry_after_s } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
+            }
+            // As after every 503. The listener adds when to come back.
+            Self::Away(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Self::NoCertificate
             | Self::UnknownCertificate

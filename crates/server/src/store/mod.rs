@@ -11,6 +11,7 @@ mod channels;
 mod check_ins;
 mod devices;
 mod enrollment;
+mod error;
 mod events;
 mod fleet;
 mod health;
@@ -26,10 +27,11 @@ mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
-use sqlx::migrate::MigrateError;
-use sqlx::{AnyPool, Executor as _};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+use tokio::time::timeout;
 
 pub(crate) use api_tokens::{Revocation, TokenRow};
 pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences, json_or_text};
@@ -39,6 +41,7 @@ pub(crate) use check_ins::{
 };
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
 pub(crate) use enrollment::{EnrollmentRow, Redemption};
+pub(crate) use error::{Failing, StoreError};
 pub(crate) use events::{Event, EventRow};
 pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
@@ -57,16 +60,20 @@ use crate::metrics::Metrics;
 /// Connections to an SQLite database: one writes at a time, the others read.
 const SQLITE_CONNECTIONS: u32 = 8;
 
-/// FULL: what was answered survives a power cut. A writer waits for its turn up to 20 s.
-const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 20000; PRAGMA journal_mode = WAL; \
+/// FULL: what was answered survives a power cut. A writer waits for its turn up to 5 s.
+const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
      PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
 /// Connections of one instance to a Postgres database, which takes 100 unless it is told otherwise.
 const POSTGRES_CONNECTIONS: u32 = 16;
 
-/// Rows that an instance has locked are free again when it stands still for a minute (60 s), or when its machine is
-/// gone for as long (30 s + 3 * 10 s).
-const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '60s'; \
+/// Time to get a connection, and for a connection to answer when its use is over. A request waits no longer for a
+/// database that is away; a request that was given up leaves no connection behind that hangs.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rows that an instance has locked are free again when it says nothing more for 15 s, which is longer than a commit may
+/// take; a session whose machine is gone ends after 60 s (30 s + 3 * 10 s).
+const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '15s'; \
      SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;";
 
 /// The database.
@@ -74,52 +81,6 @@ const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '60s'
 pub(crate) struct Store {
     pool: AnyPool,
     writer: writer::Writer,
-}
-
-/// Why the database did not do what it was asked to.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    #[error(transparent)]
-    Sql(#[from] sqlx::Error),
-    #[error(transparent)]
-    Migrate(#[from] MigrateError),
-    #[error("expected a path in UTF-8, found {0}; choose another data directory")]
-    Path(String),
-    #[error("{at} does not answer: {source}; see that it runs and takes connections from here")]
-    Connect { at: String, source: sqlx::Error },
-    #[error("what is stored of {what} cannot be read: {error}; restore the database from a backup")]
-    Unreadable { what: String, error: String },
-    #[error("the server is shutting down")]
-    Closed,
-}
-
-impl StoreError {
-    /// Whether there is U+0000 in a text, which Postgres cannot store or be asked for; SQLite can.
-    pub(crate) fn is_unstorable_text(&self) -> bool {
-        // SQLSTATE 22021, character_not_in_repertoire.
-        match self {
-            Self::Sql(error) => {
-                error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("22021"))
-            }
-            Self::Migrate(_)
-            | Self::Path(_)
-            | Self::Connect { .. }
-            | Self::Unreadable { .. }
-            | Self::Closed => false,
-        }
-    }
-
-    /// Whether a row with the same key is there already.
-    pub(crate) fn is_duplicate(&self) -> bool {
-        match self {
-            Self::Sql(error) => error.as_database_error().is_some_and(|error| error.is_unique_violation()),
-            Self::Migrate(_)
-            | Self::Path(_)
-            | Self::Connect { .. }
-            | Self::Unreadable { .. }
-            | Self::Closed => false,
-        }
-    }
 }
 
 impl Store {
@@ -139,7 +100,9 @@ impl Store {
     async fn open_sqlite(path: &Path, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options: AnyConnectOptions = sqlite_url(path)?.parse()?;
         // A connection to a file does not break while it rests, so it is not asked before each use.
-        let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS).test_before_acquire(false);
+        let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS)
+            .test_before_acquire(false)
+            .acquire_timeout(2 * CONNECTION_PATIENCE);
         Self::migrated(pool.connect_with(options).await?, metrics).await
     }
 
@@ -147,6 +110,7 @@ impl Store {
     async fn open_postgres(url: &PostgresUrl, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options: AnyConnectOptions = url.as_str().parse()?;
         let pool = pool(POSTGRES_CONNECTIONS, POSTGRES_SETTINGS)
+            .acquire_timeout(CONNECTION_PATIENCE)
             .connect_with(options)
             .await
             .map_err(|source| StoreError::Connect { at: url.to_string(), source })?;
@@ -178,12 +142,26 @@ fn pool(max_connections: u32, settings: &'static str) -> AnyPoolOptions {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(install_default_drivers);
 
-    AnyPoolOptions::new().max_connections(max_connections).after_connect(move |connection, _| {
-        Box::pin(async move {
-            connection.execute(settings).await?;
-            Ok(())
+    AnyPoolOptions::new()
+        .max_connections(max_connections)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                connection.execute(settings).await?;
+                Ok(())
+            })
         })
-    })
+        .after_release(|connection, _| Box::pin(is_fit(connection)))
+}
+
+/// Whether a connection may be used again. An error has it closed without another word.
+///
+/// When there is no room left or the disk fails, SQLite itself takes a transaction back
+/// (sqlite.org/lang_transaction.html, section 2.3.1). sqlx 0.9 goes on to believe in it: the next one would be a savepoint
+/// within a transaction that nobody commits.
+async fn is_fit(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // What is to be rolled back is rolled back before the answer.
+    timeout(CONNECTION_PATIENCE, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// `sqlite:` and the path, percent-encoded.
@@ -228,6 +206,25 @@ mod tests {
             store.close().await;
         }
         assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_found_no_room_is_not_used_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::in_dir(dir.path()).await;
+        let mut connection = store.pool.acquire().await.unwrap();
+        connection.execute("PRAGMA max_page_count = 1").await.unwrap();
+        let mut transaction = connection.begin().await.unwrap();
+        let fill = "INSERT INTO settings (name, value) VALUES ('x', HEX(ZEROBLOB(1000000)))";
+        let error = StoreError::from(transaction.execute(fill).await.unwrap_err());
+        assert_eq!(error.failing(), Failing::Full, "{error}");
+        drop(transaction);
+        drop(connection);
+        let mut connections = Vec::new();
+        for _ in 0..SQLITE_CONNECTIONS {
+            connections.push(store.pool.acquire().await.unwrap());
+        }
+        assert!(connections.iter().all(|connection| !connection.is_in_transaction()));
     }
 
     #[tokio::test]

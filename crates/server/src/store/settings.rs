@@ -187,7 +187,7 @@ async fn update(connection: &mut AnyConnection, name: &str, was: &str, is: &str)
 }
 
 fn read(json: &str) -> Result<Rollover, StoreError> {
-    serde_json::from_str(json).map_err(|error| StoreError::Sql(sqlx::Error::Decode(Box::new(error))))
+    serde_json::from_str(json).map_err(|error| StoreError::from(sqlx::Error::Decode(Box::new(error))))
 }
 
 /// What is compared when it is changed: the same text for the same rollover.

@@ -8,19 +8,24 @@
 //! do not stop each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::{AnyConnection, AnyPool};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::check_ins::{Deltas, DeviceWrite};
-use super::{Store, StoreError};
+use super::{Failing, Store, StoreError};
 use crate::metrics::Metrics;
 
 /// The longest time that a check-in which changes nothing waits for its write.
 const REST: Duration = Duration::from_secs(1);
+
+/// Time for a group to be committed: a lock on an SQLite database is waited for up to 5 s, and a connection to a
+/// PostgreSQL database that does not answer any more is no reason to wait for longer.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// So many of them are written at once: a bound on memory, about 4 MiB.
 const MAX_RESTING: usize = 4096;
@@ -43,6 +48,12 @@ pub(crate) struct Writer {
 struct Touched {
     rollouts: Mutex<BTreeSet<String>>,
     moved: watch::Sender<u64>,
+}
+
+impl Touched {
+    fn extend(&self, ids: impl IntoIterator<Item = String>) {
+        self.rollouts.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+    }
 }
 
 #[derive(Debug)]
@@ -101,8 +112,7 @@ impl Store {
 
     /// Gives back what was taken and could not be judged.
     pub(crate) fn touch(&self, ids: impl IntoIterator<Item = String>) {
-        let mut rollouts = self.writer.touched.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.extend(ids);
+        self.writer.touched.extend(ids);
     }
 
     /// Tells of every change of a rollout that this instance makes: its counters, its state.
@@ -207,30 +217,74 @@ async fn write_group(database: &Database, durable: Vec<Durable>, resting: Vec<De
     let mut writes: Vec<&DeviceWrite> = waited_for.chain(&resting).collect();
     // Stable: what one device told first is written first.
     writes.sort_by(|one, other| one.device.cmp(&other.device));
-    match transact(database, &writes).await {
+    let error = match transact(database, &writes).await {
         Ok(()) => {
             for Durable { done, .. } in durable {
                 // A device that went away is not waited for.
                 let _ = done.send(Ok(()));
             }
+            return;
+        }
+        Err(error) => error,
+    };
+    match error.failing() {
+        // Nobody waits while each is tried in turn: all are told at once. It may have been committed, and the answer lost:
+        // then the rollouts are to be judged.
+        failing @ (Failing::Away | Failing::Full) => {
+            let moves =
+                writes.iter().filter_map(|write| write.attempt.as_ref()).flat_map(|attempt| &attempt.moves);
+            database.touched.extend(moves.map(|moved| moved.rollout.clone()));
+            let count = writes.len();
+            tracing::error!("{count} writes of devices are not stored: {error}");
+            for Durable { done, .. } in durable {
+                let _ = done.send(Err(StoreError::Group { failing, text: error.to_string() }));
+            }
         }
         // One of them is to blame, or another instance is in the way: each on its own, so that it fails alone.
-        Err(error) => {
+        Failing::Conflict | Failing::Request => {
             tracing::debug!("a group of {} writes failed: {error}", writes.len());
+            let mut each = Each { database, gone: None };
             for write in &resting {
-                if let Err(error) = transact(database, &[write]).await {
+                if let Err(error) = each.transact(write).await {
                     tracing::warn!("a check-in of {} is not stored: {error}", write.device);
                 }
             }
             for Durable { write, done } in durable {
-                let _ = done.send(transact(database, &[&write]).await);
+                let _ = done.send(each.transact(&write).await);
             }
         }
     }
 }
 
-/// One transaction.
+/// Writes one after the other, until the database goes away.
+struct Each<'a> {
+    database: &'a Database,
+    gone: Option<(Failing, String)>,
+}
+
+impl Each<'_> {
+    async fn transact(&mut self, write: &DeviceWrite) -> Result<(), StoreError> {
+        if let Some((failing, text)) = self.gone.clone() {
+            return Err(StoreError::Group { failing, text });
+        }
+        let done = transact(self.database, &[write]).await;
+        if let Err(error) = &done {
+            match error.failing() {
+                failing @ (Failing::Away | Failing::Full) => self.gone = Some((failing, error.to_string())),
+                Failing::Conflict | Failing::Request => {}
+            }
+        }
+        done
+    }
+}
+
+/// One transaction, or an error within [`COMMIT_DEADLINE`].
 async fn transact(database: &Database, writes: &[&DeviceWrite]) -> Result<(), StoreError> {
+    let late = || StoreError::from(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+    timeout(COMMIT_DEADLINE, commit(database, writes)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn commit(database: &Database, writes: &[&DeviceWrite]) -> Result<(), StoreError> {
     let began = Instant::now();
     let mut transaction = database.pool.begin().await?;
     let mut counters = BTreeMap::new();
@@ -246,9 +300,7 @@ async fn transact(database: &Database, writes: &[&DeviceWrite]) -> Result<(), St
     database.metrics.write_duration.observe(began.elapsed().as_secs_f64());
     let touched = &database.touched;
     if !counters.is_empty() {
-        let mut rollouts = touched.rollouts.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.extend(counters.into_keys().map(|(rollout, _)| rollout));
-        drop(rollouts);
+        touched.extend(counters.into_keys().map(|(rollout, _)| rollout));
         touched.moved.send_modify(|count| *count += 1);
     }
     Ok(())

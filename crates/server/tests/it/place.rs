@@ -38,8 +38,18 @@ impl Place {
 
     /// SQLite and local files, whatever the environment says.
     pub(crate) fn embedded() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::embedded_in(&env::temp_dir())
+    }
+
+    /// The same on another disk.
+    pub(crate) fn embedded_in(disk: &Path) -> Self {
+        let dir = tempfile::tempdir_in(disk).unwrap();
         Self { dir, postgres: None, artifacts: Artifacts::Local }
+    }
+
+    /// This database, and local files.
+    pub(crate) fn at_postgres(url: String) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), postgres: Some(url), artifacts: Artifacts::Local }
     }
 
     /// The database is gone, and all that was in it; the data directory is as it was.

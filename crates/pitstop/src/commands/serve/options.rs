@@ -232,6 +232,16 @@ pub(crate) struct LimitOptions {
     )]
     write_timeout_s: NonZeroU32,
 
+    /// Time for an answer once the request is there; then 503, because database or artifact store do not answer
+    #[arg(
+        long,
+        env = "PITSTOP_ANSWER_TIMEOUT_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "30"
+    )]
+    answer_timeout_s: NonZeroU32,
+
     /// Connections served at once, per listener; more wait
     #[arg(
         long,
@@ -422,6 +432,7 @@ impl LimitOptions {
             connection_lifetime: seconds(self.connection_lifetime_s),
             shutdown_grace: seconds(self.shutdown_grace_s),
             write_timeout: seconds(self.write_timeout_s),
+            answer_timeout: seconds(self.answer_timeout_s),
             max_connections: count(self.max_connections.get()),
             max_connections_per_address: count(self.max_connections_per_address),
             max_refused_connections: count(self.max_refused_connections),

@@ -12,6 +12,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use server::Config;
 
+use crate::app::TestApp;
 use crate::client::{Answer, Connection, Identity, request};
 use crate::place::Place;
 
@@ -92,6 +93,21 @@ impl Instance {
 }
 
 impl Remote {
+    /// A server in this process.
+    pub(crate) fn of(app: &TestApp) -> Self {
+        Self {
+            admin: app.server.admin_addr(),
+            device: app.device_addr(),
+            ca: app.server.ca_certificate_der().to_vec(),
+            token: app.token.clone(),
+        }
+    }
+
+    /// The same server for somebody else.
+    pub(crate) fn with_token(&self, token: String) -> Self {
+        Self { token, ..self.clone() }
+    }
+
     pub(crate) async fn admin(
         &self,
         method: Method,
