@@ -14,7 +14,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -25,7 +24,7 @@ use crate::ca::CertificateAuthority;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::store::Store;
-use crate::tls;
+use crate::tls::{self, ServerConfigs};
 
 /// How far a rollover has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +139,7 @@ pub(crate) struct CaKeeper {
     /// The CAs, and whether they are what the database says: when those cannot be read, the ones of before are used
     /// on, but not announced.
     current: RwLock<(Arc<Authorities>, bool)>,
-    tls: watch::Sender<Arc<ServerConfig>>,
+    tls: watch::Sender<Arc<ServerConfigs>>,
     config: Config,
 }
 
@@ -162,7 +161,7 @@ impl CaKeeper {
             }
         };
         let authorities = Arc::new(Authorities::read(&dir, in_force)?);
-        let tls = tls::server_config(&tls_dir, &authorities, config, now)?;
+        let tls = tls::server_configs(&tls_dir, &authorities, config, now)?;
         Ok(Self {
             dir,
             tls_dir,
@@ -184,7 +183,7 @@ impl CaKeeper {
     }
 
     /// The TLS configuration for connections from now on.
-    pub(crate) fn tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
+    pub(crate) fn tls(&self) -> watch::Receiver<Arc<ServerConfigs>> {
         self.tls.subscribe()
     }
 
@@ -205,7 +204,7 @@ impl CaKeeper {
         };
         let taken_over = read.and_then(|authorities| {
             let authorities = Arc::new(authorities);
-            let config = tls::server_config(&self.tls_dir, &authorities, &self.config, now)?;
+            let config = tls::server_configs(&self.tls_dir, &authorities, &self.config, now)?;
             Ok((authorities, config))
         });
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -226,7 +225,7 @@ impl CaKeeper {
         if !tls::is_due(&self.tls_dir, current, &self.config, now)? {
             return Ok(());
         }
-        let config = tls::server_config(&self.tls_dir, current, &self.config, now)?;
+        let config = tls::server_configs(&self.tls_dir, current, &self.config, now)?;
         self.tls.send_replace(config);
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Each connection is a task of its own from the TCP accept on, so that a slow handshake holds up nobody.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,14 +18,16 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::gauge::Gauge;
+use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -34,6 +37,7 @@ use crate::config::Limits;
 use crate::deadline::Watched;
 use crate::gate::{Admission, Denial, Gate};
 use crate::metrics::Metrics;
+use crate::tls::ServerConfigs;
 
 /// The longest request head, in bytes; hyper refuses longer ones with 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -56,7 +60,7 @@ pub(crate) struct Listener {
     pub(crate) name: &'static str,
     pub(crate) tcp: TcpListener,
     /// What TLS is set up with, for connections from now on; `None` for HTTP.
-    pub(crate) tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    pub(crate) tls: Option<watch::Receiver<Arc<ServerConfigs>>>,
     pub(crate) router: Router,
     pub(crate) limits: Limits,
     pub(crate) gate: Arc<Gate>,
@@ -92,7 +96,7 @@ impl Listener {
             let connection = Connection {
                 address,
                 denial,
-                tls: self.tls.as_ref().map(|tls| TlsAcceptor::from(tls.borrow().clone())),
+                tls: self.tls.as_ref().map(|tls| tls.borrow().clone()),
                 router: self.router.clone(),
                 limits: self.limits,
                 gate: self.gate.clone(),
@@ -129,12 +133,19 @@ impl Drop for OpenConnection {
     }
 }
 
+/// The TLS handshake: what the client says first decides how large records to it are.
+async fn handshake(tcp: TcpStream, tls: &ServerConfigs) -> io::Result<TlsStream<TcpStream>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
+    let config = tls.for_client(&start.client_hello());
+    start.into_stream(config).await
+}
+
 /// One connection, from the accept on.
 struct Connection {
     address: IpAddr,
     /// Why nothing is served on it.
     denial: Option<Denial>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<ServerConfigs>>,
     router: Router,
     limits: Limits,
     gate: Arc<Gate>,
@@ -148,7 +159,7 @@ impl Connection {
         let Some(tls) = self.tls.take() else {
             return self.serve_http(tcp, PeerCertificate(None), stop).await;
         };
-        let handshake = timeout(self.limits.handshake_timeout, tls.accept(tcp));
+        let handshake = timeout(self.limits.handshake_timeout, handshake(tcp, &tls));
         let stream = match stop.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => stream,
             Some(Ok(Err(error))) => {

@@ -1,4 +1,4 @@
-//! TLS of the device listener: 1.3 only, client certificates of our CA, small records.
+//! TLS of the device listener: 1.3 only, client certificates of our CA, small records for who asks for them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -19,20 +19,33 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::files;
 
-/// Plaintext that one TLS record to a device carries at most, so that a chip needs little heap.
-const RECORD_BYTES: usize = 2048;
-
 /// rustls counts the record header (RFC 8446 section 5.1) as part of a fragment.
 const RECORD_HEADER_BYTES: usize = 5;
 
+/// What connections are set up with. The two differ in the size of records alone.
+pub(crate) struct ServerConfigs {
+    /// For chips, which have a buffer for one record: [`wire::SMALL_RECORDS_ALPN`].
+    small_records: Arc<ServerConfig>,
+    /// For everybody else: records as long as TLS has them (RFC 8446 section 5.1), which cost a download less.
+    full_records: Arc<ServerConfig>,
+}
+
+impl ServerConfigs {
+    /// The one for the client that says this hello.
+    pub(crate) fn for_client(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let asks = hello.alpn().is_some_and(|mut names| names.any(|name| name == wire::SMALL_RECORDS_ALPN));
+        if asks { self.small_records.clone() } else { self.full_records.clone() }
+    }
+}
+
 /// Reads the server's key and certificate in `dir`, or issues new ones: on the first start, past two thirds of
 /// the certificate's life, when the names changed, and when the CA did.
-pub(crate) fn server_config(
+pub(crate) fn server_configs(
     dir: &Path,
     authorities: &Authorities,
     options: &Config,
     now: OffsetDateTime,
-) -> Result<Arc<ServerConfig>, StartError> {
+) -> Result<Arc<ServerConfigs>, StartError> {
     let names = &options.server_names;
     if names.is_empty() {
         return Err(StartError::NoServerName);
@@ -55,10 +68,18 @@ pub(crate) fn server_config(
             (certificate.der().clone(), key)
         }
     };
-    config(authorities.anchors(), certificate, &key, options.tls_tickets).map_err(StartError::Tls)
+    let full_records =
+        config(authorities.anchors(), certificate, &key, options.tls_tickets).map_err(StartError::Tls)?;
+    let mut small_records = full_records.clone();
+    small_records.max_fragment_size = Some(wire::SMALL_RECORD_BYTES + RECORD_HEADER_BYTES);
+    small_records.alpn_protocols = vec![wire::SMALL_RECORDS_ALPN.to_vec()];
+    Ok(Arc::new(ServerConfigs {
+        small_records: Arc::new(small_records),
+        full_records: Arc::new(full_records),
+    }))
 }
 
-/// Whether [`server_config`] would issue a certificate.
+/// Whether [`server_configs`] would issue a certificate.
 pub(crate) fn is_due(
     dir: &Path,
     authorities: &Authorities,
@@ -130,7 +151,7 @@ fn config(
     certificate: CertificateDer<'static>,
     key: &KeyPair,
     tickets: bool,
-) -> Result<Arc<ServerConfig>, String> {
+) -> Result<ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for anchor in anchors {
@@ -149,7 +170,6 @@ fn config(
             builder.with_client_cert_verifier(verifier).with_single_cert(vec![certificate], key)
         })
         .map_err(|error| error.to_string())?;
-    config.max_fragment_size = Some(RECORD_BYTES + RECORD_HEADER_BYTES);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A pit stop is one connection and a chip keeps no tickets over a reset: they would only cost bytes. For others
     // tickets are stateless. They carry the client's certificate; whether it is good is judged at every request.
@@ -158,7 +178,7 @@ fn config(
     if tickets {
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
     }
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -181,7 +201,7 @@ mod tests {
             let (options, now) = (options(server_names), now + Duration::days(day));
             let before = std::fs::read_to_string(tls.join("server.pem")).ok();
             let is_due = is_due(&tls, ca, &options, now).unwrap();
-            server_config(&tls, ca, &options, now).unwrap();
+            server_configs(&tls, ca, &options, now).unwrap();
             let after = std::fs::read_to_string(tls.join("server.pem")).unwrap();
             assert_eq!(is_due, before.as_ref() != Some(&after));
             after
@@ -196,6 +216,6 @@ mod tests {
         let other_ca =
             Authorities::of_one(CertificateAuthority::open(&dir.path().join("other"), now).unwrap());
         assert_ne!(pem_after(&other_ca, &["127.0.0.1", "ota.example"], 61), renamed, "another CA");
-        assert!(matches!(server_config(&tls, &ca, &options(&[]), now), Err(StartError::NoServerName)));
+        assert!(matches!(server_configs(&tls, &ca, &options(&[]), now), Err(StartError::NoServerName)));
     }
 }

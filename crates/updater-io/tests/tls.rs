@@ -74,7 +74,8 @@ fn server_config(
         }
     };
     let mut config = builder.with_single_cert(chain, server.private_key()).unwrap();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A client that does not offer it is refused (RFC 7301 section 3.2).
+    config.alpn_protocols = vec![wire::SMALL_RECORDS_ALPN.to_vec()];
     config
 }
 

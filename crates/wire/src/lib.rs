@@ -32,6 +32,14 @@ use core::fmt;
 /// The protocol version that this crate speaks, sent as [`CheckIn::protocol`].
 pub const PROTOCOL_VERSION: u8 = 1;
 
+/// What a client with little memory offers as its application protocol (ALPN, RFC 7301): HTTP/1.1 in which the server
+/// keeps to TLS records of [`SMALL_RECORD_BYTES`]. Who offers `http/1.1` alone gets records of any size that TLS
+/// allows. It stands for RFC 8449's `record_size_limit`, which rustls cannot send or answer.
+pub const SMALL_RECORDS_ALPN: &[u8] = b"pitstop/1";
+
+/// Plaintext in one TLS record from the server at most, in bytes, for a client that offers [`SMALL_RECORDS_ALPN`].
+pub const SMALL_RECORD_BYTES: usize = 2048;
+
 /// Media type of every body (RFC 8949 section 9.5).
 pub const MEDIA_TYPE: &str = "application/cbor";
 

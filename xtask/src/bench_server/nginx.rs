@@ -70,7 +70,7 @@ impl Nginx {
         format!("https://localhost:{}/{file}", self.resuming_port)
     }
 
-    /// The same with records of 2 KiB, as our server sends them because a chip has a buffer for one record.
+    /// The same with records of 2 KiB, as our server sends them to chips.
     pub(super) fn small_records_url(&self, file: &str) -> String {
         format!("https://localhost:{}/{file}", self.small_records_port)
     }

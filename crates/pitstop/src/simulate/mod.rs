@@ -121,6 +121,10 @@ pub(crate) struct Simulate {
     #[arg(long)]
     download: bool,
 
+    /// Take TLS records of 16 KiB, as clients with more memory than a chip do
+    #[arg(long)]
+    full_records: bool,
+
     /// Only GET this address, for a comparison with another TLS server that has the same CA; with --download in chunks
     #[arg(long, value_name = "URL", conflicts_with_all = ["herd", "fail_percent", "crash_percent", "silent_percent"])]
     get: Option<Uri>,
@@ -172,7 +176,9 @@ impl Simulate {
         })?;
         let server: Uri = info.device_url.parse().map_err(|_| unusable(&info.device_url))?;
         let home = target(&server, self.allow_remote).await?;
-        let tls = Tls::new(ca(&info)?, self.resume).map_err(Failure::new)?;
+        let mut tls = Tls::new(ca(&info)?).map_err(Failure::new)?;
+        tls.is_resuming = self.resume;
+        tls.has_full_records = self.full_records;
         let temporary;
         let dir = match &self.state {
             Some(dir) => dir.as_path(),

@@ -39,7 +39,7 @@ impl MovingFleet {
     ) -> Result<Self, Failure> {
         let url: Uri = info.device_url.parse().map_err(|_| unusable(&info.device_url))?;
         let target = target(&url, false).await?;
-        let tls = Tls::new(ca(info)?, false).map_err(Failure::new)?;
+        let tls = Tls::new(ca(info)?).map_err(Failure::new)?;
         let state = StateDir::open(dir, &product.name, &ca(info)?)?;
         let devices = state.enroll(issued, &tls, &target, || ()).await?;
         Ok(Self { devices, target, model: model(product)?, publishers: publishers(product)? })

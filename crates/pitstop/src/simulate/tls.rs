@@ -15,12 +15,15 @@ const KEPT_SESSIONS: usize = 1;
 pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     verifier: Arc<WebPkiServerVerifier>,
-    is_resuming: bool,
+    /// A device keeps the session ticket of its last connection.
+    pub(super) is_resuming: bool,
+    /// It does not ask for small records, as a chip does.
+    pub(super) has_full_records: bool,
 }
 
 impl Tls {
-    /// For servers with a certificate of this CA. A resuming device keeps the session ticket of its last connection.
-    pub(super) fn new(ca: CertificateDer<'static>, is_resuming: bool) -> Result<Self, String> {
+    /// For servers with a certificate of this CA, as a chip speaks it.
+    pub(super) fn new(ca: CertificateDer<'static>) -> Result<Self, String> {
         let provider = Arc::new(CryptoProvider {
             cipher_suites: vec![ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256],
             kx_groups: vec![ring::kx_group::SECP256R1],
@@ -31,7 +34,7 @@ impl Tls {
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Self { provider, verifier, is_resuming })
+        Ok(Self { provider, verifier, is_resuming: false, has_full_records: false })
     }
 
     /// Handshakes without a certificate, for an enrollment.
@@ -58,6 +61,9 @@ impl Tls {
 
     fn finished(&self, mut config: ClientConfig) -> Arc<ClientConfig> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if !self.has_full_records {
+            config.alpn_protocols.insert(0, wire::SMALL_RECORDS_ALPN.to_vec());
+        }
         config.resumption = if self.is_resuming {
             Resumption::store(Arc::new(ClientSessionMemoryCache::new(KEPT_SESSIONS)))
         } else {

@@ -89,27 +89,35 @@ async fn tls_1_2_is_not_spoken() {
 }
 
 #[tokio::test]
-async fn records_to_devices_carry_at_most_2_kib() {
+async fn records_are_small_for_who_asks_for_it() {
     let app = TestApp::start().await;
     let (_, identity) = app.enrolled().await;
     let image = app.release(1, "1.0.0").await;
-    let lengths = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let mut stream = {
+    let path = format!("{}{}", wire::ARTIFACTS_PATH, manifest::Digest::of(&image));
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let longest = async |offered: &[&[u8]]| {
+        let lengths = Arc::new(std::sync::Mutex::new(Vec::new()));
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let server = TcpStream::connect(app.device_addr()).await.unwrap();
         tokio::spawn(record_lengths(server, theirs, lengths.clone()));
-        let config = client_config(app.server.ca_certificate_der(), Some(&identity));
-        TlsConnector::from(config).connect("localhost".try_into().unwrap(), ours).await.unwrap()
+        let mut config = client_config(app.server.ca_certificate_der(), Some(&identity));
+        Arc::make_mut(&mut config).alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
+        let connector = TlsConnector::from(config);
+        let mut stream = connector.connect("localhost".try_into().unwrap(), ours).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), offered.first().copied());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.ends_with(&image));
+        lengths.lock().unwrap().iter().copied().max().unwrap()
     };
-    let path = format!("{}{}", wire::ARTIFACTS_PATH, manifest::Digest::of(&image));
-    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    assert!(answer.ends_with(&image));
-    let longest = lengths.lock().unwrap().iter().copied().max().unwrap();
     // RFC 8446 section 5.2: content, one byte of type, 16 bytes of tag.
-    assert!(longest > 1024 && longest <= 2048 + 1 + 16, "{longest}");
+    let small = longest(&[wire::SMALL_RECORDS_ALPN, b"http/1.1"]).await;
+    assert!(small > 1024 && small <= wire::SMALL_RECORD_BYTES + 1 + 16, "{small}");
+    for offered in [&[&b"http/1.1"[..]][..], &[]] {
+        let full = longest(offered).await;
+        assert!(full > 4 * small, "{full}");
+    }
 }
 
 /// Passes bytes on and notes the length of every record from the server.

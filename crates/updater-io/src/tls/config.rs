@@ -56,7 +56,7 @@ pub fn client_config(
             configured.map_err(|error| TlsError::BadIdentity(RustlsError(error)))?
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![wire::SMALL_RECORDS_ALPN.to_vec(), b"http/1.1".to_vec()];
     config.enable_sni = true;
     config.resumption = Resumption::disabled();
     config.max_fragment_size = Some(MAX_OUTGOING_RECORD_BYTES);
