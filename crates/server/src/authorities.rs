@@ -97,7 +97,7 @@ impl Authorities {
         [Some(&self.old), self.new.as_ref()].into_iter().flatten()
     }
 
-    /// Whose certificates devices get.
+    /// Whose certificates devices get when they renew. A device that enrolls gets one of [`Self::for_server`].
     pub(crate) fn for_devices(&self) -> &CertificateAuthority {
         self.new.as_ref().unwrap_or(&self.old)
     }

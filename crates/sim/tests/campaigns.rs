@@ -2,7 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use sim::campaign::{Outcome, Part, Size, plan, replay, run};
+use std::time::Duration;
+
+use sim::End;
+use sim::campaign::lifecycle::{Lifecycle, prepare};
+use sim::campaign::office::{Apply, Exchange, Twist};
+use sim::campaign::{Outcome, Part, Size, in_paused_time, plan, replay, run};
+use sim::impostor::{Delivery, Reply};
+use tokio::time::Instant;
+use updater::limits;
 
 /// Another seed is another sample.
 const SEED: u64 = 1;
@@ -47,6 +55,11 @@ fn the_path_breaks() {
 }
 
 #[test]
+fn a_stolen_server_tries_everything() {
+    quick(Part::StolenServer);
+}
+
+#[test]
 fn applications_misbehave() {
     quick(Part::App);
 }
@@ -68,6 +81,31 @@ fn cases_that_were_found_hold() {
             "{case}: {outcome:?}\n{}",
             lines.join("\n")
         );
+    }
+}
+
+/// Before the head, and in the middle of a chunk.
+#[test]
+fn a_server_that_goes_silent_in_an_install_is_given_up_soon() {
+    let tries = u64::from(limits::CHUNK_TRIES);
+    let waits_ms = (1..tries).map(|before| before * limits::CHUNK_RETRY_MS).sum::<u64>();
+    let most = Duration::from_millis(tries * limits::SILENCE_MS + waits_ms + 1000);
+    let stalls: [fn(Reply) -> Reply; 2] = [
+        |reply| reply.delivery(Delivery::StallAfter { bytes: 0 }),
+        |reply| reply.delivery(Delivery::StallAfter { bytes: 40_000 }),
+    ];
+    for stall in stalls {
+        let took = in_paused_time(async {
+            let mut world = prepare("8mb", Lifecycle::Install).await?.world.restore(1)?;
+            let twist = Twist { exchange: Exchange::Artifact, apply: Apply::ToReply(stall) };
+            world.office.books().twists = vec![twist];
+            let start = Instant::now();
+            let end = world.device.power_on().await?;
+            assert!(matches!(&end, End::Running(app) if app.version() == "1.0.0"), "{end:?}");
+            Ok(start.elapsed())
+        });
+        let took = took.unwrap();
+        assert!(took <= most, "the application was kept for {took:?}, more than {most:?}");
     }
 }
 

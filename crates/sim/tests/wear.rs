@@ -4,10 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use manifest::Sequence;
 use sim::End;
 use sim::campaign::in_paused_time;
 use sim::campaign::lifecycle::LAYOUTS;
+use sim::campaign::office::{Apply, Books, Exchange, Twist};
+use sim::campaign::stolen_server::decide;
 use sim::campaign::world::{World, application};
+use sim::impostor::Delivery;
 use wire::ResetCause;
 
 /// A start an hour.
@@ -40,15 +44,111 @@ fn year(layout: &'static str) -> BTreeMap<String, u32> {
         let nothing_new = &world.device.flash.stats().sector_erases;
         let sectors: Vec<_> =
             events.iter().zip(nothing_new).map(|(events, each)| events + each * (STARTS - WEEKS)).collect();
-        let partitions = world.device.layout().partitions().iter();
-        Ok(partitions
-            .map(|partition| {
-                let range = partition.offset as usize / 4096..partition.end() as usize / 4096;
-                (partition.label.as_str().to_owned(), sectors[range].iter().copied().max().unwrap_or(0))
-            })
-            .collect())
+        Ok(by_partition(&world, &sectors))
     })
     .unwrap()
+}
+
+/// The sector of each partition that was erased most.
+fn by_partition(world: &World, sectors: &[u32]) -> BTreeMap<String, u32> {
+    let partitions = world.device.layout().partitions().iter();
+    partitions
+        .map(|partition| {
+            let range = partition.offset as usize / 4096..partition.end() as usize / 4096;
+            (partition.label.as_str().to_owned(), sectors[range].iter().copied().max().unwrap_or(0))
+        })
+        .collect()
+}
+
+/// What somebody who has stolen the server does at every start of a device that runs an application.
+struct Attack {
+    name: &'static str,
+    /// Starts that are counted; more where not each start erases.
+    starts: u32,
+    /// Beforehand.
+    begin: fn(&mut Books),
+    /// Before start number n.
+    before_start: fn(&mut Books, u32),
+}
+
+const ATTACKS: [Attack; 3] = [
+    Attack {
+        name: "a renewal at every start",
+        starts: 200,
+        begin: |books| {
+            books.offer = Some(0);
+            let apply = Apply::WithBooks(|_, _, reply| decide(reply, |decision| decision.renew = Some(true)));
+            books.twists = vec![Twist { exchange: Exchange::CheckIn, apply }];
+        },
+        before_start: |_, _| (),
+    },
+    Attack {
+        name: "wrong bytes at every start",
+        starts: 4,
+        begin: |books| {
+            let apply = Apply::ToReply(|reply| reply.delivery(Delivery::CorruptByte { offset: 40_000 }));
+            books.twists = vec![Twist { exchange: Exchange::Artifact, apply }];
+        },
+        before_start: |_, _| (),
+    },
+    Attack {
+        name: "to and fro between releases that may return to each other",
+        starts: 4,
+        begin: |_| (),
+        before_start: |books, start| books.offer = Some((start % 2) as usize),
+    },
+];
+
+/// The erasures of a start under attack, in a year of them.
+fn year_under_attack(layout: &'static str, attack: &Attack) -> BTreeMap<String, u32> {
+    in_paused_time(async {
+        let mut world = World::manufacture(layout)?;
+        let (old, new) = (application("1.0.0", 3)?, application("1.1.0", 3)?);
+        world.office.books().publish(1, "1.0.0", old, Vec::new())?;
+        assert!(matches!(world.device.power_on().await?, End::Running(_)));
+        world.office.books().publish(2, "1.1.0", new, vec![Sequence(1)])?;
+        (attack.begin)(&mut world.office.books());
+        world.device.flash.reset_stats();
+        for start in 1..=attack.starts {
+            (attack.before_start)(&mut world.office.books(), start);
+            // Certificates that are issued in the same second would be the same.
+            world.office.books().time_s += 3600;
+            world.device.reset(ResetCause::Software).await?;
+        }
+        let sectors = &world.device.flash.stats().sector_erases;
+        let a_year: Vec<_> = sectors.iter().map(|erased| erased * (STARTS / attack.starts)).collect();
+        Ok(by_partition(&world, &a_year))
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_thief_wears_out_what_the_documents_say() {
+    let report = include_str!("../../../docs/reliability.md");
+    let mut missing = Vec::new();
+    for attack in &ATTACKS {
+        for layout in LAYOUTS {
+            let mut year = year_under_attack(layout, attack);
+            // Every hand-over of the classic layout, attack or not.
+            year.remove("otadata");
+            let (partition, erasures) = year.iter().max_by_key(|(_, erasures)| **erasures).unwrap();
+            assert!(
+                *erasures < ENDURANCE,
+                "{}: {layout} {partition}: {erasures} erasures a year",
+                attack.name
+            );
+            assert!(*erasures > 0, "{}: {layout}: nothing is worn, which is no attack", attack.name);
+            let row = format!(
+                "| {} | {layout} | {partition} | {erasures} | {} |",
+                attack.name,
+                ENDURANCE / erasures
+            );
+            if !report.contains(&row) {
+                missing.push(row);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "docs/reliability.md lacks these rows:\n{}", missing.join("\n"));
 }
 
 #[test]

@@ -22,6 +22,10 @@ pub const REPORT_MS: u64 = 3_000;
 /// One chunk: 64 KiB in 60 s is 1.1 KiB/s, the slowest link on which an install goes on.
 pub const CHUNK_MS: u64 = 60_000;
 
+/// Silence in the middle of a chunk: three retransmissions in a row may be lost (RFC 6298 section 2: 1 s, then
+/// twice as long each time).
+pub const SILENCE_MS: u64 = 10_000;
+
 /// A whole install while another slot stays bootable; the rest continues at the next start, from the first
 /// chunk that differs.
 pub const INSTALL_WITH_APP_MS: u64 = 600_000;
@@ -53,6 +57,7 @@ pub const TIME_FLOOR_MARGIN_S: u64 = 24 * 3600;
 
 const _: () = assert!(JOIN_MS + EXCHANGE_MS <= BUDGET_MS);
 const _: () = assert!(BUDGET_MS < BUDGET_WITHOUT_APP_MS);
+const _: () = assert!(EXCHANGE_MS + SILENCE_MS < CHUNK_MS);
 const _: () = assert!(CHUNK_MS * (CHUNK_TRIES as u64) < INSTALL_WITH_APP_MS);
 const _: () = assert!(BACKOFF_MS < BACKOFF_MAX_MS);
 const _: () = assert!(ASKED_MAX_MS + ASKED_MAX_MS / 4 == BACKOFF_MAX_MS);

@@ -120,7 +120,8 @@ pub fn blame(reason: Reason) -> Blame {
         | Reason::EnrollmentPending
         | Reason::ServerFailed
         | Reason::ArtifactMissing
-        | Reason::CertificateMismatch => Blame::Network,
+        | Reason::CertificateMismatch
+        | Reason::CertificateUntrusted => Blame::Network,
         Reason::FlashRead
         | Reason::FlashWrite
         | Reason::PartitionTable

@@ -65,6 +65,8 @@ pub enum Reason {
     ArtifactMissing = 311,
     /// The certificate issued is not for this device's key.
     CertificateMismatch = 312,
+    /// The certificate issued is not one that the device's trust anchors vouch for, or it has ended.
+    CertificateUntrusted = 313,
 
     /// Reading flash failed.
     FlashRead = 400,
@@ -122,6 +124,7 @@ impl Reason {
         Self::ServerFailed,
         Self::ArtifactMissing,
         Self::CertificateMismatch,
+        Self::CertificateUntrusted,
         Self::FlashRead,
         Self::FlashWrite,
         Self::PartitionTable,
@@ -177,6 +180,7 @@ impl Reason {
             Self::ServerFailed => "server-failed",
             Self::ArtifactMissing => "artifact-missing",
             Self::CertificateMismatch => "certificate-mismatch",
+            Self::CertificateUntrusted => "certificate-untrusted",
             Self::FlashRead => "flash-read",
             Self::FlashWrite => "flash-write",
             Self::PartitionTable => "partition-table",
@@ -221,6 +225,9 @@ impl Reason {
             Self::ServerFailed => "the server failed",
             Self::ArtifactMissing => "the artifact is not on the server",
             Self::CertificateMismatch => "the certificate issued is not for this device's key",
+            Self::CertificateUntrusted => {
+                "the certificate issued is of no CA that this device trusts, or has ended"
+            }
             Self::FlashRead => "reading flash failed",
             Self::FlashWrite => "writing flash failed",
             Self::PartitionTable => "the partition table is not valid",

@@ -26,7 +26,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
 use crate::app::App;
-use crate::ca::DeviceCertificate;
+use crate::ca::{CertificateAuthority, DeviceCertificate};
 use crate::device::{Device, Refusal, read_body, require_media_type};
 use crate::gate::retry_after_s;
 use crate::store::{EnrollmentRow, Event, Redemption};
@@ -66,7 +66,9 @@ pub(crate) async fn enroll(
     if device.waits_for_approval() {
         return Err(await_approval(&app, &device, &key, now_ms).await?);
     }
-    let certificate = issue(&app, &device.id, &device.product, &key, now_ms)?;
+    // The device verifies it, and may have no other anchor yet than the one that vouched for this connection.
+    let authorities = app.ca.get();
+    let certificate = issue(&app, authorities.for_server(), &device.id, &device.product, &key, now_ms)?;
     match app.store.redeem_token(&device, &certificate, now_ms).await? {
         Redemption::First => {
             app.metrics.enrollments.add("enrolled");
@@ -121,7 +123,8 @@ pub(crate) async fn reenroll(
     let key = read_csr(&app, &headers, body).await?;
     let now_ms = clock::now_ms();
     let Device { known, serial, .. } = device;
-    let certificate = issue(&app, &known.id, &known.product, &key, now_ms)?;
+    let authorities = app.ca.get();
+    let certificate = issue(&app, authorities.for_devices(), &known.id, &known.product, &key, now_ms)?;
     if !app.store.renew_certificate(&known.id, &serial, &certificate, now_ms).await? {
         app.metrics.enrollments.add("refused");
         return Err(Refusal::ReplacedCertificate);
@@ -154,17 +157,14 @@ async fn read_csr(app: &App, headers: &HeaderMap, body: Body) -> Result<SubjectP
 
 fn issue(
     app: &App,
+    ca: &CertificateAuthority,
     device: &str,
     product: &str,
     key: &SubjectPublicKeyInfo,
     now_ms: i64,
 ) -> Result<DeviceCertificate, Refusal> {
     let now = clock::from_ms(now_ms);
-    app.ca
-        .get()
-        .for_devices()
-        .issue_device(device, product, key, now, app.config.device_certificate_days)
-        .map_err(Refusal::internal)
+    ca.issue_device(device, product, key, now, app.config.device_certificate_days).map_err(Refusal::internal)
 }
 
 fn certs_only(certificates: &[CertificateDer<'_>]) -> Result<Response, Refusal> {

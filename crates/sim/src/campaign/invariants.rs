@@ -157,6 +157,7 @@ const GOODBYE_MS: u64 = 501;
 /// [`Broken`]
 pub fn after_the_fault(before: &Facts, now: &Facts) -> Result<(), Broken> {
     identity(before, now)?;
+    sequence(before, now)?;
     if before.has_spare() && before.is_bootable() && !now.is_bootable() {
         return Err(Broken::new(Invariant::Boots, "no slot is bootable, although one was spare"));
     }
@@ -257,6 +258,9 @@ impl Watch {
                 let found = format!("waits for {} beside a bootable slot", reason.name());
                 Err(Broken::new(Invariant::Boots, found))
             }
+            End::Waiting { after_ms, .. } if *after_ms > limits::BACKOFF_MAX_MS => {
+                Err(Broken::new(Invariant::Time, format!("waits for {after_ms} ms before its next try")))
+            }
             End::Waiting { .. } | End::PowerLost => Ok(()),
             End::Dead(reason) => {
                 Err(Broken::new(Invariant::Boots, format!("the chip starts nothing: {reason}")))
@@ -271,6 +275,7 @@ async fn settled(world: &mut World, goal: usize, before: &Facts) -> anyhow::Resu
     world.device.flash.take_log();
     // Bits of the vault that read differently at each start are repaired when they are seen.
     let flickers = world.device.flash.unstable_bytes() > 0;
+    let check_ins = world.office.books().picture(DEVICE).check_ins;
     let end = world.device.reset(ResetCause::Software).await?;
     let operations = world.device.flash.take_log();
     let now = Facts::of(world.device.flash.bytes(), &layout)?;
@@ -294,7 +299,8 @@ async fn settled(world: &mut World, goal: usize, before: &Facts) -> anyhow::Resu
     }
     let picture = world.office.books().picture(DEVICE);
     let knows = picture.running_sequence == Some(target.sequence.0)
-        && picture.running_digest == Some(target.artifact.digest);
+        && picture.running_digest == Some(target.artifact.digest)
+        && picture.check_ins > check_ins;
     if !knows {
         return Ok(Err(Broken::new(Invariant::Picture, format!("the office believes {picture:?}"))));
     }

@@ -14,6 +14,7 @@ mod plan;
 pub mod power;
 pub mod rot;
 mod run;
+pub mod stolen_server;
 pub mod world;
 
 use std::fmt;

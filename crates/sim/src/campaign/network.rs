@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 
 use super::invariants::{self, Facts, Watch};
 use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
-use super::office::{Exchange, START_S, Twist};
+use super::office::{Apply, Exchange, START_S, Twist};
 use super::world::World;
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome};
 use crate::impostor::{Content, Delivery, Length, RangeAnswer, Reply};
@@ -231,8 +231,8 @@ impl Stage for NetworkStage {
                     world.device.network.queue_fault(Some(fault));
                 }
                 Trouble::Answer { exchange, twist } => {
-                    let apply = TWISTS[twist].1;
-                    world.office.books().twist = Some(Twist { exchange, apply });
+                    let apply = Apply::ToReply(TWISTS[twist].1);
+                    world.office.books().twists = vec![Twist { exchange, apply }];
                 }
                 Trouble::Surroundings(index) => SURROUNDINGS[index].1(&mut world),
             }
@@ -248,7 +248,7 @@ impl Stage for NetworkStage {
             let flash = world.device.flash.bytes().to_vec();
             {
                 let mut books = world.office.books();
-                books.twist = None;
+                books.twists.clear();
                 books.time_s = right_time_s;
             }
             let books = world.office.books().clone();

@@ -65,8 +65,10 @@ pub enum Exchange {
 pub struct Release {
     /// What the publisher says of it.
     pub manifest: Manifest,
-    signed: Vec<u8>,
-    image: Arc<Vec<u8>>,
+    /// The manifest with its signature.
+    pub signed: Vec<u8>,
+    /// The image.
+    pub image: Arc<Vec<u8>>,
 }
 
 /// What the office knows of a device, from what the device said.
@@ -90,7 +92,16 @@ pub struct Twist {
     /// Which requests.
     pub exchange: Exchange,
     /// What becomes of the right answer.
-    pub apply: fn(Reply) -> Reply,
+    pub apply: Apply,
+}
+
+/// How a right answer becomes a wrong one.
+#[derive(Clone, Copy, Debug)]
+pub enum Apply {
+    /// By what it says alone.
+    ToReply(fn(Reply) -> Reply),
+    /// By one who has the books.
+    WithBooks(fn(&Books, &ReceivedRequest, Reply) -> anyhow::Result<Reply>),
 }
 
 /// Everything that an office remembers.
@@ -105,7 +116,7 @@ pub struct Books {
     /// Whether a second CA is to be trusted beside the first.
     pub next_ca: bool,
     /// What is said wrongly.
-    pub twist: Option<Twist>,
+    pub twists: Vec<Twist>,
     /// Tokens by device, with the key that has used it.
     tokens: BTreeMap<String, (String, Option<Vec<u8>>)>,
     /// Devices by certificate.
@@ -126,7 +137,7 @@ impl Books {
             releases: Vec::new(),
             offer: None,
             next_ca: false,
-            twist: None,
+            twists: Vec::new(),
             tokens: BTreeMap::new(),
             certificates: BTreeMap::new(),
             pictures: BTreeMap::new(),
@@ -183,8 +194,11 @@ impl Books {
             (Exchange::Artifact, Some(_)) => self.artifact(request),
             (Exchange::Report, Some(device)) => self.report(&device, request),
         };
-        match self.twist.filter(|twist| twist.exchange == exchange) {
-            Some(twist) => (twist.apply)(right),
+        match self.twists.iter().find(|twist| twist.exchange == exchange).map(|twist| twist.apply) {
+            Some(Apply::ToReply(apply)) => apply(right),
+            Some(Apply::WithBooks(apply)) => {
+                apply(self, request, right).unwrap_or_else(|_| Reply::status(500))
+            }
             None => right,
         }
     }
@@ -214,10 +228,10 @@ impl Books {
     }
 
     fn issue(&mut self, device: &str, request: &ReceivedRequest) -> Reply {
-        match issue(device, request, self.time_s) {
-            Ok((certificate, message)) => {
+        match csr(request).and_then(|csr| certify(ca()?, device, &csr.public_key, self.time_s)) {
+            Ok((certificate, reply)) => {
                 self.certificates.insert(certificate, device.to_owned());
-                pkcs7(&message)
+                reply
             }
             Err(_) => Reply::status(400),
         }
@@ -248,10 +262,8 @@ impl Books {
     }
 
     fn cacerts(&self) -> Reply {
-        match self.anchors().and_then(|anchors| certs_only(&anchors.collect::<Vec<_>>())) {
-            Ok(message) => pkcs7(&message),
-            Err(_) => Reply::status(500),
-        }
+        let reply = self.anchors().and_then(|anchors| certs_only(&anchors.collect::<Vec<_>>()));
+        reply.unwrap_or_else(|_| Reply::status(500))
     }
 
     fn artifact(&self, request: &ReceivedRequest) -> Reply {
@@ -323,13 +335,17 @@ fn exchange_of(request: &ReceivedRequest) -> Option<Exchange> {
 }
 
 /// A P-256 key whose signatures are deterministic.
-struct FixedKey {
+pub struct FixedKey {
     signing: p256::ecdsa::SigningKey,
     point: Vec<u8>,
 }
 
 impl FixedKey {
-    fn new(seed: u8) -> anyhow::Result<Self> {
+    /// The key with this number.
+    ///
+    /// # Errors
+    /// 0 is none.
+    pub fn new(seed: u8) -> anyhow::Result<Self> {
         let signing = p256::ecdsa::SigningKey::from_slice(&[seed; 32])?;
         let point = signing.verifying_key().to_encoded_point(false).as_bytes().to_vec();
         Ok(Self { signing, point })
@@ -354,16 +370,21 @@ impl rcgen::SigningKey for FixedKey {
 }
 
 /// The office's CA, and its certificate in DER.
-struct Ca {
+pub struct Ca {
     issuer: Issuer<'static, FixedKey>,
-    der: Vec<u8>,
+    /// Its certificate.
+    pub der: Vec<u8>,
 }
 
 static CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("office CA", 3));
 static NEXT_CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("next office CA", 4));
 
 impl Ca {
-    fn new(name: &str, seed: u8) -> anyhow::Result<Self> {
+    /// A CA with this name, whose key has this number.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub fn new(name: &str, seed: u8) -> anyhow::Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -393,7 +414,11 @@ static ACCEPTOR: LazyLock<anyhow::Result<TlsAcceptor>> = LazyLock::new(|| {
     Ok(TlsAcceptor::from(Arc::new(server_config(&identity)?)))
 });
 
-fn ca() -> anyhow::Result<&'static Ca> {
+/// The office's CA.
+///
+/// # Errors
+/// It could not be made.
+pub fn ca() -> anyhow::Result<&'static Ca> {
     CA.as_ref().map_err(|error| anyhow!("the office has no CA: {error:#}"))
 }
 
@@ -425,14 +450,25 @@ pub fn publisher_key() -> anyhow::Result<PublisherKey> {
     Ok(publisher()?.publisher_key())
 }
 
-fn csr(request: &ReceivedRequest) -> anyhow::Result<CertificateSigningRequestParams> {
+/// The certificate request in a request.
+///
+/// # Errors
+/// There is none.
+pub fn csr(request: &ReceivedRequest) -> anyhow::Result<CertificateSigningRequestParams> {
     let der = STANDARD.decode(&request.body)?;
     Ok(CertificateSigningRequestParams::from_der(&der.as_slice().into())?)
 }
 
-/// Issues a certificate; returns it, and it in a certs-only message.
-fn issue(device: &str, request: &ReceivedRequest, now_s: u64) -> anyhow::Result<(Vec<u8>, Vec<u8>)> {
-    let mut csr = csr(request)?;
+/// Issues a certificate; returns it, and the answer that brings it.
+///
+/// # Errors
+/// It could not be made.
+pub fn certify(
+    ca: &Ca,
+    device: &str,
+    key: &impl PublicKeyData,
+    now_s: u64,
+) -> anyhow::Result<(Vec<u8>, Reply)> {
     let at = |time_s: u64| -> anyhow::Result<_> {
         let since = std::time::Duration::from_secs(time_s);
         date_time_ymd(1970, 1, 1).checked_add(since.try_into()?).context("a time past the calendar")
@@ -447,14 +483,16 @@ fn issue(device: &str, request: &ReceivedRequest, now_s: u64) -> anyhow::Result<
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    csr.params = params;
-    let certificate = csr.signed_by(&ca()?.issuer)?.der().to_vec();
-    let message = certs_only(&[&certificate])?;
-    Ok((certificate, message))
+    let certificate = params.signed_by(key, &ca.issuer)?.der().to_vec();
+    let reply = certs_only(&[&certificate])?;
+    Ok((certificate, reply))
 }
 
-/// A certs-only message (RFC 8551 section 3.8).
-fn certs_only(certificates: &[&[u8]]) -> anyhow::Result<Vec<u8>> {
+/// An answer with a certs-only message (RFC 8551 section 3.8).
+///
+/// # Errors
+/// There is no certificate among them, or something else.
+pub fn certs_only(certificates: &[&[u8]]) -> anyhow::Result<Reply> {
     let (first, others) = certificates.split_first().context("no certificates to send")?;
     let mut info = ContentInfo::try_from(Certificate::from_der(first)?)?;
     let mut signed: SignedData = info.content.decode_as()?;
@@ -463,10 +501,6 @@ fn certs_only(certificates: &[&[u8]]) -> anyhow::Result<Vec<u8>> {
         all.insert(CertificateChoices::Certificate(Certificate::from_der(other)?))?;
     }
     info.content = Any::encode_from(&signed)?;
-    Ok(info.to_der()?)
-}
-
-fn pkcs7(message: &[u8]) -> Reply {
-    let body = STANDARD.encode(message);
-    Reply::ok("application/pkcs7-mime; smime-type=certs-only", body.as_bytes())
+    let body = STANDARD.encode(info.to_der()?);
+    Ok(Reply::ok("application/pkcs7-mime; smime-type=certs-only", body.as_bytes()))
 }

@@ -9,6 +9,7 @@ use super::lifecycle::{LAYOUTS, Lifecycle};
 use super::network::NetworkStage;
 use super::power::PowerStage;
 use super::rot::{self, RotStage};
+use super::stolen_server::StolenServerStage;
 use super::{Outcome, Stage, power};
 
 /// A kind of fault.
@@ -24,6 +25,8 @@ pub enum Part {
     Answers,
     /// A path that breaks at a byte.
     Paths,
+    /// A stolen server.
+    StolenServer,
     /// Hostile applications.
     App,
 }
@@ -83,8 +86,8 @@ impl Batch {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Power, Self::PowerTwice, Self::Rot, Self::Answers, Self::Paths, Self::App];
+    pub const ALL: [Self; 7] =
+        [Self::Power, Self::PowerTwice, Self::Rot, Self::Answers, Self::Paths, Self::StolenServer, Self::App];
 
     /// As the command line names it.
     pub fn name(self) -> &'static str {
@@ -94,6 +97,7 @@ impl Part {
             Self::Rot => "rot",
             Self::Answers => "answers",
             Self::Paths => "paths",
+            Self::StolenServer => "stolen-server",
             Self::App => "app",
         }
     }
@@ -135,6 +139,12 @@ pub fn plan(part: Part, size: Size, seed: u64) -> anyhow::Result<Vec<Batch>> {
                 })
                 .collect())
         }
+        Part::StolenServer => (0..LAYOUTS.len())
+            .map(|layout| {
+                let stage = Arc::new(StolenServerStage::new(layout)?);
+                Ok(Batch::new(part, LAYOUTS[layout].to_owned(), &stage, stage.cases()))
+            })
+            .collect(),
         Part::App => (0..LAYOUTS.len())
             .map(|layout| {
                 let stage = Arc::new(AppStage::new(layout)?);
@@ -189,12 +199,18 @@ pub fn replay(name: &str) -> anyhow::Result<(Outcome, Vec<String>)> {
             let case = stage.find(name).with_context(unknown)?;
             stage.run(&case)
         }
+        "stolen-server" => {
+            let stage = StolenServerStage::new(layout)?;
+            stage.run(&named(stage.cases(), name).with_context(unknown)?)
+        }
         "app" => {
             let stage = AppStage::new(layout)?;
-            let case =
-                stage.cases().into_iter().find(|case| case.to_string() == name).with_context(unknown)?;
-            stage.run(&case)
+            stage.run(&named(stage.cases(), name).with_context(unknown)?)
         }
         _ => Err(anyhow::anyhow!(unknown())),
     }
+}
+
+fn named<C: ToString>(cases: Vec<C>, name: &str) -> Option<C> {
+    cases.into_iter().find(|case| case.to_string() == name)
 }

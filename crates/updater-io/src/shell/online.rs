@@ -8,7 +8,7 @@ use core::future::Future;
 use embassy_futures::select::{Either, select};
 use manifest::Digest;
 use rustls::pki_types::ServerName;
-use updater::{Event, Failure, FetchChunk};
+use updater::{Event, Failure, FetchChunk, limits};
 use wire::{CheckIn, Decision, Message, Reason, Report};
 
 use super::Shell;
@@ -19,7 +19,7 @@ use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, Response
 use crate::pki;
 use crate::platform::{Network, NetworkError, Timer};
 use crate::region::SECTOR_BYTES;
-use crate::tls::{TlsError, TlsSession, client_config, try_anchors};
+use crate::tls::{TlsError, TlsSession, client_config, try_anchors, try_identity};
 
 type Client<B> = HttpClient<TlsSession<<<B as Board>::Network as Network>::Connection>>;
 
@@ -154,7 +154,14 @@ impl<B: Board> Shell<'_, B> {
 
     fn certificate_issued(&mut self, chain: EnrolledChain) -> Result<Event, Reason> {
         let leaf = chain.certificates.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
-        let life = self.pki(pki::leaf_facts(leaf).map(|leaf| life(&leaf)))?;
+        let facts = self.pki(pki::leaf_facts(leaf))?;
+        let life = life(&facts);
+        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
+        // The device's clock may be behind the issuer's.
+        let now_s = u64::from(self.clock.now_s()).max(facts.not_before_s);
+        let anchors = &credentials.settings.anchors;
+        let tried = try_identity(self.board.crypto_provider(), now_s, anchors, &chain.certificates);
+        tried.map_err(|error| self.trouble(tls_reason(&error), &error))?;
         self.issued = Some(chain);
         Ok(Event::CertificateIssued(life))
     }
@@ -223,8 +230,16 @@ impl<B: Board> Shell<'_, B> {
     }
 
     async fn download(&mut self, fetch: &FetchChunk, address: u32) -> Result<(), Failure> {
-        let mut online = self.online(true).await?;
-        self.ask_for(&mut online.http, fetch).await?;
+        let timer = self.board.timer();
+        let asked = async {
+            let mut online = self.online(true).await?;
+            self.ask_for(&mut online.http, fetch).await?;
+            Ok::<_, Failure>(online)
+        };
+        let mut online = match within(&timer, limits::EXCHANGE_MS, asked).await {
+            Ok(asked) => asked?,
+            Err(fault) => return Err(self.blame_online(fault)),
+        };
         let mut erased = crate::region::Region { offset: address, size_bytes: fetch.length_bytes };
         if fetch.hold_first_sector {
             erased.offset += SECTOR_BYTES;
@@ -237,7 +252,12 @@ impl<B: Board> Shell<'_, B> {
             sector.resize(wanted_bytes, 0);
             let mut filled_bytes = 0;
             while filled_bytes < wanted_bytes {
-                match online.http.read_body(&mut sector[filled_bytes..]).await {
+                let read = online.http.read_body(&mut sector[filled_bytes..]);
+                let read = match within(&timer, limits::SILENCE_MS, read).await {
+                    Ok(read) => read,
+                    Err(fault) => return Err(self.blame_online(fault)),
+                };
+                match read {
                     Ok(0) => {
                         let missing_bytes = Some((wanted_bytes - filled_bytes) as u64);
                         return Err(self.blame_online(HttpError::ConnectionLost { missing_bytes }));
@@ -454,6 +474,7 @@ fn tls_reason(error: &TlsError) -> Reason {
         TlsError::ConnectionLost { .. } | TlsError::Truncated => Reason::ConnectionLost,
         TlsError::ServerRefused(_) | TlsError::Protocol(_) | TlsError::RecordTooLong => Reason::TlsRefused,
         TlsError::RefusedByServer { .. } => Reason::DeviceRefused,
+        TlsError::UntrustedIdentity(_) => Reason::CertificateUntrusted,
         TlsError::NoAnchors | TlsError::BadAnchor { .. } => Reason::NotProvisioned,
         TlsError::OutOfMemory { .. }
         | TlsError::BadIdentity(_)

@@ -4,11 +4,13 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
@@ -81,6 +83,27 @@ pub fn try_anchors(
         .map_err(|_| TlsError::NoAnchors)?;
     let now = time.current_time().ok_or_else(|| refused(rustls::Error::FailedToGetCurrentTime))?;
     verifier.verify_server_cert(server, &[], name, &[], now).map_err(refused).map(|_| ())
+}
+
+/// Whether a device with these trust anchors should show this chain, its leaf first: whoever issues for the device is
+/// who issues for its server. `now_s` is in seconds since 1970.
+///
+/// # Errors
+/// [`TlsError::NoAnchors`], [`TlsError::BadAnchor`], and [`TlsError::UntrustedIdentity`] when it should not.
+pub fn try_identity(
+    provider: Arc<CryptoProvider>,
+    now_s: u64,
+    anchors: &[CertificateDer<'_>],
+    chain: &[CertificateDer<'_>],
+) -> Result<(), TlsError> {
+    let untrusted = |error| TlsError::UntrustedIdentity(RustlsError(error));
+    let (leaf, others) =
+        chain.split_first().ok_or_else(|| untrusted(rustls::Error::NoCertificatesPresented))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(anchors)?), provider)
+        .build()
+        .map_err(|_| TlsError::NoAnchors)?;
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s));
+    verifier.verify_client_cert(leaf, others, now).map_err(untrusted).map(|_| ())
 }
 
 fn roots(anchors: &[CertificateDer<'_>]) -> Result<RootCertStore, TlsError> {

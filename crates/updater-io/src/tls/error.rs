@@ -56,6 +56,11 @@ pub enum TlsError {
     /// Device: the device's key or certificate cannot be used, or they do not belong together.
     #[error("the device's key and certificate cannot be used; enroll the device again")]
     BadIdentity(#[source] RustlsError),
+    /// Server: it issued a certificate that no server of this device would take.
+    #[error(
+        "the certificate issued is of no CA that this device trusts, or has ended; check the server's CA"
+    )]
+    UntrustedIdentity(#[source] RustlsError),
     /// Device: the crypto provider, the random numbers or the clock failed.
     #[error("the device's own TLS stack failed")]
     Device(#[source] RustlsError),
@@ -93,7 +98,9 @@ impl embedded_io_async::Error for TlsError {
         match self {
             Self::ConnectionLost { kind } => *kind,
             Self::Truncated => ErrorKind::ConnectionAborted,
-            Self::ServerRefused(_) | Self::BadIdentity(_) => ErrorKind::PermissionDenied,
+            Self::ServerRefused(_) | Self::UntrustedIdentity(_) | Self::BadIdentity(_) => {
+                ErrorKind::PermissionDenied
+            }
             Self::RefusedByServer { .. } => ErrorKind::ConnectionRefused,
             Self::Protocol(_) | Self::RecordTooLong => ErrorKind::InvalidData,
             Self::OutOfMemory { .. } => ErrorKind::OutOfMemory,

@@ -9,7 +9,7 @@ mod config;
 mod error;
 mod incoming;
 
-pub use config::{Identity, client_config, try_anchors};
+pub use config::{Identity, client_config, try_anchors, try_identity};
 pub use error::{RustlsError, TlsError};
 pub use incoming::{INITIAL_INCOMING_BYTES, MAX_INCOMING_BYTES};
 
