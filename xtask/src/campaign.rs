@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::campaign::{Batch, Outcome, Part, Size, Tally, plan, replay, run};
+
+use crate::reliability;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -66,7 +68,7 @@ pub(crate) fn run_campaigns(root: &Path, arguments: &Arguments) -> anyhow::Resul
             cases += rows.iter().map(|row| row.tally.cases).sum::<usize>();
             broken += rows.iter().map(|row| row.tally.broken.len()).sum::<usize>();
             if arguments.write {
-                write_table(root, *part, &rows)?;
+                reliability::write(root, part.name(), &table(&rows))?;
             }
         }
         if end.is_none_or(|end| Instant::now() >= end) {
@@ -140,19 +142,6 @@ fn table(rows: &[Row]) -> Vec<String> {
 fn by_start(starts: &BTreeMap<usize, usize>) -> (usize, usize, usize) {
     let count = |number| starts.get(&number).copied().unwrap_or(0);
     (count(1), count(2), starts.range(3..).map(|(_, count)| count).sum())
-}
-
-/// Replaces the table between the markers of a part in docs/reliability.md.
-fn write_table(root: &Path, part: Part, rows: &[Row]) -> anyhow::Result<()> {
-    let path = root.join("docs/reliability.md");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (begin, end) = (format!("<!-- {} -->\n", part.name()), format!("<!-- end of {} -->", part.name()));
-    let places = text.find(&begin).zip(text.find(&end));
-    let (from, to) = places.with_context(|| format!("expected `{}` in docs/reliability.md", begin.trim()))?;
-    let head = text.get(..from + begin.len()).unwrap_or_default();
-    let tail = text.get(to..).unwrap_or_default();
-    std::fs::write(&path, format!("{head}{}\n{tail}", table(rows).join("\n")))?;
-    Ok(())
 }
 
 fn replayed(case: &str) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `ci` | the whole gate: everything that must pass before a change is merged |
 //! | `campaign` | everything that can go wrong on a device, and whether the promise holds |
+//! | `mutants` | plants faults in the code, and shows which test catches each |
 //! | `firmware` | builds updater and example applications into ESP images |
 //! | `bench-server` | measures the server against nginx |
 //! | `emulate` | runs them against a real server on an emulated ESP32-C3 |
@@ -30,7 +31,11 @@ mod fuzz;
 mod golden;
 mod image;
 mod layering;
+#[cfg(feature = "emulate")]
+mod mutants;
 mod process;
+#[cfg(feature = "emulate")]
+mod reliability;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
@@ -55,6 +60,9 @@ enum Command {
     /// Let everything go wrong on virtual devices, and check the promise of docs/fault-model.md
     #[cfg(feature = "emulate")]
     Campaign(campaign::Arguments),
+    /// Plant faults in engine, shell and formats, and show which test catches each
+    #[cfg(feature = "emulate")]
+    Mutants(mutants::Arguments),
     /// Build updater and example applications into ESP images (exit code 3: no toolchain for the chip)
     Firmware(firmware::Arguments),
     /// Run updater, server and applications together on an emulated ESP32-C3 (SKIPPED without an emulator)
@@ -78,6 +86,8 @@ fn main() -> ExitCode {
         Command::Ci(arguments) => ci::run(root, &arguments),
         #[cfg(feature = "emulate")]
         Command::Campaign(arguments) => campaign::run_campaigns(root, &arguments),
+        #[cfg(feature = "emulate")]
+        Command::Mutants(arguments) => mutants::run_mutants(root, &arguments),
         Command::Firmware(arguments) => firmware::run(root, &arguments),
         #[cfg(feature = "emulate")]
         Command::Emulate(arguments) => emulate::run(root, &arguments).map(|ending| match ending {

@@ -11,7 +11,12 @@ use std::iter;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cms::cert::x509::Certificate;
+use cms::content_info::ContentInfo;
 use common::{Bed, PRODUCT, application, offer, publisher};
+use der::{Decode as _, Encode as _};
 use manifest::{Manifest, Sequence, Signed};
 use sim::device::host_time_s;
 use sim::impostor::{Content, Delivery, Impostor, Length, RangeAnswer, Reply, Rule};
@@ -314,14 +319,21 @@ fn bad_artifacts() -> Vec<Case> {
 fn bad_images() -> Vec<Case> {
     let mut for_another_chip = application("1.1.0", 3);
     for_another_chip[12] = 13;
-    [("no image", vec![7; 150_000]), ("an image for another chip", for_another_chip)]
-        .map(|(name, image)| {
-            let manifest = Manifest::describe(&image, Sequence(NEWER), PRODUCT, 5, "1.1.0").unwrap();
-            let mut case = artifact(name, Reply::artifact(&image), Reason::ImageInvalid);
-            case.rules[0] = offer(&Signed::sign(&manifest, &publisher(1)).unwrap());
-            case
-        })
-        .into()
+    // Whole, but for the chip: its own hash is right too.
+    let (hashed, hash) = for_another_chip.split_last_chunk_mut::<32>().unwrap();
+    *hash = manifest::Digest::of(hashed).0;
+    let another_chip = "expected an image for chip id 5, found one for 13";
+    [
+        ("no image", vec![7; 150_000], "not an ESP image"),
+        ("an image for another chip", for_another_chip, another_chip),
+    ]
+    .map(|(name, image, says)| {
+        let manifest = Manifest::describe(&image, Sequence(NEWER), PRODUCT, 5, "1.1.0").unwrap();
+        let mut case = Case { says, ..artifact(name, Reply::artifact(&image), Reason::ImageInvalid) };
+        case.rules[0] = offer(&Signed::sign(&manifest, &publisher(1)).unwrap());
+        case
+    })
+    .into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,4 +382,28 @@ async fn certificates_that_must_be_refused() {
         case("issued by a device", usurped.server(&good).unwrap(), "EndEntityUsedAsCa"),
     ];
     run("4mb", &[trusted.certificate_der()], cases).await;
+}
+
+/// Whoever holds the server's key could lock every device out with trust anchors of his own, and not even the real
+/// server would be let in again. The devices try them on the server that they speak to, and keep their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn anchors_that_would_lock_the_device_out_are_refused() {
+    let other = TestCa::new("another").unwrap();
+    let certificate = Certificate::from_der(other.certificate_der()).unwrap();
+    let message = ContentInfo::try_from(certificate).unwrap().to_der().unwrap();
+    let anchors = Reply::ok("application/pkcs7-mime", STANDARD.encode(message).as_bytes());
+    let decision = Decision {
+        anchors: Some(wire::anchors_digest([other.certificate_der()])),
+        ..Decision::new(u64::from(host_time_s()), Some(b"no manifest".to_vec()))
+    };
+    let case = Case {
+        rules: vec![
+            answer(Reply::ok(wire::MEDIA_TYPE, &decision.to_cbor())),
+            Rule::new("GET", "/.well-known/est/cacerts", anchors),
+        ],
+        says: "the server is not to be trusted",
+        touches: Touches::Vault,
+        ..check_in("anchors of another CA", Reply::status(500), Reason::ManifestMalformed)
+    };
+    run("4mb", &[], vec![case]).await;
 }

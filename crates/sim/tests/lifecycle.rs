@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Bed, application};
+use sim::flash::OperationKind;
 use sim::{End, RunningApp};
 use wire::{Reason, ResetCause};
 
@@ -46,6 +47,29 @@ async fn enroll_install_update_and_then_nothing() {
     assert_eq!(known["running"]["sequence"], 2);
     assert_eq!(known["running"]["version"], "1.1.0");
     assert!(device.flash.violations().is_empty());
+}
+
+/// A slot that is half written does not look like an image. The header goes into a sector that is erased right before: one
+/// whose erasure lost power may read blank and still not keep what is written to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_loses_its_header_first_and_gets_the_new_one_last() {
+    let bed = Bed::start("4mb").await;
+    let mut device = bed.manufacture("lamp-1");
+    bed.publish(1, "1.0.0", &application("1.0.0", 3));
+    running(device.power_on().await.unwrap());
+    bed.publish(2, "1.1.0", &application("1.1.0", 3));
+    device.flash.take_log();
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.reason), ("1.1.0", Some(Reason::Installed)));
+
+    let slot = device.layout().find_label("ota_0").unwrap();
+    let log =
+        device.flash.log().iter().filter(|operation| (slot.offset..slot.end()).contains(&operation.address));
+    let log: Vec<_> = log.map(|operation| (operation.kind, operation.address - slot.offset)).collect();
+    let header = (OperationKind::Write, 0);
+    assert_eq!(log[0], (OperationKind::Erase, 0));
+    assert_eq!(log[log.len() - 2..], [(OperationKind::Erase, 0), header]);
+    assert_eq!(log.iter().filter(|operation| **operation == header).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

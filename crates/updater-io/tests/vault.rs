@@ -313,6 +313,19 @@ fn a_network_is_never_stored_without_its_passphrase() {
     assert!(cuts >= 100, "only {cuts} cuts");
 }
 
+/// A device without trust anchors would trust nobody ever again.
+#[test]
+fn trust_anchors_that_are_none_replace_nothing() {
+    let mut flash = provisioned();
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    let before = vault.settings();
+    for none in [vec![], vec![CertificateDer::from(vec![7; 100])]] {
+        let error = vault.set_anchors(&none).unwrap_err();
+        assert!(matches!(error, VaultError::Invalid { key: "ca", .. }), "{error}");
+    }
+    assert_eq!(vault.settings(), before);
+}
+
 #[test]
 fn the_access_point_of_last_time_is_kept() {
     let access_point = AccessPoint { network: 1, bssid: [2, 3, 4, 5, 6, 7], channel: 11 };

@@ -7,12 +7,12 @@ use std::process::Command;
 use anyhow::bail;
 
 use super::{Gate, Outcome, Step};
-#[cfg(feature = "emulate")]
-use crate::emulate;
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
 use crate::{
     backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering, process,
 };
+#[cfg(feature = "emulate")]
+use crate::{emulate, mutants as planted};
 
 pub(super) const STEPS: &[Step] = &[
     Step { name: "fmt", run: fmt },
@@ -20,6 +20,8 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "golden", run: golden },
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
+    #[cfg(feature = "emulate")]
+    Step { name: "mutants", run: mutants },
     Step { name: "server-backends", run: server_backends },
     Step { name: "api-fuzz", run: api_fuzz },
     Step { name: "fuzz", run: fuzz },
@@ -92,6 +94,12 @@ fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     }
     println!("cargo-nextest is not installed, using cargo test");
     run(cargo(gate).args(["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"]))
+}
+
+/// A few faults of each kind; `cargo xtask mutants` plants all of them.
+#[cfg(feature = "emulate")]
+fn mutants(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    planted::run_mutants(gate.root, &planted::Arguments::quick()).map(|()| Outcome::Passed)
 }
 
 fn server_backends(gate: &Gate<'_>) -> anyhow::Result<Outcome> {

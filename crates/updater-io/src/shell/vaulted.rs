@@ -265,3 +265,20 @@ fn outcome_bytes(outcome: Outcome) -> Vec<u8> {
 fn seconds(time_s: u64) -> u32 {
     u32::try_from(time_s).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_counts_only_for_the_key_beside_it() {
+        let [key, other] = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        let chain = [certificate.der().clone()];
+        let [key, other] = [key, other].map(|key| key.serialize_der());
+        assert!(matches!(identity(Some(&key), Some(&chain)), Identity::Certified(_)));
+        assert_eq!(identity(Some(&other), Some(&chain)), Identity::Key);
+        assert_eq!(identity(Some(&key), None), Identity::Key);
+        assert_eq!(identity(None, Some(&chain)), Identity::Nothing);
+    }
+}
