@@ -50,6 +50,7 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("EXCHANGE_MS", limits::EXCHANGE_MS),
         ("REPORT_MS", limits::REPORT_MS),
         ("CHUNK_MS", limits::CHUNK_MS),
+        ("SILENCE_MS", limits::SILENCE_MS),
         ("INSTALL_WITH_APP_MS", limits::INSTALL_WITH_APP_MS),
         ("CHUNK_TRIES", limits::CHUNK_TRIES.into()),
         ("CHUNK_RETRY_MS", limits::CHUNK_RETRY_MS),
