@@ -44,6 +44,13 @@ pub(crate) fn find() -> Result<Tools, Missing> {
             "moto_server is not installed: `pip install 'moto[s3]' flask flask-cors`".into(),
         ));
     }
+    if !process::succeeds(Command::new("unshare").args(["--map-root-user", "--mount", "true"])) {
+        return Err(Missing(
+            "no namespaces for users and mounts, which a test of a full disk needs: be root, or see \
+             `sysctl kernel.unprivileged_userns_clone`"
+                .into(),
+        ));
+    }
     let versions = fs::read_dir(DEBIAN).into_iter().flatten().flatten();
     let version = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
     match version {
@@ -56,11 +63,41 @@ pub(crate) fn find() -> Result<Tools, Missing> {
     }
 }
 
+/// PostgreSQL and an S3 store, until they are dropped.
+pub(crate) struct Backends {
+    postgres: Postgres,
+    s3: S3,
+}
+
+impl Backends {
+    pub(crate) fn start(tools: &Tools) -> anyhow::Result<Self> {
+        Ok(Self { postgres: Postgres::start(&tools.postgres)?, s3: S3::start()? })
+    }
+
+    /// Has the server's tests use them.
+    pub(crate) fn tell(&self, tests: &mut Command) {
+        tests
+            .env("PITSTOP_TEST_DATABASE", self.postgres.url())
+            .env("PITSTOP_TEST_ARTIFACTS", format!("s3://{BUCKET}"))
+            .env("AWS_ENDPOINT_URL", format!("http://{}", self.s3.addr))
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test");
+    }
+}
+
+impl Tools {
+    /// Has a test find PostgreSQL's programs that stops and starts a server of its own.
+    pub(crate) fn tell(&self, tests: &mut Command) {
+        tests.env("PITSTOP_TEST_POSTGRES_PROGRAMS", &self.postgres);
+    }
+}
+
 /// Runs the whole suite, the tests that need two instances too.
 pub(crate) fn run(root: &Path, tools: &Tools) -> anyhow::Result<()> {
-    let postgres = Postgres::start(&tools.postgres)?;
-    let s3 = S3::start()?;
-    let passed = suite(root, &postgres, &s3)?;
+    let backends = Backends::start(tools)?;
+    let passed = suite(root, tools, &backends)?;
+    let Backends { postgres, s3 } = &backends;
     let schemas = postgres.query("SELECT COUNT(*) FROM pg_namespace WHERE nspname LIKE 'test\\_%'")?;
     let schemas: usize = schemas.parse().with_context(|| format!("{schemas} is no number of schemas"))?;
     let objects = s3.request("GET", &format!("/{BUCKET}"))?.matches("<Key>").count();
@@ -71,7 +108,7 @@ pub(crate) fn run(root: &Path, tools: &Tools) -> anyhow::Result<()> {
 }
 
 /// Runs `cargo test` and returns how many tests passed.
-fn suite(root: &Path, postgres: &Postgres, s3: &S3) -> anyhow::Result<usize> {
+fn suite(root: &Path, tools: &Tools, backends: &Backends) -> anyhow::Result<usize> {
     let mut command = Command::new("cargo");
     command
         .current_dir(root)
@@ -79,15 +116,9 @@ fn suite(root: &Path, postgres: &Postgres, s3: &S3) -> anyhow::Result<usize> {
         .args(["test", "--locked", "--workspace", "--test", "it", "--", "--include-ignored"])
         // The step `api-fuzz` is for that.
         .args(["--skip", "fuzz::"])
-        .env("PITSTOP_TEST_DATABASE", postgres.url())
-        // For a test that stops its own.
-        .env("PITSTOP_TEST_POSTGRES_PROGRAMS", &postgres.programs)
-        .env("PITSTOP_TEST_ARTIFACTS", format!("s3://{BUCKET}"))
-        .env("AWS_ENDPOINT_URL", format!("http://{}", s3.addr))
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
         .stdout(Stdio::piped());
+    tools.tell(&mut command);
+    backends.tell(&mut command);
     let mut tests = command.spawn().context("cannot start cargo")?;
     let output = tests.stdout.take().context("no standard output")?;
     let mut passed = None;

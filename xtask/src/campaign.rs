@@ -1,4 +1,4 @@
-//! `cargo xtask campaign`: everything that can go wrong on a device, and whether docs/fault-model.md's promise holds.
+//! `cargo xtask campaign`: everything that can go wrong on a device or on the server, and whether docs/fault-model.md's promise holds.
 //!
 //! Without options it runs every case once, and where there is no end of cases a sample. With `--hours` it goes on with
 //! other samples until the time is over. A case in which the promise does not hold is named; `--replay` runs it again and
@@ -12,12 +12,13 @@ use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::campaign::{Batch, Outcome, Part, Size, Tally, plan, replay, run};
 
-use crate::reliability;
+use crate::{reliability, server_campaign};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask campaign                       every case once
   cargo xtask campaign --only power --write  only cuts of power; the table goes into docs/reliability.md
+  cargo xtask campaign --only server         the server: killed, its disk full, its database away (10 min)
   cargo xtask campaign --hours 8             samples until morning
   cargo xtask campaign --replay power:4mb:install:cut=12:tear=bits:seed=7")]
 pub(crate) struct Arguments {
@@ -57,6 +58,9 @@ pub(crate) fn run_campaigns(root: &Path, arguments: &Arguments) -> anyhow::Resul
     let wanted =
         |part: &Part| arguments.only.is_empty() || arguments.only.iter().any(|name| name == part.name());
     let parts: Vec<_> = Part::ALL.into_iter().filter(wanted).collect();
+    // The gate runs its quick part among the server's tests.
+    let server = !arguments.quick
+        && (arguments.only.is_empty() || arguments.only.iter().any(|name| name == server_campaign::NAME));
     let end = arguments.hours.map(|hours| Instant::now() + Duration::from_secs_f64(hours * 3600.0));
     println!("seed {seed}");
 
@@ -69,6 +73,12 @@ pub(crate) fn run_campaigns(root: &Path, arguments: &Arguments) -> anyhow::Resul
             broken += rows.iter().map(|row| row.tally.broken.len()).sum::<usize>();
             if arguments.write {
                 reliability::write(root, part.name(), &table(&rows))?;
+            }
+        }
+        if server {
+            let rows = server_campaign::run(root, seed.wrapping_add(round))?;
+            if arguments.write {
+                reliability::write(root, server_campaign::NAME, &server_campaign::table(&rows))?;
             }
         }
         if end.is_none_or(|end| Instant::now() >= end) {
@@ -158,5 +168,5 @@ fn replayed(case: &str) -> anyhow::Result<()> {
 }
 
 fn part_names() -> Vec<&'static str> {
-    Part::ALL.map(Part::name).to_vec()
+    Part::ALL.map(Part::name).into_iter().chain([server_campaign::NAME]).collect()
 }

@@ -3,7 +3,7 @@
 //! | command | what it does |
 //! | --- | --- |
 //! | `ci` | the whole gate: everything that must pass before a change is merged |
-//! | `campaign` | everything that can go wrong on a device, and whether the promise holds |
+//! | `campaign` | everything that can go wrong on a device or on the server, and whether the promise holds |
 //! | `mutants` | plants faults in the code, and shows which test catches each |
 //! | `firmware` | builds updater and example applications into ESP images |
 //! | `bench-server` | measures the server against nginx |
@@ -36,6 +36,8 @@ mod mutants;
 mod process;
 #[cfg(feature = "emulate")]
 mod reliability;
+#[cfg(feature = "emulate")]
+mod server_campaign;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
@@ -57,7 +59,7 @@ struct Arguments {
 enum Command {
     /// Run the whole gate: format, lints, tests, fuzz targets, browser, docs, device builds, firmware, emulator, licences, layering, golden files
     Ci(ci::Arguments),
-    /// Let everything go wrong on virtual devices, and check the promise of docs/fault-model.md
+    /// Let everything go wrong on virtual devices and on the server, and check the promise of docs/fault-model.md
     #[cfg(feature = "emulate")]
     Campaign(campaign::Arguments),
     /// Plant faults in engine, shell and formats, and show which test catches each

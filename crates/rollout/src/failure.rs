@@ -52,8 +52,10 @@ impl Failure {
         let backoff_s = self.backoff_s(refusal_backoff_s);
         let again_at_ms = self.at_ms.saturating_add(i64::from(backoff_s) * 1000);
         let wait_ms = again_at_ms.saturating_sub(now_ms);
-        // A clock that was set back must not make the wait longer than the backoff.
-        (wait_ms > 0).then(|| u32::try_from((wait_ms + 999) / 1000).unwrap_or(u32::MAX).min(backoff_s))
+        // A clock that was set back must not make the wait longer than the backoff, nor have it begin again for as long as
+        // the failure lies in the future.
+        let is_waiting = wait_ms > 0 && wait_ms <= 2 * i64::from(backoff_s) * 1000;
+        is_waiting.then(|| u32::try_from((wait_ms + 999) / 1000).unwrap_or(u32::MAX).min(backoff_s))
     }
 }
 

@@ -106,7 +106,8 @@ fn a_failed_release_waits_and_no_other_does() {
     assert_eq!(after(failed(3, 9 * HOUR_MS + 1)), wait(1));
     assert_eq!(after(failed(3, 9 * HOUR_MS)), offer(3, 0));
     assert_eq!(after(failed(2, 10 * HOUR_MS)), offer(3, 0));
-    assert_eq!(after(failed(3, 500 * HOUR_MS)), wait(3600), "the clock was set back");
+    assert_eq!(after(failed(3, 11 * HOUR_MS)), wait(3600), "the clock was set back by an hour");
+    assert_eq!(after(failed(3, 500 * HOUR_MS)), offer(3, 0), "it was set right: a wait would not end");
     let nothing_to_run = DeviceFacts { failure: failed(3, 10 * HOUR_MS), ..device(None) };
     assert_eq!(decide(&nothing_to_run, &product), offer(3, 0));
 }

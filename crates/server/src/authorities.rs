@@ -12,6 +12,7 @@
 //! SHA-256 of the certificate. Clients with certificates of every CA in force are let in.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::pki_types::CertificateDer;
@@ -140,6 +141,8 @@ pub(crate) struct CaKeeper {
     /// on, but not announced.
     current: RwLock<(Arc<Authorities>, bool)>,
     tls: watch::Sender<Arc<ServerConfigs>>,
+    /// When the newest certificate of a device was issued, in seconds since 1970.
+    newest_s: AtomicI64,
     config: Config,
 }
 
@@ -167,6 +170,7 @@ impl CaKeeper {
             tls_dir,
             current: RwLock::new((authorities, true)),
             tls: watch::Sender::new(tls),
+            newest_s: AtomicI64::new(store.newest_certificate_ms().await? / 1000),
             config: config.clone(),
         })
     }
@@ -174,6 +178,14 @@ impl CaKeeper {
     /// The CAs in force.
     pub(crate) fn get(&self) -> Arc<Authorities> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The latest time at which a certificate was issued, of those before and now. A clock that starts in the past, for
+    /// want of a battery, would issue certificates that have ended once it is right, and lock their devices out.
+    pub(crate) fn newest(&self, now: OffsetDateTime) -> OffsetDateTime {
+        let now_s = now.unix_timestamp();
+        let newest_s = self.newest_s.fetch_max(now_s, Ordering::AcqRel);
+        OffsetDateTime::from_unix_timestamp(newest_s).map_or(now, |newest| newest.max(now))
     }
 
     /// What decisions announce as trust anchors.

@@ -208,13 +208,15 @@ impl CertificateAuthority {
 
     /// Issues a certificate for a device. Everything but the key is the server's to say, never the CSR's.
     ///
-    /// It starts a day ago: only the server judges it, and the server has a clock.
+    /// It starts a day ago: only the server judges it, and the server has a clock. Its life counts from `newest`, which
+    /// is `now` unless the clock went back ([`crate::authorities::CaKeeper::newest`]).
     pub(crate) fn issue_device(
         &self,
         device: &str,
         product: &str,
         key: &SubjectPublicKeyInfo,
         now: OffsetDateTime,
+        newest: OffsetDateTime,
         days: u32,
     ) -> Result<DeviceCertificate, rcgen::Error> {
         let serial = new_serial();
@@ -224,7 +226,7 @@ impl CertificateAuthority {
         params.distinguished_name.push(DnType::CommonName, device);
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before = now - BACKDATED;
-        params.not_after = self.not_after.min(now + Duration::days(days.into()));
+        params.not_after = self.not_after.min(newest + Duration::days(days.into()));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
@@ -346,7 +348,7 @@ mod tests {
 
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let spki = SubjectPublicKeyInfo::from_der(&key.subject_public_key_info()).unwrap();
-        let device = ca.issue_device("lamp-1", "lamp", &spki, later, 90).unwrap();
+        let device = ca.issue_device("lamp-1", "lamp", &spki, later, later, 90).unwrap();
         let (_, leaf) = X509Certificate::from_der(&device.der).unwrap();
         leaf.verify_signature(Some(root.public_key())).unwrap();
         assert_eq!(leaf.subject().to_string(), "OU=lamp, CN=lamp-1");

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
 
-/// The clock by which rollouts go on. It shows the time of the machine, and can be set ahead: for tests and for
-/// demonstrations of plans that take days. Clones are one clock.
+/// The server's clock. It shows the time of the machine, and can be set ahead, for tests and for demonstrations of plans
+/// that take days. Clones are one clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<Hands>);
 
 #[derive(Debug, Default)]
 struct Hands {
+    /// Time that passed, as far as everybody is concerned.
     ahead_ms: AtomicI64,
+    /// By how much the machine's clock is wrong.
+    wrong_ms: AtomicI64,
     moved: Notify,
 }
 
@@ -23,7 +27,18 @@ impl Clock {
     /// Now, in milliseconds since 1970.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
-        now_ms().saturating_add(self.0.ahead_ms.load(Ordering::Acquire))
+        self.machine_ms().saturating_add(self.0.ahead_ms.load(Ordering::Acquire))
+    }
+
+    /// Now, in whole seconds: the precision of certificates.
+    pub(crate) fn now_utc(&self) -> OffsetDateTime {
+        from_ms(self.now_ms())
+    }
+
+    /// The same without what was set ahead: it jumps when the machine's clock does, and when the machine slept.
+    #[must_use]
+    pub fn machine_ms(&self) -> i64 {
+        now_ms().saturating_add(self.0.wrong_ms.load(Ordering::Acquire))
     }
 
     /// Sets the clock ahead by so many milliseconds.
@@ -32,7 +47,13 @@ impl Clock {
         self.0.moved.notify_one();
     }
 
-    /// Returns when the clock was set ahead.
+    /// Makes the machine's clock jump by so many milliseconds, forward or back: for tests.
+    pub fn jump_ms(&self, by_ms: i64) {
+        self.0.wrong_ms.fetch_add(by_ms, Ordering::AcqRel);
+        self.0.moved.notify_one();
+    }
+
+    /// Returns when the clock was set.
     pub(crate) async fn moved(&self) {
         self.0.moved.notified().await;
     }
@@ -44,7 +65,15 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Now, in whole seconds: the precision of certificates.
+impl rustls::time_provider::TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_epoch = Duration::from_millis(u64::try_from(self.now_ms()).unwrap_or_default());
+        Some(UnixTime::since_unix_epoch(since_epoch))
+    }
+}
+
+/// Now, in whole seconds, by the machine's clock.
+#[cfg(test)]
 pub(crate) fn now_utc() -> OffsetDateTime {
     from_ms(now_ms())
 }

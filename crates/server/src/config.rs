@@ -38,7 +38,7 @@ pub struct Config {
     pub tls_tickets: bool,
     /// Bounds on connections and requests.
     pub limits: Limits,
-    /// The clock by which rollouts go on.
+    /// The clock.
     pub clock: Clock,
 }
 

@@ -68,12 +68,14 @@ impl RevocationLists {
         let authorities = app.ca.get();
         let mut contents = Vec::new();
         for ca in authorities.all() {
-            let revoked =
-                app.store.revoked(ca.fingerprint(), &authorities.in_force.ca, clock::now_ms()).await?;
+            let revoked = app
+                .store
+                .revoked(ca.fingerprint(), &authorities.in_force.ca, app.config.clock.now_ms())
+                .await?;
             contents.push((ca.fingerprint().to_owned(), revoked));
         }
         if let Some(made) =
-            made.as_mut().filter(|made| made.contents == contents && now - made.made < LIFE / 2)
+            made.as_mut().filter(|made| made.contents == contents && (now - made.made).abs() < LIFE / 2)
         {
             made.checked = Instant::now();
             return Ok(made.lists.clone());
@@ -114,11 +116,11 @@ pub(crate) mod device {
     use super::*;
 
     pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-        Ok(super::der(&app.crl.get(&app, clock::now_utc()).await?))
+        Ok(super::der(&app.crl.get(&app, app.config.clock.now_utc()).await?))
     }
 
     pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-        Ok(super::pem(&app.crl.get(&app, clock::now_utc()).await?))
+        Ok(super::pem(&app.crl.get(&app, app.config.clock.now_utc()).await?))
     }
 }
 
@@ -127,12 +129,12 @@ pub(crate) mod admin {
     use super::*;
 
     pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-        let lists = app.crl.get(&app, clock::now_utc()).await;
+        let lists = app.crl.get(&app, app.config.clock.now_utc()).await;
         Ok(super::der(&lists?))
     }
 
     pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-        let lists = app.crl.get(&app, clock::now_utc()).await;
+        let lists = app.crl.get(&app, app.config.clock.now_utc()).await;
         Ok(super::pem(&lists?))
     }
 }

@@ -11,7 +11,6 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::app::App;
-use crate::clock;
 use crate::store::{Count, HEALTHS, StoreError};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -21,6 +20,13 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 const FINE_MS: i64 = 2 * DAY_MS;
 /// For so long one sample in an hour is kept: 2160 of them.
 const COARSE_MS: i64 = 90 * DAY_MS;
+
+/// Old samples are removed once an hour, and not before the clock went well for so long: one that jumped ahead would have
+/// all of them removed.
+const STEADY: Duration = Duration::from_secs(60 * 60);
+
+/// From one sample to the next the clock goes well within so much.
+const JUMP_MS: u64 = 60 * 1000;
 
 /// Rollouts are in one of these states.
 const ROLLOUT_STATES: [&str; 7] =
@@ -48,7 +54,7 @@ impl FleetCounts {
         if let Some(counted) = last.as_ref().filter(|counted| started < counted.good_until) {
             return Ok(counted.counts.clone());
         }
-        let now_ms = clock::now_ms();
+        let now_ms = app.config.clock.now_ms();
         let counts: Arc<[Count]> = app.store.count_devices(now_ms, now_ms - DAY_MS).await?.into();
         let good_until = Instant::now() + started.elapsed() * FRESH_FOR;
         *last = Some(Counted { counts: counts.clone(), good_until });
@@ -59,21 +65,26 @@ impl FleetCounts {
 /// Samples the fleet until the server stops. A database that fails is asked again at the next moment of the grid.
 pub(crate) async fn keep_sampling(app: Arc<App>) {
     let every_ms = i64::try_from(app.config.fleet_sample.as_millis()).unwrap_or(i64::MAX).max(1);
-    let mut thinned_at_ms = 0;
+    let (mut last_ms, mut steady_since) = (app.config.clock.now_ms(), Instant::now());
     loop {
-        let now_ms = clock::now_ms();
+        let now_ms = app.config.clock.now_ms();
+        if now_ms.abs_diff(last_ms) > every_ms.unsigned_abs().saturating_add(JUMP_MS) {
+            steady_since = Instant::now();
+        }
+        last_ms = now_ms;
         let at_ms = now_ms - now_ms.rem_euclid(every_ms);
         if let Err(error) = sample(&app, at_ms).await {
             tracing::error!("the fleet could not be sampled: {error}");
         }
-        if now_ms - thinned_at_ms >= HOUR_MS {
-            thinned_at_ms = now_ms;
+        if steady_since.elapsed() >= STEADY {
+            steady_since = Instant::now();
             if let Err(error) = app.store.thin_samples(now_ms - FINE_MS, HOUR_MS, now_ms - COARSE_MS).await {
                 tracing::error!("old samples of the fleet could not be removed: {error}");
             }
         }
-        let rest_ms = u64::try_from(at_ms + every_ms - clock::now_ms()).unwrap_or_default();
-        if app.stop.run_until_cancelled(sleep(Duration::from_millis(rest_ms.max(1)))).await.is_none() {
+        let rest_ms = (at_ms + every_ms - app.config.clock.now_ms()).clamp(1, every_ms);
+        if app.stop.run_until_cancelled(sleep(Duration::from_millis(rest_ms.unsigned_abs()))).await.is_none()
+        {
             return;
         }
     }
@@ -82,7 +93,7 @@ pub(crate) async fn keep_sampling(app: Arc<App>) {
 /// Sees that there is a sample of this moment, and sets the metrics by it.
 async fn sample(app: &App, at_ms: i64) -> Result<(), StoreError> {
     if !app.store.is_sampled(at_ms).await? {
-        let now_ms = clock::now_ms();
+        let now_ms = app.config.clock.now_ms();
         let counts = app.store.count_devices(now_ms, now_ms - DAY_MS).await?;
         app.store.add_sample(at_ms, &counts).await?;
     }

@@ -28,7 +28,7 @@ use crate::problem::Problem;
 use crate::role::Role;
 use crate::rollouts::{self, Plans};
 use crate::store::{Change, Store, TokenRow};
-use crate::{api, clock, device, files, secret};
+use crate::{api, device, files, secret};
 
 /// So often an instance asks the database which CAs are in force.
 const CA_PERIOD: Duration = Duration::from_secs(5);
@@ -40,7 +40,7 @@ const CA_PERIOD: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`StartError`]; nothing keeps running then.
 pub async fn start(config: Config) -> Result<RunningServer, StartError> {
-    let now = clock::now_utc();
+    let now = config.clock.now_utc();
     let dir = config.data_dir.clone();
     files::create_private_dir(&dir).map_err(StartError::file("make", &dir))?;
     let lock = lock(&dir)?;
@@ -49,7 +49,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let ca = CaKeeper::open(&store, &config, now).await?;
     let artifacts = ArtifactStore::open(&config.artifacts, &dir).await?;
     let admin_token_path = dir.join("admin.token");
-    let first_admin_token = ensure_admin_token(&store, &admin_token_path).await?;
+    let first_admin_token = ensure_admin_token(&store, &admin_token_path, config.clock.now_ms()).await?;
 
     let device_tcp = listen(config.device_addr).await?;
     let admin_tcp = listen(config.admin_addr).await?;
@@ -222,7 +222,7 @@ fn lock(dir: &Path) -> Result<File, StartError> {
 /// Takes over what another instance did with the CA, and renews the server's certificate in time.
 async fn keep_ca(app: Arc<App>) {
     while app.stop.run_until_cancelled(tokio::time::sleep(CA_PERIOD)).await.is_some() {
-        if let Err(error) = app.ca.refresh(&app.store, clock::now_utc()).await {
+        if let Err(error) = app.ca.refresh(&app.store, app.config.clock.now_utc()).await {
             tracing::error!("the CA is not what the database says it is: {error}");
         }
     }
@@ -231,7 +231,7 @@ async fn keep_ca(app: Arc<App>) {
 /// Makes the first admin token; returns it when it is new.
 ///
 /// The file is written before the database: after a power cut between the two, the token of the file is taken.
-async fn ensure_admin_token(store: &Store, path: &Path) -> Result<Option<String>, StartError> {
+async fn ensure_admin_token(store: &Store, path: &Path, now_ms: i64) -> Result<Option<String>, StartError> {
     if store.has_admin_token().await? {
         return Ok(None);
     }
@@ -245,7 +245,6 @@ async fn ensure_admin_token(store: &Store, path: &Path) -> Result<Option<String>
             token
         }
     };
-    let now_ms = clock::now_ms();
     let first = TokenRow {
         id: secret::new_token_id(),
         name: "first".to_owned(),

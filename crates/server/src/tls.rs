@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -68,8 +70,7 @@ pub(crate) fn server_configs(
             (certificate.der().clone(), key)
         }
     };
-    let full_records =
-        config(authorities.anchors(), certificate, &key, options.tls_tickets).map_err(StartError::Tls)?;
+    let full_records = config(authorities.anchors(), certificate, &key, options).map_err(StartError::Tls)?;
     let mut small_records = full_records.clone();
     small_records.max_fragment_size = Some(wire::SMALL_RECORD_BYTES + RECORD_HEADER_BYTES);
     small_records.alpn_protocols = vec![wire::SMALL_RECORDS_ALPN.to_vec()];
@@ -150,7 +151,7 @@ fn config(
     anchors: Vec<CertificateDer<'static>>,
     certificate: CertificateDer<'static>,
     key: &KeyPair,
-    tickets: bool,
+    options: &Config,
 ) -> Result<ServerConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
@@ -164,21 +165,77 @@ fn config(
     let key =
         PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).map_err(|error| error.to_string())?;
     // The leaf alone: devices have the CA pinned, and each byte of a handshake costs a chip heap.
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(options.clock.clone()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| {
-            builder.with_client_cert_verifier(verifier).with_single_cert(vec![certificate], key)
+            builder
+                .with_client_cert_verifier(Arc::new(Issued(verifier)))
+                .with_single_cert(vec![certificate], key)
         })
         .map_err(|error| error.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A pit stop is one connection and a chip keeps no tickets over a reset: they would only cost bytes. For others
     // tickets are stateless. They carry the client's certificate; whether it is good is judged at every request.
-    config.send_tls13_tickets = usize::from(tickets);
+    config.send_tls13_tickets = usize::from(options.tls_tickets);
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-    if tickets {
+    if options.tls_tickets {
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
     }
     Ok(config)
+}
+
+/// Judges client certificates as webpki does, but none as coming from the future: the server issued it, so that a clock
+/// before its begin is wrong. Devices keep their connection when a clock without a battery starts in the past.
+#[derive(Debug)]
+struct Issued(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Issued {
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let begin = X509Certificate::from_der(end_entity)
+            .ok()
+            .and_then(|(_, certificate)| u64::try_from(certificate.validity().not_before.timestamp()).ok());
+        let begin = UnixTime::since_unix_epoch(std::time::Duration::from_secs(begin.unwrap_or_default()));
+        self.0.verify_client_cert(end_entity, intermediates, now.max(begin))
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 #[cfg(test)]

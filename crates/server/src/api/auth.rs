@@ -28,6 +28,8 @@ pub(super) struct Caller {
     /// The one product that the token is for.
     pub(super) product: Option<String>,
     pub(super) expires_at_ms: Option<i64>,
+    /// When its request came.
+    now_ms: i64,
 }
 
 impl Caller {
@@ -51,7 +53,7 @@ impl Caller {
 
     /// A change by the caller, now.
     pub(super) fn change(&self) -> Change {
-        Change::new(&self.id, &self.name, clock::now_ms())
+        Change::new(&self.id, &self.name, self.now_ms)
     }
 
     /// Refuses a caller whose role is not enough.
@@ -91,7 +93,8 @@ pub(super) async fn authenticate(
     if let Some(at_ms) = row.revoked_at_ms {
         return Err(Problem::TokenRevoked { at: clock::rfc3339(at_ms) });
     }
-    if let Some(at_ms) = row.expires_at_ms.filter(|at_ms| *at_ms <= clock::now_ms()) {
+    let now_ms = app.config.clock.now_ms();
+    if let Some(at_ms) = row.expires_at_ms.filter(|at_ms| *at_ms <= now_ms) {
         return Err(Problem::TokenExpired { at: clock::rfc3339(at_ms) });
     }
     let role = row.role.parse().map_err(Problem::internal)?;
@@ -101,6 +104,7 @@ pub(super) async fn authenticate(
         role,
         product: row.product,
         expires_at_ms: row.expires_at_ms,
+        now_ms,
     });
     Ok(next.run(request).await)
 }

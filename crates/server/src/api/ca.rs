@@ -79,8 +79,8 @@ async fn begin(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ca>, 
     if let Some(rollover) = authorities.rollover() {
         return Err(wrong_phase("no rollover under way", phase_name(Some(rollover.phase))));
     }
-    let next = app.ca.make_next(clock::now_utc()).map_err(Problem::internal)?;
-    let rollover = Rollover { phase: Phase::Begun, next, begun_at_ms: clock::now_ms() };
+    let next = app.ca.make_next(app.config.clock.now_utc()).map_err(Problem::internal)?;
+    let rollover = Rollover { phase: Phase::Begun, next, begun_at_ms: app.config.clock.now_ms() };
     let is = InForce { rollover: Some(rollover), ..authorities.in_force.clone() };
     go(&app, &authorities, is, "ca.rollover-begin", &caller).await
 }
@@ -158,7 +158,7 @@ async fn take(app: &App, caller: &Caller) -> Result<Arc<Authorities>, Problem> {
 }
 
 async fn refresh(app: &App) -> Result<(), Problem> {
-    let refreshed = app.ca.refresh(&app.store, clock::now_utc()).await;
+    let refreshed = app.ca.refresh(&app.store, app.config.clock.now_utc()).await;
     refreshed.map_err(Problem::internal)
 }
 
@@ -166,7 +166,7 @@ async fn behind(app: &App, authorities: &Authorities) -> Result<Option<Behind>, 
     let Some(rollover) = authorities.rollover() else { return Ok(None) };
     let new = wire::anchors_digest([authorities.for_devices().der().as_ref()]);
     let (both, new) = (hex::encode(*authorities.anchors_digest()), hex::encode(*new));
-    Ok(Some(app.store.behind(rollover, &both, &new, clock::now_ms()).await?))
+    Ok(Some(app.store.behind(rollover, &both, &new, app.config.clock.now_ms()).await?))
 }
 
 async fn answer(app: &App) -> Result<Json<Ca>, Problem> {

@@ -367,7 +367,7 @@ async fn list(
         sequence: params.sequence,
         part: params.q,
     };
-    let rows = app.store.devices(&filter, page.after(), page.rows()?).await?;
+    let rows = app.store.devices(&filter, page.after(), page.rows()?, app.config.clock.now_ms()).await?;
     page.page(rows, |row| row.id.clone(), show_device).map(Json)
 }
 
@@ -534,7 +534,7 @@ async fn events(
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeviceRow, Problem> {
-    let row = app.store.device(id).await?.filter(|row| caller.sees(&row.product));
+    let row = app.store.device(id, app.config.clock.now_ms()).await?.filter(|row| caller.sees(&row.product));
     row.ok_or_else(|| Problem::NotFound { kind: "device", name: id.to_owned() })
 }
 

@@ -118,7 +118,7 @@ async fn history(
     caller: Caller,
     Params(params): Params<HistoryParams>,
 ) -> Result<Json<History>, Problem> {
-    let now_ms = clock::now_ms();
+    let now_ms = app.config.clock.now_ms();
     let since_ms = match &params.since {
         None => now_ms - DEFAULT_SPAN_MS,
         Some(since) => clock::parse_rfc3339(since)

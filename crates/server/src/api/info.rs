@@ -42,6 +42,6 @@ async fn show(State(app): State<Arc<App>>) -> Json<Info> {
         ca_pem: authorities.pem(),
         ca_der_base64: BASE64_STANDARD.encode(authorities.for_server().der()),
         server_name: app.config.server_names.first().cloned().unwrap_or_default(),
-        time: clock::rfc3339(clock::now_ms()),
+        time: clock::rfc3339(app.config.clock.now_ms()),
     })
 }

@@ -138,7 +138,7 @@ async fn create(
             body.layout.name
         )));
     }
-    let now_ms = clock::now_ms();
+    let now_ms = app.config.clock.now_ms();
     let keys =
         body.publisher_keys.into_iter().map(|key| new_key(key, now_ms)).collect::<Result<Vec<_>, _>>()?;
     let row = ProductRow {

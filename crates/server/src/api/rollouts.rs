@@ -28,7 +28,7 @@ use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
 use crate::rollouts::default_plan;
-use crate::store::{Change, NewRollout, RolloutFilter, RolloutRow, WaveRow};
+use crate::store::{NewRollout, RolloutFilter, RolloutRow, WaveRow};
 
 /// Other instances change rollouts too: a stream looks that often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -203,7 +203,7 @@ async fn create(
         plan: &plan,
         start: body.start,
     };
-    let change = change(&app, &caller);
+    let change = caller.change();
     let id = app.store.create_rollout(&new, &change).await??;
     Ok((StatusCode::CREATED, tagged(&app, &id).await?))
 }
@@ -340,14 +340,9 @@ async fn act(
     action: Action,
 ) -> Result<Tagged<Rollout>, Problem> {
     find(app, caller, id).await?;
-    let change = change(app, caller);
+    let change = caller.change();
     app.store.act_on_rollout(id, action, &change, &condition.0).await?.done("rollout", id)??;
     tagged(app, id).await
-}
-
-/// A change now, by the clock of rollouts.
-fn change(app: &App, caller: &Caller) -> Change {
-    caller.change().at(app.config.clock.now_ms())
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<RolloutRow, Problem> {

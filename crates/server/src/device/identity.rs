@@ -8,7 +8,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Refusal;
 use crate::app::App;
-use crate::clock;
 use crate::listener::PeerCertificate;
 use crate::store::Known;
 
@@ -32,7 +31,7 @@ impl FromRequestParts<Arc<App>> for Device {
         };
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Refusal::UnknownCertificate)?;
         // A connection outlives its handshake, and a resumed session the check of the first one.
-        if certificate.validity().not_after.timestamp() < clock::now_ms() / 1000 {
+        if certificate.validity().not_after.timestamp() < app.config.clock.now_ms() / 1000 {
             return Err(Refusal::ExpiredCertificate);
         }
         let serial = hex::encode(certificate.raw_serial());
@@ -47,7 +46,7 @@ impl FromRequestParts<Arc<App>> for Device {
         }
         let token_open = known.token_redeemed_key.is_some() && known.token_void_at_ms.is_none();
         if is_current && (token_open || known.previous_serial.is_some()) {
-            app.store.confirm_certificate(&known.id, &serial, clock::now_ms()).await?;
+            app.store.confirm_certificate(&known.id, &serial, app.config.clock.now_ms()).await?;
         }
         let should_renew = certificate.issuer().as_raw() != app.ca.get().for_devices().subject();
         Ok(Self { known, serial, should_renew })

@@ -62,7 +62,7 @@ pub(crate) async fn enroll(
     let device =
         authenticate(&app, &headers).await.inspect_err(|_| app.metrics.enrollments.add("refused"))?;
     let key = read_csr(&app, &headers, body).await?;
-    let now_ms = clock::now_ms();
+    let now_ms = app.config.clock.now_ms();
     if device.waits_for_approval() {
         return Err(await_approval(&app, &device, &key, now_ms).await?);
     }
@@ -121,7 +121,7 @@ pub(crate) async fn reenroll(
     body: Body,
 ) -> Result<Response, Refusal> {
     let key = read_csr(&app, &headers, body).await?;
-    let now_ms = clock::now_ms();
+    let now_ms = app.config.clock.now_ms();
     let Device { known, serial, .. } = device;
     let authorities = app.ca.get();
     let certificate = issue(&app, authorities.for_devices(), &known.id, &known.product, &key, now_ms)?;
@@ -164,7 +164,8 @@ fn issue(
     now_ms: i64,
 ) -> Result<DeviceCertificate, Refusal> {
     let now = clock::from_ms(now_ms);
-    ca.issue_device(device, product, key, now, app.config.device_certificate_days).map_err(Refusal::internal)
+    ca.issue_device(device, product, key, now, app.ca.newest(now), app.config.device_certificate_days)
+        .map_err(Refusal::internal)
 }
 
 fn certs_only(certificates: &[CertificateDer<'_>]) -> Result<Response, Refusal> {

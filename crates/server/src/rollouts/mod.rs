@@ -5,6 +5,7 @@
 
 mod plans;
 mod ticker;
+mod watch;
 
 use rollout::Plan;
 use sqlx::AnyConnection;

@@ -6,15 +6,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollout::{Counters, Progress, Sign, Step, advance};
+use rollout::{Counters, Plan, Progress, Sign, Step, advance};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::watch::{Look, Watch};
 use crate::app::App;
+use crate::clock;
 use crate::store::{AttemptRow, AttemptWrite, DeviceWrite, Move, OverdueRow, RolloutRow, Said, StoreError};
 
 /// How often the clock is looked at. Counters that move are judged at once.
 const TICK: Duration = Duration::from_secs(1);
+
+/// So often it is stored that somebody watches.
+const WATCHED_PERIOD_MS: i64 = 10_000;
 
 /// Devices that become silent in one transaction.
 const SWEEP: i64 = 256;
@@ -27,11 +32,7 @@ pub(crate) async fn run(app: Arc<App>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut moved = app.store.rollouts_moved();
-    // What was counted and not judged when the server stopped.
-    match app.store.rollouts_with_losses().await {
-        Ok(ids) => app.store.touch(ids),
-        Err(error) => tracing::error!("completed rollouts are not judged: {error}"),
-    }
+    let mut watch = None;
     loop {
         let looks_at_clock = tokio::select! {
             () = app.stop.cancelled() => return,
@@ -44,27 +45,78 @@ pub(crate) async fn run(app: Arc<App>) {
                 false
             }
         };
-        let done = if looks_at_clock { tick(&app).await } else { judge_touched(&app).await };
-        if let Err(error) = done {
+        if let Err(error) = go(&app, &mut watch, looks_at_clock).await {
             tracing::error!("rollouts do not go on: {error}");
         }
     }
 }
 
-async fn tick(app: &App) -> Result<(), StoreError> {
-    sweep(app).await?;
-    for row in app.store.rollouts_under_way().await? {
-        go_on(app, row).await?;
+/// The watch, and when it was stored last.
+struct Stored {
+    watch: Watch,
+    stored_ms: i64,
+}
+
+/// One round, all of it by one look at the clock.
+async fn go(app: &App, stored: &mut Option<Stored>, looks_at_clock: bool) -> Result<(), StoreError> {
+    let clock = &app.config.clock;
+    let (machine_ms, now_ms) = (clock.machine_ms(), clock.now_ms());
+    let Stored { watch, stored_ms } = match stored {
+        Some(stored) => stored,
+        None => {
+            // What was counted and not judged when the server stopped.
+            app.store.touch(app.store.rollouts_with_losses().await?);
+            let watch = app.store.watch().await?.and_then(|stored| serde_json::from_str(&stored).ok());
+            stored.insert(Stored { watch: watch.unwrap_or_else(|| Watch::begin(machine_ms)), stored_ms: 0 })
+        }
+    };
+    let look = watch.look(machine_ms, now_ms);
+    if let Look::Back { .. } = look {
+        app.store.bring_back(now_ms).await?;
     }
-    judge_touched(app).await
+    if looks_at_clock {
+        tick(app, watch, now_ms).await?;
+    } else {
+        judge_touched(app, watch, now_ms).await?;
+    }
+    match look {
+        // A tick asks the database, so that it was there.
+        Look::Steady if !looks_at_clock => return Ok(()),
+        Look::Steady => {}
+        Look::Gap { gap_ms } => tracing::warn!(
+            "nobody watched for {} s: the server was down or its database away, or the clock jumped to {}; devices and \
+             waves get as much time more",
+            gap_ms / 1000,
+            clock::rfc3339(now_ms)
+        ),
+        Look::Back { by_ms } => tracing::error!(
+            "the clock went back by {} s to {}; see that it is right, certificates and schedules go by it",
+            by_ms / 1000,
+            clock::rfc3339(now_ms)
+        ),
+    }
+    watch.looked(machine_ms);
+    if machine_ms.abs_diff(*stored_ms) >= WATCHED_PERIOD_MS.unsigned_abs() {
+        app.store.set_watch(&json!(watch).to_string()).await?;
+        *stored_ms = machine_ms;
+    }
+    Ok(())
+}
+
+async fn tick(app: &App, watch: &Watch, now_ms: i64) -> Result<(), StoreError> {
+    sweep(app, watch, now_ms).await?;
+    for row in app.store.rollouts_under_way().await? {
+        go_on(app, watch, row, now_ms).await?;
+    }
+    judge_touched(app, watch, now_ms).await
 }
 
 /// Rollouts whose counters moved: completed ones too, whose limits still hold.
-async fn judge_touched(app: &App) -> Result<(), StoreError> {
+async fn judge_touched(app: &App, watch: &Watch, now_ms: i64) -> Result<(), StoreError> {
     let mut touched = app.store.take_touched();
     while let Some(id) = touched.pop_first() {
         let judged = match app.store.rollout(&id).await {
-            Ok(Some(row)) => go_on(app, row).await,
+            Ok(Some(row)) => go_on(app, watch, row, now_ms).await,
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -77,7 +129,7 @@ async fn judge_touched(app: &App) -> Result<(), StoreError> {
 }
 
 /// Takes every step that a rollout takes now.
-async fn go_on(app: &App, mut row: RolloutRow) -> Result<(), StoreError> {
+async fn go_on(app: &App, watch: &Watch, mut row: RolloutRow, now_ms: i64) -> Result<(), StoreError> {
     loop {
         let waves = app.store.waves(&row.id).await?;
         let counters: Vec<Counters> = waves.iter().map(|wave| wave.counters_that_count()).collect();
@@ -85,10 +137,9 @@ async fn go_on(app: &App, mut row: RolloutRow) -> Result<(), StoreError> {
         let progress = Progress {
             state,
             wave: row.wave(),
-            wave_started_at_ms: row.wave_started_at_ms.unwrap_or(row.created_at_ms),
+            wave_started_at_ms: started_ms(watch, &plan, &row),
             counters: &counters,
         };
-        let now_ms = app.config.clock.now_ms();
         let step = advance(&plan, &progress, now_ms);
         match &step {
             Step::Stay => return Ok(()),
@@ -119,15 +170,22 @@ async fn go_on(app: &App, mut row: RolloutRow) -> Result<(), StoreError> {
     }
 }
 
+/// When the newest wave began to soak, as if nobody had been away meanwhile.
+fn started_ms(watch: &Watch, plan: &Plan, row: &RolloutRow) -> i64 {
+    let started_ms = row.wave_started_at_ms.unwrap_or(row.created_at_ms);
+    let soak_s = plan.waves().get(row.wave()).map_or(0, |wave| wave.soak_s);
+    let soak_ms = i64::try_from(soak_s).unwrap_or(i64::MAX).saturating_mul(1000);
+    watch.ends_ms(started_ms.saturating_add(soak_ms), soak_ms).saturating_sub(soak_ms)
+}
+
 /// Devices whose deadline passed. A few at a time, found by an index: nothing is scanned.
-async fn sweep(app: &App) -> Result<(), StoreError> {
+async fn sweep(app: &App, watch: &Watch, now_ms: i64) -> Result<(), StoreError> {
     for _ in 0..SWEEPS {
-        let now_ms = app.config.clock.now_ms();
         let overdue = app.store.overdue(now_ms, SWEEP).await?;
         let is_last = overdue.len() < usize::try_from(SWEEP).unwrap_or(usize::MAX);
         let mut writes = tokio::task::JoinSet::new();
         for device in overdue {
-            let Some(write) = silence(&device, now_ms) else { continue };
+            let Some(write) = silence(&device, watch, now_ms) else { continue };
             let store = app.store.clone();
             writes.spawn(async move { store.write(write).await });
         }
@@ -142,9 +200,9 @@ async fn sweep(app: &App) -> Result<(), StoreError> {
 }
 
 /// What to write of a device whose deadline passed: that it is silent, or the deadline that it has by now.
-fn silence(device: &OverdueRow, now_ms: i64) -> Option<DeviceWrite> {
+fn silence(device: &OverdueRow, watch: &Watch, now_ms: i64) -> Option<DeviceWrite> {
     let from = device.attempt()?;
-    let deadline_ms = device.deadline_ms();
+    let deadline_ms = watch.ends_ms(device.deadline_ms(now_ms), device.silence_deadline_ms());
     let mut to = AttemptRow { deadline_ms: None, ..from.clone() };
     let mut moves = Vec::new();
     let mut event = None;

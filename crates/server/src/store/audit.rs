@@ -66,11 +66,6 @@ impl Change {
         Self { actor: actor.into(), actor_name: actor_name.into(), at_ms }
     }
 
-    /// The same by another clock.
-    pub(crate) fn at(self, at_ms: i64) -> Self {
-        Self { at_ms, ..self }
-    }
-
     /// A change that the server makes by itself.
     pub(crate) fn by_server(at_ms: i64) -> Self {
         Self::new("server", "server", at_ms)

@@ -205,8 +205,8 @@ impl Store {
     }
 
     /// A device by its id.
-    pub(crate) async fn device(&self, id: &str) -> Result<Option<DeviceRow>, StoreError> {
-        Ok(sqlx::query_as(DEVICE_BY_ID).bind(clock::now_ms()).bind(id).fetch_optional(&self.pool).await?)
+    pub(crate) async fn device(&self, id: &str, now_ms: i64) -> Result<Option<DeviceRow>, StoreError> {
+        Ok(sqlx::query_as(DEVICE_BY_ID).bind(now_ms).bind(id).fetch_optional(&self.pool).await?)
     }
 
     /// Devices in the order of their ids, past `after`.
@@ -215,13 +215,14 @@ impl Store {
         filter: &DeviceFilter,
         after: &str,
         limit: i64,
+        now_ms: i64,
     ) -> Result<Vec<DeviceRow>, StoreError> {
         let part = match filter.part.as_str() {
             "" => String::new(),
             part => format!("%{}%", escape_like(&part.to_ascii_lowercase())),
         };
         Ok(sqlx::query_as(DEVICES)
-            .bind(clock::now_ms())
+            .bind(now_ms)
             .bind(after)
             .bind(&filter.scope)
             .bind(&filter.product)
@@ -515,10 +516,17 @@ mod tests {
         for (set, expected) in steps {
             let update = format!("UPDATE devices SET starts = $1, {set}");
             sqlx::query(sqlx::AssertSqlSafe(update)).bind(change.at_ms).execute(&store.pool).await.unwrap();
-            assert_eq!(store.device("a").await.unwrap().unwrap().health, expected, "{set}");
+            assert_eq!(store.device("a", clock::now_ms()).await.unwrap().unwrap().health, expected, "{set}");
             let filter = |health: &str| DeviceFilter { health: health.to_owned(), ..DeviceFilter::default() };
-            assert_eq!(store.devices(&filter(expected), "", 2).await.unwrap().len(), 1, "{set}");
-            assert!(store.devices(&filter("other"), "", 2).await.unwrap().is_empty(), "{set}");
+            assert_eq!(
+                store.devices(&filter(expected), "", 2, clock::now_ms()).await.unwrap().len(),
+                1,
+                "{set}"
+            );
+            assert!(
+                store.devices(&filter("other"), "", 2, clock::now_ms()).await.unwrap().is_empty(),
+                "{set}"
+            );
         }
     }
 }

@@ -43,6 +43,13 @@ pub(crate) enum Redemption {
 }
 
 impl Store {
+    /// When the newest certificate was issued; 0 before the first.
+    pub(crate) async fn newest_certificate_ms(&self) -> Result<i64, StoreError> {
+        let newest: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(issued_at_ms) FROM certificates").fetch_one(&self.pool).await?;
+        Ok(newest.unwrap_or(0))
+    }
+
     /// What enrollment needs to know of a device.
     pub(crate) async fn enrollment(&self, id: &str) -> Result<Option<EnrollmentRow>, StoreError> {
         Ok(sqlx::query_as(

@@ -1,9 +1,9 @@
 //! Table `events`: what happened to a device.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use serde_json::Value;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AnyPool};
 
 use super::{Store, StoreError};
 use crate::secret;
@@ -42,12 +42,26 @@ impl Event<'_> {
     }
 }
 
+/// The latest time in an id. Ids go on from there when the clock goes back: they are the order of what happened.
+static LATEST_MS: AtomicI64 = AtomicI64::new(0);
+
 /// An id that sorts by time, then by the order within this process: 12 digits of milliseconds, 8 of a counter,
 /// and 8 random ones that keep processes apart.
 pub(super) fn time_id(at_ms: i64) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let at_ms = LATEST_MS.fetch_max(at_ms, Ordering::Relaxed).max(at_ms);
     format!("{at_ms:012x}{count:08x}{}", hex::encode(secret::random::<4>()))
+}
+
+/// Sees that ids go on after those that are stored.
+pub(super) async fn go_on_after_stored_ids(pool: &AnyPool) -> Result<(), StoreError> {
+    for newest in ["SELECT MAX(id) FROM audit", "SELECT MAX(id) FROM events"] {
+        let newest: Option<String> = sqlx::query_scalar(newest).fetch_one(pool).await?;
+        let at_ms = newest.and_then(|id| i64::from_str_radix(id.get(..12)?, 16).ok());
+        LATEST_MS.fetch_max(at_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 impl Store {
@@ -84,5 +98,7 @@ mod tests {
     fn ids_sort_by_time_and_order() {
         let ids = [time_id(1_700_000_000_000), time_id(1_700_000_000_000), time_id(1_700_000_000_001)];
         assert!(ids.is_sorted(), "{ids:?}");
+        let after_the_clock_went_back = time_id(1_300_000_000_000);
+        assert!(after_the_clock_went_back > ids[2], "{after_the_clock_went_back} {ids:?}");
     }
 }

@@ -121,6 +121,7 @@ impl Store {
     async fn migrated(pool: AnyPool, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         sqlx::migrate!("src/store/migrations").run(&pool).await?;
         audit::make_append_only(&pool).await?;
+        events::go_on_after_stored_ids(&pool).await?;
         let writer = writer::Writer::start(pool.clone(), metrics);
         Ok(Self { pool, writer })
     }

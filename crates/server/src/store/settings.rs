@@ -1,4 +1,4 @@
-//! Which CAs are in force (table `settings`), and what devices have of them.
+//! Table `settings`: which CAs are in force, and what devices have of them; when somebody watched last.
 
 use serde_json::json;
 use sqlx::AnyConnection;
@@ -11,6 +11,9 @@ const CA: &str = "ca";
 
 /// JSON of the last rollover.
 const ROLLOVER: &str = "ca_rollover";
+
+/// JSON of the watch of rollouts.
+const WATCH: &str = "watch";
 
 /// Devices named in a refusal to go on.
 const EXAMPLES: i64 = 20;
@@ -36,6 +39,26 @@ const WITHOUT_NEW_ANCHOR: &str = "d.revoked_at_ms IS NULL AND (d.anchors IS NULL
      AND (c.not_after_ms > $3 OR (c.serial IS NULL AND d.created_at_ms < $4))";
 
 impl Store {
+    /// When rollouts were watched last, as JSON; `None` before the first time.
+    pub(crate) async fn watch(&self) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT value FROM settings WHERE name = $1")
+            .bind(WATCH)
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+
+    /// Stores when rollouts were watched last.
+    pub(crate) async fn set_watch(&self, json: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = $2",
+        )
+        .bind(WATCH)
+        .bind(json)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Which CAs are in force; `None` before the first start.
     pub(crate) async fn ca_in_force(&self) -> Result<Option<InForce>, StoreError> {
         let rows: Vec<(String, String)> =

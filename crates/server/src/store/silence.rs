@@ -25,9 +25,19 @@ impl OverdueRow {
         self.revoked_at_ms.is_some()
     }
 
-    /// The deadline as it follows from when the device was last seen. Check-ins do not write deadlines.
-    pub(crate) fn deadline_ms(&self) -> i64 {
-        self.last_seen_at_ms.unwrap_or_default().saturating_add(self.silence_deadline_s.saturating_mul(1000))
+    /// The deadline as it follows from when the device was last seen: check-ins do not write deadlines. A device that was
+    /// seen in the future was seen by a clock that was wrong.
+    pub(crate) fn deadline_ms(&self, now_ms: i64) -> i64 {
+        let seen_ms = self.last_seen_at_ms.filter(|seen_ms| *seen_ms <= now_ms);
+        match (seen_ms, self.attempt()) {
+            (None, Some(AttemptRow { deadline_ms: Some(deadline_ms), .. })) => deadline_ms,
+            (seen_ms, _) => seen_ms.unwrap_or_default().saturating_add(self.silence_deadline_ms()),
+        }
+    }
+
+    /// How long the product gives a device to be seen again.
+    pub(crate) fn silence_deadline_ms(&self) -> i64 {
+        self.silence_deadline_s.saturating_mul(1000)
     }
 }
 
@@ -45,5 +55,25 @@ impl Store {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?)
+    }
+
+    /// After the clock went back: what began or is to end by the clock of before does so by this one.
+    pub(crate) async fn bring_back(&self, now_ms: i64) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("UPDATE rollouts SET wave_started_at_ms = $1 WHERE wave_started_at_ms > $1")
+            .bind(now_ms)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query(
+            "UPDATE devices SET attempt_deadline_ms = \
+                 $1 + (SELECT p.silence_deadline_s FROM products p WHERE p.name = devices.product) * 1000 \
+             WHERE attempt_deadline_ms > \
+                 $1 + (SELECT p.silence_deadline_s FROM products p WHERE p.name = devices.product) * 1000",
+        )
+        .bind(now_ms)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
     }
 }

@@ -15,26 +15,26 @@ use wire::{CheckIn, Decision, Outcome, Reason, ResetCause};
 use crate::app::{TestApp, check_in, csr, describe, image, publisher, sign};
 use crate::client::{Connection, Identity, request};
 
-const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// A server with product `lamp` and its release 1, which is everywhere.
-struct World {
-    app: TestApp,
-    clock: Clock,
-    images: Vec<Vec<u8>>,
+pub(crate) struct World {
+    pub(crate) app: TestApp,
+    pub(crate) clock: Clock,
+    pub(crate) images: Vec<Vec<u8>>,
 }
 
 /// A device that runs one of the releases; each check-in is a new start.
-struct Lamp {
+pub(crate) struct Lamp {
     id: String,
-    identity: Identity,
-    connection: Connection,
+    pub(crate) identity: Identity,
+    pub(crate) connection: Connection,
     said: CheckIn,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let clock = Clock::default();
         let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
         app.create_product("lamp").await;
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// Publishes the next release and starts a rollout of it.
-    async fn roll_out(&mut self, revert_to: &[u64], plan: Value) -> String {
+    pub(crate) async fn roll_out(&mut self, revert_to: &[u64], plan: Value) -> String {
         let sequence = self.images.len();
         self.publish(revert_to, "none").await;
         let body = json!({ "product": "lamp", "sequence": sequence, "plan": plan, "start": true });
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// A device that runs release 1.
-    async fn lamp(&self, id: &str) -> Lamp {
+    pub(crate) async fn lamp(&self, id: &str) -> Lamp {
         let device = self.app.create_device(id, "lamp").await;
         let certificate = self.app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
         let identity = device.identity(certificate);
@@ -76,7 +76,7 @@ impl World {
         Lamp { id: id.to_owned(), identity, connection, said: check_in(Some((&self.images[1], 1))) }
     }
 
-    async fn lamps(&self, count: usize) -> Vec<Lamp> {
+    pub(crate) async fn lamps(&self, count: usize) -> Vec<Lamp> {
         let mut lamps = Vec::new();
         for number in 1..=count {
             lamps.push(self.lamp(&format!("lamp-{number}")).await);
@@ -88,7 +88,7 @@ impl World {
         self.app.post(&format!("/rollouts/{id}/{action}"), &Value::Null).await.expect(200).json()
     }
 
-    async fn in_state(&self, id: &str, state: &str) -> Value {
+    pub(crate) async fn in_state(&self, id: &str, state: &str) -> Value {
         self.app.until(&format!("/rollouts/{id}"), |rollout| rollout["state"] == state).await
     }
 
@@ -110,7 +110,7 @@ impl Lamp {
     }
 
     /// The release that it is offered at a check-in.
-    async fn offered(&mut self) -> Option<u64> {
+    pub(crate) async fn offered(&mut self) -> Option<u64> {
         let decision = self.decision().await;
         let keys: PublisherKeys = [publisher().publisher_key()].into_iter().collect();
         let signed = Signed::<manifest::Manifest>::from_bytes(decision.manifest_bytes()?.to_vec());
@@ -118,7 +118,7 @@ impl Lamp {
     }
 
     /// Takes what it is offered, reports it, and starts again with it.
-    async fn install(&mut self, world: &World, sequence: u64) {
+    pub(crate) async fn install(&mut self, world: &World, sequence: u64) {
         assert_eq!(self.offered().await, Some(sequence), "{}", self.id);
         self.connection.report(sequence, Reason::Installed).await.expect(204);
         self.runs(world, sequence);
@@ -141,11 +141,11 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// One wave of all devices that is judged from three devices on.
-fn one_wave(soak_s: u64) -> Value {
+pub(crate) fn one_wave(soak_s: u64) -> Value {
     json!({ "waves": [{ "select": { "percent": 100 }, "soak_s": soak_s, "limits": { "min_sample": 3 } }] })
 }
 
-fn counters(rollout: &Value, wave: usize) -> [u64; 6] {
+pub(crate) fn counters(rollout: &Value, wave: usize) -> [u64; 6] {
     ["offered", "installed", "healthy", "failed", "crashed", "silent"]
         .map(|name| rollout["waves"][wave]["counters"][name].as_u64().unwrap())
 }

@@ -6,6 +6,7 @@
 //! | `PITSTOP_TEST_SEED` | where the random moments begin | a random one, which is printed |
 //! | `PITSTOP_TEST_ROUNDS` | rounds of each test | a few seconds' worth |
 
+mod clock;
 mod database;
 mod disk;
 mod instance;
