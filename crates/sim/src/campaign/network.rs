@@ -105,6 +105,9 @@ fn with_range(reply: Reply, range: RangeAnswer) -> Reply {
     }
 }
 
+/// Of the bytes of artifacts, which are most, one in so many is struck.
+pub const ARTIFACT_STEP: u64 = 61;
+
 /// What a path does to a connection.
 const STRIKES: [(&str, Action); 8] = [
     ("close", Action::Close),
@@ -198,10 +201,18 @@ impl NetworkStage {
         cases
     }
 
-    /// `count` of the above at random.
+    /// One strike at each of those bytes, in turn. The seed says which one is first: as many seeds as there are strikes
+    /// make all of them.
+    pub fn paths_in_turn(&self, artifact_step: u64, seed: u64) -> Vec<Case> {
+        let all = self.paths(artifact_step);
+        let bytes = all.chunks(STRIKES.len()).zip(seed % STRIKES.len() as u64..);
+        bytes.filter_map(|(strikes, turn)| strikes.get(turn as usize % strikes.len()).cloned()).collect()
+    }
+
+    /// `count` of all strikes at random.
     pub fn some_paths(&self, count: usize, seed: u64) -> Vec<Case> {
         let mut random = StdRng::seed_from_u64(seed);
-        let all = self.paths(61);
+        let all = self.paths(ARTIFACT_STEP);
         (0..count).filter_map(|_| all.get(random.gen_range(0..all.len())).cloned()).collect()
     }
 

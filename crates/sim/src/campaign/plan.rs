@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::app::AppStage;
 use super::lifecycle::{LAYOUTS, Lifecycle};
-use super::network::NetworkStage;
+use super::network::{ARTIFACT_STEP, NetworkStage};
 use super::power::PowerStage;
 use super::rot::{self, RotStage};
 use super::stolen_server::StolenServerStage;
@@ -133,7 +133,7 @@ pub fn plan(part: Part, size: Size, seed: u64) -> anyhow::Result<Vec<Batch>> {
                         (Part::Answers, Size::Quick) => sample(stage.answers(), 4, seed),
                         (Part::Answers, Size::Whole) => stage.answers(),
                         (_, Size::Quick) => stage.some_paths(15, seed),
-                        (_, Size::Whole) => stage.some_paths(500, seed),
+                        (_, Size::Whole) => stage.paths_in_turn(ARTIFACT_STEP, seed),
                     };
                     Batch::new(part, stage.name(), &stage, cases)
                 })
