@@ -145,7 +145,7 @@ impl<B: Board> Shell<'_, B> {
         let provider = self.board.crypto_provider();
         let tried = server
             .ok_or(TlsError::Unexpected)
-            .and_then(|server| try_anchors(provider, &self.clock, &anchors, &server, &name));
+            .and_then(|server| try_anchors(&provider, &self.clock, &anchors, &server, &name));
         tried.map_err(|error| self.trouble(tls_reason(&error), &error))?;
         let digest = wire::anchors_digest(anchors.iter().map(AsRef::as_ref));
         self.anchors = Some(anchors);
@@ -160,7 +160,7 @@ impl<B: Board> Shell<'_, B> {
         // The device's clock may be behind the issuer's.
         let now_s = u64::from(self.clock.now_s()).max(facts.not_before_s);
         let anchors = &credentials.settings.anchors;
-        let tried = try_identity(self.board.crypto_provider(), now_s, anchors, &chain.certificates);
+        let tried = try_identity(&self.board.crypto_provider(), now_s, anchors, &chain.certificates);
         tried.map_err(|error| self.trouble(tls_reason(&error), &error))?;
         self.issued = Some(chain);
         Ok(Event::CertificateIssued(life))
@@ -474,7 +474,7 @@ fn tls_reason(error: &TlsError) -> Reason {
         TlsError::ConnectionLost { .. } | TlsError::Truncated => Reason::ConnectionLost,
         TlsError::ServerRefused(_) | TlsError::Protocol(_) | TlsError::RecordTooLong => Reason::TlsRefused,
         TlsError::RefusedByServer { .. } => Reason::DeviceRefused,
-        TlsError::UntrustedIdentity(_) => Reason::CertificateUntrusted,
+        TlsError::UntrustedIdentity => Reason::CertificateUntrusted,
         TlsError::NoAnchors | TlsError::BadAnchor { .. } => Reason::NotProvisioned,
         TlsError::OutOfMemory { .. }
         | TlsError::BadIdentity(_)

@@ -60,7 +60,7 @@ pub enum TlsError {
     #[error(
         "the certificate issued is of no CA that this device trusts, or has ended; check the server's CA"
     )]
-    UntrustedIdentity(#[source] RustlsError),
+    UntrustedIdentity,
     /// Device: the crypto provider, the random numbers or the clock failed.
     #[error("the device's own TLS stack failed")]
     Device(#[source] RustlsError),
@@ -98,7 +98,7 @@ impl embedded_io_async::Error for TlsError {
         match self {
             Self::ConnectionLost { kind } => *kind,
             Self::Truncated => ErrorKind::ConnectionAborted,
-            Self::ServerRefused(_) | Self::UntrustedIdentity(_) | Self::BadIdentity(_) => {
+            Self::ServerRefused(_) | Self::UntrustedIdentity | Self::BadIdentity(_) => {
                 ErrorKind::PermissionDenied
             }
             Self::RefusedByServer { .. } => ErrorKind::ConnectionRefused,
