@@ -22,7 +22,7 @@ const UPDATER_SLOT_BYTES: usize = 0xF_0000;
 const fn margin_bytes(chip: Chip) -> usize {
     match chip {
         Chip::Esp32c3 => 48 * 1024,
-        Chip::Esp32c6 => 20 * 1024,
+        Chip::Esp32c6 => 24 * 1024,
     }
 }
 
