@@ -226,6 +226,36 @@ fn refusals_are_noted_once_and_reported_each_time() {
 }
 
 #[test]
+fn a_manifest_is_good_up_to_the_second_in_which_it_expires() {
+    let mut world = World::new(1);
+    let mut last = release(1, 1, 2);
+    last.expires_at_s = Some(YEAR_S);
+    world.offer(&last);
+    assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+}
+
+/// The number of a release stands for its image; an application that came in another way has none.
+#[test]
+fn a_check_in_names_what_runs_and_its_number_only_if_it_is_the_recorded_image() {
+    let told = |world: &mut World| {
+        let mut told = None;
+        world.pit_stop(ResetCause::PowerOn, |_, action| {
+            if let Action::CheckIn { check_in, .. } = action {
+                told = Some(check_in.running.clone());
+            }
+            None
+        });
+        told.expect("a check-in").map(|running| (Digest(*running.digest), running.sequence))
+    };
+    let mut world = World::new(1);
+    assert_eq!(told(&mut world), None);
+    world.install(0, &release(1, 1, 2));
+    assert_eq!(told(&mut world), Some((release(1, 1, 2).artifact.digest, Some(1))));
+    world.put(0, &release(2, 2, 2));
+    assert_eq!(told(&mut world), Some((release(2, 2, 2).artifact.digest, None)));
+}
+
+#[test]
 fn a_chunk_that_is_not_what_the_manifest_says_is_tried_again_and_then_given_up() {
     let wrong = Event::ChunkHashed(Digest([1; 32]));
     let mut world = World::new(2);
