@@ -7,7 +7,7 @@
 mod world;
 
 use arbitrary::Arbitrary;
-use fuzz::engine::Offer;
+use fuzz::engine::{Offer, Sometimes};
 use libfuzzer_sys::fuzz_target;
 use manifest::Digest;
 use updater::{
@@ -22,7 +22,8 @@ use world::promise::{Watch, limit_ms};
 struct Input {
     device: Device,
     offers: Vec<Offer>,
-    answers: Vec<Answer>,
+    /// Beside the good ones.
+    answers: Vec<(u8, Answer)>,
 }
 
 /// A device as its survey says that it is.
@@ -114,7 +115,7 @@ fuzz_target!(|input: Input| {
     let (state, _) = start(retained, ResetCause::from_code(u32::from(device.cause % 9)));
     let mut now_ms = 0;
     let (mut state, mut action) = step(state, Event::Surveyed(Box::new(survey.clone())), now_ms);
-    let mut answers = answers.into_iter();
+    let mut answers = Sometimes::new(answers);
     loop {
         let bits = state.retained().to_bits();
         assert_eq!(Retained::from_bits(bits), state.retained(), "what is retained fits its register");
@@ -123,7 +124,7 @@ fuzz_target!(|input: Input| {
             assert_eq!(step(state.clone(), Event::Saved, now_ms), (state, action), "the end is the end");
             return;
         }
-        let answer = answers.next().unwrap_or(Answer { event: None, took: 0 });
+        let answer = answers.take().unwrap_or(Answer { event: None, took: 0 });
         let event = match answer.event {
             None => world.perform(&action),
             Some(event) => event.told(&survey, &made_at),

@@ -8,7 +8,7 @@
 mod world;
 
 use arbitrary::Arbitrary;
-use fuzz::engine::{Made, Offer};
+use fuzz::engine::{Made, Offer, Sometimes};
 use libfuzzer_sys::fuzz_target;
 use manifest::Manifest;
 use updater::{Action, Event, Identity, InstallRecord, Retained, SlotIndex, Verdict, start, step};
@@ -27,21 +27,20 @@ struct Input {
     starts: Vec<Start>,
 }
 
-#[derive(Arbitrary, Debug)]
+#[derive(Arbitrary, Clone, Debug)]
 struct Start {
     offer: Option<Offer>,
     cause: u8,
     server_time_s: u64,
     other_anchors: bool,
     renew: bool,
-    /// For one action after the other; those that follow work.
-    ways: Vec<Way>,
+    /// All other actions go well.
+    ways: Vec<(u8, Way)>,
 }
 
 /// How an action goes.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 enum Way {
-    Well,
     /// It works, and takes so much of its time.
     Slowly(u8),
     /// It does nothing, and says so.
@@ -83,18 +82,19 @@ fuzz_target!(|input: Input| {
     let target = Made::target();
     world.decision = Decision::new(world.time_floor_s, None);
     world.retained = Retained::default();
-    offer(&mut world, &target);
+    offer(&mut world, target);
     trusted.push(target.manifest.clone());
     let target = |world: &World| {
         let record = world.record.as_ref().filter(|record| record.sequence == target.manifest.sequence)?;
         world.image(usize::from(record.slot.0)).filter(|image| image.digest == record.digest)?;
         Some(Verdict::HandOver { slot: record.slot, reason: None })
     };
-    for _ in 0..3 {
+    let expected = (0..3).find_map(|_| {
         world.power_on();
-    }
+        target(&world)
+    });
     let expected =
-        target(&world).unwrap_or_else(|| panic!("not at the target: {:?} {:?}", world.slots, world.record));
+        expected.unwrap_or_else(|| panic!("not at the target: {:?} {:?}", world.slots, world.record));
     let writes = (world.vault_writes, world.slot_writes);
     assert_eq!(world.power_on(), expected);
     assert_eq!(
@@ -130,7 +130,7 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
     world.retained = state.retained();
     assert_eq!(action, Action::Survey);
     let (mut state, mut action) = step(state, Event::Surveyed(Box::new(survey)), 0);
-    let (mut now_ms, mut ways) = (0, input.ways.iter().copied());
+    let (mut now_ms, mut ways) = (0, Sometimes::new(input.ways.clone()));
     loop {
         world.retained = state.retained();
         // With two slots the application that would be started stays what it is.
@@ -144,10 +144,9 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
             }
             return;
         }
-        let way = ways.next().unwrap_or(Way::Well);
-        let mut took_ms = 10;
-        let event = match way {
-            Way::Well => world.perform(&action),
+        let way = ways.take();
+        let mut took_ms = 0;
+        let event = match way.unwrap_or(Way::Slowly(0)) {
             Way::Slowly(took) => {
                 took_ms = limit_ms(&action) * u64::from(took) / 255;
                 world.perform(&action)
@@ -164,14 +163,14 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
                 world.serves = served;
                 event
             }
-            Way::PowerBefore | Way::PowerInside | Way::PowerAfter => {
-                if let Way::PowerInside = way {
-                    *world = world.torn(&action).unwrap_or_else(|| world.clone());
-                } else if let Way::PowerAfter = way {
-                    world.perform(&action);
-                }
-                world.retained = Retained::default();
-                return;
+            Way::PowerBefore => return lose_power(world),
+            Way::PowerInside => {
+                *world = world.torn(&action).unwrap_or_else(|| world.clone());
+                return lose_power(world);
+            }
+            Way::PowerAfter => {
+                world.perform(&action);
+                return lose_power(world);
             }
             Way::Crash => return,
         };
@@ -179,6 +178,10 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
         watch.saw(&action, &event, took_ms);
         (state, action) = step(state, event, now_ms);
     }
+}
+
+fn lose_power(world: &mut World) {
+    world.retained = Retained::default();
 }
 
 fn reason_at(index: u8) -> Reason {

@@ -2,9 +2,38 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use arbitrary::Arbitrary;
 use manifest::{Manifest, PublisherSigningKey, Sequence, Signed};
+
+/// What happens at some of many steps: how many are left alone before it, and what.
+pub struct Sometimes<T> {
+    things: std::vec::IntoIter<(u8, T)>,
+    next: Option<(u8, T)>,
+}
+
+impl<T> Sometimes<T> {
+    pub fn new(things: Vec<(u8, T)>) -> Self {
+        let mut things = things.into_iter();
+        let next = things.next();
+        Self { things, next }
+    }
+
+    /// What happens at this step.
+    pub fn take(&mut self) -> Option<T> {
+        match self.next.take()? {
+            (0, thing) => {
+                self.next = self.things.next();
+                Some(thing)
+            }
+            (left, thing) => {
+                self.next = Some((left - 1, thing));
+                None
+            }
+        }
+    }
+}
 
 /// One offer; equal offers are the same bytes.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -102,8 +131,9 @@ impl Offer {
 
 impl Made {
     /// A good release that comes after every other.
-    pub fn target() -> Self {
-        Self::signed(describe(&[9; 2 * 65_536 - 100], u64::MAX), &PUBLISHER, true)
+    pub fn target() -> &'static Self {
+        static TARGET: OnceLock<Made> = OnceLock::new();
+        TARGET.get_or_init(|| Self::signed(describe(&[9; 2 * 65_536 - 100], u64::MAX), &PUBLISHER, true))
     }
 
     fn signed(manifest: Manifest, secret: &[u8; 32], is_trusted: bool) -> Self {
