@@ -94,9 +94,10 @@ impl Window {
     /// The moment by which the window was open for `duration_ms`, from `start_ms` on.
     #[must_use]
     pub fn after_open_ms(&self, start_ms: i64, duration_ms: i64) -> i64 {
-        // The same hours every week: whole weeks need no walk.
-        let weeks = duration_ms / self.open_ms_a_week();
-        let mut left_ms = duration_ms % self.open_ms_a_week();
+        // The same hours every week: whole weeks need no walk, but the last one does, whose last opening may end long before
+        // the week.
+        let weeks = (duration_ms - 1).max(0) / self.open_ms_a_week();
+        let mut left_ms = duration_ms - weeks * self.open_ms_a_week();
         let mut at_ms = start_ms + weeks * WEEK_MS;
         while left_ms > 0 {
             let (open_ms, close_ms) = self.opening(at_ms);
@@ -243,6 +244,10 @@ mod tests {
         assert_eq!(night.after_open_ms(noon_ms, HOUR_MS), MONDAY_MS + 23 * HOUR_MS);
         assert_eq!(night.after_open_ms(noon_ms, 5 * HOUR_MS), MONDAY_MS + 47 * HOUR_MS);
         assert_eq!(night.after_open_ms(noon_ms, 9 * HOUR_MS), MONDAY_MS + WEEK_MS + 23 * HOUR_MS);
+        for weeks in 1..=3 {
+            let over_ms = MONDAY_MS + (weeks - 1) * WEEK_MS + 50 * HOUR_MS;
+            assert_eq!(night.after_open_ms(noon_ms, weeks * 8 * HOUR_MS), over_ms, "Wednesday, 02:00");
+        }
         let in_the_middle_ms = MONDAY_MS + 23 * HOUR_MS;
         assert_eq!(night.after_open_ms(in_the_middle_ms, 4 * HOUR_MS), MONDAY_MS + 47 * HOUR_MS);
     }
