@@ -23,8 +23,9 @@ fuzz_target!(|der: &[u8]| {
     let self_issued = is_self_issued(der);
     let facts = leaf_facts(der);
     let Ok((rest, other)) = X509Certificate::from_der(der) else { return };
-    if let Ok(self_issued) = self_issued {
-        assert_eq!(self_issued, other.issuer().as_raw() == other.subject().as_raw());
+    // Of a malformed name x509-parser takes the part before the fault: equal names are equal there too.
+    if self_issued == Ok(true) {
+        assert_eq!(other.issuer().as_raw(), other.subject().as_raw());
     }
     if let Ok(facts) = facts {
         assert!(rest.is_empty());
