@@ -22,6 +22,8 @@ use world::promise::{Watch, limit_ms};
 struct Input {
     device: Device,
     offers: Vec<Offer>,
+    /// How much of its time an action takes, unless its answer says otherwise.
+    pace: u8,
     /// Beside the good ones.
     answers: Vec<(u8, Answer)>,
 }
@@ -92,7 +94,7 @@ enum AnyEvent {
 }
 
 fuzz_target!(|input: Input| {
-    let Input { device, offers, answers } = input;
+    let Input { device, offers, pace, answers } = input;
     // The first offer is what a good server would offer.
     let offers = if offers.is_empty() { vec![Offer::GOOD] } else { offers };
     let made: Vec<_> = offers.iter().take(4).map(|offer| offer.made()).collect();
@@ -124,7 +126,7 @@ fuzz_target!(|input: Input| {
             assert_eq!(step(state.clone(), Event::Saved, now_ms), (state, action), "the end is the end");
             return;
         }
-        let answer = answers.take().unwrap_or(Answer { event: None, took: 0 });
+        let answer = answers.take().unwrap_or(Answer { event: None, took: pace });
         let event = match answer.event {
             None => world.perform(&action),
             Some(event) => event.told(&survey, &made_at),
