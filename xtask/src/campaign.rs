@@ -77,6 +77,7 @@ pub(crate) fn run_campaigns(root: &Path, arguments: &Arguments) -> anyhow::Resul
         }
         if server {
             let rows = server_campaign::run(root, seed.wrapping_add(round))?;
+            cases += server_campaign::faults(&rows);
             if arguments.write {
                 reliability::write(root, server_campaign::NAME, &server_campaign::table(&rows))?;
             }

@@ -20,17 +20,17 @@ const FIGURES: &str = "figures: ";
 
 /// Tests: what stands in the table, name, rounds, whether on PostgreSQL and S3.
 const TESTS: [(&str, &str, u32, bool); 5] = [
-    ("`kill -9`, SQLite", "faults::kill::nothing_acknowledged_is_lost_by_kill_9", 100, false),
+    ("`kill -9`, SQLite", "faults::kill::nothing_acknowledged_is_lost_by_kill_9", 25, false),
     (
         "`kill -9` of one of two, PostgreSQL and S3",
         "faults::kill::killing_one_of_two_instances_loses_nothing",
-        100,
+        25,
         true,
     ),
     (
         "PostgreSQL away",
         "faults::database::a_postgres_database_that_goes_away_and_comes_back_loses_nothing",
-        15,
+        5,
         false,
     ),
     ("SQLite locked", "faults::database::an_sqlite_database_that_is_locked_is_told_and_waited_for", 1, false),
@@ -115,6 +115,11 @@ fn run_test(
         figure("unanswered")?,
         figure("slowest_ms")?,
     ])
+}
+
+/// How many faults there were.
+pub(crate) fn faults(rows: &[Row]) -> usize {
+    rows.iter().map(|row| usize::try_from(row.figures[0]).unwrap_or_default()).sum()
 }
 
 /// The rows as Markdown. A test that loses something fails, so that what is listed lost nothing.

@@ -72,8 +72,10 @@ impl Instance {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let serving = lines.map(Result::unwrap).find_map(|line| Some(line.strip_prefix(SERVING)?.to_owned()));
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let serving = lines.find_map(|line| Some(line.strip_prefix(SERVING)?.to_owned()));
+        // After a minute the harness prints that the test is slow, and ends when nobody reads it.
+        std::thread::spawn(move || lines.for_each(drop));
         let serving: Value = serde_json::from_str(&serving.expect("the server did not start")).unwrap();
         let text = |name: &str| serving[name].as_str().unwrap();
         let remote = Remote {
