@@ -83,11 +83,14 @@ impl FromStr for Database {
         if text == "sqlite" {
             return Ok(Self::Sqlite);
         }
-        let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+        let is_postgres =
+            |url: &Url| url.has_authority() && matches!(url.scheme(), "postgres" | "postgresql");
+        let url = Url::parse(text).ok().filter(is_postgres);
         url.map(|url| Self::Postgres(PostgresUrl(url))).ok_or_else(|| LocationError::Database {
-            found: match text.split_once("://") {
-                Some((scheme, _)) => format!("{scheme}://…"),
-                None => text.to_owned(),
+            found: match (text.split_once("://"), text.split_once([':', '@', ' '])) {
+                (Some((scheme, _)), _) => format!("{scheme}://…"),
+                (None, Some((head, _))) => format!("{head}…"),
+                (None, None) => text.to_owned(),
             },
         })
     }
@@ -180,6 +183,8 @@ mod tests {
             ("SQLite", "SQLite"),
             ("mysql://user:secret@host/db", "mysql://…"),
             ("postgres://user:secret@", "postgres://…"),
+            ("postgres:/user:secret@db.example/fleet", "postgres…"),
+            ("host=db.example password=secret", "host=db.example…"),
         ] {
             let error = text.parse::<Database>().unwrap_err();
             assert_eq!(error, LocationError::Database { found: found.to_owned() });
