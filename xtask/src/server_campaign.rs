@@ -48,6 +48,9 @@ pub(crate) struct Row {
 /// Errors: something acknowledged is lost, something is there by half, or somebody waited too long.
 pub(crate) fn run(root: &Path, seed: u64) -> anyhow::Result<Vec<Row>> {
     let tools = backends::find().map_err(|missing| anyhow!(missing.0))?;
+    if !tools.has_small_disk() {
+        bail!("{}", backends::NO_SMALL_DISK);
+    }
     let backends = Backends::start(&tools)?;
     let style = ProgressStyle::with_template("{prefix:<12} {bar:30} {pos}/{len} {elapsed:>5} {msg}")?;
     let bar = ProgressBar::new(TESTS.len() as u64).with_style(style);
