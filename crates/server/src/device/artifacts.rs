@@ -15,9 +15,8 @@ use super::range::{Selection, select};
 use super::{Device, Refusal};
 use crate::app::App;
 
-/// Bytes read at once: two reads for a chunk. More would be memory for every slow download.
-const READ_BYTES: usize = 32 * 1024;
-const _: () = assert!(manifest::CHUNK_BYTES as usize == 2 * READ_BYTES);
+/// Bytes read at once: a chunk. More would be memory for every slow download.
+const READ_BYTES: usize = manifest::CHUNK_BYTES as usize;
 
 /// Sends an artifact of the device's own product. Any other one is not there.
 pub(super) async fn get(

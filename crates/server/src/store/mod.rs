@@ -102,7 +102,13 @@ impl Store {
         // A connection to a file does not break while it rests, so it is not asked before each use.
         let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS)
             .test_before_acquire(false)
-            .acquire_timeout(2 * CONNECTION_PATIENCE);
+            .acquire_timeout(2 * CONNECTION_PATIENCE)
+            .after_release(|connection, _| {
+                Box::pin(async {
+                    // Nor is a question left without its answer: outside a transaction there is nothing to find out.
+                    if connection.is_in_transaction() { is_fit(connection).await } else { Ok(true) }
+                })
+            });
         Self::migrated(pool.connect_with(options).await?, metrics).await
     }
 
@@ -111,6 +117,7 @@ impl Store {
         let options: AnyConnectOptions = url.as_str().parse()?;
         let pool = pool(POSTGRES_CONNECTIONS, POSTGRES_SETTINGS)
             .acquire_timeout(CONNECTION_PATIENCE)
+            .after_release(|connection, _| Box::pin(is_fit(connection)))
             .connect_with(options)
             .await
             .map_err(|source| StoreError::Connect { at: url.to_string(), source })?;
@@ -143,15 +150,12 @@ fn pool(max_connections: u32, settings: &'static str) -> AnyPoolOptions {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(install_default_drivers);
 
-    AnyPoolOptions::new()
-        .max_connections(max_connections)
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                connection.execute(settings).await?;
-                Ok(())
-            })
+    AnyPoolOptions::new().max_connections(max_connections).after_connect(move |connection, _| {
+        Box::pin(async move {
+            connection.execute(settings).await?;
+            Ok(())
         })
-        .after_release(|connection, _| Box::pin(is_fit(connection)))
+    })
 }
 
 /// Whether a connection may be used again. An error has it closed without another word.
