@@ -8,6 +8,7 @@ use crate::artifact_store::ArtifactStore;
 use crate::authorities::CaKeeper;
 use crate::config::Config;
 use crate::crl::RevocationLists;
+use crate::device::Chunks;
 use crate::fleet::FleetCounts;
 use crate::metrics::Metrics;
 use crate::rollouts::Plans;
@@ -19,6 +20,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) plans: Plans,
     pub(crate) artifacts: ArtifactStore,
+    pub(crate) chunks: Chunks,
     pub(crate) ca: CaKeeper,
     pub(crate) crl: RevocationLists,
     pub(crate) metrics: Arc<Metrics>,

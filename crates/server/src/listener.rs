@@ -42,6 +42,10 @@ use crate::tls::ServerConfigs;
 /// The longest request head, in bytes; hyper refuses longer ones with 431.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
+/// What a connection encrypts ahead: a chunk of 64 KiB with its head, in records of any size. With rustls's own 64 KiB the
+/// last few bytes of each chunk would go in a packet of their own.
+const SEND_BUFFER_BYTES: usize = 80 * 1024;
+
 /// Pause after an accept failed, for want of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -137,7 +141,9 @@ impl Drop for OpenConnection {
 async fn handshake(tcp: TcpStream, tls: &ServerConfigs) -> io::Result<TlsStream<TcpStream>> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
     let config = tls.for_client(&start.client_hello());
-    start.into_stream(config).await
+    let mut stream = start.into_stream(config).await?;
+    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER_BYTES));
+    Ok(stream)
 }
 
 /// One connection, from the accept on.

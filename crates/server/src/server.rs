@@ -18,6 +18,7 @@ use crate::artifact_store::ArtifactStore;
 use crate::authorities::CaKeeper;
 use crate::config::Config;
 use crate::crl::RevocationLists;
+use crate::device::Chunks;
 use crate::error::StartError;
 use crate::fleet::{self, FleetCounts};
 use crate::gate::Gate;
@@ -65,6 +66,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         store,
         plans: Plans::default(),
         artifacts,
+        chunks: Chunks::default(),
         ca,
         crl: RevocationLists::default(),
         metrics: metrics.clone(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,9 +11,11 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::AsyncRead;
 use tokio_util::io::{InspectReader, ReaderStream};
 
+use super::chunks::Place;
 use super::range::{Selection, select};
 use super::{Device, Refusal};
 use crate::app::App;
+use crate::artifact_store::ArtifactError;
 
 /// Bytes read at once: a chunk. More would be memory for every slow download.
 const READ_BYTES: usize = manifest::CHUNK_BYTES as usize;
@@ -38,8 +40,19 @@ pub(super) async fn get(
         }
         Selection::Unsatisfiable => return Err(Refusal::Range { size_bytes }),
     };
-    let reader = app.artifacts.read(digest, first_byte, length_bytes).await?;
-    let reader = reader.ok_or(MISSING)?;
+    let place = Place::of(digest, size_bytes, first_byte, length_bytes);
+    let body = match place.and_then(|place| app.chunks.get(&place)) {
+        Some(chunk) => whole(chunk, &app),
+        None => {
+            let reader = app.artifacts.read(digest, first_byte, length_bytes).await?.ok_or(MISSING)?;
+            match place {
+                Some(place) => {
+                    whole(app.chunks.read(place, reader).await.map_err(ArtifactError::from)?, &app)
+                }
+                None => Body::from_stream(counted(reader, app.metrics.artifact_bytes.clone())),
+            }
+        }
+    };
     let mut response = (
         status,
         [
@@ -48,7 +61,7 @@ pub(super) async fn get(
             (header::ACCEPT_RANGES, "bytes".to_owned()),
             (header::ETAG, etag),
         ],
-        Body::from_stream(counted(reader, app.metrics.artifact_bytes.clone())),
+        body,
     )
         .into_response();
     if status == StatusCode::PARTIAL_CONTENT {
@@ -57,6 +70,12 @@ pub(super) async fn get(
         response.headers_mut().insert(header::CONTENT_RANGE, range.try_into().map_err(Refusal::internal)?);
     }
     Ok(response)
+}
+
+/// A chunk, counted at once.
+fn whole(chunk: Bytes, app: &App) -> Body {
+    app.metrics.artifact_bytes.inc_by(chunk.len() as u64);
+    Body::from(chunk)
 }
 
 /// The bytes as they are taken, each part of them counted: what a broken-off download did not take is not.

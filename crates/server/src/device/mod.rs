@@ -4,6 +4,7 @@ mod artifacts;
 mod attempt;
 mod body;
 mod check_in;
+mod chunks;
 mod identity;
 mod range;
 mod refusal;
@@ -20,6 +21,7 @@ use crate::est;
 
 pub(crate) use body::{read_body, require_media_type};
 pub(crate) use check_in::reason_name;
+pub(crate) use chunks::Chunks;
 pub(crate) use identity::Device;
 pub(crate) use refusal::Refusal;
 
