@@ -242,7 +242,7 @@ impl Connection {
         let (body, turns) = Watched::new(body);
         let mut request = Request::from_parts(head, Body::new(body));
         request.extensions_mut().insert(peer.clone());
-        let path = request.uri().path().to_owned();
+        let uri = request.uri().clone();
         let answer = self.router.clone().oneshot(request);
         let mut response = match turns.in_time(self.limits.answer_timeout, answer).await {
             Some(Ok(response)) => response,
@@ -250,7 +250,7 @@ impl Connection {
             None => {
                 let limit_s = self.limits.answer_timeout.as_secs();
                 tracing::error!(
-                    path,
+                    path = uri.path(),
                     "no answer within {limit_s} s; see that the database and the artifact store answer"
                 );
                 (self.deny)(self.gate.busy())

@@ -1,10 +1,10 @@
 //! Artifacts in local files. One is written to a temporary file in its folder, synced, renamed, and the folder is
 //! synced.
 
-use std::io::{self, Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use manifest::{CHUNK_BYTES, Digest};
+use manifest::Digest;
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -80,18 +80,14 @@ impl LocalArtifacts {
         length_bytes: u64,
     ) -> io::Result<Option<ArtifactReader>> {
         let path = self.path(digest);
-        // A chunk is read in one turn of a blocking thread; of what is longer no more than is sent at once is held.
+        // Opened and placed in one turn of a blocking thread.
         let opened = tokio::task::spawn_blocking(move || {
             let mut file = std::fs::File::open(path)?;
             file.seek(SeekFrom::Start(offset_bytes))?;
-            if length_bytes > CHUNK_BYTES.into() {
-                return Ok(Box::pin(File::from_std(file).take(length_bytes)) as ArtifactReader);
-            }
-            let mut bytes = Vec::with_capacity(CHUNK_BYTES as usize);
-            file.take(length_bytes).read_to_end(&mut bytes)?;
-            Ok(Box::pin(Cursor::new(bytes)) as ArtifactReader)
+            Ok(file)
         });
-        if_there(opened.await.map_err(io::Error::other)?)
+        let file = if_there(opened.await.map_err(io::Error::other)?)?;
+        Ok(file.map(|file| Box::pin(File::from_std(file).take(length_bytes)) as ArtifactReader))
     }
 
     pub(super) async fn upload(&self, expected: Digest) -> io::Result<LocalUpload> {

@@ -17,8 +17,8 @@ use super::{Device, Refusal};
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
 
-/// Bytes read at once: a chunk. More would be memory for every slow download.
-const READ_BYTES: usize = manifest::CHUNK_BYTES as usize;
+/// Bytes read at once of what is no chunk. More would be memory for every slow download.
+const READ_BYTES: usize = 32 * 1024;
 
 /// Sends an artifact of the device's own product. Any other one is not there.
 pub(super) async fn get(

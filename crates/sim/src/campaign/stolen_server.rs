@@ -148,7 +148,7 @@ fn offer(reply: Reply, manifest: &[u8]) -> anyhow::Result<Reply> {
 
 /// The newer release, changed by its publisher.
 fn offer_changed(books: &Books, reply: Reply, change: impl FnOnce(&mut Manifest)) -> anyhow::Result<Reply> {
-    let mut manifest = books.releases.last().context("no release")?.manifest.clone();
+    let mut manifest = release(books, NEWER)?.manifest.clone();
     change(&mut manifest);
     offer(reply, Signed::sign(&manifest, &publisher()?)?.as_bytes())
 }

@@ -253,17 +253,14 @@ impl<B: Board> Shell<'_, B> {
             let mut filled_bytes = 0;
             while filled_bytes < wanted_bytes {
                 let read = online.http.read_body(&mut sector[filled_bytes..]);
-                let read = match within(&timer, limits::SILENCE_MS, read).await {
-                    Ok(read) => read,
-                    Err(fault) => return Err(self.blame_online(fault)),
-                };
-                match read {
-                    Ok(0) => {
+                match within(&timer, limits::SILENCE_MS, read).await {
+                    Ok(Ok(0)) => {
                         let missing_bytes = Some((wanted_bytes - filled_bytes) as u64);
                         return Err(self.blame_online(HttpError::ConnectionLost { missing_bytes }));
                     }
-                    Ok(bytes) => filled_bytes += bytes,
-                    Err(error) => return Err(self.blame_online(error)),
+                    Ok(Ok(bytes)) => filled_bytes += bytes,
+                    Ok(Err(error)) => return Err(self.blame_online(error)),
+                    Err(fault) => return Err(self.blame_online(fault)),
                 }
             }
             self.board.observe(News::Received { bytes: wanted_bytes as u32 });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng as _;
+use rand::Rng;
 
 use super::instance::{Instance, serve_if_told};
 use super::ledger::{Ledger, Shared, check};
@@ -30,13 +30,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         prepare(&instance.remote).await;
         let kills = rounds(8);
         for _ in 0..kills {
-            let remote = instance.remote.clone();
-            let life = Duration::from_millis(random.gen_range(LIFE_MS));
-            work(&remote, &ledger, async {
-                tokio::time::sleep(life).await;
-                instance.kill();
-            })
-            .await;
+            work_until_killed(instance, &ledger, &mut random).await;
             instance = Instance::start(&dir, &token, TEST);
             check(&instance.remote, &dir, &ledger).await;
         }
@@ -62,19 +56,24 @@ fn killing_one_of_two_instances_loses_nothing() {
         let kills = rounds(8);
         for _ in 0..kills {
             let instance = Instance::start(&dir, &token, TEST);
-            let remote = instance.remote.clone();
-            let life = Duration::from_millis(random.gen_range(LIFE_MS));
-            work(&remote, &ledger, async {
-                tokio::time::sleep(life).await;
-                instance.kill();
-            })
-            .await;
+            work_until_killed(instance, &ledger, &mut random).await;
             // The other one has it all, at once.
             check(&other.remote, &other_dir, &ledger).await;
         }
         other.kill();
         tell(TEST, kills, &ledger);
     });
+}
+
+/// Clients work with a server that is killed at some moment.
+async fn work_until_killed(instance: Instance, ledger: &Shared, random: &mut impl Rng) {
+    let remote = instance.remote.clone();
+    let life = Duration::from_millis(random.gen_range(LIFE_MS));
+    work(&remote, ledger, async {
+        tokio::time::sleep(life).await;
+        instance.kill();
+    })
+    .await;
 }
 
 /// Shows what was put to the test, and fails when that was nothing.
