@@ -35,7 +35,7 @@ impl FromRequestParts<Arc<App>> for Device {
             return Err(Refusal::ExpiredCertificate);
         }
         let serial = hex::encode(certificate.raw_serial());
-        let known = app.store.device_by_serial(&serial).await?.ok_or(Refusal::UnknownCertificate)?;
+        let known = app.store.device_by_serial(serial.clone()).await?.ok_or(Refusal::UnknownCertificate)?;
         if let Some(reason) = known.revoked_reason {
             return Err(Refusal::Revoked(reason));
         }

@@ -7,7 +7,7 @@ use rollout::{Attempt, Failure};
 use serde_json::Value;
 use sqlx::AnyConnection;
 
-use super::{Event, Store, StoreError};
+use super::{Event, StoreError};
 
 /// What is known of a device when it makes a request, found by the serial number of its certificate.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -196,25 +196,6 @@ impl AttemptColumns {
             deadline_ms: self.attempt_deadline_ms,
             starts: self.attempt_starts,
         })
-    }
-}
-
-impl Store {
-    /// The device that a certificate was issued to.
-    pub(crate) async fn device_by_serial(&self, serial: &str) -> Result<Option<Known>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
-                 d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.updater_version, \
-                 d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
-                 d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
-                 d.attempt_deadline_ms, d.attempt_starts, d.failed_sequence, d.failed_count, d.failed_at_ms, \
-                 d.quarantined_at_ms, p.generation, p.silence_deadline_s, p.quarantine_after \
-             FROM certificates c JOIN devices d ON d.id = c.device JOIN products p ON p.name = d.product \
-             WHERE c.serial = $1",
-        )
-        .bind(serial)
-        .fetch_optional(&self.pool)
-        .await?)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum StoreError {
     Connect { at: String, source: sqlx::Error },
     #[error("what is stored of {what} cannot be read: {error}; restore the database from a backup")]
     Unreadable { what: String, error: String },
-    /// A group of writes failed, of which this was one.
+    /// A group of writes or of reads failed, of which this was one.
     #[error("{text}")]
     Group { failing: Failing, text: String },
     #[error("the server is shutting down")]

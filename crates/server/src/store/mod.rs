@@ -17,6 +17,7 @@ mod fleet;
 mod health;
 mod products;
 mod publisher_keys;
+mod reader;
 mod releases;
 mod revision;
 mod rollouts;
@@ -80,6 +81,7 @@ const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '15s'
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: AnyPool,
+    reader: reader::Reader,
     writer: writer::Writer,
 }
 
@@ -129,8 +131,9 @@ impl Store {
         sqlx::migrate!("src/store/migrations").run(&pool).await?;
         audit::make_append_only(&pool).await?;
         events::go_on_after_stored_ids(&pool).await?;
+        let reader = reader::Reader::start(pool.clone());
         let writer = writer::Writer::start(pool.clone(), metrics);
-        Ok(Self { pool, writer })
+        Ok(Self { pool, reader, writer })
     }
 
     /// Asks whether the database answers.
