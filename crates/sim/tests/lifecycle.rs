@@ -165,6 +165,40 @@ async fn a_release_that_the_chain_loader_cannot_start_is_refused() {
     }
 }
 
+/// Certificates end after 90 days (RFC 5280's notAfter). A device that starts once a day renews its own when two thirds are
+/// over, and again, without a person: after half a year it is still served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_renews_its_certificate_at_two_thirds_of_its_time_again_and_again() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let mut clock = None;
+    let bed = Bed::start_with("4mb", |config| clock = Some(config.clock.clone())).await;
+    let clock = clock.unwrap();
+    let mut device = bed.manufacture("lamp-1");
+    bed.publish(1, "1.0.0", &application("1.0.0", 3));
+    assert_eq!(running(device.power_on().await.unwrap()).version(), "1.0.0");
+    let serial = || bed.device("lamp-1")["certificate"]["serial"].as_str().unwrap().to_owned();
+
+    let (mut current, mut renewed_on) = (serial(), Vec::new());
+    for day in 1..=185 {
+        clock.advance_ms(DAY_MS);
+        assert_eq!(running(device.power_on().await.unwrap()).reason, None, "day {day}");
+        let now = serial();
+        if now != current {
+            renewed_on.push(day);
+            current = now;
+        }
+    }
+    assert_eq!(renewed_on, [60, 120, 180]);
+
+    // One that slept for longer than its certificate lasts: it runs its application, and an operator enrolls it again.
+    bed.publish(2, "1.1.0", &application("1.1.0", 3));
+    assert_eq!(running(device.power_on().await.unwrap()).version(), "1.1.0");
+    clock.advance_ms(91 * DAY_MS);
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!(app.version(), "1.1.0");
+    assert!(app.reason.is_some(), "no server takes an ended certificate");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_device_runs_its_application_and_gets_nothing_new() {
     let bed = Bed::start("4mb").await;
