@@ -1,6 +1,7 @@
 //! `server-backends`: the server's suite on PostgreSQL and an S3 store instead of SQLite and local files.
 //!
-//! Both are started for this run, on free ports of the loopback address, and stopped after it.
+//! Both are started for this run, on free ports of the loopback address, and stopped after it. PostgreSQL takes connections
+//! with TLS only, and the server checks its certificate (`sslmode=verify-full`).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -51,6 +52,9 @@ pub(crate) fn find() -> Result<Tools, Missing> {
         return Err(Missing(
             "moto_server is not installed: `pip install 'moto[s3]' flask flask-cors`".into(),
         ));
+    }
+    if !process::succeeds(Command::new("openssl").arg("version")) {
+        return Err(Missing("openssl is not installed: `apt-get install openssl`".into()));
     }
     let may_mount = |options: &&str| {
         // As the test does, for a kernel may allow the one and not the other.
@@ -163,20 +167,28 @@ struct Postgres {
     server: Child,
     port: u16,
     // Removed last.
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Postgres {
     fn start(programs: &Path) -> anyhow::Result<Self> {
         let folder = Folder::new()?;
         let data = folder.0.join("data");
+        make_certificate(&folder.0)?;
         let as_root = process::read(Command::new("id").arg("-u"))? == "0";
         if as_root {
-            process::run(Command::new("chown").arg(SERVICE_USER).arg(&folder.0))?;
+            process::run(Command::new("chown").args(["-R", SERVICE_USER]).arg(&folder.0))?;
         }
         let program = |name: &str| service(as_root, &programs.join(name));
         let settings = ["--auth=trust", "--username=pitstop", "--encoding=UTF8", "--locale=C.UTF-8"];
         process::read(program("initdb").arg("--pgdata").arg(&data).args(settings))?;
+        fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 trust\n")?;
+        let file = |name: &str| folder.0.join(name).display().to_string();
+        let tls = [
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", file("server.pem")),
+            format!("ssl_key_file={}", file("server.key")),
+        ];
         let port = free_port()?;
         let log = fs::File::create(folder.0.join("log"))?;
         let server = program("postgres")
@@ -186,11 +198,12 @@ impl Postgres {
             .args(["-c", "unix_socket_directories=", "-c", "max_connections=500"])
             // The machine is not switched off in these tests, and the cluster lives for a minute.
             .args(["-c", "fsync=off"])
+            .args(tls.iter().flat_map(|setting| ["-c", setting]))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .context("cannot start postgres")?;
-        let mut postgres = Self { programs: programs.to_owned(), server, port, _folder: folder };
+        let mut postgres = Self { programs: programs.to_owned(), server, port, folder };
         postgres.wait_until_ready()?;
         Ok(postgres)
     }
@@ -200,7 +213,7 @@ impl Postgres {
         while self.query("SELECT 1").is_err() {
             let ended = self.server.try_wait()?.is_some();
             if ended || start.elapsed() > START_DEADLINE {
-                let log = fs::read_to_string(self._folder.0.join("log")).unwrap_or_default();
+                let log = fs::read_to_string(self.folder.0.join("log")).unwrap_or_default();
                 bail!("PostgreSQL did not start:\n{log}");
             }
             thread::sleep(Duration::from_millis(100));
@@ -209,7 +222,9 @@ impl Postgres {
     }
 
     fn url(&self) -> String {
-        format!("postgres://pitstop@127.0.0.1:{}/postgres", self.port)
+        let anchor = self.folder.0.join("ca.pem");
+        let tls = format!("sslmode=verify-full&sslrootcert={}", anchor.display());
+        format!("postgres://pitstop@127.0.0.1:{}/postgres?{tls}", self.port)
     }
 
     fn query(&self, query: &str) -> anyhow::Result<String> {
@@ -228,6 +243,19 @@ impl Drop for Postgres {
             let _ = self.server.wait();
         }
     }
+}
+
+/// A CA (`ca.pem`), and what it issued for 127.0.0.1 (`server.pem`, `server.key`).
+fn make_certificate(folder: &Path) -> anyhow::Result<()> {
+    fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n")?;
+    for line in [
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key -out server.csr -subj /CN=postgres",
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out server.pem -days 2",
+    ] {
+        process::read(Command::new("openssl").current_dir(folder).args(line.split(' ')))?;
+    }
+    Ok(())
 }
 
 /// A program of PostgreSQL, as a user that it lets itself be run by. `setpriv` becomes the program, so that its process

@@ -9,7 +9,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::Refusal;
 use crate::app::App;
 use crate::listener::PeerCertificate;
-use crate::store::Known;
+use crate::store::{DeviceWrite, Known};
 
 /// A device that may make requests: its certificate is of our CA and in time (checked in the TLS handshake), is
 /// the device's newest or the one before (until the newest is first used), and it is not revoked. The database is
@@ -46,7 +46,8 @@ impl FromRequestParts<Arc<App>> for Device {
         }
         let token_open = known.token_redeemed_key.is_some() && known.token_void_at_ms.is_none();
         if is_current && (token_open || known.previous_serial.is_some()) {
-            app.store.confirm_certificate(&known.id, &serial, app.config.clock.now_ms()).await?;
+            let now_ms = app.config.clock.now_ms();
+            app.store.write(DeviceWrite::certificate(known.id.clone(), serial.clone(), now_ms)).await?;
         }
         let should_renew = certificate.issuer().as_raw() != app.ca.get().for_devices().subject();
         Ok(Self { known, serial, should_renew })

@@ -7,6 +7,7 @@ use rollout::{Attempt, Failure};
 use serde_json::Value;
 use sqlx::AnyConnection;
 
+use super::enrollment::confirm_certificate;
 use super::{Event, StoreError};
 
 /// What is known of a device when it makes a request, found by the serial number of its certificate.
@@ -109,6 +110,10 @@ pub(crate) enum Said {
         installed_sequence: Option<i64>,
         running_digest: Option<String>,
     },
+    /// That it has stored the certificate that it comes with.
+    Certificate {
+        serial: String,
+    },
     /// Nothing: its deadline passed.
     Nothing,
 }
@@ -200,11 +205,17 @@ impl AttemptColumns {
 }
 
 impl DeviceWrite {
+    /// The device has stored its newest certificate.
+    pub(crate) fn certificate(device: String, serial: String, at_ms: i64) -> Self {
+        let said = Said::Certificate { serial };
+        Self { device, at_ms, said, event: None, attempt: None, failure: None }
+    }
+
     /// Whether a check-in that rests has nothing to add to this.
     pub(super) fn tells_all(&self) -> bool {
         match self.said {
             Said::CheckIn(_) => true,
-            Said::Report { .. } | Said::Nothing => false,
+            Said::Report { .. } | Said::Certificate { .. } | Said::Nothing => false,
         }
     }
 
@@ -218,6 +229,9 @@ impl DeviceWrite {
             Said::CheckIn(seen) => seen.apply(connection, &self.device).await?,
             Said::Report { outcome, installed_sequence, running_digest } => {
                 apply_report(connection, &self.device, *outcome, *installed_sequence, running_digest).await?;
+            }
+            Said::Certificate { serial } => {
+                confirm_certificate(connection, &self.device, serial, self.at_ms).await?;
             }
             Said::Nothing => {}
         }

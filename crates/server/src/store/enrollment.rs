@@ -166,28 +166,28 @@ impl Store {
         transaction.commit().await?;
         Ok(true)
     }
+}
 
-    /// The device was seen with its current certificate: it has stored it, so that neither the one before nor the
-    /// enrollment token is needed again.
-    pub(crate) async fn confirm_certificate(
-        &self,
-        device: &str,
-        serial: &str,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE devices SET previous_serial = NULL, \
-                 token_void_at_ms = CASE WHEN token_redeemed_key IS NULL THEN token_void_at_ms \
-                     ELSE COALESCE(token_void_at_ms, $1) END \
-             WHERE id = $2 AND certificate_serial = $3",
-        )
-        .bind(now_ms)
-        .bind(device)
-        .bind(serial)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
+/// The device was seen with its current certificate: it has stored it, so that neither the one before nor the
+/// enrollment token is needed again.
+pub(super) async fn confirm_certificate(
+    connection: &mut AnyConnection,
+    device: &str,
+    serial: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE devices SET previous_serial = NULL, \
+             token_void_at_ms = CASE WHEN token_redeemed_key IS NULL THEN token_void_at_ms \
+                 ELSE COALESCE(token_void_at_ms, $1) END \
+         WHERE id = $2 AND certificate_serial = $3",
+    )
+    .bind(now_ms)
+    .bind(device)
+    .bind(serial)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn insert_certificate(

@@ -415,6 +415,8 @@ async fn a_release_that_fails_again_and_again_is_quarantined_until_an_operator_c
     world.app.admin(Method::PATCH, "/products/lamp", settings).await.expect(200);
     let mut lamp = world.lamp("lamp-1").await;
     world.publish(&[], "default").await;
+    // A failure that comes before the only wave was judged would halt it.
+    world.in_state("ro-lamp-2", "completed").await;
     lamp.fail(2).await;
     assert_eq!(lamp.offered().await, None, "backoff");
     world.clock.advance_ms(HOUR_MS + 1000);
