@@ -179,8 +179,8 @@ impl NetworkStage {
     }
 
     /// Each strike at each byte of each connection, either way; of the artifact's bytes, which are most, one in
-    /// `artifact_step`.
-    pub fn paths(&self, artifact_step: u64) -> Vec<Case> {
+    /// `artifact_step`, from `artifact_first` on.
+    pub fn paths(&self, artifact_first: u64, artifact_step: u64) -> Vec<Case> {
         /// More than handshake and check-in take.
         const EXCHANGES_BYTES: u64 = 6000;
         let mut cases = Vec::new();
@@ -189,7 +189,8 @@ impl NetworkStage {
                 [(Direction::ToServer, carried.sent), (Direction::ToDevice, carried.received)]
             {
                 let every = 0..bytes.min(EXCHANGES_BYTES);
-                let some = (EXCHANGES_BYTES..bytes).step_by(usize::try_from(artifact_step).unwrap_or(1));
+                let some = EXCHANGES_BYTES + artifact_first..bytes;
+                let some = some.step_by(usize::try_from(artifact_step).unwrap_or(1));
                 for after_bytes in every.chain(some) {
                     for (_, action) in STRIKES {
                         let fault = Fault { direction, after_bytes, action };
@@ -202,9 +203,10 @@ impl NetworkStage {
     }
 
     /// One strike at each of those bytes, in turn. The seed says which one is first: as many seeds as there are strikes
-    /// make all of them.
+    /// make all of them, and as many more go on with the next of the artifact's bytes.
     pub fn paths_in_turn(&self, artifact_step: u64, seed: u64) -> Vec<Case> {
-        let all = self.paths(artifact_step);
+        let artifact_first = seed.saturating_sub(1) / STRIKES.len() as u64 % artifact_step;
+        let all = self.paths(artifact_first, artifact_step);
         let bytes = all.chunks(STRIKES.len()).zip(seed % STRIKES.len() as u64..);
         bytes.filter_map(|(strikes, turn)| strikes.get(turn as usize % strikes.len()).cloned()).collect()
     }
@@ -212,7 +214,7 @@ impl NetworkStage {
     /// `count` of all strikes at random.
     pub fn some_paths(&self, count: usize, seed: u64) -> Vec<Case> {
         let mut random = StdRng::seed_from_u64(seed);
-        let all = self.paths(ARTIFACT_STEP);
+        let all = self.paths(0, ARTIFACT_STEP);
         (0..count).filter_map(|_| all.get(random.gen_range(0..all.len())).cloned()).collect()
     }
 
@@ -223,7 +225,7 @@ impl NetworkStage {
     /// The case of this stage with this name.
     pub fn find(&self, name: &str) -> Option<Case> {
         let named = |case: &Case| case.to_string() == name;
-        self.answers().into_iter().find(named).or_else(|| self.paths(1).into_iter().find(named))
+        self.answers().into_iter().find(named).or_else(|| self.paths(0, 1).into_iter().find(named))
     }
 }
 
@@ -288,5 +290,34 @@ impl fmt::Display for Case {
             }
             Trouble::Surroundings(index) => write!(f, "{}", SURROUNDINGS[index].0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn enough_seeds_are_every_strike_at_every_byte() {
+        const STEP: u64 = 3;
+        let stage = NetworkStage::new(0, Lifecycle::Install).unwrap();
+        // The first artifact bytes are enough, and all of them are many.
+        let names = |cases: Vec<Case>| -> BTreeSet<String> {
+            let is_early = |case: &Case| match case.fault {
+                Trouble::Path { fault, .. } => (5900..6200).contains(&fault.after_bytes),
+                Trouble::Answer { .. } | Trouble::Surroundings(_) => false,
+            };
+            cases.into_iter().filter(is_early).map(|case| case.to_string()).collect()
+        };
+        let all = names(stage.paths(0, 1));
+        assert!(all.len() >= 300 * STRIKES.len(), "{}", all.len());
+        let seeds = STEP * STRIKES.len() as u64;
+        let struck = |seeds: std::ops::RangeInclusive<u64>| -> BTreeSet<String> {
+            seeds.flat_map(|seed| names(stage.paths_in_turn(STEP, seed))).collect()
+        };
+        assert!(struck(1..=seeds) == all);
+        assert!(struck(2..=seeds).len() < all.len(), "not one of them is needless");
     }
 }
