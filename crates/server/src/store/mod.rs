@@ -26,6 +26,7 @@ mod silence;
 mod snapshot;
 mod writer;
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -170,6 +171,15 @@ async fn is_fit(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     // What is to be rolled back is rolled back before the answer.
     timeout(CONNECTION_PATIENCE, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
     Ok(!connection.is_in_transaction())
+}
+
+/// What a group of reads or writes comes to, or [`Failing::Away`] when that takes longer.
+async fn in_time<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = || StoreError::from(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
+    timeout(deadline, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// `sqlite:` and the path, percent-encoded.

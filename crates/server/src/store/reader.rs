@@ -5,7 +5,6 @@
 //! from what the database held after it came, a revocation holds from the next request on, and nothing is remembered.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::check_ins::Known;
-use super::{CONNECTION_PATIENCE, Store, StoreError};
+use super::{CONNECTION_PATIENCE, Store, StoreError, in_time};
 
 /// Questions that wait to be taken; who comes later waits in line.
 const QUEUE: usize = 4096;
@@ -74,10 +73,9 @@ async fn run<F>(mut queue: mpsc::Receiver<Ask>, answer: impl Fn(Vec<Ask>) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut group = Vec::with_capacity(MAX_GROUP);
+    let mut group = Vec::new();
     while queue.recv_many(&mut group, MAX_GROUP).await > 0 {
-        let asks = std::mem::replace(&mut group, Vec::with_capacity(MAX_GROUP));
-        let answered = tokio::spawn(answer(asks));
+        let answered = tokio::spawn(answer(std::mem::take(&mut group)));
         // Late or not, the task answers by itself.
         let _ = timeout(PATIENCE, answered).await;
     }
@@ -88,8 +86,7 @@ async fn answer(pool: AnyPool, mut asks: Vec<Ask>) {
     // Whoever asked may have gone.
     asks.retain(|ask| !ask.answer.is_closed());
     let serials: HashSet<&str> = asks.iter().map(|ask| ask.serial.as_str()).collect();
-    let late = || StoreError::from(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
-    match timeout(DEADLINE, find(&pool, serials)).await.unwrap_or_else(|_| Err(late())) {
+    match in_time(DEADLINE, find(&pool, serials)).await {
         Ok(devices) => {
             for Ask { serial, answer } in asks {
                 let _ = answer.send(Ok(devices.get(&serial).cloned()));

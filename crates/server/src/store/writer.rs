@@ -8,16 +8,15 @@
 //! do not stop each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::{AnyConnection, AnyPool};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::check_ins::{Deltas, DeviceWrite};
-use super::{Failing, Store, StoreError};
+use super::{Failing, Store, StoreError, in_time};
 use crate::metrics::Metrics;
 
 /// The longest time that a check-in which changes nothing waits for its write.
@@ -280,8 +279,7 @@ impl Each<'_> {
 
 /// One transaction, or an error within [`COMMIT_DEADLINE`].
 async fn transact(database: &Database, writes: &[&DeviceWrite]) -> Result<(), StoreError> {
-    let late = || StoreError::from(sqlx::Error::Io(io::ErrorKind::TimedOut.into()));
-    timeout(COMMIT_DEADLINE, commit(database, writes)).await.unwrap_or_else(|_| Err(late()))
+    in_time(COMMIT_DEADLINE, commit(database, writes)).await
 }
 
 async fn commit(database: &Database, writes: &[&DeviceWrite]) -> Result<(), StoreError> {
