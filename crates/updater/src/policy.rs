@@ -107,7 +107,8 @@ pub fn blame(reason: Reason) -> Blame {
         | Reason::ManifestUnsupported
         | Reason::ChunkDigest
         | Reason::ImageDigest
-        | Reason::ImageInvalid => Blame::Release,
+        | Reason::ImageInvalid
+        | Reason::NotStartable => Blame::Release,
         Reason::NetworkUnreachable
         | Reason::NameResolution
         | Reason::ServerUnreachable
@@ -121,16 +122,22 @@ pub fn blame(reason: Reason) -> Blame {
         | Reason::ServerFailed
         | Reason::ArtifactMissing
         | Reason::CertificateMismatch
-        | Reason::CertificateUntrusted => Blame::Network,
+        | Reason::CertificateUntrusted
+        | Reason::WifiWpa3Only
+        | Reason::ServerAlert => Blame::Network,
         Reason::FlashRead
         | Reason::FlashWrite
         | Reason::PartitionTable
         | Reason::Vault
+        | Reason::IdentityDamaged
+        | Reason::Randomness
         | Reason::Crypto
         | Reason::Internal => Blame::Device,
-        Reason::NotProvisioned | Reason::NetworkPhaseDeaths | Reason::BudgetSpent | Reason::NothingToRun => {
-            Blame::Circumstances
-        }
+        Reason::NotProvisioned
+        | Reason::NetworkPhaseDeaths
+        | Reason::BudgetSpent
+        | Reason::NothingToRun
+        | Reason::UpdaterCrashes => Blame::Circumstances,
         Reason::ApplicationConfirmedItself => Blame::Application,
     }
 }
@@ -285,7 +292,7 @@ mod tests {
                 100..300 => Blame::Release,
                 300..400 => Blame::Network,
                 400..500 | 503 | 504 => Blame::Device,
-                500..503 | 505 => Blame::Circumstances,
+                500..503 | 505 | 506 => Blame::Circumstances,
                 600..700 => Blame::Application,
                 code => panic!("code {code} is in no hundred"),
             };
