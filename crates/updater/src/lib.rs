@@ -9,6 +9,7 @@
 //! * [`policy`]: the questions "may I?" and "what now?" as pure functions that return their reason.
 //! * [`plan`]: from a trusted manifest to an immutable install plan.
 //! * [`facts`]: what the shell finds out before the first decision.
+//! * [`reset`]: which reset of which chip they survive, and what the ROM says of it.
 //! * [`retained`]: the 32 bits that survive a reset.
 //! * [`record`]: the install record of the vault.
 
@@ -26,6 +27,7 @@ pub mod limits;
 pub mod plan;
 pub mod policy;
 pub mod record;
+pub mod reset;
 pub mod retained;
 pub mod state;
 
