@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use embedded_storage::nor_flash::ReadNorFlash;
 use flashfmt::image::compose::{ComposeError, Composer};
-use flashfmt::image::{ImageError, ImageSummary, StreamVerifier};
+use flashfmt::image::{ImageError, ImageHeader, ImageSummary, Segments, StreamVerifier};
 use flashfmt::layout::Layout;
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{AppDescriptor, Chip, Partition};
@@ -17,9 +17,9 @@ use rand::rngs::{OsRng, StdRng};
 use rand::{RngCore, SeedableRng};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
 use tls_crypto::Secp256r1;
-use updater::{Retained, SlotIndex, Verdict};
-use updater_io::board::News;
-use updater_io::early;
+use updater::{Retained, SlotIndex, Start, Verdict};
+use updater_io::board::Observed;
+use updater_io::early::{self, Depth, EarlyBoard};
 use updater_io::handover::{self, Departure};
 use updater_io::map::Map;
 use updater_io::region::Region;
@@ -55,12 +55,15 @@ pub struct VirtualDevice {
     random: StdRng,
     retained_bits: u32,
     crypto: Arc<CryptoProvider>,
-    can_start: fn(&ImageSummary) -> bool,
+    can_start: CanStart,
     observer: Observer,
 }
 
+/// Judges the headers of an image for the virtual chain-loader.
+pub type CanStart = fn(&ImageHeader, &Segments) -> bool;
+
 /// Is told what happens at a pit stop.
-pub type Observer = Box<dyn FnMut(News<'_>) + Send>;
+pub type Observer = Box<dyn FnMut(Observed<'_>) + Send>;
 
 /// Why no virtual device could be made.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +185,7 @@ impl VirtualDevice {
             random: StdRng::seed_from_u64(seed),
             retained_bits: 0,
             crypto: Arc::new(tls_crypto::provider(&KEY_EXCHANGE)),
-            can_start: |_| true,
+            can_start: |_, _| true,
             observer: Box::new(|_| {}),
         }
     }
@@ -218,12 +221,12 @@ impl VirtualDevice {
     }
 
     /// Gives the device a chain-loader that cannot start every image, as one that needs memory of its own.
-    pub fn set_can_start(&mut self, can_start: fn(&ImageSummary) -> bool) {
+    pub fn set_can_start(&mut self, can_start: CanStart) {
         self.can_start = can_start;
     }
 
     /// Who is told what happens.
-    pub fn set_observer(&mut self, observer: impl FnMut(News<'_>) + Send + 'static) {
+    pub fn set_observer(&mut self, observer: impl FnMut(Observed<'_>) + Send + 'static) {
         self.observer = Box::new(observer);
     }
 
@@ -247,7 +250,7 @@ impl VirtualDevice {
 
     /// The retained register.
     pub fn retained(&self) -> Retained {
-        Retained::from_bits(self.retained_bits)
+        Retained::from_bits(self.retained_bits).unwrap_or_default()
     }
 
     async fn start(&mut self, mut cause: ResetCause) -> Result<End, FlashError> {
@@ -269,21 +272,20 @@ impl VirtualDevice {
                 Err(FlashError::PowerLost) => return Ok(End::PowerLost),
                 Err(error) => return Err(error),
             }
-            if let Some((slot, image)) = self.hand_over_early(cause) {
-                let reason = handed_over.flatten();
-                return Ok(End::Running(RunningApp {
-                    slot,
-                    image: Box::new(image),
-                    reason,
-                    by_updater: true,
-                }));
-            }
+            let start = match self.begin(cause) {
+                Begun::HandOver((slot, image)) => {
+                    let reason = handed_over.flatten();
+                    let image = Box::new(image);
+                    return Ok(End::Running(RunningApp { slot, image, reason, by_updater: true }));
+                }
+                Begun::PitStop(start) => start,
+            };
             let power = self.power();
-            let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self, cause };
+            let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
             let verdict = tokio::select! {
                 biased;
                 () = power.lost() => return Ok(End::PowerLost),
-                verdict = updater_io::shell::pit_stop(&mut board) => verdict,
+                verdict = updater_io::shell::pit_stop(&mut board, start) => verdict,
             };
             let departure = match verdict {
                 _ if !power.is_on() => return Ok(End::PowerLost),
@@ -302,16 +304,20 @@ impl VirtualDevice {
         Ok(End::Waiting { after_ms: 0, reason: Reason::Internal })
     }
 
-    /// What the firmware does first. Returns the label of the slot, and what is in it.
-    fn hand_over_early(&mut self, cause: ResetCause) -> Option<(String, ImageSummary)> {
-        let (chip, can_start) = (self.bootloader.chip, self.can_start);
-        let hand_over =
-            early::hand_over(&mut self.flash, self.retained_bits, cause, |flash, region, depth| {
-                check(flash, region, depth).ok().filter(|image| image.header.chip == chip && can_start(image))
-            })?;
-        self.retained_bits = hand_over.retained_bits;
-        let partition = self.layout.slots().nth(usize::from(hand_over.slot.0))?;
-        Some((partition.label.as_str().to_owned(), hand_over.checked))
+    /// What the firmware does first.
+    fn begin(&mut self, cause: ResetCause) -> Begun {
+        let bits = self.retained_bits;
+        let (retained_bits, can_start) = (&mut self.retained_bits, self.can_start);
+        let mut early = Early { retained_bits, chip: self.bootloader.chip, can_start };
+        match early::begin(&mut early, &mut self.flash, bits, cause) {
+            early::Begun::PitStop(start) => Begun::PitStop(start),
+            early::Begun::HandOver(hand_over) => {
+                self.retained_bits = hand_over.retained_bits;
+                let partition = self.layout.slots().nth(usize::from(hand_over.slot.0));
+                let label = partition.map(|partition| partition.label.as_str().to_owned());
+                Begun::HandOver((label.unwrap_or_default(), hand_over.checked))
+            }
+        }
     }
 
     /// What the firmware does last.
@@ -332,6 +338,33 @@ impl VirtualDevice {
         self.flash.read(partition.offset, &mut bytes)?;
         let mut verifier = StreamVerifier::new(partition.size);
         Ok(verifier.update(&bytes).and_then(|_| verifier.finish()))
+    }
+}
+
+/// What a start is for: the label of a slot and what is in it, or a pit stop.
+enum Begun {
+    HandOver((String, ImageSummary)),
+    PitStop(Start),
+}
+
+/// The chip before anything is initialised.
+struct Early<'d> {
+    retained_bits: &'d mut u32,
+    chip: Chip,
+    can_start: CanStart,
+}
+
+impl EarlyBoard<SimFlash> for Early<'_> {
+    type Checked = ImageSummary;
+
+    fn retain_bits(&mut self, bits: u32) {
+        *self.retained_bits = bits;
+    }
+
+    fn check(&mut self, flash: &mut SimFlash, slot: Region, depth: Depth) -> Option<ImageSummary> {
+        let image = check(flash, slot, depth).ok()?;
+        let startable = image.header.chip == self.chip && (self.can_start)(&image.header, &image.segments);
+        startable.then_some(image)
     }
 }
 

@@ -138,6 +138,8 @@ reasons! {
     NothingToRun = 505, "nothing-to-run", "no application is installed and the server offers none";
     /// The updater crashed three times in a row, wherever it was.
     UpdaterCrashes = 506, "updater-crashes", "the updater crashed three times in a row";
+    /// The last hand-over to the application did not come to its end, and nothing else could be started.
+    HandOverFailed = 507, "hand-over-failed", "the last hand-over to the application did not come to its end";
 
     /// With the hand-over by otadata: the application marked itself valid, and the bootloader started it ever since
     /// without the updater.

@@ -8,7 +8,7 @@ use flashfmt::layout::Layout;
 use flashfmt::{AppDescriptor, Chip};
 use manifest::PublisherKeys;
 use rustls::pki_types::CertificateDer;
-use updater_io::board::News;
+use updater_io::board::Observed;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
 
@@ -75,16 +75,16 @@ impl World {
         }
     }
 
-    /// Writes everything down that happens from now on: actions, troubles and flash operations.
+    /// Writes everything down that happens from now on: actions, faults and flash operations.
     pub fn trace(&mut self) -> Trace {
         let trace: Trace = Arc::new(Mutex::new(Vec::new()));
         self.device.flash.set_trace(Arc::clone(&trace));
         let lines = Arc::clone(&trace);
-        self.device.set_observer(move |news| {
-            let line = match news {
-                News::Acting { action, .. } => format!("action: {}", shorten(&format!("{action:?}"))),
-                News::Received { .. } => return,
-                News::Trouble { reason, error } => format!("trouble: {} ({error})", reason.name()),
+        self.device.set_observer(move |observed| {
+            let line = match observed {
+                Observed::Acting { action, .. } => format!("action: {}", shorten(&format!("{action:?}"))),
+                Observed::Received { .. } => return,
+                Observed::Fault { reason, error } => format!("fault: {} ({error})", reason.name()),
             };
             lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         });
