@@ -11,11 +11,11 @@ use fuzz::engine::{Offer, Sometimes};
 use libfuzzer_sys::fuzz_target;
 use manifest::Digest;
 use updater::{
-    Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotIndex, Survey, start,
-    step,
+    Action, Anchors, CertificateLife, Chain, Event, Identity, ImageFacts, InstallRecord, Phase, Retained, Scope,
+    SlotContent, SlotIndex, Start, Survey, start, step,
 };
 use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
-use world::World;
+use world::{World, first_chunk};
 use world::promise::{Watch, limit_ms};
 
 #[derive(Arbitrary, Debug)]
@@ -32,8 +32,8 @@ struct Input {
 #[derive(Arbitrary, Debug)]
 struct Device {
     retained_bits: Option<u32>,
-    deaths: u8,
-    network_phase: bool,
+    crashes: u8,
+    phase: u8,
     cause: u8,
     slots: Vec<(Holds, u16)>,
     record: Option<(u8, u8)>,
@@ -50,8 +50,8 @@ struct Device {
 #[derive(Arbitrary, Debug)]
 enum Holds {
     Nothing,
-    Image([u8; 32]),
-    Offered(u8),
+    Rubbish,
+    Image,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -76,9 +76,15 @@ enum AnyEvent {
         backoff_s: Option<u32>,
         not_after_s: Option<u64>,
     },
+    Previewed {
+        offer: u8,
+    },
     ChunkHashed {
         offer: u8,
         chunk: u8,
+    },
+    FirstChunkHashed {
+        offer: u8,
     },
     OtherChunk([u8; 32]),
     Invalidated,
@@ -106,21 +112,20 @@ fuzz_target!(|input: Input| {
     world.decision.manifest = Some(made[0].message.clone().into());
     world.serves = Some(made[0].manifest.clone());
     let survey = survey(&device, &world, &made_at);
-    let mut watch = Watch::new(&survey, &trusted);
-
-    let retained = match device.retained_bits {
-        Some(bits) => Retained::from_bits(bits),
-        None => {
-            Retained { deaths: device.deaths % 4, network_phase: device.network_phase, ..Retained::default() }
-        }
-    };
-    let (state, _) = start(retained, ResetCause::from_code(u32::from(device.cause % 9)));
+    let bits = device.retained_bits.unwrap_or_else(|| {
+        let phase = [Phase::Application, Phase::Updater, Phase::Ticket, Phase::HandingOver];
+        let phase = phase[usize::from(device.phase) % phase.len()];
+        Retained { crashes: device.crashes % 4, phase, ..Retained::default() }.to_bits()
+    });
+    let begun = Start::new(bits, ResetCause::from_code(u32::from(device.cause % 10)));
+    let mut watch = Watch::new(&begun, &survey, &trusted);
+    let (state, _) = start(begun);
     let mut now_ms = 0;
     let (mut state, mut action) = step(state, Event::Surveyed(Box::new(survey.clone())), now_ms);
     let mut answers = Sometimes::new(answers);
     loop {
         let bits = state.retained().to_bits();
-        assert_eq!(Retained::from_bits(bits), state.retained(), "what is retained fits its register");
+        assert_eq!(Retained::from_bits(bits), Some(state.retained()), "what is retained fits its register");
         if let Action::Finish(verdict) = action {
             watch.ended(verdict);
             assert_eq!(step(state.clone(), Event::Saved, now_ms), (state, action), "the end is the end");
@@ -139,15 +144,14 @@ fuzz_target!(|input: Input| {
 });
 
 fn survey<'a>(device: &Device, world: &World, made_at: &impl Fn(u8) -> &'a fuzz::engine::Made) -> Survey {
-    let mut survey = world.survey();
+    let mut survey = world.survey(Scope::All);
     for (facts, (holds, sectors)) in survey.slots.iter_mut().zip(&device.slots) {
         facts.size_bytes = u32::from(*sectors) * 4096;
-        let digest = match holds {
-            Holds::Nothing => None,
-            Holds::Image(bytes) => Some(Digest(*bytes)),
-            Holds::Offered(index) => Some(made_at(*index).manifest.artifact.digest),
+        facts.content = match holds {
+            Holds::Nothing => SlotContent::Blank,
+            Holds::Rubbish => SlotContent::Unbootable,
+            Holds::Image => SlotContent::Headers,
         };
-        facts.image = digest.map(|digest| ImageFacts { digest, version: None });
     }
     survey.strategy =
         if device.otadata { HandOverStrategy::OtadataRollback } else { HandOverStrategy::ChainLoad };
@@ -160,7 +164,7 @@ fn survey<'a>(device: &Device, world: &World, made_at: &impl Fn(u8) -> &'a fuzz:
         vault.last_outcome = device.last_outcome.map(|(sequence, reason)| Outcome { sequence, reason });
         vault.time_floor_s = u64::from(device.time_floor_s.max(1));
         vault.identity = match device.identity {
-            None => Identity::Nothing,
+            None => Identity::Token,
             Some(None) => Identity::Key,
             Some(Some((not_before_s, not_after_s))) => {
                 Identity::Certified(CertificateLife { not_before_s, not_after_s })
@@ -183,9 +187,12 @@ impl AnyEvent {
             Self::Joined(free_heap_bytes) => Event::Joined { free_heap_bytes },
             Self::KeyStored => Event::KeyStored,
             Self::CertificateIssued(not_before_s, not_after_s) => {
-                Event::CertificateIssued(CertificateLife { not_before_s, not_after_s })
+                let life = CertificateLife { not_before_s, not_after_s };
+                Event::CertificateIssued { life, chain: Chain(Vec::new()) }
             }
-            Self::AnchorsFetched(digest) => Event::AnchorsFetched(digest.into()),
+            Self::AnchorsFetched(digest) => {
+                Event::AnchorsFetched { digest: digest.into(), anchors: Anchors(Vec::new()) }
+            }
             Self::Saved => Event::Saved,
             Self::Decided { offer, server_time_s, anchors, renew, backoff_s, not_after_s } => {
                 Event::Decided {
@@ -198,6 +205,8 @@ impl AnyEvent {
                     server_not_after_s: not_after_s,
                 }
             }
+            Self::Previewed { offer } => Event::Previewed(made_at(offer).manifest.artifact.chunks[0]),
+            Self::FirstChunkHashed { offer } => first_chunk(made_at(offer).manifest.artifact.chunks[0]),
             Self::ChunkHashed { offer, chunk } => {
                 let chunks = &made_at(offer).manifest.artifact.chunks;
                 Event::ChunkHashed(chunks[usize::from(chunk) % chunks.len()])

@@ -64,7 +64,7 @@ fuzz_target!(|input: Input| {
     world.identity = match input.identity % 3 {
         0 => world.identity,
         1 => Identity::Key,
-        _ => Identity::Nothing,
+        _ => Identity::Token,
     };
     let mut trusted = Vec::new();
     if let Some(made) = input.runs.map(Offer::made) {
@@ -123,18 +123,22 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
     world.decision.anchors = input.other_anchors.then_some([2; 8].into());
     world.served_anchors = [2; 8].into();
 
-    let survey = world.survey();
-    let mut watch = Watch::new(&survey, trusted);
-    let boot_slot = survey.boot_slot();
-    let (state, action) = start(world.retained, ResetCause::from_code(u32::from(input.cause % 9)));
+    world.hands_over();
+    let begun = world.start(ResetCause::from_code(u32::from(input.cause % 10)));
+    let (state, action) = start(begun);
     world.retained = state.retained();
-    assert_eq!(action, Action::Survey);
+    let Action::Survey(scope) = action else { panic!("{action:?} at first") };
+    let survey = world.survey(scope);
+    let mut watch = Watch::new(&begun, &survey, trusted);
+    // With two slots the application that would be started stays what it is, when it can be read.
+    let recorded = world.record.as_ref().map_or(begun.retained.slot, |record| record.slot);
+    let boot_slot = Some(recorded).filter(|slot| world.image(usize::from(slot.0)).is_some());
+    let mut is_read = false;
     let (mut state, mut action) = step(state, Event::Surveyed(Box::new(survey)), 0);
     let (mut now_ms, mut ways) = (0, Sometimes::new(input.ways.clone()));
     loop {
         world.retained = state.retained();
-        // With two slots the application that would be started stays what it is.
-        if let (Some(slot), 2) = (boot_slot, world.slots.len()) {
+        if let (Some(slot), 2, true) = (boot_slot, world.slots.len(), is_read) {
             assert!(world.image(usize::from(slot.0)).is_some(), "{slot:?} is lost before {action:?}");
         }
         if let Action::Finish(verdict) = action {
@@ -175,6 +179,7 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
             Way::Crash => return,
         };
         now_ms += took_ms;
+        is_read |= matches!(&event, Event::SlotVerified(_)) && matches!(action, Action::VerifySlot { slot } if Some(slot) == boot_slot);
         watch.saw(&action, &event, took_ms);
         (state, action) = step(state, event, now_ms);
     }

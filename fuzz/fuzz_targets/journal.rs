@@ -17,7 +17,7 @@ struct Input<'a> {
     filled: u8,
     good: Vec<(u8, u32, [u8; 20])>,
     bytes: Vec<(u16, &'a [u8])>,
-    append: Vec<(u32, u32, u16, u16)>,
+    append: Vec<(u32, u32, u16, u16, u32)>,
 }
 
 fuzz_target!(|input: Input| {
@@ -57,8 +57,8 @@ fuzz_target!(|input: Input| {
 
     let mut journal = Journal::open(&mut flash, REGION).unwrap();
     assert_eq!((flash.erases, flash.writes), (0, 0), "reading writes nothing");
-    for (starts, critical_errors, last_critical_code, network_deaths) in input.append.into_iter().take(8) {
-        let entry = Entry { starts, critical_errors, last_critical_code, network_deaths };
+    for (starts, critical_errors, last_critical_code, crashes, vault_damage) in input.append.into_iter().take(8) {
+        let entry = Entry { starts, critical_errors, last_critical_code, crashes, vault_damage };
         journal.append(&mut flash, entry).unwrap();
         assert_eq!(journal.latest(), Some(entry));
         // The last number is followed by none: more entries than the flash endures.

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use embedded_storage::nor_flash::{ErrorType, NorFlashErrorKind, ReadNorFlash};
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use flashfmt::Layout;
 use flashfmt::partition::{
     ENTRY_BYTES, FIRST_PARTITION_OFFSET, MAX_PARTITIONS, Partition, PartitionTable, TABLE_BYTES,
@@ -10,8 +10,10 @@ use flashfmt::partition::{
 };
 use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
-use updater::Retained;
-use updater_io::{early, map::Map};
+use updater::{Phase, Retained};
+use updater_io::early::{self, Begun, Depth, EarlyBoard};
+use updater_io::map::Map;
+use updater_io::region::Region;
 use wire::ResetCause;
 
 const FLASH_BYTES: u32 = 0x100_0000;
@@ -37,16 +39,14 @@ fuzz_target!(|data: &[u8]| {
     let fits = parsed.is_ok_and(|table| table.check_fits(FLASH_BYTES).is_ok());
     let map = Map::read(&mut flash);
     assert_eq!(map.is_ok(), fits, "{map:?}");
-    let retained = Retained { ticket: choice & 2 == 2, ..Retained::default() };
+    let phase = if choice & 2 == 2 { Phase::Ticket } else { Phase::Application };
+    let bits = Retained { phase, ..Retained::default() }.to_bits();
     let cause = if choice & 4 == 4 { ResetCause::DeepSleep } else { ResetCause::Software };
-    let early = early::hand_over(&mut flash, retained.to_bits(), cause, |_, region, _| {
-        assert!(region.end().is_some_and(|end| end <= FLASH_BYTES));
-        Some(())
-    });
-    if let Some(hand_over) = early {
+    if let Begun::HandOver(hand_over) = early::begin(&mut Accepting, &mut flash, bits, cause) {
         let slots = map.unwrap().slots;
         assert_eq!(slots.get(usize::from(hand_over.slot.0)).map(|slot| slot.region), Some(hand_over.region));
-        assert!(choice & 6 != 0 && !Retained::from_bits(hand_over.retained_bits).ticket);
+        let retained = Retained::from_bits(hand_over.retained_bits).unwrap();
+        assert!(choice & 6 != 0 && retained.phase == Phase::Application);
     }
 });
 
@@ -120,5 +120,19 @@ impl ReadNorFlash for TableFlash<'_> {
 
     fn capacity(&self) -> usize {
         FLASH_BYTES as usize
+    }
+}
+
+/// A chip that could start what is in any slot.
+struct Accepting;
+
+impl<F> EarlyBoard<F> for Accepting {
+    type Checked = ();
+
+    fn retain_bits(&mut self, _: u32) {}
+
+    fn check(&mut self, _: &mut F, slot: Region, _: Depth) -> Option<()> {
+        assert!(slot.end().is_some_and(|end| end <= FLASH_BYTES));
+        Some(())
     }
 }

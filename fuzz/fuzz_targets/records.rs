@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use updater::{InstallRecord, Retained, policy};
+use updater::{InstallRecord, Retained, Start};
 use updater_io::platform::AccessPoint;
 use wire::{Outcome, Reason, ResetCause};
 
@@ -18,10 +18,10 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Some(bits) = data.first_chunk().copied().map(u32::from_le_bytes) {
         let retained = Retained::from_bits(bits);
-        assert!(retained == Retained::default() || retained.to_bits() == bits);
+        assert!(retained.is_none_or(|retained| retained.to_bits() == bits));
         let cause = ResetCause::from_code(u32::from(data.get(4).copied().unwrap_or_default()));
-        let next = policy::at_start(retained, cause);
-        assert_eq!(Retained::from_bits(next.to_bits()), next);
+        let next = Start::new(bits, cause).retained;
+        assert_eq!(Retained::from_bits(next.to_bits()), Some(next));
     }
     if let Some(bytes) = data.first_chunk::<8>() {
         assert_eq!(AccessPoint::from_bytes(*bytes).to_bytes(), *bytes);
