@@ -121,9 +121,14 @@ impl Snapshot {
 }
 
 fn network(office: &Office, power: PowerSwitch) -> anyhow::Result<SimNetwork> {
-    let mut network = SimNetwork::new(Link::Wifi(vec![workshop()]), power);
+    let mut network = SimNetwork::new(link(), power);
     network.set_in_process(office.door()?);
     Ok(network)
+}
+
+/// The network in reach.
+pub(super) fn link() -> Link {
+    Link::Wifi(vec![workshop()])
 }
 
 fn workshop() -> WifiCredentials {

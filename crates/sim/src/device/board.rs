@@ -76,5 +76,8 @@ impl Board for VirtualBoard<'_> {
 
     fn observe(&mut self, news: News<'_>) {
         (self.device.observer)(news);
+        if let News::Acting { action, .. } = news {
+            self.device.reaches_action(action);
+        }
     }
 }
