@@ -17,6 +17,8 @@ use wire::ResetCause;
 ///   Crashed ── it runs, no crash, and the rollout is finished ──► Healthy
 ///   Offered, Installed ── the deadline passed ──► Silent
 ///   Silent ── it runs ──► Healthy, something else runs ──► Offered, report ──► Installed
+///
+///   After a crash of the updater: Offered, Failed, Silent ── it is in the slot ──► Installed, and nothing is judged.
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -35,6 +37,17 @@ pub enum Attempt {
     Silent,
 }
 
+/// How the run of the application before a check-in ended, as far as its reset cause tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRun {
+    /// Not by a crash.
+    Ended,
+    /// By a crash.
+    Crashed,
+    /// There was none: the updater crashed before it handed over. The device is alive, and no more is known.
+    None,
+}
+
 /// What the server learns about a device that was offered a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
@@ -46,8 +59,8 @@ pub enum Sign {
     Seen {
         /// Whether it runs the release.
         runs_it: bool,
-        /// Whether its last run ended in a crash ([`is_crash`]).
-        crashed: bool,
+        /// How the run before this start ended.
+        last_run: LastRun,
         /// Whether this is a later start than the one in which it was first known to be installed.
         new_start: bool,
     },
@@ -81,7 +94,7 @@ impl Attempt {
                 Self::Installed => Self::Failed,
                 Self::Healthy | Self::Failed | Self::Crashed => self,
             },
-            Sign::Seen { runs_it: true, crashed: true, .. } => match self {
+            Sign::Seen { runs_it: true, last_run: LastRun::Crashed, .. } => match self {
                 Self::Healthy if is_finished => self,
                 Self::Offered
                 | Self::Installed
@@ -90,7 +103,11 @@ impl Attempt {
                 | Self::Crashed
                 | Self::Silent => Self::Crashed,
             },
-            Sign::Seen { runs_it: true, crashed: false, new_start } => match self {
+            Sign::Seen { runs_it: true, last_run: LastRun::None, .. } => match self {
+                Self::Offered | Self::Installed | Self::Failed | Self::Silent => Self::Installed,
+                Self::Healthy | Self::Crashed => self,
+            },
+            Sign::Seen { runs_it: true, last_run: LastRun::Ended, new_start } => match self {
                 Self::Offered | Self::Failed => Self::Installed,
                 Self::Installed if !new_start => self,
                 Self::Crashed if !is_finished => self,
@@ -122,17 +139,20 @@ impl Attempt {
     }
 }
 
-/// Whether a reset cause counts as a crash of the application. A brownout does: an application that draws more
-/// current than the supply gives is as bad as one that panics.
-#[must_use]
-pub fn is_crash(cause: ResetCause) -> bool {
-    match cause {
-        ResetCause::Panic | ResetCause::Watchdog | ResetCause::Brownout => true,
-        ResetCause::Unknown
-        | ResetCause::PowerOn
-        | ResetCause::Software
-        | ResetCause::DeepSleep
-        | ResetCause::External => false,
+impl LastRun {
+    /// What a reset cause tells. A brownout counts as a crash: an application that draws more current than the supply
+    /// gives is as bad as one that panics.
+    #[must_use]
+    pub fn of(cause: ResetCause) -> Self {
+        match cause {
+            ResetCause::Panic | ResetCause::Watchdog | ResetCause::Brownout => Self::Crashed,
+            ResetCause::UpdaterCrash => Self::None,
+            ResetCause::Unknown
+            | ResetCause::PowerOn
+            | ResetCause::Software
+            | ResetCause::DeepSleep
+            | ResetCause::External => Self::Ended,
+        }
     }
 }
 
@@ -151,8 +171,8 @@ impl FromStr for Attempt {
 mod tests {
     use super::*;
 
-    const fn seen(runs_it: bool, crashed: bool, new_start: bool) -> Sign {
-        Sign::Seen { runs_it, crashed, new_start }
+    const fn seen(runs_it: bool, last_run: LastRun, new_start: bool) -> Sign {
+        Sign::Seen { runs_it, last_run, new_start }
     }
 
     #[test]
@@ -160,13 +180,15 @@ mod tests {
         let signs = [
             ("report", Sign::Installed, false),
             ("failure", Sign::Failed, false),
-            ("runs it", seen(true, false, false), false),
-            ("runs it at a new start", seen(true, false, true), false),
-            ("crashed", seen(true, true, true), false),
-            ("crashed, finished", seen(true, true, true), true),
-            ("good, finished", seen(true, false, true), true),
-            ("runs another", seen(false, false, true), false),
-            ("another crashed", seen(false, true, true), false),
+            ("runs it", seen(true, LastRun::Ended, false), false),
+            ("runs it at a new start", seen(true, LastRun::Ended, true), false),
+            ("crashed", seen(true, LastRun::Crashed, true), false),
+            ("crashed, finished", seen(true, LastRun::Crashed, true), true),
+            ("updater crashed", seen(true, LastRun::None, true), false),
+            ("the same, finished", seen(true, LastRun::None, true), true),
+            ("good, finished", seen(true, LastRun::Ended, true), true),
+            ("runs another", seen(false, LastRun::Ended, true), false),
+            ("another crashed", seen(false, LastRun::Crashed, true), false),
             ("deadline", Sign::Deadline, false),
         ];
         let table: Vec<_> = signs
@@ -184,6 +206,8 @@ mod tests {
             "runs it at a new start | installed healthy   healthy   installed crashed   healthy  ",
             "crashed                | crashed   crashed   crashed   crashed   crashed   crashed  ",
             "crashed, finished      | crashed   crashed   healthy   crashed   crashed   crashed  ",
+            "updater crashed        | installed installed healthy   installed crashed   installed",
+            "the same, finished     | installed installed healthy   installed crashed   installed",
             "good, finished         | installed healthy   healthy   installed healthy   healthy  ",
             "runs another           | offered   failed    healthy   failed    crashed   offered  ",
             "another crashed        | offered   failed    healthy   failed    crashed   offered  ",
@@ -194,8 +218,15 @@ mod tests {
 
     #[test]
     fn what_the_application_did_not_ask_for_is_a_crash() {
-        let crashes: Vec<_> = (0..=8).map(ResetCause::from_code).filter(|cause| is_crash(*cause)).collect();
-        assert_eq!(crashes, [ResetCause::Panic, ResetCause::Watchdog, ResetCause::Brownout]);
+        let causes = |of| -> Vec<_> {
+            (0..=9).map(ResetCause::from_code).filter(|cause| LastRun::of(*cause) == of).collect()
+        };
+        assert_eq!(causes(LastRun::Crashed), [ResetCause::Panic, ResetCause::Watchdog, ResetCause::Brownout]);
+        assert_eq!(
+            causes(LastRun::None),
+            [ResetCause::UpdaterCrash],
+            "it is the updater's, and shows no run"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Failures of one release on one device: backoff, then quarantine.
 
 use manifest::Sequence;
+use wire::Reason;
 
 /// The longest backoff, in seconds: a week.
 const MAX_BACKOFF_S: u32 = 7 * 24 * 3600;
@@ -20,10 +21,12 @@ pub struct Failure {
 
 /// Whether an outcome's code is a failure of the release. Codes 1xx and 2xx blame the manifest or the image, 4xx the
 /// flash: trying again at once changes nothing and wears the flash. The network and the updater (3xx, 5xx) may do better
-/// at the next start.
+/// at the next start; a damaged identity and a lack of random numbers (404, 405) no release brings about.
 #[must_use]
 pub fn is_failure(code: i64) -> bool {
-    matches!(code, 100..=299 | 400..=499)
+    let of_the_device =
+        [Reason::IdentityDamaged, Reason::Randomness].map(|reason| i64::from(reason.code())).contains(&code);
+    matches!(code, 100..=299 | 400..=499) && !of_the_device
 }
 
 impl Failure {
@@ -90,8 +93,8 @@ mod tests {
 
     #[test]
     fn the_network_is_no_failure_of_a_release() {
-        let failures = [100, 108, 200, 202, 400, 403];
-        let others = [0, 1, 99, 300, 312, 500, 505, 600, 100_000, -1];
+        let failures = [100, 108, 200, 203, 400, 403, 499];
+        let others = [0, 1, 99, 300, 315, 404, 405, 500, 506, 600, 100_000, -1];
         assert!(failures.into_iter().all(is_failure));
         assert!(!others.into_iter().any(is_failure));
     }

@@ -28,7 +28,7 @@ mod state;
 mod window;
 
 pub use advance::{Cause, Counters, Excess, Progress, Step, advance};
-pub use attempt::{Attempt, Sign, is_crash};
+pub use attempt::{Attempt, LastRun, Sign};
 pub use decide::{
     DeviceFacts, NoOffer, OfferReason, ProductFacts, ReleaseFacts, RolloutFacts, Running, Verdict,
     WaitReason, decide,

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use embedded_storage::nor_flash::ReadNorFlash;
 use flashfmt::image::compose::{ComposeError, Composer};
-use flashfmt::image::{ImageError, ImageSummary, StreamVerifier};
+use flashfmt::image::{ImageError, ImageHeader, ImageSummary, Segments, StreamVerifier};
 use flashfmt::layout::Layout;
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{AppDescriptor, Chip, Partition};
@@ -19,9 +19,9 @@ use rand::{Rng, RngCore, SeedableRng};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
 use tls_crypto::Secp256r1;
 use updater::reset::{self, Content, Hint, Reset};
-use updater::{Action, Retained, SlotIndex, Verdict, limits};
-use updater_io::board::News;
-use updater_io::early;
+use updater::{Action, Retained, SlotIndex, Start, Verdict, limits};
+use updater_io::board::Observed;
+use updater_io::early::{self, Depth, EarlyBoard};
 use updater_io::handover::{self, Departure};
 use updater_io::map::Map;
 use updater_io::region::Region;
@@ -64,13 +64,16 @@ pub struct VirtualDevice {
     /// What the pit stop before the last reset said about itself; the start after the reset knows nothing of it.
     handed_over: Option<Option<Reason>>,
     crypto: Arc<CryptoProvider>,
-    can_start: fn(&ImageSummary) -> bool,
+    can_start: CanStart,
     standing: Option<Standing>,
     observer: Observer,
 }
 
+/// Judges the headers of an image for the virtual chain-loader.
+pub type CanStart = fn(&ImageHeader, &Segments) -> bool;
+
 /// Is told what happens at a pit stop.
-pub type Observer = Box<dyn FnMut(News<'_>) + Send>;
+pub type Observer = Box<dyn FnMut(Observed<'_>) + Send>;
 
 /// Why no virtual device could be made.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +208,7 @@ impl VirtualDevice {
             retained_bits: 0,
             handed_over: None,
             crypto: Arc::new(tls_crypto::provider(&KEY_EXCHANGE)),
-            can_start: |_| true,
+            can_start: |_, _| true,
             standing: None,
             observer: Box::new(|_| {}),
         }
@@ -247,7 +250,7 @@ impl VirtualDevice {
     }
 
     /// Gives the device a chain-loader that cannot start every image, as one that needs memory of its own.
-    pub fn set_can_start(&mut self, can_start: fn(&ImageSummary) -> bool) {
+    pub fn set_can_start(&mut self, can_start: CanStart) {
         self.can_start = can_start;
     }
 
@@ -263,7 +266,7 @@ impl VirtualDevice {
     }
 
     /// Who is told what happens.
-    pub fn set_observer(&mut self, observer: impl FnMut(News<'_>) + Send + 'static) {
+    pub fn set_observer(&mut self, observer: impl FnMut(Observed<'_>) + Send + 'static) {
         self.observer = Box::new(observer);
     }
 
@@ -287,7 +290,7 @@ impl VirtualDevice {
 
     /// The retained register.
     pub fn retained(&self) -> Retained {
-        Retained::from_bits(self.retained_bits)
+        Retained::from_bits(self.retained_bits).unwrap_or_default()
     }
 
     /// Leaves something in the retained register, as an application does that takes it for its own.
@@ -352,19 +355,19 @@ impl VirtualDevice {
             Err(FlashError::PowerLost) => return Ok(Step::Ended(End::PowerLost)),
             Err(error) => return Err(error),
         }
-        match struck_in(|| self.hand_over_early(cause)) {
-            Ok(Some((slot, image))) => {
-                let (reason, image) = (self.handed_over.flatten(), Box::new(image));
+        let start = match struck_in(|| self.begin(cause)) {
+            Ok(Begun::HandOver(slot, image)) => {
+                let reason = self.handed_over.flatten();
                 return Ok(Step::Ended(End::Running(RunningApp { slot, image, reason, by_updater: true })));
             }
-            Ok(None) => {}
+            Ok(Begun::PitStop(start)) => start,
             Err(Struck { reset, hint }) => return Ok(Step::Struck(reset, hint)),
-        }
+        };
         let power = self.power();
-        let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self, cause };
+        let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
         let pit_stop = survive(async {
             board.device.reaches(Moment::Setup);
-            updater_io::shell::pit_stop(&mut board).await
+            updater_io::shell::pit_stop(&mut board, start).await
         });
         let verdict = tokio::select! {
             biased;
@@ -402,24 +405,24 @@ impl VirtualDevice {
         boot
     }
 
-    /// What the firmware does first. Returns the label of the slot, and what is in it.
-    fn hand_over_early(&mut self, cause: ResetCause) -> Option<(String, ImageSummary)> {
-        let (chip, can_start) = (self.bootloader.chip, self.can_start);
-        let strikes = self.standing.and_then(|standing| match standing.at {
-            Moment::EarlyCheck(label) => Some((self.layout.find_label(label)?.offset, standing.how)),
+    /// What the firmware does first.
+    fn begin(&mut self, cause: ResetCause) -> Begun {
+        let bits = self.retained_bits;
+        let strike = self.standing.and_then(|standing| match standing.at {
+            Moment::EarlyCheck(label) => Some((Region::of(&self.layout.find_label(label)?), standing.how)),
             Moment::Reads(_) | Moment::Setup | Moment::Action(_) | Moment::Departure => None,
         });
-        let clock = self.power().clock().clone();
-        let hand_over =
-            early::hand_over(&mut self.flash, self.retained_bits, cause, |flash, region, depth| {
-                if let Some((_, strike)) = strikes.filter(|(offset, _)| *offset == region.offset) {
-                    strike.early(&clock)?;
-                }
-                check(flash, region, depth).ok().filter(|image| image.header.chip == chip && can_start(image))
-            })?;
-        self.retained_bits = hand_over.retained_bits;
-        let partition = self.layout.slots().nth(usize::from(hand_over.slot.0))?;
-        Some((partition.label.as_str().to_owned(), hand_over.checked))
+        let (retained_bits, can_start) = (&mut self.retained_bits, self.can_start);
+        let mut early = Early { retained_bits, chip: self.bootloader.chip, can_start, strike };
+        match early::begin(&mut early, &mut self.flash, bits, cause) {
+            early::Begun::PitStop(start) => Begun::PitStop(start),
+            early::Begun::HandOver(hand_over) => {
+                self.retained_bits = hand_over.retained_bits;
+                let partition = self.layout.slots().nth(usize::from(hand_over.slot.0));
+                let label = partition.map(|partition| partition.label.as_str().to_owned());
+                Begun::HandOver(label.unwrap_or_default(), Box::new(hand_over.checked))
+            }
+        }
     }
 
     /// The updater comes to a moment at which a fault may strike.
@@ -459,6 +462,38 @@ impl VirtualDevice {
     }
 }
 
+/// What a start is for: the label of a slot and what is in it, or a pit stop.
+enum Begun {
+    HandOver(String, Box<ImageSummary>),
+    PitStop(Start),
+}
+
+/// The chip before anything is initialised.
+struct Early<'d> {
+    retained_bits: &'d mut u32,
+    chip: Chip,
+    can_start: CanStart,
+    /// The fault that strikes when this slot is looked at.
+    strike: Option<(Region, Strike)>,
+}
+
+impl EarlyBoard<SimFlash> for Early<'_> {
+    type Checked = ImageSummary;
+
+    fn retain_bits(&mut self, bits: u32) {
+        *self.retained_bits = bits;
+    }
+
+    fn check(&mut self, flash: &mut SimFlash, slot: Region, depth: Depth) -> Option<ImageSummary> {
+        if let Some((_, strike)) = self.strike.filter(|(struck, _)| *struck == slot) {
+            strike.early(flash.power().clock())?;
+        }
+        let image = check(flash, slot, depth).ok()?;
+        let startable = image.header.chip == self.chip && (self.can_start)(&image.header, &image.segments);
+        startable.then_some(image)
+    }
+}
+
 /// How the updater resets the chip.
 pub const DEPARTURE: (Reset, Option<Hint>) = (Reset::SoftwareSystem, None);
 
@@ -473,6 +508,8 @@ fn usual(cause: ResetCause) -> (Reset, Option<Hint>) {
         ResetCause::DeepSleep => (Reset::DeepSleep, None),
         // There is no reset of an unknown cause: it is the one that says least.
         ResetCause::External | ResetCause::Unknown => (Reset::UsbSerial, None),
+        // As the updater's own panic handler does it.
+        ResetCause::UpdaterCrash => (Reset::SoftwareSystem, Some(Hint::Panic)),
     }
 }
 

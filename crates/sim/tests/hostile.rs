@@ -24,7 +24,7 @@ use sim::pki::{Identity, ServerLeaf, TestCa, Validity};
 use sim::{End, VirtualDevice};
 use tokio::task::JoinSet;
 use updater::limits::BUDGET_MS;
-use updater_io::board::News;
+use updater_io::board::Observed;
 use wire::{Decision, MAX_DECISION_BYTES, Message, Reason};
 
 /// What is installed before the impostor appears; there are older releases.
@@ -91,7 +91,7 @@ async fn meet(bed: Arc<Bed>, mut device: VirtualDevice, case: Case) -> (&'static
     let said = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&said);
     device.set_observer(move |news| {
-        if let News::Trouble { error, .. } = news {
+        if let Observed::Fault { error, .. } = news {
             hears.lock().unwrap().push(text(error));
         }
     });

@@ -156,9 +156,13 @@ fn read_by_the_bootloader(device: &mut sim::VirtualDevice) -> u64 {
 async fn a_release_that_the_chain_loader_cannot_start_is_refused() {
     let bed = Bed::start("8mb").await;
     let mut device = bed.manufacture("lamp-1");
-    device.set_can_start(|image| image.app_desc.is_none_or(|app_desc| app_desc.version.as_str() != "1.1.0"));
-    for (sequence, version, reason) in [(1, "1.0.0", "installed"), (2, "1.1.0", "image-invalid")] {
-        bed.publish(sequence, version, &application(version, 3));
+    device.set_can_start(|_, segments| {
+        segments.as_slice().iter().map(|segment| segment.len).sum::<u32>() < 4 << 16
+    });
+    for (sequence, version, chunks, reason) in
+        [(1, "1.0.0", 3, "installed"), (2, "1.1.0", 5, "not-startable")]
+    {
+        bed.publish(sequence, version, &application(version, chunks));
         let app = running(device.power_on().await.unwrap());
         assert_eq!((app.version(), app.slot.as_str()), ("1.0.0", "ota_0"));
         assert_eq!(bed.device("lamp-1")["last_outcome"]["reason"], reason);

@@ -4,13 +4,13 @@ use alloc::sync::Arc;
 use core::error::Error;
 
 use embedded_storage::nor_flash::NorFlash;
-use flashfmt::image::ImageSummary;
+use flashfmt::image::{ImageHeader, Segments};
 use rand_core::CryptoRngCore;
 use rustls::crypto::CryptoProvider;
 use sha2::Digest;
 use sha2::digest::consts::U32;
 use updater::{Action, State};
-use wire::{Reason, ResetCause};
+use wire::Reason;
 
 use crate::platform::{Network, Timer};
 
@@ -46,15 +46,9 @@ pub trait Board {
     /// What is known without looking at flash.
     fn facts(&self) -> BoardFacts;
 
-    /// Whether the hand-over can start this image, which is whole and for this chip. A chain-loader says no to one
-    /// that loads over the memory that the chain-loader itself needs.
-    fn can_start(&self, image: &ImageSummary) -> bool {
-        let _ = image;
-        true
-    }
-
-    /// The retained register (see [`updater::retained`]).
-    fn retained_bits(&self) -> u32;
+    /// Whether the chain-loader can start an image for this chip with these headers. It says no to one that loads over
+    /// the memory that it needs itself. Asked where the updater starts the application, not where the bootloader does.
+    fn can_start(&self, header: &ImageHeader, segments: &Segments) -> bool;
 
     /// Writes the retained register.
     fn retain_bits(&mut self, bits: u32);
@@ -62,8 +56,8 @@ pub trait Board {
     /// Free heap in bytes, where it can be known.
     fn free_heap_bytes(&self) -> Option<u32>;
 
-    /// Called before each action and at every trouble: for a console, a progress bar, a watchdog.
-    fn observe(&mut self, news: News<'_>);
+    /// Called before each action and at every fault: for a console, a progress bar, a watchdog.
+    fn observe(&mut self, observed: Observed<'_>);
 }
 
 /// What is known about a board without looking at flash.
@@ -75,13 +69,11 @@ pub struct BoardFacts {
     pub updater_version: &'static str,
     /// When the updater was built, seconds since 1970: the lowest time floor.
     pub build_time_s: u32,
-    /// Why the chip reset.
-    pub reset_cause: ResetCause,
 }
 
 /// What happens at a pit stop.
 #[derive(Clone, Copy, Debug)]
-pub enum News<'a> {
+pub enum Observed<'a> {
     /// An action begins.
     Acting {
         /// The engine's state.
@@ -95,7 +87,7 @@ pub enum News<'a> {
         bytes: u32,
     },
     /// Something failed.
-    Trouble {
+    Fault {
         /// The code that decides what is done about it.
         reason: Reason,
         /// What exactly; the sources tell more.

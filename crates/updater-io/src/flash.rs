@@ -67,9 +67,12 @@ pub enum FlashFault {
         /// How many bytes.
         length_bytes: u32,
     },
-    /// `Seal` without a first sector to write.
-    #[error("expected the first sector to be held, found none; the shell or the engine is wrong")]
-    NothingHeld,
+}
+
+impl From<ImageError> for FlashFault {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
 }
 
 impl FlashFault {
@@ -78,8 +81,9 @@ impl FlashFault {
             Self::Read { .. } => Reason::FlashRead,
             Self::Erase { .. } | Self::Write { .. } => Reason::FlashWrite,
             Self::PartitionTable(_) => Reason::PartitionTable,
-            Self::Image(_) | Self::Chip { .. } | Self::NotStartable => Reason::ImageInvalid,
-            Self::OutsideSlot { .. } | Self::NothingHeld => Reason::Internal,
+            Self::Image(_) | Self::Chip { .. } => Reason::ImageInvalid,
+            Self::NotStartable => Reason::NotStartable,
+            Self::OutsideSlot { .. } => Reason::Internal,
         }
     }
 }

@@ -97,7 +97,7 @@ pub fn prepare<F: NorFlash>(flash: &mut F, map: &Map, slot: SlotIndex) -> Result
 ///
 /// # Errors
 /// [`HandOverFault`]
-pub(crate) fn settle<F: NorFlash>(flash: &mut F, map: &Map) -> Result<Found, HandOverFault> {
+pub(crate) fn keep_place<F: NorFlash>(flash: &mut F, map: &Map) -> Result<Found, HandOverFault> {
     let Strategy::OtadataRollback { otadata, ota_count } = map.strategy else { return Ok(Found::Usual) };
     let entries = entries(flash, otadata)?;
     let in_force = otadata::select(&entries, ota_count);

@@ -38,8 +38,10 @@ pub struct Entry {
     pub critical_errors: u32,
     /// Code of the last critical error; 0 for none.
     pub last_critical_code: u16,
-    /// How often in a row the updater died in its network phase.
-    pub network_deaths: u16,
+    /// Starts in a row that may hide a crash of the updater.
+    pub crashes: u16,
+    /// What was found damaged in the vault when a write was refused for it; 0 for nothing. See [`crate::vault`].
+    pub vault_damage: u32,
 }
 
 /// Why the journal could not be read or written.
@@ -173,6 +175,29 @@ impl Journal {
     }
 }
 
+/// Counts a start that may hide a crash of the updater; returns how many there were in a row.
+///
+/// # Errors
+/// As [`Journal::open`] and [`Journal::append`].
+pub fn count_crash<F: NorFlash>(flash: &mut F, region: Region) -> Result<u32, JournalError> {
+    let mut journal = Journal::open(flash, region)?;
+    let last = journal.latest().unwrap_or_default();
+    let crashes = last.crashes.saturating_add(1);
+    journal.append(flash, Entry { crashes, ..last })?;
+    Ok(crashes.into())
+}
+
+/// Says how many crashes were counted. Writes nothing when the journal says so already.
+///
+/// # Errors
+/// As [`Journal::open`] and [`Journal::append`].
+pub fn set_crashes<F: NorFlash>(flash: &mut F, region: Region, crashes: u32) -> Result<(), JournalError> {
+    let mut journal = Journal::open(flash, region)?;
+    let last = journal.latest().unwrap_or_default();
+    let crashes = u16::try_from(crashes).unwrap_or(u16::MAX);
+    if last.crashes == crashes { Ok(()) } else { journal.append(flash, Entry { crashes, ..last }) }
+}
+
 fn read<F: NorFlash>(flash: &mut F, address: u32) -> Result<RawEntry, JournalError> {
     let mut raw = [0; ENTRY_BYTES as usize];
     flash.read(address, &mut raw).map_err(|_| JournalError::Flash)?;
@@ -185,18 +210,19 @@ fn is_blank(raw: &RawEntry) -> bool {
 
 /// ```text
 ///  0 magic      4 sequence u32   8 starts u32         12 critical_errors u32
-/// 16 last_critical_code u16     18 network_deaths u16  20 zero (8 bytes)       28 CRC-32 of bytes 0 to 27
+/// 16 last_critical_code u16     18 crashes u16  20 vault_damage u32  24 zero (4 bytes)  28 CRC-32 of bytes 0 to 27
 /// ```
 /// Numbers are little-endian.
 fn emit(sequence: u32, entry: Entry) -> RawEntry {
-    let Entry { starts, critical_errors, last_critical_code, network_deaths } = entry;
+    let Entry { starts, critical_errors, last_critical_code, crashes, vault_damage } = entry;
     let mut raw = [0; ENTRY_BYTES as usize];
     raw[..4].copy_from_slice(&MAGIC);
     raw[4..8].copy_from_slice(&sequence.to_le_bytes());
     raw[8..12].copy_from_slice(&starts.to_le_bytes());
     raw[12..16].copy_from_slice(&critical_errors.to_le_bytes());
     raw[16..18].copy_from_slice(&last_critical_code.to_le_bytes());
-    raw[18..20].copy_from_slice(&network_deaths.to_le_bytes());
+    raw[18..20].copy_from_slice(&crashes.to_le_bytes());
+    raw[20..24].copy_from_slice(&vault_damage.to_le_bytes());
     let checksum = software_crc32(0, &raw[..CHECKED_BYTES]);
     raw[CHECKED_BYTES..].copy_from_slice(&checksum.to_le_bytes());
     raw
@@ -213,7 +239,8 @@ fn parse(raw: &RawEntry) -> Option<(u32, Entry)> {
         starts: u32_at(8)?,
         critical_errors: u32_at(12)?,
         last_critical_code: u16_at(16)?,
-        network_deaths: u16_at(18)?,
+        crashes: u16_at(18)?,
+        vault_damage: u32_at(20)?,
     };
     Some((u32_at(4)?, entry))
 }

@@ -13,7 +13,7 @@ use crate::region::Region;
 /// Partition that holds the vault.
 const VAULT_LABEL: &str = "vault";
 /// Partition that holds the journal.
-const JOURNAL_LABEL: &str = "journal";
+pub(crate) const JOURNAL_LABEL: &str = "journal";
 
 /// Where things are in flash.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,7 +20,8 @@ fn entry(number: u32) -> Entry {
         starts: number,
         critical_errors: number / 2,
         last_critical_code: number as u16,
-        network_deaths: 1,
+        crashes: 1,
+        vault_damage: 7,
     }
 }
 

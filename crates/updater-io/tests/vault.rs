@@ -353,3 +353,73 @@ proptest! {
         }
     }
 }
+
+/// A vault with an identity, and where the head of an item is.
+fn with_identity() -> (NorMock, impl Fn(&NorMock, &str) -> usize) {
+    let mut flash = provisioned();
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    vault.set_key(&[0x42; 100]).unwrap();
+    vault.set_sequence(7).unwrap();
+    (flash, |flash, key| {
+        let mut name = [0; 16];
+        name[..key.len()].copy_from_slice(key.as_bytes());
+        // The last one is the newest; the key stands 8 bytes behind the start of its entry.
+        flash.bytes.windows(16).rposition(|window| window == name).unwrap() - 8
+    })
+}
+
+/// A head or data that reads wrong once costs nothing: not at this start, where the copy stands in, and not for good.
+#[test]
+fn what_reads_wrong_once_is_not_erased() {
+    for at in [2, 12, 32 + 5] {
+        let (mut flash, find) = with_identity();
+        let before = flash.bytes.clone();
+        let address = find(&flash, "key") + at;
+        flash.bytes[address] ^= 1;
+        let mut vault = Vault::open(&mut flash, REGION).unwrap();
+        assert_eq!(vault.key().unwrap().unwrap().as_slice(), [0x42; 100], "the copy");
+        flash.bytes[address] ^= 1;
+        assert!(flash.bytes == before, "opening has written");
+    }
+}
+
+#[test]
+fn damage_keeps_everything_from_being_written_until_another_start_finds_the_same() {
+    let (mut flash, find) = with_identity();
+    let head = find(&flash, "sequence");
+    flash.bytes[head + 4] ^= 0x10;
+    let before = flash.bytes.clone();
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    let damage = vault.damage();
+    assert_ne!(damage, 0);
+    assert_eq!(vault.set_outcome(b"new"), Err(VaultError::Unsettled { damage }));
+    vault.accept_damage(damage ^ 1);
+    assert_eq!(vault.set_outcome(b"new"), Err(VaultError::Unsettled { damage }));
+    drop(vault);
+    assert!(flash.bytes == before);
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    vault.accept_damage(damage);
+    vault.set_outcome(b"new").unwrap();
+    vault.set_sequence(8).unwrap();
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    assert_eq!(
+        (vault.damage(), vault.sequence(), vault.outcome()),
+        (0, Ok(Some(8)), Ok(Some(b"new".to_vec())))
+    );
+}
+
+/// Without a key in a vault with damage, it may be the key that is damaged.
+#[test]
+fn a_key_of_which_both_heads_are_damaged_is_not_taken_for_none() {
+    let (mut flash, find) = with_identity();
+    assert!(Vault::open(&mut flash, REGION).unwrap().key().unwrap().is_some());
+    for key in ["key", "key2"] {
+        let head = find(&flash, key);
+        flash.bytes[head + 5] ^= 1;
+    }
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    assert!(matches!(vault.key(), Err(VaultError::Damaged { .. })));
+    let damage = vault.damage();
+    vault.accept_damage(damage);
+    assert_eq!(vault.key(), Ok(None));
+}

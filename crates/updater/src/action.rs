@@ -5,15 +5,16 @@ use core::fmt;
 use manifest::Digest;
 use wire::{CheckIn, Outcome, Reason, Report};
 
+use crate::carried::{Anchors, Chain, FirstSector};
 use crate::facts::SlotIndex;
 use crate::record::InstallRecord;
 
 /// One thing to do; exactly one [`crate::Event`] answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Read the partition table, the slots and the vault. Writes nothing to an intact flash; what a power cut or an
-    /// application did to the vault or to the updater's place in otadata is repaired.
-    Survey,
+    /// Read the partition table, the headers in the slots, and the rest that the scope names. Writes nothing but the
+    /// updater's place in otadata, when the application has taken it.
+    Survey(Scope),
     /// Join a network that the vault knows.
     Join {
         /// Give up after this.
@@ -31,8 +32,10 @@ pub enum Action {
         /// Give up after this.
         timeout_ms: u64,
     },
-    /// Store the certificate that `Enroll` or `Renew` brought.
+    /// Store a certificate.
     SaveCertificate {
+        /// What `Enroll` or `Renew` brought.
+        chain: Chain,
         /// The time floor to store with it, seconds since 1970; `None` to keep the stored one.
         time_floor_s: Option<u64>,
     },
@@ -41,8 +44,11 @@ pub enum Action {
         /// Give up after this.
         timeout_ms: u64,
     },
-    /// Store the trust anchors that `FetchAnchors` brought, in place of those in the vault.
-    SaveAnchors,
+    /// Store trust anchors in place of those in the vault.
+    SaveAnchors {
+        /// What `FetchAnchors` brought.
+        anchors: Anchors,
+    },
     /// Check in over mutual TLS.
     CheckIn {
         /// What to say.
@@ -59,6 +65,9 @@ pub enum Action {
         /// How many bytes.
         length_bytes: u32,
     },
+    /// Download the first chunk and what else of the image's headers there is, and judge what comes as the hand-over
+    /// would. Nothing is written: this is asked before the only application is given up.
+    Preview(Preview),
     /// Make the slot unbootable: erase its first sector, unless it is blank already.
     Invalidate {
         /// Slot that will be written.
@@ -66,10 +75,12 @@ pub enum Action {
     },
     /// Download one chunk into a slot, and hash what is in flash afterwards.
     FetchChunk(FetchChunk),
-    /// Write the held first sector. The slot is bootable afterwards.
+    /// Write the first sector. The slot is bootable afterwards.
     Seal {
         /// Slot to complete.
         slot: SlotIndex,
+        /// What `FetchChunk` kept in memory.
+        first_sector: FirstSector,
     },
     /// Verify the whole image in a slot, as at a start.
     VerifySlot {
@@ -95,7 +106,9 @@ pub enum Action {
         /// Seconds since 1970.
         time_floor_s: u64,
     },
-    /// Append a critical error to the journal.
+    /// Note in the journal that the updater came to an announced end: no crash is counted any more.
+    ClearCrashes,
+    /// Append a critical error to the journal, which clears the crashes too.
     CountCritical {
         /// The error.
         reason: Reason,
@@ -111,6 +124,32 @@ pub enum Action {
     Finish(Verdict),
 }
 
+/// How much a survey looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// The partition table and the slots: vault and journal may be what crashes the updater.
+    Slots,
+}
+
+/// What to look at of an artifact before anything is erased for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// Artifact to download from.
+    pub artifact: Digest,
+    /// Length of the whole image in bytes.
+    pub size_bytes: u32,
+    /// Length of the first chunk in bytes.
+    pub length_bytes: u32,
+    /// Slot that it is for.
+    pub slot: SlotIndex,
+    /// Wait this long before the try.
+    pub delay_ms: u64,
+    /// Give up after this.
+    pub timeout_ms: u64,
+}
+
 /// One chunk to download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchChunk {
@@ -122,7 +161,7 @@ pub struct FetchChunk {
     pub offset_bytes: u32,
     /// How many bytes.
     pub length_bytes: u32,
-    /// Keep the first flash sector in memory for `Seal` instead of writing it.
+    /// Keep the first flash sector for `Seal` instead of writing it.
     pub hold_first_sector: bool,
     /// Wait this long before the try.
     pub delay_ms: u64,
@@ -179,7 +218,8 @@ impl Action {
     #[must_use]
     pub fn writes(&self) -> Writes {
         match self {
-            Self::Survey
+            Self::Survey(_)
+            | Self::Preview(_)
             | Self::Enroll { .. }
             | Self::Renew { .. }
             | Self::FetchAnchors { .. }
@@ -192,12 +232,12 @@ impl Action {
             Self::Join { .. }
             | Self::MakeKey
             | Self::SaveCertificate { .. }
-            | Self::SaveAnchors
+            | Self::SaveAnchors { .. }
             | Self::SaveRecord { .. }
             | Self::SaveNote { .. }
             | Self::SaveTimeFloor { .. } => Writes::Vault,
-            Self::CountCritical { .. } => Writes::Journal,
-            Self::Invalidate { slot } | Self::Seal { slot } => Writes::Slot(*slot),
+            Self::ClearCrashes | Self::CountCritical { .. } => Writes::Journal,
+            Self::Invalidate { slot } | Self::Seal { slot, .. } => Writes::Slot(*slot),
             Self::FetchChunk(fetch) => Writes::Slot(fetch.slot),
         }
     }

@@ -3,6 +3,7 @@
 use manifest::Digest;
 use wire::{AnchorsDigest, Decision, Reason};
 
+use crate::carried::{Anchors, Chain, FirstSector};
 use crate::facts::{CertificateLife, ImageFacts, Survey};
 
 /// The answer to an action.
@@ -17,12 +18,22 @@ pub enum Event {
     },
     /// Answers `MakeKey`: a new key is in the vault.
     KeyStored,
-    /// Answers `Enroll` and `Renew`: a certificate for the device's key has been issued; the shell holds it.
-    CertificateIssued(CertificateLife),
-    /// Answers `FetchAnchors`: the server's trust anchors, of which this is the digest, verify the server that is
-    /// spoken to; the shell holds them.
-    AnchorsFetched(AnchorsDigest),
-    /// Answers `SaveCertificate`, `SaveAnchors`, `SaveRecord`, `SaveNote`, `SaveTimeFloor` and `CountCritical`.
+    /// Answers `Enroll` and `Renew`: a certificate for the device's key has been issued.
+    CertificateIssued {
+        /// Its validity.
+        life: CertificateLife,
+        /// The certificate with what leads to its issuer.
+        chain: Chain,
+    },
+    /// Answers `FetchAnchors`: the server's trust anchors, which verify the server that is spoken to.
+    AnchorsFetched {
+        /// Their digest.
+        digest: AnchorsDigest,
+        /// Themselves.
+        anchors: Anchors,
+    },
+    /// Answers `SaveCertificate`, `SaveAnchors`, `SaveRecord`, `SaveNote`, `SaveTimeFloor`, `ClearCrashes` and
+    /// `CountCritical`.
     Saved,
     /// Answers `CheckIn`.
     Decided {
@@ -31,8 +42,17 @@ pub enum Event {
         /// End of the validity of the certificate that the server showed, seconds since 1970, where it can be read.
         server_not_after_s: Option<u64>,
     },
-    /// Answers `HashChunk` and `FetchChunk`: the digest of what is in flash now, the held first sector included.
+    /// Answers `Preview`: the image could be started as far as its headers say. The digest of the first chunk.
+    Previewed(Digest),
+    /// Answers `HashChunk` and `FetchChunk`: the digest of what is in flash now.
     ChunkHashed(Digest),
+    /// Answers `FetchChunk` that was to keep the first sector.
+    FirstChunkHashed {
+        /// The digest of what is in flash now, with the first sector in its place.
+        digest: Digest,
+        /// The first sector.
+        first_sector: FirstSector,
+    },
     /// Answers `Invalidate`: the slot's first sector is blank.
     Invalidated,
     /// Answers `Seal`: the first sector is written.

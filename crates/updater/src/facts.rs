@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use manifest::{Digest, PublisherKeys};
+use manifest::{Digest, PublisherKeys, Sequence};
 use minicbor::{Decode, Encode};
 use wire::{AnchorsDigest, HandOverStrategy, Outcome, Reason, Running};
 
@@ -27,14 +27,23 @@ pub struct Survey {
     pub slots: Vec<SlotFacts>,
     /// What the vault holds, or why it does not help.
     pub vault: Result<VaultFacts, Reason>,
-    /// Critical errors over the life of the journal.
-    pub critical_errors: u32,
-    /// Code of the last critical error.
-    pub last_critical: Option<u16>,
+    /// What the journal holds.
+    pub journal: JournalFacts,
     /// Whether otadata says that the application confirmed itself: the updater has not run since the hand-over.
     pub confirmed_itself: bool,
     /// A random number, for jitter.
     pub jitter: u32,
+}
+
+/// What the journal holds; zeros in a layout without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JournalFacts {
+    /// Critical errors over its life.
+    pub critical_errors: u32,
+    /// Code of the last critical error.
+    pub last_critical: Option<u16>,
+    /// Starts in a row that may hide a crash of the updater: the retained register did not survive the reset.
+    pub crashes: u32,
 }
 
 /// An application slot.
@@ -44,9 +53,22 @@ pub struct SlotFacts {
     pub label: String,
     /// Size of the partition in bytes.
     pub size_bytes: u32,
-    /// The image in it, when it is whole and made for this chip: header, segments, checksum and appended
-    /// SHA-256 have been verified. Only such a slot is handed over to.
-    pub image: Option<ImageFacts>,
+    /// What is in it.
+    pub content: SlotContent,
+}
+
+/// What is in a slot, as far as this start has looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SlotContent {
+    /// Nothing: its first sector is blank, as before the first install and in the middle of one.
+    Blank,
+    /// Nothing that could be started.
+    Unbootable,
+    /// The headers of an image for this chip that could be started. The rest has not been verified.
+    Headers,
+    /// An image that is whole, made for this chip, and that the hand-over can start: header, segments, checksum and
+    /// appended SHA-256 have been verified at this start. Only such a slot is handed over to.
+    Verified(ImageFacts),
 }
 
 /// A verified image.
@@ -69,8 +91,10 @@ pub struct VaultFacts {
     pub anchors: AnchorsDigest,
     /// How far the identity has come.
     pub identity: Identity,
-    /// What is installed; `None` before the first install by Pitstop.
+    /// What is installed; `None` before the first install by Pitstop, and when the record cannot be read.
     pub record: Option<InstallRecord>,
+    /// The sequence number of the record, kept a second time: nothing older is installed when the record is lost.
+    pub sequence_floor: Option<Sequence>,
     /// The last install or refusal, or that the application confirmed itself.
     pub last_outcome: Option<Outcome>,
     /// The time floor: the later of build time and stored server time, seconds since 1970.
@@ -80,12 +104,16 @@ pub struct VaultFacts {
 /// How far the device's identity has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// No key yet.
-    Nothing,
+    /// No key, and no token that would let a new one enroll.
+    Missing,
+    /// No key yet, and a token.
+    Token,
     /// A key, no certificate for it.
     Key,
     /// Key and certificate.
     Certified(CertificateLife),
+    /// Key or certificate are there, and neither copy can be read. A new key would not be let in: the token is used up.
+    Damaged,
 }
 
 /// The validity of the device's certificate, seconds since 1970.
@@ -98,23 +126,31 @@ pub struct CertificateLife {
 }
 
 impl Survey {
-    /// The slot to hand over to: the recorded one when it is bootable, else the first that is.
-    #[must_use]
-    pub fn boot_slot(&self) -> Option<SlotIndex> {
-        let bootable = |slot: &SlotIndex| self.slot(*slot).is_some_and(|facts| facts.image.is_some());
-        let recorded = self.record().map(|record| record.slot);
-        let all = (0..self.slots.len()).filter_map(|index| u8::try_from(index).ok()).map(SlotIndex);
-        recorded.into_iter().chain(all).find(bootable)
-    }
-
     /// The facts of one slot.
     #[must_use]
     pub fn slot(&self, slot: SlotIndex) -> Option<&SlotFacts> {
         self.slots.get(usize::from(slot.0))
     }
 
-    pub(crate) fn slot_mut(&mut self, slot: SlotIndex) -> Option<&mut SlotFacts> {
-        self.slots.get_mut(usize::from(slot.0))
+    /// The verified image in a slot.
+    #[must_use]
+    pub fn image(&self, slot: SlotIndex) -> Option<&ImageFacts> {
+        match &self.slot(slot)?.content {
+            SlotContent::Verified(image) => Some(image),
+            SlotContent::Blank | SlotContent::Unbootable | SlotContent::Headers => None,
+        }
+    }
+
+    /// Notes what is in a slot now.
+    pub(crate) fn set_content(&mut self, slot: SlotIndex, content: SlotContent) {
+        if let Some(facts) = self.slots.get_mut(usize::from(slot.0)) {
+            facts.content = content;
+        }
+    }
+
+    /// All slots, in the order of the partition table.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = SlotIndex> + use<> {
+        (0..u8::try_from(self.slots.len()).unwrap_or(u8::MAX)).map(SlotIndex)
     }
 
     /// What is installed, as far as the vault knows.
@@ -123,15 +159,17 @@ impl Survey {
         self.vault.as_ref().ok()?.record.as_ref()
     }
 
-    /// What will run when nothing new comes. The sequence number is named only when the image is the recorded one.
+    /// What runs when `slot` is started. The sequence number is named only when the image is the recorded one, and so
+    /// is the version of the release where the image names none itself.
     #[must_use]
-    pub fn running(&self) -> Option<Running> {
-        let image = self.slot(self.boot_slot()?)?.image.as_ref()?;
+    pub fn running(&self, slot: SlotIndex) -> Option<Running> {
+        let image = self.image(slot)?;
         let record = self.record().filter(|record| record.digest == image.digest);
+        let own = image.version.clone().filter(|version| !version.is_empty());
         Some(Running {
             digest: image.digest.0.into(),
             sequence: record.map(|record| record.sequence.0),
-            version: image.version.clone(),
+            version: own.or_else(|| record.map(|record| record.version.clone())),
         })
     }
 }

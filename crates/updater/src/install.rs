@@ -8,12 +8,15 @@ use alloc::boxed::Box;
 use manifest::Digest;
 use wire::{Outcome, Reason};
 
-use crate::action::{Action, FetchChunk};
+use crate::action::{Action, FetchChunk, Preview};
+use crate::carried::FirstSector;
+use crate::closing::{Closing, refuse};
 use crate::event::Failure;
-use crate::facts::ImageFacts;
+use crate::facts::{ImageFacts, SlotContent};
 use crate::plan::{Plan, SECTOR_BYTES};
 use crate::record::InstallRecord;
-use crate::state::{Session, State, close_installed, refuse};
+use crate::session::Session;
+use crate::state::State;
 use crate::{limits, policy};
 
 /// An install under way.
@@ -23,10 +26,21 @@ pub struct Install {
     plan: Plan,
     /// How many chunks are in the slot and verified, in the order of [`Plan::chunk_at`].
     position: u32,
-    /// Failed tries for the chunk at `position`.
+    /// Failed tries for the chunk at `position`, or for the preview.
     tries: u8,
-    /// Give up then; `None` while no application is bootable, when only progress counts.
+    /// What is changed of the slot.
+    change: Change,
+    /// Give up then; `None` while no application is bootable but what is in this slot: then only progress counts.
     deadline_ms: Option<u64>,
+}
+
+/// What an install has changed of its slot so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Nothing: it has found what the release has, chunk by chunk.
+    None,
+    /// It has given up what was in it.
+    Begun,
 }
 
 /// How far an install has come, for people to see.
@@ -41,23 +55,27 @@ pub struct Progress<'a> {
 }
 
 impl Install {
-    pub(crate) fn progress(&self) -> Progress<'_> {
+    pub(crate) fn progress(&self) -> Option<Progress<'_>> {
+        match self.change {
+            Change::None => return None,
+            Change::Begun => {}
+        }
         let artifact = &self.plan.manifest.artifact;
         let left_bytes: u32 = (self.position..self.plan.chunks())
             .filter_map(|position| artifact.chunk(self.plan.chunk_at(position)?))
             .map(|(_, length_bytes)| length_bytes)
             .sum();
-        Progress {
+        Some(Progress {
             version: &self.plan.manifest.version,
             verified_bytes: artifact.size_bytes.saturating_sub(left_bytes),
             size_bytes: artifact.size_bytes,
-        }
+        })
     }
 
     pub(crate) fn begin(session: Session, plan: Plan, now_ms: u64) -> (State, Action) {
-        let keeps_an_app = session.survey.boot_slot().is_some_and(|slot| slot != plan.slot);
+        let keeps_an_app = session.boot_slot().is_some_and(|slot| slot != plan.slot);
         let deadline_ms = keeps_an_app.then_some(now_ms.saturating_add(limits::INSTALL_WITH_APP_MS));
-        Box::new(Self { session, plan, position: 0, tries: 0, deadline_ms }).scan()
+        Box::new(Self { session, plan, position: 0, tries: 0, change: Change::None, deadline_ms }).scan()
     }
 
     /// Hashes the next chunk in place, or verifies the image when no chunk is left.
@@ -80,19 +98,62 @@ impl Install {
             Some(_) if self.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms) => {
                 self.failed(Reason::BudgetSpent)
             }
-            Some(_) => {
-                let slot = self.plan.slot;
-                // From here on until it is verified again the slot holds nothing to hand over to.
-                if let Some(facts) = self.session.survey.slot_mut(slot) {
-                    facts.image = None;
-                }
-                (State::Invalidating(self), Action::Invalidate { slot })
-            }
+            Some(_) if self.gives_up_an_application() => self.preview(),
+            Some(_) => self.invalidate(),
             None => self.failed(Reason::Internal),
         }
     }
 
-    pub(crate) fn invalidated(self: Box<Self>) -> (State, Action) {
+    /// Whether what is in the slot now may be all that there is to start. Where its first sector is blank, it is not.
+    fn gives_up_an_application(&self) -> bool {
+        let content = self.session.survey.slot(self.plan.slot).map(|facts| &facts.content);
+        self.deadline_ms.is_none() && content != Some(&SlotContent::Blank)
+    }
+
+    /// Looks at the new image before a byte of the old one is erased.
+    fn preview(self: Box<Self>) -> (State, Action) {
+        let artifact = &self.plan.manifest.artifact;
+        let Some((_, length_bytes)) = artifact.chunk(0) else { return self.failed(Reason::Internal) };
+        let preview = Preview {
+            artifact: artifact.digest,
+            size_bytes: artifact.size_bytes,
+            length_bytes,
+            slot: self.plan.slot,
+            delay_ms: limits::CHUNK_RETRY_MS * u64::from(self.tries),
+            timeout_ms: limits::CHUNK_MS,
+        };
+        (State::Previewing(self), Action::Preview(preview))
+    }
+
+    pub(crate) fn previewed(mut self: Box<Self>, found: Digest, now_ms: u64) -> (State, Action) {
+        if self.plan.manifest.artifact.chunks.first() != Some(&found) {
+            return self.not_previewed(Reason::ChunkDigest, now_ms);
+        }
+        self.tries = 0;
+        self.invalidate()
+    }
+
+    pub(crate) fn not_previewed(
+        mut self: Box<Self>,
+        failure: impl Into<Failure>,
+        now_ms: u64,
+    ) -> (State, Action) {
+        let failure = failure.into();
+        if self.is_worth_another_try(failure, now_ms) { self.preview() } else { self.failed(failure) }
+    }
+
+    /// From here on until it is verified again the slot holds nothing to hand over to.
+    fn invalidate(mut self: Box<Self>) -> (State, Action) {
+        let slot = self.plan.slot;
+        self.change = Change::Begun;
+        self.session.survey.set_content(slot, SlotContent::Unbootable);
+        (State::Invalidating(self), Action::Invalidate { slot })
+    }
+
+    pub(crate) fn invalidated(mut self: Box<Self>) -> (State, Action) {
+        self.session.survey.set_content(self.plan.slot, SlotContent::Blank);
+        // What could not be handed over to is gone.
+        self.session.suspect = self.session.suspect.filter(|slot| *slot != self.plan.slot);
         self.fetch()
     }
 
@@ -112,17 +173,32 @@ impl Install {
     }
 
     pub(crate) fn fetched(mut self: Box<Self>, found: Digest, now_ms: u64) -> (State, Action) {
-        let Some(chunk) = self.chunk() else { return self.failed(Reason::Internal) };
-        if chunk.digest != found {
-            return self.not_fetched(Reason::ChunkDigest, now_ms);
+        match self.chunk() {
+            Some(chunk) if chunk.is_first() => self.failed(Reason::Internal),
+            Some(chunk) if chunk.digest == found => {
+                self.has(chunk);
+                self.scan()
+            }
+            Some(_) => self.not_fetched(Reason::ChunkDigest, now_ms),
+            None => self.failed(Reason::Internal),
         }
-        self.session.downloaded_bytes += chunk.length_bytes;
-        self.next_chunk();
-        if chunk.is_first() {
-            let slot = self.plan.slot;
-            (State::Sealing(self), Action::Seal { slot })
-        } else {
-            self.scan()
+    }
+
+    pub(crate) fn first_fetched(
+        mut self: Box<Self>,
+        found: Digest,
+        first_sector: FirstSector,
+        now_ms: u64,
+    ) -> (State, Action) {
+        match self.chunk() {
+            Some(chunk) if !chunk.is_first() => self.failed(Reason::Internal),
+            Some(chunk) if chunk.digest == found => {
+                self.has(chunk);
+                let slot = self.plan.slot;
+                (State::Sealing(self), Action::Seal { slot, first_sector })
+            }
+            Some(_) => self.not_fetched(Reason::ChunkDigest, now_ms),
+            None => self.failed(Reason::Internal),
         }
     }
 
@@ -132,30 +208,32 @@ impl Install {
         now_ms: u64,
     ) -> (State, Action) {
         let failure = failure.into();
+        if self.is_worth_another_try(failure, now_ms) { self.fetch() } else { self.failed(failure) }
+    }
+
+    fn is_worth_another_try(&mut self, failure: Failure, now_ms: u64) -> bool {
         self.tries += 1;
         let late = self.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms);
         let at_once = failure.retry_after_s.is_none() && policy::worth_another_try(failure.reason);
-        if at_once && self.tries < limits::CHUNK_TRIES && !late { self.fetch() } else { self.failed(failure) }
+        at_once && self.tries < limits::CHUNK_TRIES && !late
     }
 
-    pub(crate) fn sealed(self: Box<Self>) -> (State, Action) {
-        self.verify()
-    }
-
-    fn verify(mut self: Box<Self>) -> (State, Action) {
+    /// Verifies the whole image. One that was all there, and that the last hand-over did not come through with, would be
+    /// handed over to once more: this start goes without it.
+    pub(crate) fn verify(mut self: Box<Self>) -> (State, Action) {
         let slot = self.plan.slot;
-        if let Some(facts) = self.session.survey.slot_mut(slot) {
-            facts.image = None;
+        if self.session.suspect == Some(slot) {
+            let failures = self.session.start.retained.failures;
+            return self.failed(policy::hand_over_failure(failures));
         }
+        self.session.survey.set_content(slot, SlotContent::Unbootable);
         (State::Verifying(self), Action::VerifySlot { slot })
     }
 
     pub(crate) fn verified(mut self: Box<Self>, image: ImageFacts) -> (State, Action) {
         let same = image.digest == self.plan.manifest.artifact.digest;
-        if let Some(facts) = self.session.survey.slot_mut(self.plan.slot) {
-            // Whatever it is, it was found bootable.
-            facts.image = Some(image);
-        }
+        // Whatever it is, it was found bootable.
+        self.session.survey.set_content(self.plan.slot, SlotContent::Verified(image));
         if !same {
             return self.failed(Reason::ImageDigest);
         }
@@ -171,7 +249,7 @@ impl Install {
         let (record, outcome) = (self.record(), self.outcome(Reason::Installed));
         self.session.store_record(record);
         self.session.floor_is_stored();
-        close_installed(self.session, outcome)
+        Closing::begin(self.session, Some(Reason::Installed), Some(outcome))
     }
 
     pub(crate) fn failed(self: Box<Self>, failure: impl Into<Failure>) -> (State, Action) {
@@ -185,6 +263,12 @@ impl Install {
 
     fn outcome(&self, reason: Reason) -> Outcome {
         Outcome { sequence: Some(self.plan.manifest.sequence.0), reason: reason.code() }
+    }
+
+    /// A chunk was downloaded and is in the slot.
+    fn has(&mut self, chunk: Chunk) {
+        self.session.downloaded_bytes += chunk.length_bytes;
+        self.next_chunk();
     }
 
     fn next_chunk(&mut self) {

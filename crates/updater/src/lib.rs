@@ -20,6 +20,9 @@
 extern crate alloc;
 
 mod action;
+mod carried;
+mod choice;
+mod closing;
 mod event;
 pub mod facts;
 mod install;
@@ -29,13 +32,19 @@ pub mod policy;
 pub mod record;
 pub mod reset;
 pub mod retained;
+mod session;
 pub mod state;
 
-pub use action::{Action, FetchChunk, Verdict, Writes};
+pub use action::{Action, FetchChunk, Preview, Scope, Verdict, Writes};
+pub use carried::{Anchors, Chain, FirstSector};
 pub use event::{Event, Failure};
-pub use facts::{CertificateLife, Identity, ImageFacts, SlotFacts, SlotIndex, Survey, VaultFacts};
+pub use facts::{
+    CertificateLife, Identity, ImageFacts, JournalFacts, SlotContent, SlotFacts, SlotIndex, Survey,
+    VaultFacts,
+};
 pub use install::Progress;
 pub use plan::Plan;
+pub use policy::{LastRun, Start};
 pub use record::InstallRecord;
-pub use retained::Retained;
+pub use retained::{Phase, Retained};
 pub use state::{State, start, step};

@@ -4,7 +4,7 @@ use manifest::sequence::{self, Allowed, Refused};
 use manifest::{CHUNK_BYTES, Manifest};
 use wire::Reason;
 
-use crate::facts::{SlotIndex, Survey, VaultFacts};
+use crate::facts::{SlotContent, SlotIndex, Survey, VaultFacts};
 
 /// Size of a flash sector, the smallest erasable part (ESP32 series: 4 KiB). The image header is in the first.
 pub const SECTOR_BYTES: u32 = 4096;
@@ -36,28 +36,39 @@ pub enum Decided {
 /// The order of the checks is the order of the reasons: what the manifest is for, whether it is still valid,
 /// whether it may follow what is installed, and last whether it fits.
 #[must_use]
-pub fn plan(survey: &Survey, vault: &VaultFacts, manifest: Manifest, now_s: u64) -> Decided {
+pub fn plan(
+    survey: &Survey,
+    vault: &VaultFacts,
+    boot_slot: Option<SlotIndex>,
+    manifest: Manifest,
+    now_s: u64,
+) -> Decided {
     if manifest.product != vault.product {
         return Decided::Refuse(Reason::ProductMismatch);
     }
     if manifest.chip_id != survey.chip_id {
         return Decided::Refuse(Reason::ChipMismatch);
     }
-    if manifest.expires_at_s.is_some_and(|expires_at_s| now_s > expires_at_s) {
+    let installed = vault.record.as_ref().map(|record| record.installed());
+    let same = installed.is_some_and(|installed| {
+        installed.sequence == manifest.sequence && installed.digest == manifest.artifact.digest
+    });
+    // What is installed may be repaired for as long as it is used.
+    if !same && manifest.expires_at_s.is_some_and(|expires_at_s| now_s > expires_at_s) {
         return Decided::Refuse(Reason::ManifestExpired);
     }
-    let installed = vault.record.as_ref().map(|record| record.installed());
-    let same = match sequence::judge(installed, &manifest) {
-        Ok(Allowed::Same) => true,
-        Ok(Allowed::First | Allowed::Newer | Allowed::Revert) => false,
+    match sequence::judge(installed, &manifest) {
+        Ok(Allowed::Same | Allowed::Newer | Allowed::Revert) => {}
+        // Without a record, its number alone is left to go by.
+        Ok(Allowed::First) if vault.sequence_floor.is_some_and(|floor| manifest.sequence < floor) => {
+            return Decided::Refuse(Reason::SequenceOlder);
+        }
+        Ok(Allowed::First) => {}
         Err(Refused::Older { .. }) => return Decided::Refuse(Reason::SequenceOlder),
         Err(Refused::Reused { .. }) => return Decided::Refuse(Reason::SequenceReused),
-    };
+    }
     let digest = manifest.artifact.digest;
-    let holds = |slot: SlotIndex| {
-        survey.slot(slot).and_then(|facts| facts.image.as_ref()).is_some_and(|image| image.digest == digest)
-    };
-    let boot_slot = survey.boot_slot();
+    let holds = |slot: SlotIndex| survey.image(slot).is_some_and(|image| image.digest == digest);
     if same && boot_slot.is_some_and(holds) {
         return Decided::UpToDate;
     }
@@ -69,24 +80,24 @@ pub fn plan(survey: &Survey, vault: &VaultFacts, manifest: Manifest, now_s: u64)
     }
 }
 
-/// The slot to install into: one that holds the image already, else one that is not needed to boot, else, when it
-/// is the only one, the application's own.
+/// The slot to install into: one that holds the image already, else the one that is least likely to be missed, else, when
+/// it is the only one, the application's own.
 fn target(
     survey: &Survey,
     boot_slot: Option<SlotIndex>,
     holds: impl Fn(SlotIndex) -> bool,
     fits: impl Fn(SlotIndex) -> bool,
 ) -> Option<SlotIndex> {
-    let slots = || (0..survey.slots.len()).filter_map(|index| u8::try_from(index).ok()).map(SlotIndex);
-    let spare = |slot: &SlotIndex| Some(*slot) != boot_slot;
-    match survey.slots.len() {
-        0 => None,
-        1 => slots().find(|slot| fits(*slot)),
-        // With a spare slot the bootable application is never overwritten.
-        _ => slots()
-            .find(|slot| holds(*slot) && fits(*slot))
-            .or_else(|| slots().filter(spare).find(|slot| fits(*slot))),
-    }
+    let only = survey.slots.len() == 1;
+    // With a spare slot the bootable application is never overwritten. Where none is known to be bootable, one may be all
+    // the same, and could not be read at this start.
+    let spare = |slot: &SlotIndex| only || Some(*slot) != boot_slot;
+    let loss = |slot: &SlotIndex| {
+        let recorded = survey.record().is_some_and(|record| record.slot == *slot);
+        let content = survey.slot(*slot).map(|facts| &facts.content);
+        (!holds(*slot), content != Some(&SlotContent::Blank), recorded)
+    };
+    survey.indices().filter(|slot| fits(*slot) && (spare(slot) || holds(*slot))).min_by_key(loss)
 }
 
 impl Plan {

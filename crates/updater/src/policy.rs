@@ -5,7 +5,109 @@ use wire::{HandOverStrategy, Reason, ResetCause};
 use crate::action::Verdict;
 use crate::facts::{CertificateLife, SlotIndex};
 use crate::limits;
-use crate::retained::Retained;
+use crate::retained::{Phase, Retained};
+
+/// What a start begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The retained register for this start, this start counted, and an end that was not announced.
+    pub retained: Retained,
+    /// Why the chip reset.
+    pub reset_cause: ResetCause,
+    /// Whose end the reset was.
+    pub last_run: LastRun,
+}
+
+/// Whose end a reset was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRun {
+    /// The application's, or that of an updater which announced it.
+    Application,
+    /// The updater's, so that this start hands over from pristine hardware.
+    Ticket,
+    /// The updater's, which did not announce it: a crash, a hang, a supply that broke down, anywhere in it.
+    Updater,
+    /// That of a hand-over which did not come to its jump.
+    HandOver,
+    /// Nobody's: this start's own hand-over accepted no slot, so that a pit stop follows.
+    Refused,
+    /// Not known: the retained register did not survive.
+    Unknown,
+}
+
+impl Start {
+    /// Reads the retained register. Every end that the updater did not announce is a crash, whatever the cause of the
+    /// reset and wherever it came.
+    #[must_use]
+    pub fn new(retained_bits: u32, reset_cause: ResetCause) -> Self {
+        let (retained, last_run) = match Retained::from_bits(retained_bits).map(Retained::one_more_start) {
+            None => (Retained::default().one_more_start(), LastRun::Unknown),
+            Some(retained) => match retained.phase {
+                Phase::Application => (retained, LastRun::Application),
+                Phase::Ticket => (retained, LastRun::Ticket),
+                Phase::Updater => (retained.one_more_crash(), LastRun::Updater),
+                Phase::HandingOver => (retained.one_more_failure(), LastRun::HandOver),
+            },
+        };
+        Self { retained: Retained { phase: Phase::Updater, ..retained }, reset_cause, last_run }
+    }
+
+    /// Whether the reset may have been a crash of the updater that cleared the register which would tell: brownouts do,
+    /// and the RTC watchdog where it resets the RTC domain too ([`crate::reset`]). The journal counts these starts.
+    #[must_use]
+    pub fn may_hide_a_crash(&self) -> bool {
+        self.last_run == LastRun::Unknown
+            && match self.reset_cause {
+                ResetCause::Brownout | ResetCause::Watchdog | ResetCause::Unknown => true,
+                ResetCause::PowerOn
+                | ResetCause::Software
+                | ResetCause::Panic
+                | ResetCause::DeepSleep
+                | ResetCause::External
+                | ResetCause::UpdaterCrash => false,
+            }
+    }
+
+    /// This start with the crashes that the journal has counted.
+    #[must_use]
+    pub fn with_crashes(self, crashes: u32) -> Self {
+        let crashes = u8::try_from(crashes).unwrap_or(u8::MAX).min(limits::CRASHES);
+        Self { retained: Retained { crashes, ..self.retained }, ..self }
+    }
+
+    /// This start after its own hand-over accepted no slot. A ticket is spent by then.
+    #[must_use]
+    pub fn refused(self) -> Self {
+        match self.last_run {
+            LastRun::Ticket => {
+                Self { retained: self.retained.one_more_failure(), last_run: LastRun::Refused, ..self }
+            }
+            LastRun::Application
+            | LastRun::Updater
+            | LastRun::HandOver
+            | LastRun::Refused
+            | LastRun::Unknown => self,
+        }
+    }
+
+    /// The slot that must not be handed over to at this start: the last hand-over to it did not come to its end.
+    #[must_use]
+    pub fn suspect(&self) -> Option<SlotIndex> {
+        match self.last_run {
+            LastRun::HandOver | LastRun::Refused => Some(self.retained.slot),
+            LastRun::Application | LastRun::Ticket | LastRun::Updater | LastRun::Unknown => None,
+        }
+    }
+
+    /// What the server is told about the end of the last run: a crash of the updater is not the application's.
+    #[must_use]
+    pub fn told_cause(&self) -> ResetCause {
+        match self.last_run {
+            LastRun::Updater | LastRun::HandOver => ResetCause::UpdaterCrash,
+            LastRun::Application | LastRun::Ticket | LastRun::Refused | LastRun::Unknown => self.reset_cause,
+        }
+    }
+}
 
 /// Why the network is skipped at a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +116,8 @@ pub enum Skip {
     Ticket,
     /// The application woke from deep sleep.
     DeepSleepWake,
-    /// The updater died too often in the network phase.
-    Deaths,
+    /// The updater crashed too often.
+    Crashes,
 }
 
 impl Skip {
@@ -24,44 +126,42 @@ impl Skip {
     pub fn reason(self) -> Option<Reason> {
         match self {
             Self::Ticket | Self::DeepSleepWake => None,
-            Self::Deaths => Some(Reason::NetworkPhaseDeaths),
+            Self::Crashes => Some(Reason::UpdaterCrashes),
         }
     }
 }
 
-/// May this start skip the network? Asked before anything is initialised, and again with a bootable slot known:
-/// without one there is nothing to skip to. By then a ticket has not led to a hand-over, and counts no more.
+/// May this start skip the network? Asked before anything is initialised, and again at a pit stop: without a bootable
+/// slot there is nothing to skip to, and a ticket is spent by then.
 #[must_use]
-pub fn skip_network(retained: Retained, reset_cause: ResetCause) -> Option<Skip> {
-    if retained.ticket {
+pub fn skip_network(start: &Start) -> Option<Skip> {
+    if start.last_run == LastRun::Ticket {
         Some(Skip::Ticket)
-    } else if reset_cause == ResetCause::DeepSleep {
+    } else if start.retained.crashes >= limits::CRASHES {
+        Some(Skip::Crashes)
+    } else if start.reset_cause == ResetCause::DeepSleep {
         Some(Skip::DeepSleepWake)
-    } else if retained.deaths >= limits::NETWORK_PHASE_DEATHS {
-        Some(Skip::Deaths)
     } else {
         None
     }
 }
 
-/// The retained bits at the start: one more start, and one more death when the last one ended in the network
-/// phase by a crash.
+/// The retained register after the network was skipped for its crashes: the next start tries again, and one more
+/// crash skips again.
 #[must_use]
-pub fn at_start(mut retained: Retained, reset_cause: ResetCause) -> Retained {
-    retained.one_more_start();
-    if retained.network_phase {
-        retained.network_phase = false;
-        if reset_cause.is_crash() {
-            retained.one_more_death();
-        }
-    }
-    retained
+pub fn after_skip(retained: Retained) -> Retained {
+    Retained { crashes: retained.crashes.min(limits::CRASHES - 1), ..retained }
 }
 
-/// The retained bits at a hand-over to `slot`. `ticket` says whether it still needs a reset of the chip.
+/// The retained register at a hand-over to `slot`. With the ticket it still needs a reset of the chip: that the
+/// application starts is known when that has gone well.
 #[must_use]
 pub fn at_hand_over(retained: Retained, slot: SlotIndex, ticket: bool) -> Retained {
-    Retained { slot, ticket, failures: 0, network_phase: false, ..retained }
+    if ticket {
+        Retained { slot, phase: Phase::Ticket, ..retained }
+    } else {
+        Retained { slot, phase: Phase::Application, failures: 0, ..retained }
+    }
 }
 
 /// Does a hand-over after a pit stop need the ticket? With chain-load always: the pit stop has changed watchdogs,
@@ -74,11 +174,11 @@ pub fn needs_ticket(strategy: HandOverStrategy) -> bool {
     }
 }
 
-/// Who is to blame for a failure, and so what is done about it besides the verdict.
+/// What kind of failure a reason is, and so what is done about it besides the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// Nobody: the install went well.
-    Nobody,
+pub enum FailureClass {
+    /// None: the install went well.
+    None,
     /// The release: remembered in the vault and reported, so that it is not tried endlessly.
     Release,
     /// The network or the server: nothing is written; the next start tries again.
@@ -91,11 +191,11 @@ pub enum Blame {
     Application,
 }
 
-/// Who is to blame for a reason.
+/// The failure class of a reason.
 #[must_use]
-pub fn blame(reason: Reason) -> Blame {
+pub fn failure_class(reason: Reason) -> FailureClass {
     match reason {
-        Reason::Installed => Blame::Nobody,
+        Reason::Installed => FailureClass::None,
         Reason::ManifestMalformed
         | Reason::ManifestSignature
         | Reason::SequenceOlder
@@ -107,7 +207,8 @@ pub fn blame(reason: Reason) -> Blame {
         | Reason::ManifestUnsupported
         | Reason::ChunkDigest
         | Reason::ImageDigest
-        | Reason::ImageInvalid => Blame::Release,
+        | Reason::ImageInvalid
+        | Reason::NotStartable => FailureClass::Release,
         Reason::NetworkUnreachable
         | Reason::NameResolution
         | Reason::ServerUnreachable
@@ -121,17 +222,24 @@ pub fn blame(reason: Reason) -> Blame {
         | Reason::ServerFailed
         | Reason::ArtifactMissing
         | Reason::CertificateMismatch
-        | Reason::CertificateUntrusted => Blame::Network,
+        | Reason::CertificateUntrusted
+        | Reason::WifiWpa3Only
+        | Reason::ServerAlert => FailureClass::Network,
         Reason::FlashRead
         | Reason::FlashWrite
         | Reason::PartitionTable
         | Reason::Vault
+        | Reason::IdentityDamaged
+        | Reason::Randomness
         | Reason::Crypto
-        | Reason::Internal => Blame::Device,
-        Reason::NotProvisioned | Reason::NetworkPhaseDeaths | Reason::BudgetSpent | Reason::NothingToRun => {
-            Blame::Circumstances
-        }
-        Reason::ApplicationConfirmedItself => Blame::Application,
+        | Reason::Internal => FailureClass::Device,
+        Reason::NotProvisioned
+        | Reason::NetworkPhaseDeaths
+        | Reason::BudgetSpent
+        | Reason::NothingToRun
+        | Reason::UpdaterCrashes
+        | Reason::HandOverFailed => FailureClass::Circumstances,
+        Reason::ApplicationConfirmedItself => FailureClass::Application,
     }
 }
 
@@ -141,8 +249,15 @@ pub fn worth_another_try(reason: Reason) -> bool {
     match reason {
         Reason::ChunkDigest | Reason::FlashWrite => true,
         Reason::DeviceRefused | Reason::ArtifactMissing => false,
-        other => blame(other) == Blame::Network,
+        other => failure_class(other) == FailureClass::Network,
     }
+}
+
+/// Why a release that is whole in its slot is not started: the last hand-over to it did not come to its end. Once that may
+/// be the supply; again and again it is the release.
+#[must_use]
+pub fn hand_over_failure(failures: u8) -> Reason {
+    if failures < limits::HAND_OVER_FAILURES { Reason::HandOverFailed } else { Reason::NotStartable }
 }
 
 /// The recovery policy: how a pit stop ends. An application that can be started is started, whatever happened;
@@ -183,11 +298,11 @@ pub fn renewal_due(life: CertificateLife, now_s: u64) -> bool {
     now_s >= life.not_before_s.saturating_add(life_s - life_s / 3)
 }
 
-/// How much of the server's time is believed. The floor never goes back, so a wrong clock at the server must not
+/// The server's time as far as it is credible. The floor never goes back, so a wrong clock at the server must not
 /// move it to where no certificate is valid any more: a server that has just accepted the device's certificate cannot
 /// be past the end of that, and one whose own certificate was accepted not past the end of its own.
 #[must_use]
-pub fn believable_time_s(
+pub fn credible_time_s(
     server_time_s: u64,
     own: Option<CertificateLife>,
     server_not_after_s: Option<u64>,
@@ -207,27 +322,61 @@ pub fn time_floor_due(stored_s: u64, server_time_s: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
     use proptest::prelude::*;
 
+    fn begun(retained: Retained, cause: ResetCause) -> Start {
+        Start::new(retained.to_bits(), cause)
+    }
+
     #[test]
-    fn a_death_is_a_crash_in_the_network_phase() {
-        let in_phase = Retained { network_phase: true, deaths: 2, ..Retained::default() };
-        assert_eq!(at_start(in_phase, ResetCause::Watchdog).deaths, 3);
-        assert_eq!(at_start(in_phase, ResetCause::External).deaths, 2);
-        assert_eq!(at_start(Retained { network_phase: false, ..in_phase }, ResetCause::Panic).deaths, 2);
-        assert!(!at_start(in_phase, ResetCause::Watchdog).network_phase);
+    fn every_end_that_was_not_announced_is_a_crash() {
+        let retained = Retained { crashes: 1, ..Retained::default() };
+        for code in 0..=8 {
+            let cause = ResetCause::from_code(code);
+            let crashes = |phase| begun(Retained { phase, ..retained }, cause).retained.crashes;
+            assert_eq!(crashes(Phase::Updater), 2, "{cause:?}");
+            assert_eq!(crashes(Phase::Application), 1, "{cause:?}");
+            assert_eq!(crashes(Phase::Ticket), 1, "{cause:?}");
+        }
+    }
+
+    /// A start is the updater's until it says otherwise, and the slot of a hand-over that did not end is suspect.
+    #[test]
+    fn a_start_knows_whose_end_the_reset_was() {
+        let retained = Retained { slot: SlotIndex(1), phase: Phase::HandingOver, ..Retained::default() };
+        let start = begun(retained, ResetCause::Watchdog);
+        assert_eq!((start.last_run, start.suspect()), (LastRun::HandOver, Some(SlotIndex(1))));
+        assert_eq!((start.retained.phase, start.retained.failures), (Phase::Updater, 1));
+        assert_eq!(skip_network(&start), None, "the ticket is spent");
+        let lost = Start::new(u32::MAX, ResetCause::PowerOn);
+        assert_eq!((lost.last_run, lost.suspect()), (LastRun::Unknown, None));
+    }
+
+    #[test]
+    fn a_lost_register_may_hide_a_crash_unless_the_supply_came_up() {
+        let hides = |bits, code| Start::new(bits, ResetCause::from_code(code)).may_hide_a_crash();
+        let causes = |bits| {
+            (0..=8).filter(|code| hides(bits, *code)).map(ResetCause::from_code).collect::<std::vec::Vec<_>>()
+        };
+        assert_eq!(causes(0), [ResetCause::Unknown, ResetCause::Watchdog, ResetCause::Brownout]);
+        assert_eq!(causes(Retained::default().to_bits()), []);
+        let counted = Start::new(0, ResetCause::Brownout).with_crashes(70_000);
+        assert_eq!(skip_network(&counted), Some(Skip::Crashes));
     }
 
     #[test]
     fn the_network_is_skipped_for_three_reasons_only() {
         let retained = Retained::default();
-        assert_eq!(skip_network(retained, ResetCause::PowerOn), None);
-        assert_eq!(skip_network(retained, ResetCause::DeepSleep), Some(Skip::DeepSleepWake));
-        assert_eq!(skip_network(Retained { deaths: 2, ..retained }, ResetCause::Panic), None);
-        assert_eq!(skip_network(Retained { deaths: 3, ..retained }, ResetCause::Panic), Some(Skip::Deaths));
-        let ticket = Retained { ticket: true, ..retained };
-        assert_eq!(skip_network(ticket, ResetCause::Software), Some(Skip::Ticket));
+        assert_eq!(skip_network(&begun(retained, ResetCause::PowerOn)), None);
+        assert_eq!(skip_network(&begun(retained, ResetCause::DeepSleep)), Some(Skip::DeepSleepWake));
+        let crashed = |crashes| Retained { crashes, phase: Phase::Updater, ..retained };
+        assert_eq!(skip_network(&begun(crashed(1), ResetCause::Panic)), None);
+        assert_eq!(skip_network(&begun(crashed(2), ResetCause::Panic)), Some(Skip::Crashes));
+        let ticket = Retained { phase: Phase::Ticket, ..retained };
+        assert_eq!(skip_network(&begun(ticket, ResetCause::Software)), Some(Skip::Ticket));
     }
 
     #[test]
@@ -250,11 +399,11 @@ mod tests {
     #[test]
     fn a_wrong_clock_is_believed_up_to_the_end_of_the_certificates() {
         let own = CertificateLife { not_before_s: 0, not_after_s: 10_000_000 };
-        assert_eq!(believable_time_s(5_000_000, Some(own), Some(20_000_000)), 5_000_000);
-        assert_eq!(believable_time_s(u64::MAX, Some(own), Some(20_000_000)), 10_000_000);
+        assert_eq!(credible_time_s(5_000_000, Some(own), Some(20_000_000)), 5_000_000);
+        assert_eq!(credible_time_s(u64::MAX, Some(own), Some(20_000_000)), 10_000_000);
         let end_s = 5_000_000 - limits::TIME_FLOOR_MARGIN_S;
-        assert_eq!(believable_time_s(u64::MAX, Some(own), Some(5_000_000)), end_s);
-        assert_eq!(believable_time_s(u64::MAX, None, Some(0)), 0);
+        assert_eq!(credible_time_s(u64::MAX, Some(own), Some(5_000_000)), end_s);
+        assert_eq!(credible_time_s(u64::MAX, None, Some(0)), 0);
     }
 
     proptest! {
@@ -276,20 +425,20 @@ mod tests {
         }
     }
 
-    /// The hundreds of the codes say who is to blame.
+    /// The hundreds of the codes say what kind of failure it is.
     #[test]
-    fn blame_follows_the_hundreds() {
+    fn the_class_follows_the_hundreds() {
         for &reason in Reason::ALL {
             let expected = match reason.code() {
-                1 => Blame::Nobody,
-                100..300 => Blame::Release,
-                300..400 => Blame::Network,
-                400..500 | 503 | 504 => Blame::Device,
-                500..503 | 505 => Blame::Circumstances,
-                600..700 => Blame::Application,
+                1 => FailureClass::None,
+                100..300 => FailureClass::Release,
+                300..400 => FailureClass::Network,
+                400..500 | 503 | 504 => FailureClass::Device,
+                500..503 | 505..=507 => FailureClass::Circumstances,
+                600..700 => FailureClass::Application,
                 code => panic!("code {code} is in no hundred"),
             };
-            assert_eq!(blame(reason), expected, "{reason:?}");
+            assert_eq!(failure_class(reason), expected, "{reason:?}");
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The 32 bits that survive a reset of the chip, but not a loss of power.
+//! The 32 bits that survive most resets of the chip, but not a loss of power.
 //!
-//! On an ESP32-C3 they are the retained register RTC STORE0 (DESIGN section 8). They cost no flash, so the
-//! engine can count on them at every start. After a loss of power they hold anything; a check byte tells.
+//! On an ESP32 they are the retained register RTC STORE0
+//! ([decision 0007](../../../docs/decisions/0007-counters-in-the-retained-register.md)). They cost no flash, so the
+//! engine can count on them at every start. Where the register did not survive it holds anything; a check byte tells.
 
 use crate::facts::SlotIndex;
 
@@ -15,17 +16,16 @@ const SLOT_MAX: u8 = 15;
 /// Bits 16 to 19: tries in a row that ended without an application to start.
 const FAILURES_SHIFT: u32 = SLOT_SHIFT + 4;
 const FAILURES_MAX: u8 = 15;
-/// Bits 20 and 21: crashes of the updater in a row, in the network phase.
-const DEATHS_SHIFT: u32 = FAILURES_SHIFT + 4;
-const DEATHS_MAX: u8 = 3;
-/// Bit 22: the network phase has begun and has not ended.
-const NETWORK_PHASE_BIT: u32 = 1 << (DEATHS_SHIFT + 2);
-/// Bit 23: the hand-over ticket.
-const TICKET_BIT: u32 = NETWORK_PHASE_BIT << 1;
+/// Bits 20 and 21: crashes of the updater in a row.
+const CRASHES_SHIFT: u32 = FAILURES_SHIFT + 4;
+const CRASHES_MAX: u8 = 3;
+/// Bits 22 and 23: what has the chip.
+const PHASE_SHIFT: u32 = CRASHES_SHIFT + 2;
+const PHASE_MASK: u32 = 3;
 /// Bits 24 to 31: check byte over the other three.
 const CHECK_SHIFT: u32 = 24;
 
-const _: () = assert!(TICKET_BIT == 1 << (CHECK_SHIFT - 1));
+const _: () = assert!(PHASE_MASK << PHASE_SHIFT < 1 << CHECK_SHIFT);
 
 /// What the updater remembers across resets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,29 +36,41 @@ pub struct Retained {
     pub slot: SlotIndex,
     /// Tries in a row that ended without an application to start, at most 15.
     pub failures: u8,
-    /// Crashes of the updater in a row in the network phase, at most 3.
-    pub deaths: u8,
-    /// The network phase has begun and has not ended.
-    pub network_phase: bool,
-    /// Hand over at once: set before the reset that returns the hardware to its pristine state.
-    pub ticket: bool,
+    /// Crashes of the updater in a row, at most 3: ends that it did not announce, wherever they came.
+    pub crashes: u8,
+    /// What has the chip.
+    pub phase: Phase,
+}
+
+/// What has the chip. Written before it gets it, so that the next start knows whose end the reset was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// The application, or nothing: the updater announced its end.
+    #[default]
+    Application,
+    /// The updater, from its first line to its announced end.
+    Updater,
+    /// The hand-over ticket: the updater resets the chip so that the next start hands over from pristine hardware.
+    Ticket,
+    /// A hand-over before anything is initialised is under way. The ticket that led to it is spent.
+    HandingOver,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Application, Self::Updater, Self::Ticket, Self::HandingOver];
 }
 
 impl Retained {
-    /// Reads the register; a register that was not written by [`Retained::to_bits`] reads as the default.
+    /// Reads the register; `None` for one that was not written by [`Retained::to_bits`].
     #[must_use]
-    pub fn from_bits(bits: u32) -> Self {
-        if (bits >> CHECK_SHIFT) as u8 != check_byte(bits) {
-            return Self::default();
-        }
-        Self {
+    pub fn from_bits(bits: u32) -> Option<Self> {
+        ((bits >> CHECK_SHIFT) as u8 == check_byte(bits)).then(|| Self {
             starts: bits as u16 % STARTS_MODULUS,
             slot: SlotIndex((bits >> SLOT_SHIFT) as u8 & SLOT_MAX),
             failures: (bits >> FAILURES_SHIFT) as u8 & FAILURES_MAX,
-            deaths: (bits >> DEATHS_SHIFT) as u8 & DEATHS_MAX,
-            network_phase: bits & NETWORK_PHASE_BIT != 0,
-            ticket: bits & TICKET_BIT != 0,
-        }
+            crashes: (bits >> CRASHES_SHIFT) as u8 & CRASHES_MAX,
+            phase: Phase::ALL[((bits >> PHASE_SHIFT) & PHASE_MASK) as usize],
+        })
     }
 
     /// The register's value.
@@ -67,22 +79,21 @@ impl Retained {
         let bits = u32::from(self.starts % STARTS_MODULUS)
             | u32::from(self.slot.0.min(SLOT_MAX)) << SLOT_SHIFT
             | u32::from(self.failures.min(FAILURES_MAX)) << FAILURES_SHIFT
-            | u32::from(self.deaths.min(DEATHS_MAX)) << DEATHS_SHIFT
-            | if self.network_phase { NETWORK_PHASE_BIT } else { 0 }
-            | if self.ticket { TICKET_BIT } else { 0 };
+            | u32::from(self.crashes.min(CRASHES_MAX)) << CRASHES_SHIFT
+            | (self.phase as u32) << PHASE_SHIFT;
         bits | u32::from(check_byte(bits)) << CHECK_SHIFT
     }
 
-    pub(crate) fn one_more_start(&mut self) {
-        self.starts = (self.starts + 1) % STARTS_MODULUS;
+    pub(crate) fn one_more_start(self) -> Self {
+        Self { starts: (self.starts + 1) % STARTS_MODULUS, ..self }
     }
 
-    pub(crate) fn one_more_failure(&mut self) {
-        self.failures = (self.failures + 1).min(FAILURES_MAX);
+    pub(crate) fn one_more_failure(self) -> Self {
+        Self { failures: (self.failures + 1).min(FAILURES_MAX), ..self }
     }
 
-    pub(crate) fn one_more_death(&mut self) {
-        self.deaths = (self.deaths + 1).min(DEATHS_MAX);
+    pub(crate) fn one_more_crash(self) -> Self {
+        Self { crashes: (self.crashes + 1).min(CRASHES_MAX), ..self }
     }
 }
 
@@ -103,34 +114,29 @@ mod tests {
             starts in 0..STARTS_MODULUS,
             slot in 0..=SLOT_MAX,
             failures in 0..=FAILURES_MAX,
-            deaths in 0..=DEATHS_MAX,
-            network_phase: bool,
-            ticket: bool,
+            crashes in 0..=CRASHES_MAX,
+            phase in proptest::sample::select(&Phase::ALL[..]),
         ) {
-            let retained = Retained { starts, slot: SlotIndex(slot), failures, deaths, network_phase, ticket };
-            prop_assert_eq!(Retained::from_bits(retained.to_bits()), retained);
+            let retained = Retained { starts, slot: SlotIndex(slot), failures, crashes, phase };
+            prop_assert_eq!(Retained::from_bits(retained.to_bits()), Some(retained));
         }
 
         #[test]
-        fn one_flipped_bit_reads_as_the_default(starts in 0..STARTS_MODULUS, ticket: bool, bit in 0..32u32) {
-            let bits = Retained { starts, ticket, ..Retained::default() }.to_bits();
-            prop_assert_eq!(Retained::from_bits(bits ^ 1 << bit), Retained::default());
+        fn one_flipped_bit_is_not_read(starts in 0..STARTS_MODULUS, bit in 0..32u32) {
+            let bits = Retained { starts, phase: Phase::Ticket, ..Retained::default() }.to_bits();
+            prop_assert_eq!(Retained::from_bits(bits ^ 1 << bit), None);
         }
     }
 
     #[test]
     fn starts_wrap() {
-        let mut retained = Retained { starts: STARTS_MODULUS - 1, slot: SlotIndex(1), ..Retained::default() };
-        retained.one_more_start();
-        assert_eq!(
-            Retained::from_bits(retained.to_bits()),
-            Retained { slot: SlotIndex(1), ..Retained::default() }
-        );
+        let last = Retained { starts: STARTS_MODULUS - 1, slot: SlotIndex(1), ..Retained::default() };
+        assert_eq!(last.one_more_start(), Retained { starts: 0, ..last });
     }
 
     #[test]
-    fn power_on_values_read_as_the_default() {
-        assert_eq!(Retained::from_bits(0), Retained::default());
-        assert_eq!(Retained::from_bits(u32::MAX), Retained::default());
+    fn power_on_values_are_not_read() {
+        assert_eq!(Retained::from_bits(0), None);
+        assert_eq!(Retained::from_bits(u32::MAX), None);
     }
 }

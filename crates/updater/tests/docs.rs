@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use updater::limits;
-use updater::policy::{self, Blame};
+use updater::policy::{self, FailureClass};
 use wire::Reason;
 
 const RECOVERY: &str = include_str!("../../../docs/recovery.md");
@@ -21,24 +21,24 @@ fn table(heading: &str) -> Vec<Vec<&'static str>> {
     rows
 }
 
-fn written(blame: Blame) -> &'static str {
-    match blame {
-        Blame::Nobody => "vault: outcome, time floor, record",
-        Blame::Release | Blame::Application => "vault: outcome, unless it is there already",
-        Blame::Device => "journal: one entry",
-        Blame::Network | Blame::Circumstances => "nothing",
+fn written(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::None => "vault: outcome, time floor, record",
+        FailureClass::Release | FailureClass::Application => "vault: outcome, unless it is there already",
+        FailureClass::Device => "journal: one entry",
+        FailureClass::Network | FailureClass::Circumstances => "nothing",
     }
 }
 
 #[test]
-fn the_table_of_blame_is_that_of_the_policy() {
+fn the_table_of_failure_classes_is_that_of_the_policy() {
     let row = |&reason: &Reason| {
-        let blame = policy::blame(reason);
+        let class = policy::failure_class(reason);
         let chunk = if policy::worth_another_try(reason) { "tried again" } else { "ends the install" };
-        vec![format!("`{}`", reason.name()), format!("{blame:?}"), written(blame).into(), chunk.into()]
+        vec![format!("`{}`", reason.name()), format!("{class:?}"), written(class).into(), chunk.into()]
     };
     let expected: Vec<_> = Reason::ALL.iter().map(row).collect();
-    assert_eq!(table("Who is to blame"), expected);
+    assert_eq!(table("Failure classes"), expected);
 }
 
 #[test]
@@ -46,8 +46,11 @@ fn the_table_of_limits_is_that_of_the_code() {
     let expected = [
         ("BUDGET_MS", limits::BUDGET_MS),
         ("BUDGET_WITHOUT_APP_MS", limits::BUDGET_WITHOUT_APP_MS),
+        ("SURVEY_MS", limits::SURVEY_MS),
+        ("NETWORK_MS", limits::NETWORK_MS),
         ("JOIN_MS", limits::JOIN_MS),
         ("EXCHANGE_MS", limits::EXCHANGE_MS),
+        ("EXCHANGE_LEAST_MS", limits::EXCHANGE_LEAST_MS),
         ("REPORT_MS", limits::REPORT_MS),
         ("CHUNK_MS", limits::CHUNK_MS),
         ("SILENCE_MS", limits::SILENCE_MS),
@@ -57,7 +60,8 @@ fn the_table_of_limits_is_that_of_the_code() {
         ("BACKOFF_MS", limits::BACKOFF_MS),
         ("BACKOFF_MAX_MS", limits::BACKOFF_MAX_MS),
         ("ASKED_MAX_MS", limits::ASKED_MAX_MS),
-        ("NETWORK_PHASE_DEATHS", limits::NETWORK_PHASE_DEATHS.into()),
+        ("CRASHES", limits::CRASHES.into()),
+        ("HAND_OVER_FAILURES", limits::HAND_OVER_FAILURES.into()),
         ("TIME_FLOOR_STEP_S", limits::TIME_FLOOR_STEP_S),
         ("TIME_FLOOR_MARGIN_S", limits::TIME_FLOOR_MARGIN_S),
     ];

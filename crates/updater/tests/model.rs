@@ -49,7 +49,7 @@ impl Node {
         world.fetched.clear();
         world.reports.clear();
         world.criticals.clear();
-        let (state, action) = updater::start(world.retained, cause);
+        let (state, action) = updater::start(world.start(cause));
         Self { world, state, action, faults, steps: 0 }
     }
 
@@ -67,6 +67,7 @@ impl Node {
         if let Action::Finish(_) = self.action {
             let mut world = self.world.clone();
             world.retained = self.state.retained();
+            world.hands_over();
             return vec![Self::start(world, ResetCause::Software, self.faults)];
         }
         let mut done = self.world.clone();
@@ -78,7 +79,7 @@ impl Node {
         let late_ms = limits::BUDGET_WITHOUT_APP_MS + limits::INSTALL_WITH_APP_MS;
         nodes.push(self.answered(done.clone(), good, late_ms, self.faults + 1));
         // A survey fails when there is no partition table to be read, and then nothing is promised.
-        let reasons = REASONS.into_iter().filter(|_| self.action != Action::Survey);
+        let reasons = REASONS.into_iter().filter(|_| !matches!(self.action, Action::Survey(_)));
         for reason in reasons {
             nodes.push(self.answered(self.world.clone(), Event::Failed(reason), 10, self.faults + 1));
         }
@@ -172,7 +173,7 @@ fn every_reachable_state_keeps_the_promise() {
     let mut states = Vec::new();
     for slots in [1, 2] {
         let mut fresh = World::new(slots);
-        fresh.identity = Identity::Nothing;
+        fresh.identity = Identity::Token;
         fresh.offer(&new);
         let mut running = World::new(slots);
         running.install(0, &old);

@@ -122,6 +122,10 @@ pub enum ResetCause {
     /// The reset pin, or a debugger.
     #[n(7)]
     External,
+    /// The updater itself ended without announcing it, whatever the chip gave as the cause. The application did not
+    /// run since the check-in before, so this says nothing of it.
+    #[n(8)]
+    UpdaterCrash,
 }
 
 impl ResetCause {
@@ -136,7 +140,8 @@ impl ResetCause {
             5 => Self::Brownout,
             6 => Self::DeepSleep,
             7 => Self::External,
-            0 | 8.. => Self::Unknown,
+            8 => Self::UpdaterCrash,
+            0 | 9.. => Self::Unknown,
         }
     }
 
@@ -150,7 +155,8 @@ impl ResetCause {
             | Self::Software
             | Self::Brownout
             | Self::DeepSleep
-            | Self::External => false,
+            | Self::External
+            | Self::UpdaterCrash => false,
         }
     }
 }

@@ -52,6 +52,11 @@ fn first_check_in() -> CheckIn {
     }
 }
 
+/// Code 8 of the reset causes came when a crash of the updater was told apart from one of the application.
+fn check_in_after_an_updater_crash() -> CheckIn {
+    CheckIn { reset_cause: ResetCause::UpdaterCrash, ..full_check_in() }
+}
+
 fn full_decision() -> Decision {
     Decision {
         server_time_s: 1_795_000_000,
@@ -96,6 +101,7 @@ fn golden_bytes_of_version_1() {
     check(include_str!("golden/decision-1-full.hex"), &full_decision());
     check(include_str!("golden/report-1.hex"), &full_report());
     check(include_str!("golden/check-in-1-anchors.hex"), &check_in_with_anchors());
+    check(include_str!("golden/check-in-1-updater-crash.hex"), &check_in_after_an_updater_crash());
     check(include_str!("golden/decision-1-anchors.hex"), &decision_with_anchors());
 }
 
@@ -129,9 +135,16 @@ fn codes_of_a_later_version_are_kept_or_read_as_unknown() {
     assert_eq!(minicbor::decode::<HandOverStrategy>(&cause).unwrap(), HandOverStrategy::Other);
     for code in 0..9 {
         let cause = ResetCause::from_code(code);
+        assert_eq!(cause == ResetCause::Unknown, code == 0, "code {code} has no cause");
         let bytes = minicbor::to_vec(cause).unwrap();
         assert_eq!(minicbor::decode::<ResetCause>(&bytes).unwrap(), cause);
     }
+}
+
+#[test]
+fn a_crash_is_the_applications_own() {
+    let crashes: Vec<_> = (0..9).map(ResetCause::from_code).filter(|cause| cause.is_crash()).collect();
+    assert_eq!(crashes, [ResetCause::Panic, ResetCause::Watchdog]);
 }
 
 #[test]

@@ -485,6 +485,7 @@ fn describe(event: &Event) -> (Tone, String) {
             Some("panic" | "watchdog" | "brownout") => {
                 return (Tone::Bad, "Check-in after a crash".to_owned());
             }
+            Some("updater-crash") => return (Tone::Bad, "Check-in after a crash of the updater".to_owned()),
             Some(_) | None => Tone::Plain,
         },
         "enrolled" | "certificate-renewed" | "approved" | "healthy" => Tone::Good,

@@ -10,6 +10,7 @@
 //!
 //! The checksum is 0xEF XOR every byte of segment data. The SHA-256 covers all bytes before it.
 
+pub mod boot;
 #[cfg(feature = "alloc")]
 pub mod compose;
 mod error;
@@ -17,9 +18,10 @@ mod header;
 mod outline;
 mod verify;
 
+pub use boot::{Kind, Target, UPDATER_PROJECT_NAME, Unbootable};
 pub use error::ImageError;
 pub use header::{HEADER_BYTES, IMAGE_MAGIC, ImageHeader, SEGMENT_HEADER_BYTES, WP_PIN_DISABLED};
-pub use outline::Outline;
+pub use outline::{Glance, Missing, Outline};
 pub use verify::{Progress, StreamVerifier, verify};
 
 use crate::app_desc::AppDescriptor;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use updater::Action;
-use updater_io::board::News;
+use updater_io::board::Observed;
 
 use crate::failure::Failure;
 use crate::ui::{ByteProgress, Tone, Ui, bytes, paint};
@@ -154,10 +154,10 @@ impl Witness {
     }
 
     /// The device's observer. A line that cannot be printed is not printed: the story's own lines tell of it.
-    pub(super) fn observe(&self, news: News<'_>) {
+    pub(super) fn observe(&self, observed: Observed<'_>) {
         let mut seen = self.seen();
-        match news {
-            News::Acting { state, action } => {
+        match observed {
+            Observed::Acting { state, action } => {
                 seen.requests += u64::from(is_request(action));
                 if seen.narrate
                     && let Some(step) = Step::of(action)
@@ -177,13 +177,13 @@ impl Witness {
                     (Some(_) | None, _) => {}
                 }
             }
-            News::Received { bytes } => {
+            Observed::Received { bytes } => {
                 seen.downloaded_bytes += u64::from(bytes);
                 if let Some(bar) = &seen.bar {
                     bar.advance(bytes.into());
                 }
             }
-            News::Trouble { error, .. } => {
+            Observed::Fault { error, .. } => {
                 let mut innermost = error;
                 while let Some(source) = innermost.source() {
                     innermost = source;

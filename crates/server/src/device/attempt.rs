@@ -1,7 +1,7 @@
 //! What a request of a device says about the release that a rollout offered it.
 
 use manifest::Sequence;
-use rollout::{Attempt, Failure, Sign, is_failure};
+use rollout::{Attempt, Failure, LastRun, Sign, is_failure};
 
 use crate::rollouts::ProductPlan;
 use crate::store::{AttemptRow, AttemptWrite, FailureWrite, Known, Move, SeenOutcome, stored};
@@ -68,7 +68,7 @@ impl<'a> Tracker<'a> {
     pub(super) fn seen(
         &mut self,
         running: Option<&rollout::Running>,
-        crashed: bool,
+        last_run: LastRun,
         starts: i64,
         plan: &ProductPlan,
     ) {
@@ -77,7 +77,7 @@ impl<'a> Tracker<'a> {
         let new_start = attempt.starts != Some(starts) || self.now_ms - attempt.at_ms > SAME_START_MS;
         let before = attempt.state;
         let sequence = attempt.sequence;
-        self.observe(Sign::Seen { runs_it, crashed, new_start }, Some(starts), plan);
+        self.observe(Sign::Seen { runs_it, last_run, new_start }, Some(starts), plan);
         let fell_back = before == Attempt::Installed
             && self.attempt.as_ref().is_some_and(|attempt| attempt.state == Attempt::Failed);
         if fell_back {

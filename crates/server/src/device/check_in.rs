@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use manifest::{Digest, Sequence};
-use rollout::{DeviceFacts, OfferReason, Running, Verdict, WaitReason, decide, is_crash};
+use rollout::{DeviceFacts, LastRun, OfferReason, Running, Verdict, WaitReason, decide};
 use serde_json::{Map, Value, json};
 use wire::{CheckIn, Decision, HandOverStrategy, Message, ResetCause};
 
@@ -45,7 +45,7 @@ pub(super) async fn check_in(
     if let Some(news) = seen.outcome.filter(|outcome| Some(*outcome) != known.outcome()) {
         tracker.outcome(news, &plan);
     }
-    tracker.seen(running.as_ref(), is_crash(check_in.reset_cause), seen.starts, &plan);
+    tracker.seen(running.as_ref(), LastRun::of(check_in.reset_cause), seen.starts, &plan);
 
     let tags: Vec<String> = serde_json::from_str(&known.tags).map_err(Refusal::internal)?;
     let facts = DeviceFacts {
@@ -183,7 +183,7 @@ fn changes(check_in: &CheckIn, seen: &Seen, known: &Known) -> Map<String, Value>
     if let Some(outcome) = seen.outcome.filter(|outcome| Some(*outcome) != known.outcome()) {
         changes.insert("outcome".to_owned(), outcome_json(outcome));
     }
-    if is_crash(check_in.reset_cause) {
+    if LastRun::of(check_in.reset_cause) != LastRun::Ended {
         changes.insert("reset_cause".to_owned(), seen.reset_cause.into());
     }
     if known.updater_version.as_ref() != Some(&seen.updater_version) {
@@ -217,6 +217,7 @@ fn reset_cause_name(cause: ResetCause) -> &'static str {
         ResetCause::Brownout => "brownout",
         ResetCause::DeepSleep => "deep-sleep",
         ResetCause::External => "external",
+        ResetCause::UpdaterCrash => "updater-crash",
     }
 }
 

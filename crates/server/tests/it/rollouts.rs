@@ -305,6 +305,31 @@ async fn crashes_halt_a_rollout_and_devices_go_back() {
     assert_eq!(counters(&kept, 0), [3, 0, 2, 0, 1, 0], "the counters stay");
 }
 
+/// The application did not run: it is neither at fault nor shown to be good.
+#[tokio::test]
+async fn a_crash_of_the_updater_is_not_booked_on_the_release() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(3).await;
+    let id = world.roll_out(&[1], one_wave(3600)).await;
+    for lamp in &mut lamps {
+        lamp.install(&world, 2).await;
+    }
+    lamps[0].offered().await;
+    let before = counters(&world.app.get(&format!("/rollouts/{id}")).await, 0);
+    for _ in 0..3 {
+        for lamp in &mut lamps[..2] {
+            lamp.said.starts += 1;
+            lamp.said.reset_cause = ResetCause::UpdaterCrash;
+            assert_eq!(lamp.offered().await, None, "{}", lamp.id);
+        }
+    }
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!((&rollout["state"], counters(&rollout, 0)), (&json!("running"), before));
+    let events = world.app.get("/devices/lamp-1/events?limit=1").await;
+    assert_eq!(events["items"][0]["detail"], json!({ "reset_cause": "updater-crash" }));
+    assert_eq!(world.app.get("/devices/lamp-1").await["reset_cause"], "updater-crash");
+}
+
 #[tokio::test]
 async fn silence_halts_a_rollout_and_a_sign_of_life_corrects_it() {
     let mut world = World::new().await;

@@ -8,16 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use flashfmt::image::ImageSummary;
 use flashfmt::layout::Layout;
 use updater::policy;
 use updater::reset::{Content, Hint, Reset};
-use updater_io::board::News;
+use updater_io::board::Observed;
 
 use super::invariants::{self, Broken, Facts, Invariant, STARTS};
 use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
 use super::office::{Apply, Exchange, Twist};
-use super::world::World;
+use super::world::{World, is_new};
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome, write_line};
 use crate::End;
 use crate::clock::Mark;
@@ -109,12 +108,12 @@ const LASTING: [Lasting; 8] = [
     Lasting { name: "slow-flash", begin: slow_flash, leaves_an_app: |_| true },
     Lasting {
         name: "cannot-start-the-new",
-        begin: |world| world.device.set_can_start(|image| !is_new(image)),
+        begin: |world| world.device.set_can_start(|_, segments| !is_new(segments)),
         leaves_an_app: |_| true,
     },
     Lasting {
         name: "cannot-start-any",
-        begin: |world| world.device.set_can_start(|_| false),
+        begin: |world| world.device.set_can_start(|_, _| false),
         // There the bootloader starts it, which does not ask.
         leaves_an_app: Layout::hands_over_by_otadata,
     },
@@ -132,10 +131,6 @@ fn answer(world: &mut World, status: u16) {
 
 fn slow_flash(world: &mut World) {
     world.device.flash.replace_pace(Pace::Worst);
-}
-
-fn is_new(image: &ImageSummary) -> bool {
-    image.app_desc.as_ref().is_some_and(|app_desc| app_desc.version.as_str() == "1.1.0")
 }
 
 /// A fault at every start.
@@ -177,8 +172,8 @@ impl LivenessStage {
             let before = Facts::of(prepared.world.flash(), world.device.layout())?;
             let actions: Arc<Mutex<Vec<String>>> = Arc::default();
             let seen = Arc::clone(&actions);
-            world.device.set_observer(move |news| {
-                if let News::Acting { action, .. } = news {
+            world.device.set_observer(move |observed| {
+                if let Observed::Acting { action, .. } = observed {
                     seen.lock().unwrap_or_else(PoisonError::into_inner).push(action_name(action));
                 }
             });
@@ -278,7 +273,7 @@ impl Stage for LivenessStage {
             world.device.set_standing(None);
             world.device.flash.set_defects(Vec::new());
             world.device.flash.replace_pace(Pace::Typical);
-            world.device.set_can_start(|_| true);
+            world.device.set_can_start(|_, _| true);
             world.device.network.set_link(super::world::link());
             world.office.books().twists.clear();
             let recovered = invariants::recovers(&mut world, self.prepared.goal, &self.before).await?;

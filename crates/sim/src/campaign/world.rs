@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use flashfmt::image::compose;
+use flashfmt::image::{Segments, compose};
 use flashfmt::layout::Layout;
 use flashfmt::{AppDescriptor, Chip};
 use manifest::PublisherKeys;
 use rustls::pki_types::CertificateDer;
-use updater_io::board::News;
+use updater_io::board::Observed;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
 
@@ -75,16 +75,16 @@ impl World {
         }
     }
 
-    /// Writes everything down that happens from now on: actions, troubles and flash operations.
+    /// Writes everything down that happens from now on: actions, faults and flash operations.
     pub fn trace(&mut self) -> Trace {
         let trace: Trace = Arc::new(Mutex::new(Vec::new()));
         self.device.flash.set_trace(Arc::clone(&trace));
         let lines = Arc::clone(&trace);
-        self.device.set_observer(move |news| {
-            let line = match news {
-                News::Acting { action, .. } => format!("action: {}", shorten(&format!("{action:?}"))),
-                News::Received { .. } => return,
-                News::Trouble { reason, error } => format!("trouble: {} ({error})", reason.name()),
+        self.device.set_observer(move |observed| {
+            let line = match observed {
+                Observed::Acting { action, .. } => format!("action: {}", shorten(&format!("{action:?}"))),
+                Observed::Received { .. } => return,
+                Observed::Fault { reason, error } => format!("fault: {} ({error})", reason.name()),
             };
             lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         });
@@ -135,6 +135,15 @@ fn workshop() -> WifiCredentials {
     WifiCredentials { ssid: "workshop".into(), passphrase: "correct horse".to_owned().into() }
 }
 
+/// The version of the release after the first one, and how much code it has: what tells it from others by its headers.
+const NEW: &str = "1.1.0";
+const NEW_CODE_BYTES: usize = 16;
+
+/// Whether an image with these segments is the release after the first one.
+pub fn is_new(segments: &Segments) -> bool {
+    segments.as_slice().iter().any(|segment| segment.len as usize == NEW_CODE_BYTES)
+}
+
 /// An application of a little more than `chunks - 1` chunks of 64 KiB.
 ///
 /// # Errors
@@ -146,7 +155,8 @@ pub fn application(version: &str, chunks: usize) -> anyhow::Result<Vec<u8>> {
         *byte = (index >> 8) as u8 ^ version.bytes().fold(index as u8, u8::wrapping_add);
     }
     let app_desc = AppDescriptor::new("hello", version);
-    Ok(compose::esp32c3(&app_desc, &rodata, version.as_bytes(), &[7; 256])?)
+    let code = if version == NEW { [0; NEW_CODE_BYTES].as_slice() } else { version.as_bytes() };
+    Ok(compose::esp32c3(&app_desc, &rodata, code, &[7; 256])?)
 }
 
 /// Actions carry whole check-ins; a line is enough.

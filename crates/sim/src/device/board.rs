@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use flashfmt::image::ImageSummary;
+use flashfmt::image::{ImageHeader, Segments};
 use rand::rngs::StdRng;
 use rustls::crypto::CryptoProvider;
 use sha2::Sha256;
-use updater_io::board::{Board, BoardFacts, News};
-use wire::ResetCause;
+use updater_io::board::{Board, BoardFacts, Observed};
 
 use super::{UPDATER_VERSION, VirtualDevice};
 use crate::flash::SimFlash;
@@ -17,7 +16,6 @@ use crate::net::{SimNetwork, SimTimer};
 pub(super) struct VirtualBoard<'d> {
     pub(super) device: &'d mut VirtualDevice,
     pub(super) timer: SimTimer,
-    pub(super) cause: ResetCause,
 }
 
 impl Board for VirtualBoard<'_> {
@@ -53,16 +51,11 @@ impl Board for VirtualBoard<'_> {
             updater_version: UPDATER_VERSION,
             // The vault's time floor, set when the device is provisioned, is later than any build.
             build_time_s: 0,
-            reset_cause: self.cause,
         }
     }
 
-    fn can_start(&self, image: &ImageSummary) -> bool {
-        (self.device.can_start)(image)
-    }
-
-    fn retained_bits(&self) -> u32 {
-        self.device.retained_bits
+    fn can_start(&self, header: &ImageHeader, segments: &Segments) -> bool {
+        (self.device.can_start)(header, segments)
     }
 
     fn retain_bits(&mut self, bits: u32) {
@@ -74,9 +67,9 @@ impl Board for VirtualBoard<'_> {
         None
     }
 
-    fn observe(&mut self, news: News<'_>) {
-        (self.device.observer)(news);
-        if let News::Acting { action, .. } = news {
+    fn observe(&mut self, observed: Observed<'_>) {
+        (self.device.observer)(observed);
+        if let Observed::Acting { action, .. } = observed {
             self.device.reaches_action(action);
         }
     }

@@ -1,85 +1,88 @@
 //! What the shell does to flash.
 
-use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
-use flashfmt::image::{Progress, StreamVerifier};
+use flashfmt::image::{ImageHeader, Outline, Progress, Segments, StreamVerifier};
 use manifest::Digest;
 use sha2::Digest as _;
-use updater::{ImageFacts, SlotFacts};
+use updater::{FirstSector, ImageFacts, SlotContent, SlotFacts};
 use wire::Reason;
 
-use super::{Sector, Shell, digest};
+use super::{Shell, digest};
 use crate::board::Board;
 use crate::flash::{FlashFault, erase, read, write};
 use crate::handover::{self, Found};
-use crate::map::{Map, Slot};
+use crate::map::{Map, Slot, Strategy};
 use crate::region::{Region, SECTOR_BYTES};
 
 impl<B: Board> Shell<'_, B> {
     /// Reads the partition table.
     pub(super) fn read_map(&mut self) -> Result<Map, Reason> {
         let read = Map::read(self.board.flash());
-        self.blame(read)
+        self.flash_reason(read)
     }
 
-    /// Takes the updater's place in otadata, and says whether the application had taken it. Trouble does not end the
+    /// Takes the updater's place in otadata, and says whether the application had taken it. A fault does not end the
     /// pit stop: the hand-over writes otadata again.
-    pub(super) fn settle(&mut self) -> bool {
-        match handover::settle(self.board.flash(), &self.map) {
+    pub(super) fn keep_place(&mut self) -> bool {
+        match handover::keep_place(self.board.flash(), &self.map) {
             Ok(Found::ApplicationConfirmedItself) => true,
             Ok(Found::Usual) => false,
             Err(fault) => {
-                self.trouble(fault.reason(), &fault);
+                self.fault(fault.reason(), &fault);
                 false
             }
         }
     }
 
-    /// The slots with what is bootable in them. Finding nothing bootable is no trouble here.
+    /// The slots with what their headers say. Finding nothing bootable is no fault here.
     pub(super) fn survey_slots(&mut self) -> Vec<SlotFacts> {
+        let strategy = self.map.strategy;
         let board = &mut *self.board;
         let facts = |slot: &Slot| SlotFacts {
             label: slot.label.clone(),
             size_bytes: slot.region.size_bytes,
-            image: verify(board, slot.region).ok(),
+            content: content(board, strategy, slot.region),
         };
         self.map.slots.iter().map(facts).collect()
     }
 
-    /// Hashes a part of a slot; a held first sector stands for the one in flash.
+    /// Hashes a part of a slot.
     pub(super) fn hash(&mut self, slot: Region, offset: u32, length_bytes: u32) -> Result<Digest, Reason> {
         let part = self.part(slot, offset, length_bytes)?;
-        let held = self.held_sector.as_deref().filter(|_| offset == 0);
-        let hashed = hash::<B>(self.board.flash(), part, held);
-        self.blame(hashed)
+        let hashed = hash::<B>(self.board.flash(), part, &[]);
+        self.flash_reason(hashed)
+    }
+
+    /// Hashes the first part of a slot, with bytes in place of those at its start.
+    pub(super) fn hash_with(&mut self, part: Region, first: &[u8]) -> Result<Digest, Reason> {
+        let hashed = hash::<B>(self.board.flash(), part, first);
+        self.flash_reason(hashed)
     }
 
     /// Erases the slot's first sector, unless it is blank.
     pub(super) fn invalidate(&mut self, slot: Region) -> Result<(), Reason> {
-        self.held_sector = None;
         let header = Region { offset: slot.offset, size_bytes: SECTOR_BYTES.min(slot.size_bytes) };
         let invalidated = erase_unless_blank(self.board.flash(), header);
-        self.blame(invalidated)
+        self.flash_reason(invalidated)
     }
 
-    /// Writes the held first sector. The sector is erased once more right before: should it have been left
+    /// Writes the first sector. The sector is erased once more right before: should it have been left
     /// half-erased by a power cut, it may read blank and still not hold what is written to it.
-    pub(super) fn seal(&mut self, slot: Region) -> Result<(), Reason> {
-        let Some(held) = self.held_sector.take() else { return self.blame(Err(FlashFault::NothingHeld)) };
+    pub(super) fn seal(&mut self, slot: Region, first_sector: &FirstSector) -> Result<(), Reason> {
         let flash = self.board.flash();
         let sealed = erase(flash, Region { size_bytes: SECTOR_BYTES, ..slot })
-            .and_then(|()| write(flash, slot.offset, held.as_slice()));
-        self.blame(sealed)
+            .and_then(|()| write(flash, slot.offset, first_sector.0.as_slice()));
+        self.flash_reason(sealed)
     }
 
     /// Verifies the image in a slot as at a start.
     pub(super) fn verify(&mut self, slot: Region) -> Result<ImageFacts, Reason> {
-        let verified = verify(self.board, slot);
-        self.blame(verified)
+        let verified = verify(self.board, self.map.strategy, slot);
+        self.flash_reason(verified)
     }
 
     /// The part of a slot that an action means.
@@ -93,7 +96,7 @@ impl<B: Board> Shell<'_, B> {
                 length_bytes,
             }),
         };
-        self.blame(part)
+        self.flash_reason(part)
     }
 
     /// Writes `sector` of a chunk into flash, which has been erased there.
@@ -102,47 +105,54 @@ impl<B: Board> Shell<'_, B> {
         sector.resize(sector.len().next_multiple_of(B::Flash::WRITE_SIZE), 0xff);
         let written = write(self.board.flash(), address, sector);
         sector.clear();
-        self.blame(written)
+        self.flash_reason(written)
     }
 
     /// Erases all sectors of a part of a slot.
     pub(super) fn erase_part(&mut self, part: Region) -> Result<(), Reason> {
         let size_bytes = part.size_bytes.next_multiple_of(SECTOR_BYTES);
         let erased = erase(self.board.flash(), Region { size_bytes, ..part });
-        self.blame(erased)
+        self.flash_reason(erased)
     }
 
-    pub(super) fn hold_first_sector(&mut self, sector: &mut Vec<u8>) {
-        let mut held: Box<Sector> = Box::new([0xff; SECTOR_BYTES as usize]);
-        held.iter_mut().zip(sector.drain(..)).for_each(|(to, from)| *to = from);
-        self.held_sector = Some(held);
-    }
-
-    pub(super) fn blame<T>(&mut self, result: Result<T, FlashFault>) -> Result<T, Reason> {
-        result.map_err(|fault| self.trouble(fault.reason(), &fault))
+    pub(super) fn flash_reason<T>(&mut self, result: Result<T, FlashFault>) -> Result<T, Reason> {
+        result.map_err(|fault| self.fault(fault.reason(), &fault))
     }
 }
 
-fn hash<B: Board>(
-    flash: &mut B::Flash,
-    part: Region,
-    first_sector: Option<&Sector>,
-) -> Result<Digest, FlashFault> {
+/// Hashes a part of flash, with `first` in place of the bytes at its start.
+fn hash<B: Board>(flash: &mut B::Flash, part: Region, first: &[u8]) -> Result<Digest, FlashFault> {
+    let first = &first[..first.len().min(part.size_bytes as usize)];
     let mut hash = B::Sha256::new();
-    let mut flash_part = part;
-    if let Some(sector) = first_sector {
-        let held_bytes = SECTOR_BYTES.min(part.size_bytes);
-        hash.update(&sector[..held_bytes as usize]);
-        flash_part = Region { offset: part.offset + held_bytes, size_bytes: part.size_bytes - held_bytes };
-    }
-    for_each_sector(flash, flash_part, |bytes| {
+    hash.update(first);
+    let first_bytes = first.len() as u32;
+    let rest = Region { offset: part.offset + first_bytes, size_bytes: part.size_bytes - first_bytes };
+    for_each_sector(flash, rest, |bytes| {
         hash.update(bytes);
         Ok(true)
     })?;
     Ok(digest(hash))
 }
 
-fn verify<B: Board>(board: &mut B, slot: Region) -> Result<ImageFacts, FlashFault> {
+/// What the headers in a slot say. They are read again when they say nothing good: the next read may be right.
+fn content<B: Board>(board: &mut B, strategy: Strategy, slot: Region) -> SlotContent {
+    for _ in 0..2 {
+        let read = |offset, buffer: &mut [u8]| read(board.flash(), slot.offset + offset, buffer);
+        let outline = Outline::read(slot.size_bytes, read);
+        if outline.is_ok_and(|outline| check_headers(board, strategy, &outline).is_ok()) {
+            return SlotContent::Headers;
+        }
+    }
+    let mut blank = true;
+    let header = Region { size_bytes: SECTOR_BYTES.min(slot.size_bytes), ..slot };
+    let read = for_each_sector(board.flash(), header, |bytes| {
+        blank = bytes.iter().all(|byte| *byte == 0xff);
+        Ok(blank)
+    });
+    if blank && read.is_ok() { SlotContent::Blank } else { SlotContent::Unbootable }
+}
+
+fn verify<B: Board>(board: &mut B, strategy: Strategy, slot: Region) -> Result<ImageFacts, FlashFault> {
     let mut verifier = StreamVerifier::with_sha256(slot.size_bytes, B::Sha256::new());
     for_each_sector(board.flash(), slot, |bytes| {
         match verifier.update(bytes).map_err(FlashFault::Image)? {
@@ -151,15 +161,35 @@ fn verify<B: Board>(board: &mut B, slot: Region) -> Result<ImageFacts, FlashFaul
         }
     })?;
     let summary = verifier.finish().map_err(FlashFault::Image)?;
-    let (expected, found) = (board.facts().chip_id, summary.header.chip.id());
+    check_startable(board, strategy, &summary.header, &summary.segments)?;
+    let version = summary.app_desc.map(|app_desc| app_desc.version.as_str().to_string());
+    Ok(ImageFacts { digest: Digest(summary.digest), version })
+}
+
+/// Whether an image with these headers is for this chip, and can be started by whoever starts it here: the same judgement
+/// for a slot, for a release before anything is erased for it, and in [`crate::early`].
+pub(super) fn check_headers<B: Board>(
+    board: &B,
+    strategy: Strategy,
+    outline: &Outline,
+) -> Result<(), FlashFault> {
+    check_startable(board, strategy, &outline.header, &outline.segments)
+}
+
+fn check_startable<B: Board>(
+    board: &B,
+    strategy: Strategy,
+    header: &ImageHeader,
+    segments: &Segments,
+) -> Result<(), FlashFault> {
+    let (expected, found) = (board.facts().chip_id, header.chip.id());
     if found != expected {
         return Err(FlashFault::Chip { expected, found });
     }
-    if !board.can_start(&summary) {
-        return Err(FlashFault::NotStartable);
+    match strategy {
+        Strategy::ChainLoad if !board.can_start(header, segments) => Err(FlashFault::NotStartable),
+        Strategy::ChainLoad | Strategy::OtadataRollback { .. } => Ok(()),
     }
-    let version = summary.app_desc.map(|app_desc| app_desc.version.as_str().to_string());
-    Ok(ImageFacts { digest: Digest(summary.digest), version })
 }
 
 fn erase_unless_blank<F: NorFlash>(flash: &mut F, part: Region) -> Result<(), FlashFault> {

@@ -5,39 +5,34 @@ mod online;
 mod vaulted;
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::error::Error;
 
 use manifest::Digest;
-use rustls::pki_types::CertificateDer;
 use sha2::digest::consts::U32;
-use updater::{Action, Event, Failure, Retained, SlotIndex, Verdict};
+use updater::{Action, Event, Failure, SlotIndex, Start, Verdict};
 use wire::Reason;
 
-use crate::board::{Board, News};
-use crate::est::EnrolledChain;
+use crate::board::{Board, Observed};
 pub use crate::flash::FlashFault;
 use crate::map::Map;
-use crate::region::{Region, SECTOR_BYTES};
+use crate::region::Region;
 use crate::time::FloorClock;
 
 use online::Online;
 pub use online::ProtocolFault;
 use vaulted::Credentials;
 
-/// Runs one pit stop from the start of the updater to its verdict.
+/// Runs one pit stop to its verdict. `start` is what [`crate::early::begin`] made of the retained register.
 ///
 /// The board's retained register is kept up to date on the way. What remains for the caller is to carry out the
-/// verdict: reset the chip to hand over (with chain-load [`Retained::ticket`] is set by now, and the next start hands
-/// over by [`crate::early`]), or wait and reset.
-pub async fn pit_stop<B: Board>(board: &mut B) -> Verdict {
-    let facts = board.facts();
-    let retained = Retained::from_bits(board.retained_bits());
-    let (mut state, mut action) = updater::start(retained, facts.reset_cause);
-    let mut shell = Shell::new(board);
+/// verdict: reset the chip to hand over (with chain-load the register says [`updater::Phase::Ticket`] by now, and the
+/// next start hands over by [`crate::early`]), or wait and reset.
+pub async fn pit_stop<B: Board>(board: &mut B, start: Start) -> Verdict {
+    let (mut state, mut action) = updater::start(start);
+    let mut shell = Shell::new(board, start.retained.starts);
     loop {
         shell.board.retain_bits(state.retained().to_bits());
-        shell.board.observe(News::Acting { state: &state, action: &action });
+        shell.board.observe(Observed::Acting { state: &state, action: &action });
         if let Action::Finish(verdict) = action {
             shell.disconnect().await;
             return verdict;
@@ -53,58 +48,46 @@ struct Shell<'b, B: Board> {
     board: &'b mut B,
     clock: FloorClock,
     map: Map,
+    /// Starts since power was applied.
+    starts: u16,
     /// What the vault said at the survey.
     credentials: Option<Credentials>,
-    /// A certificate between its issue and its way into the vault.
-    issued: Option<EnrolledChain>,
-    /// Trust anchors between their arrival and their way into the vault.
-    anchors: Option<Vec<CertificateDer<'static>>>,
     online: Option<Online<B>>,
-    /// The first sector of a slot between its download and `Seal`.
-    held_sector: Option<Box<Sector>>,
 }
 
-type Sector = [u8; SECTOR_BYTES as usize];
-
 impl<'b, B: Board> Shell<'b, B> {
-    fn new(board: &'b mut B) -> Self {
+    fn new(board: &'b mut B, starts: u16) -> Self {
         let clock = FloorClock::new(board.facts().build_time_s);
-        Self {
-            board,
-            clock,
-            map: Map::default(),
-            credentials: None,
-            issued: None,
-            anchors: None,
-            online: None,
-            held_sector: None,
-        }
+        Self { board, clock, map: Map::default(), starts, credentials: None, online: None }
     }
 
     async fn perform(&mut self, action: Action) -> Result<Event, Failure> {
         match action {
-            Action::Survey => Ok(Event::Surveyed(Box::new(self.survey()?))),
+            Action::Survey(scope) => Ok(Event::Surveyed(Box::new(self.survey(scope)?))),
             Action::Join { timeout_ms } => Ok(self.join(timeout_ms).await?),
             Action::MakeKey => Ok(self.make_key()?),
             Action::Enroll { timeout_ms } => self.enroll(timeout_ms).await,
             Action::Renew { timeout_ms } => self.renew(timeout_ms).await,
-            Action::SaveCertificate { time_floor_s } => Ok(self.save_certificate(time_floor_s)?),
+            Action::SaveCertificate { chain, time_floor_s } => {
+                Ok(self.save_certificate(&chain, time_floor_s)?)
+            }
             Action::FetchAnchors { timeout_ms } => self.fetch_anchors(timeout_ms).await,
-            Action::SaveAnchors => Ok(self.save_anchors()?),
+            Action::SaveAnchors { anchors } => Ok(self.save_anchors(&anchors)?),
             Action::CheckIn { check_in, timeout_ms } => self.check_in(&check_in, timeout_ms).await,
             Action::HashChunk { slot, offset_bytes, length_bytes } => {
                 let slot = self.slot(slot)?;
                 Ok(Event::ChunkHashed(self.hash(slot, offset_bytes, length_bytes)?))
             }
+            Action::Preview(preview) => self.preview(&preview).await,
             Action::Invalidate { slot } => {
                 let slot = self.slot(slot)?;
                 self.invalidate(slot)?;
                 Ok(Event::Invalidated)
             }
-            Action::FetchChunk(fetch) => self.fetch_chunk(&fetch).await.map(Event::ChunkHashed),
-            Action::Seal { slot } => {
+            Action::FetchChunk(fetch) => self.fetch_chunk(&fetch).await,
+            Action::Seal { slot, first_sector } => {
                 let slot = self.slot(slot)?;
-                self.seal(slot)?;
+                self.seal(slot, &first_sector)?;
                 Ok(Event::Sealed)
             }
             Action::VerifySlot { slot } => {
@@ -116,6 +99,7 @@ impl<'b, B: Board> Shell<'b, B> {
             }
             Action::SaveNote { outcome } => Ok(self.save_note(outcome)?),
             Action::SaveTimeFloor { time_floor_s } => Ok(self.save_time_floor(time_floor_s)?),
+            Action::ClearCrashes => Ok(self.clear_crashes()?),
             Action::CountCritical { reason } => Ok(self.count_critical(reason)?),
             Action::Report { report, timeout_ms } => self.report(&report, timeout_ms).await,
             // `pit_stop` returns before it gets here.
@@ -135,9 +119,9 @@ impl<'b, B: Board> Shell<'b, B> {
         now_ms
     }
 
-    /// Tells the board of a trouble and gives the engine its reason.
-    fn trouble(&mut self, reason: Reason, error: &(dyn Error + 'static)) -> Reason {
-        self.board.observe(News::Trouble { reason, error });
+    /// Tells the board of a fault and gives the engine its reason.
+    fn fault(&mut self, reason: Reason, error: &(dyn Error + 'static)) -> Reason {
+        self.board.observe(Observed::Fault { reason, error });
         reason
     }
 }

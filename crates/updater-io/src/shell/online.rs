@@ -1,25 +1,33 @@
 //! What the shell does on the network: one TLS connection, kept for the whole pit stop.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::future::Future;
 
 use embassy_futures::select::{Either, select};
+use flashfmt::image::{ImageError, Outline};
 use manifest::Digest;
+use rustls::AlertDescription;
 use rustls::pki_types::ServerName;
-use updater::{Event, Failure, FetchChunk, limits};
+use sha2::Digest as _;
+use updater::{Anchors, Chain, Event, Failure, FetchChunk, FirstSector, Preview, limits};
 use wire::{CheckIn, Decision, Message, Reason, Report};
 
-use super::Shell;
+use super::flash::check_headers;
 use super::vaulted::life;
-use crate::board::{Board, News};
+use super::{Shell, digest};
+use crate::board::{Board, Observed};
 use crate::est::{self, EnrolledChain, EstError};
+use crate::flash::FlashFault;
 use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, ResponseHead};
 use crate::pki;
 use crate::platform::{Network, NetworkError, Timer};
-use crate::region::SECTOR_BYTES;
+use crate::region::{Region, SECTOR_BYTES};
 use crate::tls::{TlsError, TlsSession, client_config, try_anchors, try_identity};
+use crate::vault::concatenate;
 
 type Client<B> = HttpClient<TlsSession<<<B as Board>::Network as Network>::Connection>>;
 
@@ -28,6 +36,27 @@ pub(super) struct Online<B: Board> {
     http: Client<B>,
     /// Whether the device showed its certificate on it.
     identified: bool,
+}
+
+/// A part of an artifact, for one range request.
+struct Part {
+    artifact: Digest,
+    offset_bytes: u32,
+    length_bytes: u32,
+}
+
+/// Why the headers of an artifact cannot be judged.
+enum Unread {
+    /// They have been read, and are no good.
+    Image(ImageError),
+    /// They have to be asked for first.
+    Missing { offset_bytes: u32, length_bytes: u32 },
+}
+
+impl From<ImageError> for Unread {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
 }
 
 /// An answer that no good server gives.
@@ -98,8 +127,8 @@ impl<B: Board> Shell<'_, B> {
                 let _ = joined.map(|access_point| self.save_access_point(access_point));
                 Ok(Event::Joined { free_heap_bytes: self.board.free_heap_bytes() })
             }
-            Ok(Err(error)) => Err(self.trouble(network_reason(error), &error)),
-            Err(fault) => Err(self.trouble(Reason::NetworkUnreachable, &fault)),
+            Ok(Err(error)) => Err(self.fault(network_reason(error), &error)),
+            Err(fault) => Err(self.fault(Reason::NetworkUnreachable, &fault)),
         }
     }
 
@@ -112,7 +141,7 @@ impl<B: Board> Shell<'_, B> {
         let Some(token) = token else { return Err(self.not_provisioned("an enrollment token").into()) };
         let chain = self
             .exchange(timeout_ms, false, async |http| {
-                est::simpleenroll(http, &host, &key, &device_id, &token).await.map_err(Trouble::from)
+                est::simpleenroll(http, &host, &key, &device_id, &token).await.map_err(Fault::from)
             })
             .await?;
         Ok(self.certificate_issued(chain)?)
@@ -125,7 +154,7 @@ impl<B: Board> Shell<'_, B> {
         };
         let chain = self
             .exchange(timeout_ms, true, async |http| {
-                est::simplereenroll(http, &host, &key, &device_id).await.map_err(Trouble::from)
+                est::simplereenroll(http, &host, &key, &device_id).await.map_err(Fault::from)
             })
             .await?;
         Ok(self.certificate_issued(chain)?)
@@ -146,10 +175,9 @@ impl<B: Board> Shell<'_, B> {
         let tried = server
             .ok_or(TlsError::Unexpected)
             .and_then(|server| try_anchors(&provider, &self.clock, &anchors, &server, &name));
-        tried.map_err(|error| self.trouble(tls_reason(&error), &error))?;
+        tried.map_err(|error| self.fault(tls_reason(&error), &error))?;
         let digest = wire::anchors_digest(anchors.iter().map(AsRef::as_ref));
-        self.anchors = Some(anchors);
-        Ok(Event::AnchorsFetched(digest))
+        Ok(Event::AnchorsFetched { digest, anchors: Anchors(concatenate(&anchors)) })
     }
 
     fn certificate_issued(&mut self, chain: EnrolledChain) -> Result<Event, Reason> {
@@ -161,15 +189,14 @@ impl<B: Board> Shell<'_, B> {
         let now_s = u64::from(self.clock.now_s()).max(facts.not_before_s);
         let anchors = &credentials.settings.anchors;
         let tried = try_identity(&self.board.crypto_provider(), now_s, anchors, &chain.certificates);
-        tried.map_err(|error| self.trouble(tls_reason(&error), &error))?;
-        self.issued = Some(chain);
-        Ok(Event::CertificateIssued(life))
+        tried.map_err(|error| self.fault(tls_reason(&error), &error))?;
+        Ok(Event::CertificateIssued { life, chain: Chain(concatenate(&chain.certificates)) })
     }
 
     pub(super) async fn check_in(&mut self, check_in: &CheckIn, timeout_ms: u64) -> Result<Event, Failure> {
         self.post(wire::CHECK_IN_PATH, "a check-in", 200, &check_in.to_cbor(), timeout_ms, async |http| {
             let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
-            let decision = Decision::from_cbor(&body).map_err(Trouble::Cbor)?;
+            let decision = Decision::from_cbor(&body).map_err(Fault::Cbor)?;
             let certificate = http.stream().server_certificate();
             let facts = certificate.and_then(|certificate| pki::leaf_facts(certificate).ok());
             Ok(Event::Decided { decision, server_not_after_s: facts.map(|facts| facts.not_after_s) })
@@ -190,7 +217,7 @@ impl<B: Board> Shell<'_, B> {
         expected: u16,
         body: &[u8],
         timeout_ms: u64,
-        read: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Trouble>,
+        read: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Fault>,
     ) -> Result<T, Failure> {
         let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
         self.exchange(timeout_ms, true, async |http| {
@@ -199,97 +226,149 @@ impl<B: Board> Shell<'_, B> {
             let head = http.send(&request).await?;
             if head.status != expected {
                 let (found, retry_after_s) = (head.status, head.retry_after_s);
-                return Err(Trouble::from(ProtocolFault::Status { what, expected, found, retry_after_s }));
+                return Err(Fault::from(ProtocolFault::Status { what, expected, found, retry_after_s }));
             }
             read(http).await
         })
         .await
     }
 
-    /// Downloads one chunk into flash and hashes what is in flash then.
-    pub(super) async fn fetch_chunk(&mut self, fetch: &FetchChunk) -> Result<Digest, Failure> {
+    /// Looks at an artifact as the hand-over would, and writes nothing: its first chunk, of which the digest goes to the
+    /// engine, and the headers of the segments that lie behind the first sector, each by a range request of its own.
+    pub(super) async fn preview(&mut self, preview: &Preview) -> Result<Event, Failure> {
         let timer = self.board.timer();
-        if fetch.delay_ms > 0 {
-            timer.sleep_ms(fetch.delay_ms).await;
-        }
-        let slot = self.slot(fetch.slot)?;
-        let part = self.part(slot, fetch.offset_bytes, fetch.length_bytes)?;
-        self.held_sector = None;
-        let downloaded = within(&timer, fetch.timeout_ms, self.download(fetch, part.offset)).await;
-        match downloaded {
-            Ok(Ok(())) => Ok(self.hash(slot, fetch.offset_bytes, fetch.length_bytes)?),
-            Ok(Err(failure)) => {
-                self.online = None;
-                Err(failure)
-            }
-            Err(fault) => {
-                self.online = None;
-                Err(self.trouble(Reason::Timeout, &fault).into())
-            }
+        timer.sleep_ms(preview.delay_ms).await;
+        let slot = self.slot(preview.slot)?;
+        match within(&timer, preview.timeout_ms, self.look_at(preview, slot.size_bytes)).await {
+            Ok(digest) => Ok(Event::Previewed(digest?)),
+            Err(fault) => Err(self.fault(Reason::Timeout, &fault).into()),
         }
     }
 
-    async fn download(&mut self, fetch: &FetchChunk, address: u32) -> Result<(), Failure> {
-        let timer = self.board.timer();
-        let asked = async {
-            let mut online = self.online(true).await?;
-            self.ask_for(&mut online.http, fetch).await?;
-            Ok::<_, Failure>(online)
-        };
-        let mut online = match within(&timer, limits::EXCHANGE_MS, asked).await {
-            Ok(asked) => asked?,
-            Err(fault) => return Err(self.blame_online(fault)),
-        };
-        let mut erased = crate::region::Region { offset: address, size_bytes: fetch.length_bytes };
-        if fetch.hold_first_sector {
-            erased.offset += SECTOR_BYTES;
-            erased.size_bytes = erased.size_bytes.saturating_sub(SECTOR_BYTES);
-        }
-        self.erase_part(erased)?;
+    async fn look_at(&mut self, preview: &Preview, slot_bytes: u32) -> Result<Digest, Failure> {
+        let part = Part { artifact: preview.artifact, offset_bytes: 0, length_bytes: preview.length_bytes };
+        let mut online = self.ask_for(&part).await?;
+        let mut hash = B::Sha256::new();
+        let mut known = Vec::new();
         let mut sector = Vec::with_capacity(SECTOR_BYTES as usize);
-        for start in (0..fetch.length_bytes).step_by(SECTOR_BYTES as usize) {
-            let wanted_bytes = (fetch.length_bytes - start).min(SECTOR_BYTES) as usize;
-            sector.resize(wanted_bytes, 0);
-            let mut filled_bytes = 0;
-            while filled_bytes < wanted_bytes {
-                let read = online.http.read_body(&mut sector[filled_bytes..]);
-                match within(&timer, limits::SILENCE_MS, read).await {
-                    Ok(Ok(0)) => {
-                        let missing_bytes = Some((wanted_bytes - filled_bytes) as u64);
-                        return Err(self.blame_online(HttpError::ConnectionLost { missing_bytes }));
-                    }
-                    Ok(Ok(bytes)) => filled_bytes += bytes,
-                    Ok(Err(error)) => return Err(self.blame_online(error)),
-                    Err(fault) => return Err(self.blame_online(fault)),
-                }
-            }
-            self.board.observe(News::Received { bytes: wanted_bytes as u32 });
-            if start == 0 && fetch.hold_first_sector {
-                self.hold_first_sector(&mut sector);
-            } else {
-                self.write_erased(address + start, &mut sector)?;
+        for start in (0..part.length_bytes).step_by(SECTOR_BYTES as usize) {
+            sector.resize((part.length_bytes - start).min(SECTOR_BYTES) as usize, 0);
+            self.receive(&mut online, &mut sector).await?;
+            hash.update(&sector);
+            if start == 0 {
+                known.push((0, sector.clone()));
             }
         }
         self.online = Some(online);
+        let outline = loop {
+            match Outline::read(slot_bytes, |offset, buffer: &mut [u8]| copy_known(&known, offset, buffer)) {
+                Ok(outline) => break outline,
+                Err(Unread::Image(error)) => {
+                    let fault = FlashFault::Image(error);
+                    return Err(self.fault(fault.reason(), &fault).into());
+                }
+                Err(Unread::Missing { offset_bytes, length_bytes }) => {
+                    let part = Part { artifact: preview.artifact, offset_bytes, length_bytes };
+                    let mut online = self.ask_for(&part).await?;
+                    let mut header = vec![0; length_bytes as usize];
+                    self.receive(&mut online, &mut header).await?;
+                    self.online = Some(online);
+                    known.push((offset_bytes, header));
+                }
+            }
+        };
+        let checked = check_headers(self.board, self.map.strategy, &outline);
+        self.flash_reason(checked)?;
+        Ok(digest(hash))
+    }
+
+    /// Downloads one chunk into flash and hashes what is in flash then.
+    pub(super) async fn fetch_chunk(&mut self, fetch: &FetchChunk) -> Result<Event, Failure> {
+        let timer = self.board.timer();
+        timer.sleep_ms(fetch.delay_ms).await;
+        let slot = self.slot(fetch.slot)?;
+        let region = self.part(slot, fetch.offset_bytes, fetch.length_bytes)?;
+        match within(&timer, fetch.timeout_ms, self.download(fetch, region)).await {
+            Ok(event) => event,
+            Err(fault) => Err(self.fault(Reason::Timeout, &fault).into()),
+        }
+    }
+
+    async fn download(&mut self, fetch: &FetchChunk, region: Region) -> Result<Event, Failure> {
+        let FetchChunk { artifact, offset_bytes, length_bytes, .. } = *fetch;
+        let mut online = self.ask_for(&Part { artifact, offset_bytes, length_bytes }).await?;
+        let held_bytes = if fetch.hold_first_sector { SECTOR_BYTES.min(length_bytes) } else { 0 };
+        let mut held = vec![0; held_bytes as usize];
+        self.receive(&mut online, &mut held).await?;
+        // Nothing is erased before the bytes that will be written there are coming.
+        let written = Region { offset: region.offset + held_bytes, size_bytes: length_bytes - held_bytes };
+        self.erase_part(written)?;
+        let mut sector = Vec::with_capacity(SECTOR_BYTES as usize);
+        for start in (0..written.size_bytes).step_by(SECTOR_BYTES as usize) {
+            sector.resize((written.size_bytes - start).min(SECTOR_BYTES) as usize, 0);
+            self.receive(&mut online, &mut sector).await?;
+            self.write_erased(written.offset + start, &mut sector)?;
+        }
+        self.online = Some(online);
+        let digest = self.hash_with(region, &held)?;
+        if !fetch.hold_first_sector {
+            return Ok(Event::ChunkHashed(digest));
+        }
+        let mut first_sector = FirstSector(Box::new([0xff; SECTOR_BYTES as usize]));
+        first_sector.0.iter_mut().zip(held).for_each(|(to, from)| *to = from);
+        Ok(Event::FirstChunkHashed { digest, first_sector })
+    }
+
+    /// Fills a buffer from the body of an answer; each read has its limit.
+    async fn receive(&mut self, online: &mut Online<B>, buffer: &mut [u8]) -> Result<(), Failure> {
+        let timer = self.board.timer();
+        let mut filled_bytes = 0;
+        while filled_bytes < buffer.len() {
+            let read = online.http.read_body(&mut buffer[filled_bytes..]);
+            match within(&timer, limits::SILENCE_MS, read).await {
+                Ok(Ok(0)) => {
+                    let missing_bytes = Some((buffer.len() - filled_bytes) as u64);
+                    return Err(self.online_failure(HttpError::ConnectionLost { missing_bytes }));
+                }
+                Ok(Ok(bytes)) => filled_bytes += bytes,
+                Ok(Err(error)) => return Err(self.online_failure(error)),
+                Err(fault) => return Err(self.online_failure(fault)),
+            }
+        }
+        self.board.observe(Observed::Received { bytes: filled_bytes as u32 });
         Ok(())
     }
 
-    /// Asks for the bytes of one chunk and makes sure that just these come (RFC 9110 section 14).
-    async fn ask_for(&mut self, http: &mut Client<B>, fetch: &FetchChunk) -> Result<(), Failure> {
+    /// Asks for a part of an artifact, and gives back the connection on which just that part comes.
+    async fn ask_for(&mut self, part: &Part) -> Result<Online<B>, Failure> {
+        let timer = self.board.timer();
+        let asked = async {
+            let mut online = self.online(true).await?;
+            self.request(&mut online.http, part).await?;
+            Ok::<_, Failure>(online)
+        };
+        match within(&timer, limits::EXCHANGE_MS, asked).await {
+            Ok(asked) => asked,
+            Err(fault) => Err(self.online_failure(fault)),
+        }
+    }
+
+    /// Asks for a part of an artifact and makes sure that just these bytes come (RFC 9110 section 14).
+    async fn request(&mut self, http: &mut Client<B>, part: &Part) -> Result<(), Failure> {
         let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
-        let first = u64::from(fetch.offset_bytes);
-        let expected_bytes = u64::from(fetch.length_bytes);
+        let first = u64::from(part.offset_bytes);
+        let expected_bytes = u64::from(part.length_bytes);
         let last = first + expected_bytes - 1;
-        let path = format!("{}{}", wire::ARTIFACTS_PATH, fetch.artifact);
+        let path = format!("{}{}", wire::ARTIFACTS_PATH, part.artifact);
         let range = format!("bytes={first}-{last}");
         let headers = [("Range", range.as_str())];
         let request = Request { method: Method::Get, path: &path, host: &host, headers: &headers, body: &[] };
         let head = match http.send(&request).await {
             Ok(head) => head,
-            Err(error) => return Err(self.blame_online(error)),
+            Err(error) => return Err(self.online_failure(error)),
         };
         let checked = check_part(&head, first, last);
-        checked.map_err(|fault| self.blame_online(fault))
+        checked.map_err(|fault| self.online_failure(fault))
     }
 
     /// One exchange on the connection, within its time. A connection on which it failed is given up.
@@ -297,7 +376,7 @@ impl<B: Board> Shell<'_, B> {
         &mut self,
         timeout_ms: u64,
         identified: bool,
-        act: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Trouble>,
+        act: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Fault>,
     ) -> Result<T, Failure> {
         let timer = self.board.timer();
         let exchange = async {
@@ -307,12 +386,12 @@ impl<B: Board> Shell<'_, B> {
                     self.online = Some(online);
                     Ok(answer)
                 }
-                Err(trouble) => Err(self.blame_online(trouble)),
+                Err(fault) => Err(self.online_failure(fault)),
             }
         };
         match within(&timer, timeout_ms, exchange).await {
             Ok(result) => result,
-            Err(fault) => Err(self.trouble(Reason::Timeout, &fault).into()),
+            Err(fault) => Err(self.fault(Reason::Timeout, &fault).into()),
         }
     }
 
@@ -335,15 +414,15 @@ impl<B: Board> Shell<'_, B> {
         let clock = Arc::new(self.clock.clone());
         let config = match client_config(provider, clock, &anchors, identity) {
             Ok(config) => Arc::new(config),
-            Err(error) => return Err(self.trouble(tls_reason(&error), &error)),
+            Err(error) => return Err(self.fault(tls_reason(&error), &error)),
         };
         let connection = match self.board.network().connect(&server.host, server.port).await {
             Ok(connection) => connection,
-            Err(error) => return Err(self.trouble(network_reason(error), &error)),
+            Err(error) => return Err(self.fault(network_reason(error), &error)),
         };
         match TlsSession::handshake(connection, config, name).await {
             Ok(session) => Ok(Online { http: HttpClient::new(session), identified }),
-            Err(error) => Err(self.trouble(tls_reason(&error), &error)),
+            Err(error) => Err(self.fault(tls_reason(&error), &error)),
         }
     }
 
@@ -362,7 +441,7 @@ impl<B: Board> Shell<'_, B> {
         let host = credentials.settings.server.host.clone();
         ServerName::try_from(host.clone()).map_err(|_| {
             let fault = ProtocolFault::ServerName { found: host };
-            self.trouble(Reason::NotProvisioned, &fault)
+            self.fault(Reason::NotProvisioned, &fault)
         })
     }
 
@@ -373,31 +452,31 @@ impl<B: Board> Shell<'_, B> {
     }
 
     fn not_provisioned(&mut self, what: &'static str) -> Reason {
-        self.trouble(Reason::NotProvisioned, &ProtocolFault::NotProvisioned { what })
+        self.fault(Reason::NotProvisioned, &ProtocolFault::NotProvisioned { what })
     }
 
-    fn blame_online(&mut self, trouble: impl Into<Trouble>) -> Failure {
-        let trouble = trouble.into();
-        let retry_after_s = trouble.retry_after_s();
-        let reason = match trouble {
-            Trouble::Http(error) => self.trouble(http_reason(&error), &error),
-            Trouble::Est(error) => self.trouble(est_reason(&error), &error),
-            Trouble::Cbor(error) => self.trouble(Reason::ServerProtocol, &error),
-            Trouble::Protocol(fault) => self.trouble(protocol_reason(&fault), &fault),
+    fn online_failure(&mut self, fault: impl Into<Fault>) -> Failure {
+        let fault = fault.into();
+        let retry_after_s = fault.retry_after_s();
+        let reason = match fault {
+            Fault::Http(error) => self.fault(http_reason(&error), &error),
+            Fault::Est(error) => self.fault(est_reason(&error), &error),
+            Fault::Cbor(error) => self.fault(Reason::ServerProtocol, &error),
+            Fault::Protocol(fault) => self.fault(protocol_reason(&fault), &fault),
         };
         Failure { reason, retry_after_s }
     }
 }
 
 /// What can go wrong in an exchange.
-enum Trouble {
+enum Fault {
     Http(HttpError),
     Est(EstError),
     Cbor(wire::DecodeError),
     Protocol(ProtocolFault),
 }
 
-impl Trouble {
+impl Fault {
     /// When the server said to ask again.
     fn retry_after_s(&self) -> Option<u32> {
         match self {
@@ -408,22 +487,35 @@ impl Trouble {
     }
 }
 
-impl From<HttpError> for Trouble {
+impl From<HttpError> for Fault {
     fn from(error: HttpError) -> Self {
         Self::Http(error)
     }
 }
 
-impl From<EstError> for Trouble {
+impl From<EstError> for Fault {
     fn from(error: EstError) -> Self {
         Self::Est(error)
     }
 }
 
-impl From<ProtocolFault> for Trouble {
+impl From<ProtocolFault> for Fault {
     fn from(fault: ProtocolFault) -> Self {
         Self::Protocol(fault)
     }
+}
+
+/// Copies bytes of an artifact of which some parts are known.
+fn copy_known(known: &[(u32, Vec<u8>)], offset_bytes: u32, buffer: &mut [u8]) -> Result<(), Unread> {
+    let found = known.iter().find_map(|(start, bytes)| {
+        let first = usize::try_from(offset_bytes.checked_sub(*start)?).ok()?;
+        bytes.get(first..first.checked_add(buffer.len())?)
+    });
+    match found {
+        Some(bytes) => buffer.copy_from_slice(bytes),
+        None => return Err(Unread::Missing { offset_bytes, length_bytes: buffer.len() as u32 }),
+    }
+    Ok(())
 }
 
 async fn within<T: Timer, O>(
@@ -470,13 +562,34 @@ fn tls_reason(error: &TlsError) -> Reason {
     match error {
         TlsError::ConnectionLost { .. } | TlsError::Truncated => Reason::ConnectionLost,
         TlsError::ServerRefused(_) | TlsError::Protocol(_) | TlsError::RecordTooLong => Reason::TlsRefused,
-        TlsError::RefusedByServer { .. } => Reason::DeviceRefused,
+        TlsError::RefusedByServer { alert } => alert_reason(*alert),
         TlsError::UntrustedIdentity => Reason::CertificateUntrusted,
         TlsError::NoAnchors | TlsError::BadAnchor { .. } => Reason::NotProvisioned,
+        TlsError::NoRandomness => Reason::Randomness,
         TlsError::OutOfMemory { .. }
         | TlsError::BadIdentity(_)
         | TlsError::Device(_)
         | TlsError::Unexpected => Reason::Crypto,
+    }
+}
+
+/// What an alert says of whom it is about (RFC 8446 section 6.2): the device's certificate, the handshake, or the server
+/// itself.
+fn alert_reason(alert: AlertDescription) -> Reason {
+    match alert {
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied
+        | AlertDescription::CertificateRequired => Reason::DeviceRefused,
+        AlertDescription::InternalError | AlertDescription::UserCanceled | AlertDescription::CloseNotify => {
+            Reason::ServerAlert
+        }
+        // Open-ended, and all others are about what was negotiated.
+        _ => Reason::TlsRefused,
     }
 }
 

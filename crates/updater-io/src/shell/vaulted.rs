@@ -4,9 +4,12 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::error::Error;
 
+use manifest::Sequence;
 use rand_core::RngCore;
 use rustls::pki_types::CertificateDer;
-use updater::{CertificateLife, Event, Identity, InstallRecord, Survey, VaultFacts};
+use updater::{
+    Anchors, CertificateLife, Chain, Event, Identity, InstallRecord, JournalFacts, Scope, Survey, VaultFacts,
+};
 use wire::{Outcome, Reason};
 use zeroize::Zeroizing;
 
@@ -17,27 +20,22 @@ use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
 use crate::region::Region;
 use crate::tls;
-use crate::vault::{Settings, Vault, VaultContents, VaultError};
+use crate::vault::{Settings, Vault, VaultContents, VaultError, certificates};
 
 /// The layout has no vault.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a partition `vault` in the partition table, found none; flash a Pitstop layout")]
 struct NoVault;
 
-/// The shell was asked to store a certificate that it does not hold.
-#[derive(Debug, thiserror::Error)]
-#[error("expected an issued certificate to store, found none; the shell or the engine is wrong")]
-struct NothingIssued;
-
-/// The shell was asked to store trust anchors that it does not hold.
-#[derive(Debug, thiserror::Error)]
-#[error("expected trust anchors to store, found none; the shell or the engine is wrong")]
-struct NothingFetched;
-
 /// A key that cannot be used now: the vault's is gone, or the crypto failed.
 #[derive(Debug, thiserror::Error)]
 #[error("expected the device's key in the vault, found none; it will be made at the next start")]
 struct NoKey;
+
+/// The board has no random numbers now.
+#[derive(Debug, thiserror::Error)]
+#[error("expected random numbers for a key, found none; the next start tries again")]
+struct NoRandomness;
 
 /// Who the device is and how it proves it, as loaded from the vault.
 pub(super) struct Credentials {
@@ -49,39 +47,58 @@ pub(super) struct Credentials {
 }
 
 impl<B: Board> Shell<'_, B> {
-    /// Reads the partition table, otadata, the slots, the vault and the journal. Writes nothing to an intact flash in
-    /// which the updater has its place.
-    pub(super) fn survey(&mut self) -> Result<Survey, Reason> {
+    /// Reads the partition table, otadata, the headers in the slots, and with the scope for it vault and journal. Writes
+    /// nothing to a flash in which the updater has its place.
+    pub(super) fn survey(&mut self, scope: Scope) -> Result<Survey, Reason> {
         self.map = self.read_map()?;
-        let confirmed_itself = self.settle();
+        let confirmed_itself = self.keep_place();
         let facts = self.board.facts();
         let slots = self.survey_slots();
-        let vault = self.survey_vault();
-        let journal = self.journal_entry();
+        let (vault, journal) = match scope {
+            Scope::All => (self.survey_vault(), self.journal_entry()),
+            Scope::Slots => (Err(Reason::UpdaterCrashes), None),
+        };
         Ok(Survey {
             chip_id: facts.chip_id,
             updater_version: facts.updater_version.to_string(),
             strategy: self.map.strategy.name(),
             slots,
             vault,
-            critical_errors: journal.map_or(0, |entry| entry.critical_errors),
-            last_critical: journal.map(|entry| entry.last_critical_code),
+            journal: journal.map(journal_facts).unwrap_or_default(),
             confirmed_itself,
-            jitter: self.board.rng().next_u32(),
+            jitter: self.jitter(),
         })
+    }
+
+    /// Without random numbers there is no jitter; what cannot do without them says so itself.
+    fn jitter(&mut self) -> u32 {
+        let mut bytes = [0; 4];
+        let _ = self.board.rng().try_fill_bytes(&mut bytes);
+        u32::from_le_bytes(bytes)
     }
 
     fn survey_vault(&mut self) -> Result<VaultFacts, Reason> {
         let contents = self.with_vault(|vault| vault.load())?;
-        let VaultContents { settings, token, key, chain, record, outcome, time_floor_s, access_point } =
-            contents;
-        let settings = settings.map_err(|error| self.trouble(Reason::NotProvisioned, &error))?;
-        // A damaged optional item is as good as none: a key and a certificate can be had again, and a lost record
-        // makes the next install verify every chunk.
+        let VaultContents {
+            settings,
+            token,
+            key,
+            chain,
+            record,
+            sequence,
+            outcome,
+            time_floor_s,
+            access_point,
+        } = contents;
+        let settings = settings.map_err(|error| self.fault(Reason::NotProvisioned, &error))?;
+        // A damaged optional item is as good as none, but for the identity: a token is used once.
         let token = self.optional(token);
+        let damaged = key.is_err() || chain.is_err();
         let key = self.optional(key);
         let chain = self.optional(chain);
+        let identity = identity(key.as_deref(), chain.as_deref(), token.is_some(), damaged);
         let record = self.optional(record).and_then(|bytes| InstallRecord::from_cbor(&bytes).ok());
+        let sequence_floor = self.optional(sequence).map(Sequence);
         let access_point = self.optional(access_point);
         let last_outcome = self.optional(outcome).and_then(|bytes| minicbor::decode::<Outcome>(&bytes).ok());
         let floor_s = self.optional(time_floor_s).unwrap_or(0);
@@ -90,8 +107,9 @@ impl<B: Board> Shell<'_, B> {
             product: settings.product.clone(),
             publishers: settings.publishers.clone(),
             anchors: wire::anchors_digest(settings.anchors.iter().map(AsRef::as_ref)),
-            identity: identity(key.as_deref(), chain.as_deref()),
+            identity,
             record,
+            sequence_floor,
             last_outcome,
             time_floor_s: self.clock.now_s().into(),
         };
@@ -101,14 +119,17 @@ impl<B: Board> Shell<'_, B> {
 
     fn optional<T>(&mut self, item: Result<Option<T>, VaultError>) -> Option<T> {
         item.unwrap_or_else(|error| {
-            self.trouble(Reason::Vault, &error);
+            self.fault(Reason::Vault, &error);
             None
         })
     }
 
     pub(super) fn make_key(&mut self) -> Result<Event, Reason> {
+        // The key's generator cannot say that there are no random numbers.
+        let random = self.board.rng().try_fill_bytes(&mut [0; 32]);
+        random.map_err(|_| self.fault(Reason::Randomness, &NoRandomness))?;
         let made = DeviceKey::generate(self.board.rng()).and_then(|key| key.to_pkcs8());
-        let pkcs8 = made.map_err(|error| self.trouble(Reason::Crypto, &error))?;
+        let pkcs8 = made.map_err(|error| self.fault(Reason::Crypto, &error))?;
         self.with_vault(|vault| vault.set_key(&pkcs8))?;
         if let Some(credentials) = &mut self.credentials {
             credentials.key = Some(pkcs8);
@@ -130,8 +151,8 @@ impl<B: Board> Shell<'_, B> {
         let pkcs8 = self.credentials.as_ref().and_then(|credentials| credentials.key.as_ref());
         match pkcs8.map(|pkcs8| DeviceKey::from_pkcs8(pkcs8)) {
             Some(Ok(key)) => Ok(key),
-            Some(Err(error)) => Err(self.trouble(Reason::Crypto, &error)),
-            None => Err(self.trouble(Reason::Crypto, &NoKey)),
+            Some(Err(error)) => Err(self.fault(Reason::Crypto, &error)),
+            None => Err(self.fault(Reason::Crypto, &NoKey)),
         }
     }
 
@@ -141,32 +162,39 @@ impl<B: Board> Shell<'_, B> {
         Some(tls::Identity { chain: credentials.chain.clone()?, key_pkcs8: credentials.key.clone()? })
     }
 
-    pub(super) fn save_certificate(&mut self, time_floor_s: Option<u64>) -> Result<Event, Reason> {
-        let Some(issued) = self.issued.take() else {
-            return Err(self.trouble(Reason::Internal, &NothingIssued));
-        };
+    pub(super) fn save_certificate(
+        &mut self,
+        chain: &Chain,
+        time_floor_s: Option<u64>,
+    ) -> Result<Event, Reason> {
+        let certificates = self.certificates(&chain.0)?;
+        let key = self.credentials.as_ref().and_then(|credentials| credentials.key.clone());
         self.with_vault(|vault| {
-            vault.set_chain(&issued.certificates)?;
+            vault.set_chain(&certificates)?;
+            // A vault of before has one copy.
+            key.map_or(Ok(()), |key| vault.set_key(&key))?;
             // The token has done its work. It is deleted after the certificate is safe.
             vault.delete_token()?;
             time_floor_s.map_or(Ok(()), |time_floor_s| vault.set_time_floor_s(seconds(time_floor_s)))
         })?;
         if let Some(credentials) = &mut self.credentials {
-            credentials.chain = Some(issued.certificates);
+            credentials.chain = Some(certificates);
             credentials.token = None;
         }
         Ok(Event::Saved)
     }
 
-    pub(super) fn save_anchors(&mut self) -> Result<Event, Reason> {
-        let Some(anchors) = self.anchors.take() else {
-            return Err(self.trouble(Reason::Internal, &NothingFetched));
-        };
+    pub(super) fn save_anchors(&mut self, anchors: &Anchors) -> Result<Event, Reason> {
+        let anchors = self.certificates(&anchors.0)?;
         self.with_vault(|vault| vault.set_anchors(&anchors))?;
         if let Some(credentials) = &mut self.credentials {
             credentials.settings.anchors = anchors;
         }
         Ok(Event::Saved)
+    }
+
+    fn certificates(&mut self, der: &[u8]) -> Result<Vec<CertificateDer<'static>>, Reason> {
+        certificates(der).map_err(|error| self.fault(Reason::Internal, &error))
     }
 
     /// Stores the record last: it commits the install.
@@ -179,6 +207,7 @@ impl<B: Board> Shell<'_, B> {
         self.with_vault(|vault| {
             vault.set_outcome(&outcome_bytes(outcome))?;
             vault.set_time_floor_s(seconds(time_floor_s))?;
+            vault.set_sequence(record.sequence.0)?;
             vault.set_record(&record.to_cbor())
         })?;
         Ok(Event::Saved)
@@ -196,20 +225,29 @@ impl<B: Board> Shell<'_, B> {
 
     /// Counts a critical error. A layout without a journal counts nothing.
     pub(super) fn count_critical(&mut self, reason: Reason) -> Result<Event, Reason> {
+        let (starts, vault_damage) = (self.starts, self.vault_damage());
+        self.append_to_journal(|last| Entry {
+            starts: starts.into(),
+            critical_errors: last.critical_errors.saturating_add(1),
+            last_critical_code: reason.code(),
+            crashes: 0,
+            vault_damage,
+        })
+    }
+
+    /// Notes an announced end. What was damaged in the vault is kept for the next start.
+    pub(super) fn clear_crashes(&mut self) -> Result<Event, Reason> {
+        self.append_to_journal(|last| Entry { crashes: 0, ..last })
+    }
+
+    fn append_to_journal(&mut self, entry: impl FnOnce(Entry) -> Entry) -> Result<Event, Reason> {
         let Some(region) = self.map.journal else { return Ok(Event::Saved) };
-        let retained = updater::Retained::from_bits(self.board.retained_bits());
         let flash = self.board.flash();
-        let counted = Journal::open(flash, region).and_then(|mut journal| {
+        let appended = Journal::open(flash, region).and_then(|mut journal| {
             let last = journal.latest().unwrap_or_default();
-            let entry = Entry {
-                starts: retained.starts.into(),
-                critical_errors: last.critical_errors.saturating_add(1),
-                last_critical_code: reason.code(),
-                network_deaths: retained.deaths.into(),
-            };
-            journal.append(flash, entry)
+            journal.append(flash, entry(last))
         });
-        counted.map(|()| Event::Saved).map_err(|error| self.trouble(Reason::FlashWrite, &error))
+        appended.map(|()| Event::Saved).map_err(|error| self.fault(Reason::FlashWrite, &error))
     }
 
     fn journal_entry(&mut self) -> Option<Entry> {
@@ -218,36 +256,67 @@ impl<B: Board> Shell<'_, B> {
         match opened {
             Ok(journal) => journal.latest(),
             Err(error) => {
-                self.trouble(Reason::FlashRead, &error);
+                self.fault(Reason::FlashRead, &error);
                 None
             }
         }
     }
 
+    /// What is damaged in the vault now; 0 for nothing, and for a vault that cannot be opened.
+    fn vault_damage(&mut self) -> u32 {
+        let opened = self.map.vault.map(|region| Vault::open(self.board.flash(), region));
+        opened.and_then(Result::ok).map_or(0, |vault| vault.damage())
+    }
+
+    /// Opens the vault. Damage that the start before has found too, and counted, is given up with the next write.
     fn with_vault<T>(
         &mut self,
         act: impl FnOnce(&mut Vault<'_, B::Flash>) -> Result<T, VaultError>,
     ) -> Result<T, Reason> {
         let Some(region) = self.map.vault else {
-            return Err(self.trouble(Reason::NotProvisioned, &NoVault));
+            return Err(self.fault(Reason::NotProvisioned, &NoVault));
         };
-        let done = Vault::open(self.board.flash(), region).and_then(|mut vault| act(&mut vault));
-        done.map_err(|error| self.trouble(Reason::Vault, &error))
+        let known_damage = self.journal_entry().map_or(0, |entry| entry.vault_damage);
+        let done = Vault::open(self.board.flash(), region).and_then(|mut vault| {
+            vault.accept_damage(known_damage);
+            act(&mut vault)
+        });
+        done.map_err(|error| self.fault(Reason::Vault, &error))
     }
 
     pub(super) fn pki<T>(&mut self, result: Result<T, PkiError>) -> Result<T, Reason> {
-        result.map_err(|error| self.trouble(Reason::CertificateMismatch, &error as &(dyn Error + 'static)))
+        result.map_err(|error| self.fault(Reason::CertificateMismatch, &error as &(dyn Error + 'static)))
     }
 }
 
-/// How far the identity has come. A certificate counts only for the key beside it.
-fn identity(key: Option<&Vec<u8>>, chain: Option<&[CertificateDer<'_>]>) -> Identity {
-    let Some(key) = key.and_then(|pkcs8| DeviceKey::from_pkcs8(pkcs8).ok()) else {
-        return Identity::Nothing;
+fn journal_facts(entry: Entry) -> JournalFacts {
+    JournalFacts {
+        critical_errors: entry.critical_errors,
+        last_critical: Some(entry.last_critical_code).filter(|code| *code != 0),
+        crashes: entry.crashes.into(),
+    }
+}
+
+/// How far the identity has come. A certificate counts only for the key beside it. Where something is damaged, what is not
+/// there may be what cannot be read.
+fn identity(
+    key: Option<&Vec<u8>>,
+    chain: Option<&[CertificateDer<'_>]>,
+    token: bool,
+    damaged: bool,
+) -> Identity {
+    let Some(key) = key else {
+        return match (damaged, token) {
+            (true, _) => Identity::Damaged,
+            (false, true) => Identity::Token,
+            (false, false) => Identity::Missing,
+        };
     };
+    let Ok(key) = DeviceKey::from_pkcs8(key) else { return Identity::Damaged };
     let leaf = chain.and_then(<[_]>::first).and_then(|leaf| pki::leaf_facts(leaf).ok());
     match leaf.filter(|leaf| leaf.public_key == key.public_key()) {
         Some(leaf) => Identity::Certified(life(&leaf)),
+        None if damaged && !token => Identity::Damaged,
         None => Identity::Key,
     }
 }
@@ -276,9 +345,22 @@ mod tests {
         let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
         let chain = [certificate.der().clone()];
         let [key, other] = [key, other].map(|key| key.serialize_der());
-        assert!(matches!(identity(Some(&key), Some(&chain)), Identity::Certified(_)));
-        assert_eq!(identity(Some(&other), Some(&chain)), Identity::Key);
-        assert_eq!(identity(Some(&key), None), Identity::Key);
-        assert_eq!(identity(None, Some(&chain)), Identity::Nothing);
+        assert!(matches!(identity(Some(&key), Some(&chain), false, false), Identity::Certified(_)));
+        assert_eq!(identity(Some(&other), Some(&chain), true, false), Identity::Key);
+        assert_eq!(identity(Some(&key), None, true, false), Identity::Key);
+        assert_eq!(identity(None, Some(&chain), true, false), Identity::Token);
+        assert_eq!(identity(None, None, false, false), Identity::Missing);
+    }
+
+    /// What is damaged may read right the next time: no new key is made in its place.
+    #[test]
+    fn a_damaged_identity_is_not_taken_for_a_missing_one() {
+        let key = rcgen::KeyPair::generate().unwrap().serialize_der();
+        for token in [false, true] {
+            assert_eq!(identity(None, None, token, true), Identity::Damaged);
+            assert_eq!(identity(Some(&key[1..].to_vec()), None, token, false), Identity::Damaged);
+        }
+        assert_eq!(identity(Some(&key), None, false, true), Identity::Damaged);
+        assert_eq!(identity(Some(&key), None, true, true), Identity::Key, "a token lets it enroll again");
     }
 }

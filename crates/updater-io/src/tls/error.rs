@@ -61,7 +61,10 @@ pub enum TlsError {
         "the certificate issued is of no CA that this device trusts, or has ended; check the server's CA"
     )]
     UntrustedIdentity,
-    /// Device: the crypto provider, the random numbers or the clock failed.
+    /// Device: there were no random numbers.
+    #[error("the device has no random numbers now")]
+    NoRandomness,
+    /// Device: the crypto provider or the clock failed.
     #[error("the device's own TLS stack failed")]
     Device(#[source] RustlsError),
     /// Device: rustls is in a state that a client cannot be in.
@@ -87,6 +90,7 @@ impl TlsError {
             | Error::DecryptError
             | Error::PeerMisbehaved(_)
             | Error::InvalidEncryptedClientHello(_) => Self::Protocol(RustlsError(error)),
+            Error::FailedToGetRandomBytes => Self::NoRandomness,
             // What remains concerns this side; rustls may add to it in a minor version.
             _ => Self::Device(RustlsError(error)),
         }
@@ -105,7 +109,7 @@ impl embedded_io_async::Error for TlsError {
             Self::Protocol(_) | Self::RecordTooLong => ErrorKind::InvalidData,
             Self::OutOfMemory { .. } => ErrorKind::OutOfMemory,
             Self::NoAnchors | Self::BadAnchor { .. } => ErrorKind::InvalidInput,
-            Self::Device(_) | Self::Unexpected => ErrorKind::Other,
+            Self::NoRandomness | Self::Device(_) | Self::Unexpected => ErrorKind::Other,
         }
     }
 }

@@ -40,6 +40,14 @@ pub enum VaultError {
         /// What is wrong with it.
         source: ItemError,
     },
+    /// Flash: something in the vault reads as damaged, so that nothing is written: the next start may read it right.
+    #[error(
+        "expected a vault without damage to write to, found damage {damage:#010x}; it is given up when the next start finds the same"
+    )]
+    Unsettled {
+        /// Stands for what is damaged.
+        damage: u32,
+    },
     /// Layout: there is no room for an item.
     #[error("the vault has no room for `{key}`; make its partition larger")]
     Full {

@@ -9,18 +9,24 @@
 //! | `ca` | blob | trust anchors: DER certificates one after the other |
 //! | `publishers` | blob | publisher keys: compressed points one after the other |
 //! | `ssid0`, `pass0` … `ssid7`, `pass7` | strings, optional | Wi-Fi networks, best first |
-//! | `key` | blob, optional | the device's key, PKCS#8 DER |
-//! | `cert` | blob, optional | the device's chain: DER certificates one after the other, its own first |
+//! | `key`, `key2` | blobs, optional | the device's key, PKCS#8 DER, twice |
+//! | `cert`, `cert2` | blobs, optional | the device's chain: DER certificates one after the other, its own first; twice |
 //! | `record`, `outcome` | blobs, optional | the shell's |
+//! | `sequence` | u64, optional | the sequence number of the record, a second time |
 //! | `time_floor` | u32, optional | seconds since 1970-01-01 UTC |
 //! | `ap` | blob of 8 bytes, optional | the access point that was joined last: network, BSSID, channel |
 //!
 //! Power cuts: replacing a value writes the new one first and then marks the old one erased; where both are found
 //! at the next open, the newer one stays, and where the new one is torn, the old one. Setting a value that is
-//! there already writes nothing, and opening an intact or blank vault writes nothing; opening one that a power cut
-//! left in the middle of something repairs it, which does write.
+//! there already writes nothing, and opening a vault never does: what a power cut left in the middle of something is
+//! repaired with the next write that is meant ([`guard`]).
+//!
+//! Damage: while an item reads as damaged nothing is written, for the next start may read it right, and the repair would
+//! erase it. When that start finds the same damage, it is accepted ([`Vault::accept_damage`]).
 
+mod damage;
 mod error;
+mod guard;
 mod nvs;
 mod provision;
 mod server_url;
@@ -59,11 +65,33 @@ mod key {
     pub(super) const ANCHORS: &str = "ca";
     pub(super) const PUBLISHERS: &str = "publishers";
     pub(super) const KEY: &str = "key";
+    pub(super) const KEY_COPY: &str = "key2";
     pub(super) const CHAIN: &str = "cert";
+    pub(super) const CHAIN_COPY: &str = "cert2";
     pub(super) const RECORD: &str = "record";
     pub(super) const OUTCOME: &str = "outcome";
     pub(super) const TIME_FLOOR: &str = "time_floor";
     pub(super) const ACCESS_POINT: &str = "ap";
+    pub(super) const SEQUENCE: &str = "sequence";
+
+    /// All but those of Wi-Fi networks, of which a lost one costs a network.
+    pub(super) const ALL: [&str; 15] = [
+        DEVICE_ID,
+        PRODUCT,
+        SERVER_URL,
+        TOKEN,
+        ANCHORS,
+        PUBLISHERS,
+        KEY,
+        KEY_COPY,
+        CHAIN,
+        CHAIN_COPY,
+        RECORD,
+        OUTCOME,
+        TIME_FLOOR,
+        ACCESS_POINT,
+        SEQUENCE,
+    ];
 }
 
 const WIFI_KEYS: [(&str, &str); 8] = [
@@ -107,6 +135,8 @@ pub struct VaultContents {
     pub chain: Result<Option<Vec<CertificateDer<'static>>>, VaultError>,
     /// The record of the last install, as the shell encodes it.
     pub record: Result<Option<Vec<u8>>, VaultError>,
+    /// The sequence number of the record, kept a second time.
+    pub sequence: Result<Option<u64>, VaultError>,
     /// The outcome of the last install or refusal, as the shell encodes it.
     pub outcome: Result<Option<Vec<u8>>, VaultError>,
     /// The time floor, in seconds since 1970-01-01 UTC.
@@ -122,6 +152,7 @@ impl fmt::Debug for VaultContents {
             .field("settings", &self.settings)
             .field("chain", &self.chain.as_ref().map(|chain| chain.as_ref().map(Vec::len)))
             .field("record", &self.record)
+            .field("sequence", &self.sequence)
             .field("outcome", &self.outcome)
             .field("time_floor_s", &self.time_floor_s)
             .field("access_point", &self.access_point)
@@ -139,7 +170,18 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// # Errors
     /// [`VaultError::Region`] and [`VaultError::Flash`]. Damaged items are no error here.
     pub fn open(flash: &'f mut F, region: Region) -> Result<Self, VaultError> {
-        Store::open(flash, region).map(Self)
+        Store::open(flash, region, &key::ALL).map(Self)
+    }
+
+    /// Stands for what is damaged, while that keeps everything from being written; 0 for nothing.
+    #[must_use]
+    pub fn damage(&self) -> u32 {
+        self.0.damage()
+    }
+
+    /// Says which damage another start has found. The same is given up with the next write.
+    pub fn accept_damage(&mut self, damage: u32) {
+        self.0.accept_damage(damage);
     }
 
     /// Reads everything.
@@ -153,6 +195,7 @@ impl<'f, F: NorFlash> Vault<'f, F> {
             key: unless_flash_fails(self.key())?,
             chain: unless_flash_fails(self.chain())?,
             record: unless_flash_fails(self.record())?,
+            sequence: unless_flash_fails(self.sequence())?,
             outcome: unless_flash_fails(self.outcome())?,
             time_floor_s: unless_flash_fails(self.time_floor_s())?,
             access_point: unless_flash_fails(self.access_point())?,
@@ -186,21 +229,41 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         Ok(self.0.string(key::TOKEN)?.map(Zeroizing::new))
     }
 
-    /// Reads the device's key, PKCS#8 DER.
+    /// Reads the device's key, PKCS#8 DER: the first copy that can be read.
     ///
     /// # Errors
-    /// [`VaultError`]
+    /// [`VaultError`]; [`VaultError::Damaged`] also when no copy is found in a vault in which something is damaged.
     pub fn key(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
-        Ok(self.0.blob(key::KEY)?.map(Zeroizing::new))
+        Ok(self.first_of([key::KEY, key::KEY_COPY], |_, der| Ok(der))?.map(Zeroizing::new))
     }
 
-    /// Reads the device's chain.
+    /// Reads the device's chain: the first copy that can be read.
     ///
     /// # Errors
-    /// [`VaultError`]
+    /// As [`Vault::key`].
     pub fn chain(&mut self) -> Result<Option<Vec<CertificateDer<'static>>>, VaultError> {
-        let chain = self.0.blob(key::CHAIN)?;
-        chain.map(|der| accept(key::CHAIN, der, |der| certificates(&der))).transpose()
+        self.first_of([key::CHAIN, key::CHAIN_COPY], |key, der| accept(key, der, |der| certificates(&der)))
+    }
+
+    fn first_of<T>(
+        &mut self,
+        copies: [&'static str; 2],
+        make: impl Fn(&'static str, Vec<u8>) -> Result<T, VaultError>,
+    ) -> Result<Option<T>, VaultError> {
+        let [first, _] = copies;
+        // An item whose head is damaged is not found.
+        let damaged = self.damage() != 0;
+        let mut found = if damaged { Err(VaultError::Damaged { key: first }) } else { Ok(None) };
+        for key in copies {
+            match unless_flash_fails(self.0.blob(key))?
+                .and_then(|der| der.map(|der| make(key, der)).transpose())
+            {
+                Ok(Some(made)) => return Ok(Some(made)),
+                Ok(None) => {}
+                Err(error) => found = found.and(Err(error)),
+            }
+        }
+        found
     }
 
     /// Reads the record of the last install.
@@ -209,6 +272,14 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// [`VaultError`]
     pub fn record(&mut self) -> Result<Option<Vec<u8>>, VaultError> {
         self.0.blob(key::RECORD)
+    }
+
+    /// Reads the sequence number that is kept beside the record.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn sequence(&mut self) -> Result<Option<u64>, VaultError> {
+        self.0.long_number(key::SEQUENCE)
     }
 
     /// Reads the outcome of the last install or refusal.
@@ -254,7 +325,8 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// # Errors
     /// [`VaultError`]
     pub fn set_key(&mut self, pkcs8: &[u8]) -> Result<(), VaultError> {
-        self.0.set_blob(key::KEY, pkcs8)
+        self.0.set_blob(key::KEY, pkcs8)?;
+        self.0.set_blob(key::KEY_COPY, pkcs8)
     }
 
     /// Saves the device's chain, its own certificate first.
@@ -262,7 +334,9 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// # Errors
     /// [`VaultError`]
     pub fn set_chain(&mut self, chain: &[CertificateDer<'_>]) -> Result<(), VaultError> {
-        self.0.set_blob(key::CHAIN, &concatenate(chain))
+        let chain = concatenate(chain);
+        self.0.set_blob(key::CHAIN, &chain)?;
+        self.0.set_blob(key::CHAIN_COPY, &chain)
     }
 
     /// Saves the trust anchors in place of those that are there; at least one.
@@ -281,6 +355,14 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// [`VaultError`]
     pub fn set_record(&mut self, record: &[u8]) -> Result<(), VaultError> {
         self.0.set_blob(key::RECORD, record)
+    }
+
+    /// Saves the sequence number a second time, before the record that commits it.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn set_sequence(&mut self, sequence: u64) -> Result<(), VaultError> {
+        self.0.set_long_number(key::SEQUENCE, sequence)
     }
 
     /// Saves the outcome of the last install or refusal.
@@ -397,11 +479,13 @@ fn check_publishers(publishers: PublisherKeys) -> Result<PublisherKeys, ItemErro
     if publishers.is_empty() { Err(ItemError::Empty) } else { Ok(publishers) }
 }
 
-fn certificates(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, ItemError> {
+/// Takes certificates that stand one after the other apart.
+pub(crate) fn certificates(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, ItemError> {
     let certificates = split_certificates(der).map_err(ItemError::Certificates)?;
     Ok(certificates.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect())
 }
 
-fn concatenate(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+/// Certificates one after the other, as they stand in the vault.
+pub(crate) fn concatenate(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
     certificates.iter().flat_map(|der| der.iter().copied()).collect()
 }

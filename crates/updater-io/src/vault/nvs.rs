@@ -3,63 +3,53 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+use embedded_storage::nor_flash::NorFlash;
 use esp_nvs::error::Error;
-use esp_nvs::platform::{Crc, software_crc32};
 use esp_nvs::{Get, Key, MAX_KEY_LENGTH, Nvs, Set};
 
-use super::{MIN_SECTORS, VaultError};
+use super::guard::{Guard, Writable};
+use super::{MIN_SECTORS, VaultError, damage};
 use crate::region::Region;
 
 const NAMESPACE: Key = Key::from_str("pitstop");
 
-/// The flash together with the checksum of the format.
-struct Platform<'f, F>(&'f mut F);
-
-impl<F> Crc for Platform<'_, F> {
-    fn crc32(init: u32, data: &[u8]) -> u32 {
-        software_crc32(init, data)
-    }
-}
-
-impl<F: ErrorType> ErrorType for Platform<'_, F> {
-    type Error = F::Error;
-}
-
-impl<F: ReadNorFlash> ReadNorFlash for Platform<'_, F> {
-    const READ_SIZE: usize = F::READ_SIZE;
-
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.read(offset, bytes)
-    }
-
-    fn capacity(&self) -> usize {
-        self.0.capacity()
-    }
-}
-
-impl<F: NorFlash> NorFlash for Platform<'_, F> {
-    const WRITE_SIZE: usize = F::WRITE_SIZE;
-    const ERASE_SIZE: usize = F::ERASE_SIZE;
-
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
-        self.0.erase(from, to)
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        self.0.write(offset, bytes)
-    }
-}
-
 /// The namespace of the vault.
-pub(super) struct Store<'f, F: NorFlash>(Nvs<Platform<'f, F>>);
+pub(super) struct Store<'f, F: NorFlash> {
+    nvs: Nvs<Guard<'f, F>>,
+    writable: Writable,
+    /// What is damaged, see [`damage::fingerprint`]; 0 for nothing.
+    damage: u32,
+}
 
 impl<'f, F: NorFlash> Store<'f, F> {
-    pub(super) fn open(flash: &'f mut F, region: Region) -> Result<Self, VaultError> {
+    /// Opens the partition, and writes nothing.
+    pub(super) fn open(flash: &'f mut F, region: Region, keys: &[&str]) -> Result<Self, VaultError> {
         check_region(flash, region)?;
-        let nvs = Nvs::new(region.offset as usize, region.size_bytes as usize, Platform(flash));
+        let damage = damage::fingerprint(flash, region, keys)?;
+        let writable = Writable::default();
+        let guard = Guard::new(flash, writable.clone());
+        let nvs = Nvs::new(region.offset as usize, region.size_bytes as usize, guard);
         // The region is as it should be, so that whatever fails is the flash.
-        nvs.map(Self).map_err(|_| VaultError::Flash)
+        nvs.map(|nvs| Self { nvs, writable, damage }).map_err(|_| VaultError::Flash)
+    }
+
+    pub(super) fn damage(&self) -> u32 {
+        self.damage
+    }
+
+    /// What is damaged may be given up: it was found so at another start too.
+    pub(super) fn accept_damage(&mut self, damage: u32) {
+        if self.damage == damage {
+            self.damage = 0;
+        }
+    }
+
+    fn make_writable(&mut self) -> Result<(), VaultError> {
+        if self.damage != 0 {
+            return Err(VaultError::Unsettled { damage: self.damage });
+        }
+        self.writable.set(true);
+        Ok(())
     }
 
     pub(super) fn string(&mut self, key: &'static str) -> Result<Option<String>, VaultError> {
@@ -71,6 +61,10 @@ impl<'f, F: NorFlash> Store<'f, F> {
     }
 
     pub(super) fn number(&mut self, key: &'static str) -> Result<Option<u32>, VaultError> {
+        self.get(key)
+    }
+
+    pub(super) fn long_number(&mut self, key: &'static str) -> Result<Option<u64>, VaultError> {
         self.get(key)
     }
 
@@ -86,15 +80,20 @@ impl<'f, F: NorFlash> Store<'f, F> {
         self.set(key, value)
     }
 
+    pub(super) fn set_long_number(&mut self, key: &'static str, value: u64) -> Result<(), VaultError> {
+        self.set(key, value)
+    }
+
     pub(super) fn delete(&mut self, key: &'static str) -> Result<(), VaultError> {
-        self.0.delete(&NAMESPACE, &nvs_key(key)).map_err(|error| sort(key, &error))
+        self.make_writable()?;
+        self.nvs.delete(&NAMESPACE, &nvs_key(key)).map_err(|error| sort(key, &error))
     }
 
     fn get<T>(&mut self, key: &'static str) -> Result<Option<T>, VaultError>
     where
-        Nvs<Platform<'f, F>>: Get<T>,
+        Nvs<Guard<'f, F>>: Get<T>,
     {
-        match self.0.get(&NAMESPACE, &nvs_key(key)) {
+        match self.nvs.get(&NAMESPACE, &nvs_key(key)) {
             Ok(value) => Ok(Some(value)),
             Err(Error::KeyNotFound | Error::NamespaceNotFound) => Ok(None),
             Err(error) => Err(sort(key, &error)),
@@ -103,9 +102,10 @@ impl<'f, F: NorFlash> Store<'f, F> {
 
     fn set<T>(&mut self, key: &'static str, value: T) -> Result<(), VaultError>
     where
-        Nvs<Platform<'f, F>>: Set<T>,
+        Nvs<Guard<'f, F>>: Set<T>,
     {
-        self.0.set(&NAMESPACE, &nvs_key(key), value).map_err(|error| sort(key, &error))
+        self.make_writable()?;
+        self.nvs.set(&NAMESPACE, &nvs_key(key), value).map_err(|error| sort(key, &error))
     }
 }
 

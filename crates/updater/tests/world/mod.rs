@@ -6,8 +6,8 @@ pub(crate) mod promise;
 
 use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
 use updater::{
-    Action, CertificateLife, Event, Identity, ImageFacts, InstallRecord, Retained, SlotFacts, SlotIndex,
-    State, Survey, VaultFacts, Verdict,
+    Action, Anchors, CertificateLife, Chain, Event, FirstSector, Identity, ImageFacts, InstallRecord,
+    JournalFacts, Phase, Retained, Scope, SlotFacts, SlotIndex, Start, State, Survey, VaultFacts, Verdict,
 };
 use wire::{AnchorsDigest, Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 
@@ -34,14 +34,14 @@ pub(crate) fn sign(manifest: &Manifest) -> Vec<u8> {
 
 /// What is in a slot, chunk by chunk. The first sector of chunk 0 is kept apart.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SlotContent {
+pub(crate) struct Content {
     pub(crate) chunks: Vec<Option<Digest>>,
     pub(crate) first_sector: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    pub(crate) slots: Vec<SlotContent>,
+    pub(crate) slots: Vec<Content>,
     pub(crate) known_images: Vec<Manifest>,
     pub(crate) record: Option<InstallRecord>,
     pub(crate) last_outcome: Option<Outcome>,
@@ -59,6 +59,10 @@ pub(crate) struct World {
     pub(crate) fetched: Vec<u32>,
     pub(crate) reports: Vec<Outcome>,
     pub(crate) criticals: Vec<Reason>,
+    /// Crashes that the journal has counted.
+    pub(crate) journal_crashes: u32,
+    /// The hand-over can start what is in this slot.
+    pub(crate) startable: Vec<bool>,
     pub(crate) retained: Retained,
     pub(crate) strategy: HandOverStrategy,
     pub(crate) confirmed_itself: bool,
@@ -69,7 +73,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(slots: usize) -> Self {
         Self {
-            slots: vec![SlotContent::default(); slots],
+            slots: vec![Content::default(); slots],
             known_images: Vec::new(),
             record: None,
             last_outcome: None,
@@ -86,6 +90,8 @@ impl World {
             fetched: Vec::new(),
             reports: Vec::new(),
             criticals: Vec::new(),
+            journal_crashes: 0,
+            startable: vec![true; slots],
             retained: Retained::default(),
             strategy: HandOverStrategy::ChainLoad,
             confirmed_itself: false,
@@ -105,7 +111,7 @@ impl World {
 
     pub(crate) fn put(&mut self, slot: usize, manifest: &Manifest) {
         self.know(manifest);
-        self.slots[slot] = SlotContent {
+        self.slots[slot] = Content {
             chunks: manifest.artifact.chunks.iter().copied().map(Some).collect(),
             first_sector: true,
         };
@@ -131,7 +137,17 @@ impl World {
         Some(ImageFacts { digest: manifest.artifact.digest, version: Some(manifest.version.clone()) })
     }
 
-    pub(crate) fn survey(&self) -> Survey {
+    /// What the headers in a slot say: they may stand before rubbish.
+    fn headers(&self, slot: usize) -> updater::SlotContent {
+        let content = &self.slots[slot];
+        match content.chunks.first() {
+            _ if !content.first_sector => updater::SlotContent::Blank,
+            Some(Some(_)) if self.startable[slot] => updater::SlotContent::Headers,
+            _ => updater::SlotContent::Unbootable,
+        }
+    }
+
+    pub(crate) fn survey(&self, scope: Scope) -> Survey {
         Survey {
             chip_id: CHIP_ID,
             updater_version: "0.1.0".into(),
@@ -140,20 +156,24 @@ impl World {
                 .map(|slot| SlotFacts {
                     label: format!("ota_{slot}"),
                     size_bytes: SLOT_BYTES,
-                    image: self.image(slot),
+                    content: self.headers(slot),
                 })
                 .collect(),
-            vault: self.vault.map(|()| VaultFacts {
+            vault: match scope {
+                Scope::All => self.vault,
+                Scope::Slots => Err(Reason::UpdaterCrashes),
+            }
+            .map(|()| VaultFacts {
                 product: "lamp".into(),
                 publishers: PublisherKeys::from_iter([publisher().publisher_key()]),
                 anchors: self.anchors,
                 identity: self.identity,
                 record: self.record.clone(),
+                sequence_floor: self.record.as_ref().map(|record| record.sequence),
                 last_outcome: self.last_outcome,
                 time_floor_s: self.time_floor_s,
             }),
-            critical_errors: 0,
-            last_critical: None,
+            journal: JournalFacts { crashes: self.journal_crashes, ..JournalFacts::default() },
             confirmed_itself: self.confirmed_itself,
             jitter: 0x8000_0000,
         }
@@ -162,7 +182,7 @@ impl World {
     /// Performs an action as a good shell with good hardware and a good network does.
     pub(crate) fn perform(&mut self, action: &Action) -> Event {
         match action {
-            Action::Survey => Event::Surveyed(Box::new(self.survey())),
+            Action::Survey(scope) => Event::Surveyed(Box::new(self.survey(*scope))),
             Action::Join { .. } => Event::Joined { free_heap_bytes: Some(40_000) },
             Action::MakeKey => {
                 self.vault_writes += 1;
@@ -171,12 +191,10 @@ impl World {
             }
             Action::Enroll { .. } | Action::Renew { .. } => {
                 let now_s = self.decision.server_time_s;
-                Event::CertificateIssued(CertificateLife {
-                    not_before_s: now_s,
-                    not_after_s: now_s.saturating_add(YEAR_S),
-                })
+                let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
+                Event::CertificateIssued { life, chain: Chain(vec![1; 8]) }
             }
-            Action::SaveCertificate { time_floor_s } => {
+            Action::SaveCertificate { time_floor_s, .. } => {
                 self.vault_writes += 1;
                 let now_s = self.decision.server_time_s;
                 let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
@@ -184,8 +202,10 @@ impl World {
                 self.time_floor_s = time_floor_s.unwrap_or(self.time_floor_s);
                 Event::Saved
             }
-            Action::FetchAnchors { .. } => Event::AnchorsFetched(self.served_anchors),
-            Action::SaveAnchors => {
+            Action::FetchAnchors { .. } => {
+                Event::AnchorsFetched { digest: self.served_anchors, anchors: Anchors(vec![2; 8]) }
+            }
+            Action::SaveAnchors { .. } => {
                 self.vault_writes += 1;
                 self.anchors = self.served_anchors;
                 Event::Saved
@@ -201,6 +221,10 @@ impl World {
                 let digest = content.chunks.get(index as usize).copied().flatten().filter(|_| whole);
                 Event::ChunkHashed(digest.unwrap_or(Digest([0xff; 32])))
             }
+            Action::Preview(_) => {
+                let served = self.serves.as_ref().map(|manifest| manifest.artifact.chunks[0]);
+                Event::Previewed(served.unwrap_or(Digest([0xee; 32])))
+            }
             Action::Invalidate { slot } => {
                 self.slot_writes += 1;
                 self.slots[usize::from(slot.0)].first_sector = false;
@@ -214,17 +238,20 @@ impl World {
                 let content = &mut self.slots[usize::from(fetch.slot.0)];
                 content.chunks.resize(content.chunks.len().max(index + 1), None);
                 content.chunks[index] = served;
-                Event::ChunkHashed(served.unwrap_or(Digest([0xee; 32])))
+                let digest = served.unwrap_or(Digest([0xee; 32]));
+                if fetch.hold_first_sector { first_chunk(digest) } else { Event::ChunkHashed(digest) }
             }
-            Action::Seal { slot } => {
+            Action::Seal { slot, .. } => {
                 self.slot_writes += 1;
                 self.slots[usize::from(slot.0)].first_sector = true;
                 Event::Sealed
             }
-            Action::VerifySlot { slot } => match self.image(usize::from(slot.0)) {
-                Some(image) => Event::SlotVerified(image),
-                None => Event::Failed(Reason::ImageInvalid),
-            },
+            Action::VerifySlot { slot } => {
+                match self.image(usize::from(slot.0)).filter(|_| self.startable[usize::from(slot.0)]) {
+                    Some(image) => Event::SlotVerified(image),
+                    None => Event::Failed(Reason::ImageInvalid),
+                }
+            }
             Action::SaveRecord { record, outcome, time_floor_s } => {
                 self.vault_writes += 1;
                 self.record = Some(record.clone());
@@ -242,7 +269,12 @@ impl World {
                 self.time_floor_s = *time_floor_s;
                 Event::Saved
             }
+            Action::ClearCrashes => {
+                self.journal_crashes = 0;
+                Event::Saved
+            }
             Action::CountCritical { reason } => {
+                self.journal_crashes = 0;
                 self.criticals.push(*reason);
                 Event::Saved
             }
@@ -274,13 +306,26 @@ impl World {
         Some(world)
     }
 
+    /// What a start begins with.
+    pub(crate) fn start(&self, cause: ResetCause) -> Start {
+        Start::new(self.retained.to_bits(), cause)
+    }
+
+    /// With the ticket the application is handed over to before the engine runs again.
+    pub(crate) fn hands_over(&mut self) {
+        if self.retained.phase == Phase::Ticket {
+            self.retained = Retained { phase: Phase::Application, failures: 0, ..self.retained };
+        }
+    }
+
     /// One pit stop; `meddle` may replace what the world answers. Returns the verdict and the steps taken.
     pub(crate) fn pit_stop(
         &mut self,
         cause: ResetCause,
         mut meddle: impl FnMut(&mut Self, &Action) -> Option<Event>,
     ) -> (Verdict, u32) {
-        let (mut state, mut action) = updater::start(self.retained, cause);
+        self.hands_over();
+        let (mut state, mut action) = updater::start(self.start(cause));
         let (mut now_ms, mut steps) = (0, 0);
         loop {
             self.retained = state.retained();
@@ -303,4 +348,8 @@ impl World {
         self.retained = Retained::default();
         self.pit_stop(ResetCause::PowerOn, |_, _| None).0
     }
+}
+
+pub(crate) fn first_chunk(digest: Digest) -> Event {
+    Event::FirstChunkHashed { digest, first_sector: FirstSector(Box::new([0; 4096])) }
 }

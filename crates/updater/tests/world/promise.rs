@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use manifest::{CHUNK_BYTES, Digest, Manifest};
-use updater::{Action, Event, InstallRecord, SlotIndex, Survey, Verdict, limits};
+use updater::{Action, Event, InstallRecord, SlotContent, SlotIndex, Start, Survey, Verdict, limits};
 
 /// The longest that an action without a time limit takes: hashing 64 KiB, or some sectors of flash.
 pub(crate) const LOCAL_MS: u64 = 500;
@@ -25,10 +25,11 @@ pub(crate) fn limit_ms(action: &Action) -> u64 {
         | Action::CheckIn { timeout_ms, .. }
         | Action::Report { timeout_ms, .. } => *timeout_ms,
         Action::FetchChunk(fetch) => fetch.delay_ms + fetch.timeout_ms,
-        Action::Survey
+        Action::Preview(preview) => preview.delay_ms + preview.timeout_ms,
+        Action::Survey(_)
         | Action::MakeKey
         | Action::SaveCertificate { .. }
-        | Action::SaveAnchors
+        | Action::SaveAnchors { .. }
         | Action::HashChunk { .. }
         | Action::Invalidate { .. }
         | Action::Seal { .. }
@@ -36,6 +37,7 @@ pub(crate) fn limit_ms(action: &Action) -> u64 {
         | Action::SaveRecord { .. }
         | Action::SaveNote { .. }
         | Action::SaveTimeFloor { .. }
+        | Action::ClearCrashes
         | Action::CountCritical { .. }
         | Action::Finish(_) => LOCAL_MS,
     }
@@ -45,8 +47,14 @@ pub(crate) fn limit_ms(action: &Action) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Watch {
     slots: Vec<Slot>,
-    /// The slot that would be started when nothing new came.
-    boot_slot: Option<SlotIndex>,
+    /// The slot whose last hand-over did not come to its end.
+    suspect: Option<SlotIndex>,
+    /// The slots that could be started when the device went to the network.
+    startable: Vec<SlotIndex>,
+    /// It has gone there.
+    set_out: bool,
+    /// The first chunk of this artifact was seen before anything was erased.
+    previewed: Option<Digest>,
     record: Option<InstallRecord>,
     time_floor_s: u64,
     /// Releases that the publisher signed for this device.
@@ -66,22 +74,27 @@ struct Slot {
     image: Option<Digest>,
     /// Its first sector was erased and not written since.
     blank: bool,
+    /// Its first sector was blank when the start began.
+    was_blank: bool,
     /// What was found at each offset.
     chunks: BTreeMap<u32, Digest>,
 }
 
 impl Watch {
     /// Watches the pit stop of a device as the engine is told that it is.
-    pub(crate) fn new(survey: &Survey, trusted: &[Manifest]) -> Self {
+    pub(crate) fn new(start: &Start, survey: &Survey, trusted: &[Manifest]) -> Self {
         let slot = |slot: &updater::SlotFacts| Slot {
             size_bytes: slot.size_bytes,
-            image: slot.image.as_ref().map(|image| image.digest),
+            was_blank: slot.content == SlotContent::Blank,
             ..Slot::default()
         };
         let vault = survey.vault.as_ref().ok();
         Self {
             slots: survey.slots.iter().map(slot).collect(),
-            boot_slot: survey.boot_slot(),
+            suspect: start.suspect(),
+            startable: Vec::new(),
+            set_out: false,
+            previewed: None,
             record: vault.and_then(|vault| vault.record.clone()),
             time_floor_s: vault.map_or(0, |vault| vault.time_floor_s),
             trusted: trusted.to_vec(),
@@ -99,9 +112,21 @@ impl Watch {
         self.now_ms = self.now_ms.saturating_add(took_ms);
         let max_steps = max_steps(self.longest);
         assert!(self.steps <= max_steps, "{} steps: {action:?}", self.steps);
+        if !matches!(action, Action::VerifySlot { .. } | Action::SaveNote { .. }) && !self.set_out {
+            self.set_out = true;
+            self.startable = self.bootable().collect();
+        }
         match action {
-            Action::Survey | Action::Finish(_) => panic!("{action:?} in the middle"),
+            Action::Survey(_) | Action::Finish(_) => panic!("{action:?} in the middle"),
+            Action::Preview(preview) => {
+                let trusted = self.trusted(preview.artifact).artifact.chunks.first().copied();
+                let seen = matches!(event, Event::Previewed(digest) if Some(*digest) == trusted);
+                self.previewed = seen.then_some(preview.artifact);
+            }
             Action::Invalidate { slot } => {
+                let keeps_another = self.bootable().any(|other| other != *slot);
+                let nothing_to_lose = self.slot(*slot).was_blank || keeps_another;
+                assert!(nothing_to_lose || self.previewed.is_some(), "gives up what is in {slot:?} unseen");
                 self.writes(*slot);
                 self.slot(*slot).blank = *event == Event::Invalidated;
             }
@@ -127,7 +152,7 @@ impl Watch {
                 self.install = Some((slot, fetch.artifact));
                 self.found(slot, offset_bytes, event);
             }
-            Action::Seal { slot } => {
+            Action::Seal { slot, .. } => {
                 self.writes(*slot);
                 let (target, digest) = self.install.expect("seals what was not fetched");
                 assert_eq!(target, *slot);
@@ -153,18 +178,19 @@ impl Watch {
                 self.floor(*time_floor_s);
             }
             Action::SaveTimeFloor { time_floor_s }
-            | Action::SaveCertificate { time_floor_s: Some(time_floor_s) } => {
+            | Action::SaveCertificate { time_floor_s: Some(time_floor_s), .. } => {
                 self.floor(*time_floor_s);
             }
             Action::Join { .. }
             | Action::MakeKey
             | Action::Enroll { .. }
             | Action::Renew { .. }
-            | Action::SaveCertificate { time_floor_s: None }
+            | Action::SaveCertificate { time_floor_s: None, .. }
             | Action::FetchAnchors { .. }
-            | Action::SaveAnchors
+            | Action::SaveAnchors { .. }
             | Action::CheckIn { .. }
             | Action::SaveNote { .. }
+            | Action::ClearCrashes
             | Action::CountCritical { .. }
             | Action::Report { .. } => {}
         }
@@ -172,15 +198,12 @@ impl Watch {
 
     /// The pit stop is over.
     pub(crate) fn ended(&self, verdict: Verdict) {
-        let is_bootable =
-            |slot: SlotIndex| self.slots.get(usize::from(slot.0)).is_some_and(|slot| slot.image.is_some());
         match verdict {
-            Verdict::HandOver { slot, .. } => assert!(is_bootable(slot), "hands over to {slot:?}: {self:?}"),
+            Verdict::HandOver { slot, .. } => {
+                assert!(self.bootable().any(|bootable| bootable == slot), "hands over to {slot:?}: {self:?}");
+            }
             Verdict::Restart { after_ms, reason } => {
-                assert!(
-                    self.slots.iter().all(|slot| slot.image.is_none()),
-                    "{reason:?} beside a bootable slot"
-                );
+                assert_eq!(self.bootable().next(), None, "{reason:?} beside a bootable slot");
                 assert!(after_ms <= limits::BACKOFF_MAX_MS, "{after_ms}");
             }
         }
@@ -189,17 +212,27 @@ impl Watch {
         }
     }
 
+    /// The slots that could be started now.
+    fn bootable(&self) -> impl Iterator<Item = SlotIndex> {
+        let slots = (0..).map(SlotIndex).zip(&self.slots);
+        let bootable = slots.filter(|(_, slot)| slot.image.is_some()).map(|(slot, _)| slot);
+        bootable.filter(|slot| Some(*slot) != self.suspect)
+    }
+
     /// How long the application may be kept from its start; `None` when there is none, or its own slot is written.
     fn max_ms(&self) -> Option<u64> {
-        let boot_slot = self.boot_slot?;
         let local_ms = u64::from(self.steps) * LOCAL_MS;
         let goodbye_ms = limits::REPORT_MS;
+        let decided_ms = limits::BUDGET_MS + goodbye_ms + local_ms;
+        if self.startable.is_empty() {
+            return None;
+        }
         match self.install {
-            None => Some(limits::BUDGET_MS + goodbye_ms + local_ms),
-            Some((slot, _)) if slot == boot_slot => None,
+            None => Some(decided_ms),
+            Some((slot, _)) if self.startable == [slot] => None,
             Some(_) => {
                 let chunk_ms = limits::CHUNK_MS + u64::from(limits::CHUNK_TRIES) * limits::CHUNK_RETRY_MS;
-                Some(limits::BUDGET_MS + limits::INSTALL_WITH_APP_MS + chunk_ms + goodbye_ms + local_ms)
+                Some(decided_ms + limits::INSTALL_WITH_APP_MS + chunk_ms)
             }
         }
     }
@@ -222,12 +255,15 @@ impl Watch {
     fn writes(&mut self, slot: SlotIndex) {
         assert!(!self.recorded, "writes a slot after the record");
         self.slot(slot).image = None;
+        self.suspect = self.suspect.filter(|suspect| *suspect != slot);
     }
 
     fn found(&mut self, slot: SlotIndex, offset_bytes: u32, event: &Event) {
         let chunks = &mut self.slot(slot).chunks;
         match event {
-            Event::ChunkHashed(digest) => chunks.insert(offset_bytes, *digest),
+            Event::ChunkHashed(digest) | Event::FirstChunkHashed { digest, .. } => {
+                chunks.insert(offset_bytes, *digest)
+            }
             _ => chunks.remove(&offset_bytes),
         };
     }

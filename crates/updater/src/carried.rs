@@ -1,0 +1,32 @@
+//! What the shell brings in an event and is given back in an action. The engine owns it in between and does not look into
+//! it, so that no action can lack what it needs.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::plan::SECTOR_BYTES;
+
+/// A certificate chain: DER certificates one after the other, the device's own first.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Chain(pub Vec<u8>);
+
+/// Trust anchors: DER certificates one after the other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Anchors(pub Vec<u8>);
+
+/// The first sector of an image. Bytes behind the end of a shorter image are 0xFF.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FirstSector(pub Box<[u8; SECTOR_BYTES as usize]>);
+
+macro_rules! terse_debug {
+    ($($name:ident),*) => {$(
+        /// Says how much it is: the bytes would fill a console.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({} bytes)"), self.0.len())
+            }
+        }
+    )*};
+}
+terse_debug!(Chain, Anchors, FirstSector);
