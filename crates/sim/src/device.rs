@@ -3,6 +3,7 @@
 mod app;
 mod board;
 mod check;
+mod strike;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,10 +15,11 @@ use flashfmt::layout::Layout;
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{AppDescriptor, Chip, Partition};
 use rand::rngs::{OsRng, StdRng};
-use rand::{RngCore, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
 use tls_crypto::Secp256r1;
-use updater::{Retained, SlotIndex, Start, Verdict};
+use updater::reset::{self, Content, Hint, Reset};
+use updater::{Action, Retained, SlotIndex, Start, Verdict, limits};
 use updater_io::board::Observed;
 use updater_io::early::{self, Depth, EarlyBoard};
 use updater_io::handover::{self, Departure};
@@ -27,11 +29,13 @@ use updater_io::vault::{Provisioning, VaultError, provision};
 use wire::{Reason, ResetCause};
 
 use crate::bootloader::{Boot, Bootloader, NothingReason};
-use crate::flash::{FlashError, SimFlash};
+use crate::flash::{FlashError, Pace, SimFlash};
 use crate::net::{SimNetwork, SimTimer};
 use crate::power::PowerSwitch;
 use board::VirtualBoard;
 use check::check;
+pub use strike::{Moment, Standing, Strike, action_name};
+use strike::{Struck, struck_in, survive};
 
 /// Version that the virtual updater reports.
 pub const UPDATER_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -41,8 +45,9 @@ const UPDATER_PROJECT: &str = "pitstop-updater";
 /// Where the placeholder says it is loaded: RAM, or at least not mapped flash, on every chip.
 const PLACEHOLDER_ADDR: u32 = 0x4037_0000;
 
-/// Pit stops that one start may take: each hand-over goes through a reset. More of them never start anything.
-const MAX_PIT_STOPS: usize = 3;
+/// Starts in a row after which a chip that still resets itself is given up: many times what is promised
+/// ([`crate::campaign::invariants::STARTS`]).
+const MAX_STARTS: usize = 16;
 
 /// A virtual device. Its flash outlives every start, its retained register every reset, and nothing else does.
 pub struct VirtualDevice {
@@ -53,9 +58,14 @@ pub struct VirtualDevice {
     bootloader: Bootloader,
     layout: Layout,
     random: StdRng,
+    /// What a reset does where the manuals promise nothing.
+    chance: StdRng,
     retained_bits: u32,
+    /// What the pit stop before the last reset said about itself; the start after the reset knows nothing of it.
+    handed_over: Option<Option<Reason>>,
     crypto: Arc<CryptoProvider>,
     can_start: CanStart,
+    standing: Option<Standing>,
     observer: Observer,
 }
 
@@ -113,6 +123,17 @@ pub enum End {
     Dead(NothingReason),
     /// Power was lost on the way.
     PowerLost,
+}
+
+/// What a start of the chip leads to.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Something that lasts.
+    Ended(End),
+    /// Another start, by the reset that hands over.
+    Departs,
+    /// Another start, by a reset that the updater did not announce.
+    Struck(Reset, Option<Hint>),
 }
 
 /// An application that was handed over to.
@@ -183,9 +204,12 @@ impl VirtualDevice {
             bootloader: Bootloader { chip, rollback_enabled: layout.hands_over_by_otadata() },
             layout,
             random: StdRng::seed_from_u64(seed),
+            chance: StdRng::seed_from_u64(!seed),
             retained_bits: 0,
+            handed_over: None,
             crypto: Arc::new(tls_crypto::provider(&KEY_EXCHANGE)),
             can_start: |_, _| true,
+            standing: None,
             observer: Box::new(|_| {}),
         }
     }
@@ -203,6 +227,11 @@ impl VirtualDevice {
     pub fn vault_region(&self) -> Option<Region> {
         let vault = self.layout.find_label("vault")?;
         Some(Region { offset: vault.offset, size_bytes: vault.size })
+    }
+
+    /// The chip.
+    pub fn chip(&self) -> Chip {
+        self.bootloader.chip
     }
 
     /// The layout.
@@ -225,27 +254,38 @@ impl VirtualDevice {
         self.can_start = can_start;
     }
 
+    /// Lets the same fault strike at every start from now on, or none.
+    pub fn set_standing(&mut self, standing: Option<Standing>) {
+        let addresses = |label| self.layout.find_label(label).map(|found| found.offset..found.end());
+        let tripwire = standing.and_then(|standing| match standing.at {
+            Moment::Reads(label) => Some((addresses(label)?, standing.how)),
+            Moment::EarlyCheck(_) | Moment::Setup | Moment::Action(_) | Moment::Departure => None,
+        });
+        self.flash.replace_tripwire(tripwire);
+        self.standing = standing;
+    }
+
     /// Who is told what happens.
     pub fn set_observer(&mut self, observer: impl FnMut(Observed<'_>) + Send + 'static) {
         self.observer = Box::new(observer);
     }
 
-    /// Applies power: the retained register holds nothing.
+    /// Applies power.
     ///
     /// # Errors
     /// What the flash says, other than a loss of power.
     pub async fn power_on(&mut self) -> Result<End, FlashError> {
         self.power().restore();
-        self.retained_bits = 0;
-        self.start(ResetCause::PowerOn).await
+        self.start(Reset::PowerOn, None).await
     }
 
-    /// Resets the chip: the application ended, or the updater waited.
+    /// Resets the chip for this cause, as an application of ESP-IDF or its hardware usually does.
     ///
     /// # Errors
     /// What the flash says, other than a loss of power.
     pub async fn reset(&mut self, cause: ResetCause) -> Result<End, FlashError> {
-        self.start(cause).await
+        let (reset, hint) = usual(cause);
+        self.start(reset, hint).await
     }
 
     /// The retained register.
@@ -253,70 +293,151 @@ impl VirtualDevice {
         Retained::from_bits(self.retained_bits).unwrap_or_default()
     }
 
-    async fn start(&mut self, mut cause: ResetCause) -> Result<End, FlashError> {
-        // What the pit stop before the last reset said about itself; the start after the reset knows nothing of it.
-        let mut handed_over = None;
-        for _ in 0..MAX_PIT_STOPS {
-            match self.bootloader.boot(&mut self.flash) {
-                Ok(Boot::Updater { .. }) => {}
-                Ok(Boot::App { partition, image, .. }) => {
-                    let (slot, by_updater) = (partition.label.as_str().to_owned(), handed_over.is_some());
-                    return Ok(End::Running(RunningApp {
-                        slot,
-                        image,
-                        reason: handed_over.flatten(),
-                        by_updater,
-                    }));
-                }
-                Ok(Boot::Nothing(reason)) => return Ok(End::Dead(reason)),
-                Err(FlashError::PowerLost) => return Ok(End::PowerLost),
-                Err(error) => return Err(error),
-            }
-            let start = match self.begin(cause) {
-                Begun::HandOver((slot, image)) => {
-                    let reason = handed_over.flatten();
-                    let image = Box::new(image);
-                    return Ok(End::Running(RunningApp { slot, image, reason, by_updater: true }));
-                }
-                Begun::PitStop(start) => start,
-            };
-            let power = self.power();
-            let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
-            let verdict = tokio::select! {
-                biased;
-                () = power.lost() => return Ok(End::PowerLost),
-                verdict = updater_io::shell::pit_stop(&mut board, start) => verdict,
-            };
-            let departure = match verdict {
-                _ if !power.is_on() => return Ok(End::PowerLost),
-                Verdict::Restart { after_ms, reason } => return Ok(End::Waiting { after_ms, reason }),
-                Verdict::HandOver { slot, reason } => {
-                    handed_over = Some(reason);
-                    self.prepare(slot)
-                }
-            };
-            match departure {
-                _ if !power.is_on() => return Ok(End::PowerLost),
-                Ok(Departure::ResetWithTicket | Departure::ResetToSlot) => cause = ResetCause::Software,
-                Err(reason) => return Ok(End::Waiting { after_ms: 0, reason }),
+    /// Leaves something in the retained register, as an application does that takes it for its own.
+    pub fn set_retained_bits(&mut self, bits: u32) {
+        self.retained_bits = bits;
+    }
+
+    async fn start(&mut self, mut reset: Reset, mut hint: Option<Hint>) -> Result<End, FlashError> {
+        for _ in 0..MAX_STARTS {
+            match self.start_once(reset, hint).await? {
+                Step::Ended(end) => return Ok(end),
+                Step::Departs => (reset, hint) = DEPARTURE,
+                Step::Struck(next, why) => (reset, hint) = (next, why),
             }
         }
+        self.handed_over = None;
         Ok(End::Waiting { after_ms: 0, reason: Reason::Internal })
+    }
+
+    /// One start of the chip, with what this reset leaves behind on it (`hint`: what ESP-IDF left in STORE6).
+    ///
+    /// # Errors
+    /// What the flash says, other than a loss of power.
+    pub async fn start_once(&mut self, reset: Reset, hint: Option<Hint>) -> Result<Step, FlashError> {
+        let cause = self.suffer(reset, hint);
+        let step = self.run(cause).await?;
+        if let Step::Ended(_) = step {
+            self.handed_over = None;
+        }
+        Ok(step)
+    }
+
+    /// What the reset leaves, and what the firmware learns of it.
+    fn suffer(&mut self, reset: Reset, hint: Option<Hint>) -> ResetCause {
+        // A chip that is not in the table is taken for the one that this world knows best.
+        let entry = reset.on(self.bootloader.chip).or_else(|| reset.on(Chip::Esp32C3));
+        let remains = entry.map_or(Content::Undefined, |entry| entry.remains.rtc);
+        self.retained_bits = match remains {
+            Content::Kept => self.retained_bits,
+            Content::Cleared => 0,
+            Content::Undefined => match self.chance.gen_range(0..4) {
+                0 => 0,
+                1 => u32::MAX,
+                // Power was away for a moment only.
+                2 => self.retained_bits,
+                _ => self.chance.r#gen(),
+            },
+        };
+        let code = entry.and_then(|entry| entry.codes.first().copied()).unwrap_or(0);
+        reset::cause(code, hint)
+    }
+
+    async fn run(&mut self, cause: ResetCause) -> Result<Step, FlashError> {
+        match self.boot() {
+            Ok(Boot::Updater { .. }) => {}
+            Ok(Boot::App { partition, image, .. }) => {
+                let (slot, by_updater) = (partition.label.as_str().to_owned(), self.handed_over.is_some());
+                let reason = self.handed_over.flatten();
+                return Ok(Step::Ended(End::Running(RunningApp { slot, image, reason, by_updater })));
+            }
+            Ok(Boot::Nothing(reason)) => return Ok(Step::Ended(End::Dead(reason))),
+            Err(FlashError::PowerLost) => return Ok(Step::Ended(End::PowerLost)),
+            Err(error) => return Err(error),
+        }
+        let start = match struck_in(|| self.begin(cause)) {
+            Ok(Begun::HandOver(slot, image)) => {
+                let reason = self.handed_over.flatten();
+                return Ok(Step::Ended(End::Running(RunningApp { slot, image, reason, by_updater: true })));
+            }
+            Ok(Begun::PitStop(start)) => start,
+            Err(Struck { reset, hint }) => return Ok(Step::Struck(reset, hint)),
+        };
+        let power = self.power();
+        let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
+        let pit_stop = survive(async {
+            board.device.reaches(Moment::Setup);
+            updater_io::shell::pit_stop(&mut board, start).await
+        });
+        let verdict = tokio::select! {
+            biased;
+            () = power.lost() => return Ok(Step::Ended(End::PowerLost)),
+            verdict = pit_stop => verdict,
+        };
+        let departure = match verdict {
+            _ if !power.is_on() => return Ok(Step::Ended(End::PowerLost)),
+            Err(Struck { reset, hint }) => return Ok(Step::Struck(reset, hint)),
+            Ok(Verdict::Restart { after_ms, reason }) => {
+                return Ok(Step::Ended(End::Waiting { after_ms, reason }));
+            }
+            Ok(Verdict::HandOver { slot, reason }) => {
+                self.handed_over = Some(reason);
+                struck_in(|| {
+                    self.reaches(Moment::Departure);
+                    self.prepare(slot)
+                })
+            }
+        };
+        Ok(match departure {
+            _ if !power.is_on() => Step::Ended(End::PowerLost),
+            Err(Struck { reset, hint }) => Step::Struck(reset, hint),
+            Ok(Ok(Departure::ResetWithTicket | Departure::ResetToSlot)) => Step::Departs,
+            Ok(Err(reason)) => Step::Ended(End::Waiting { after_ms: limits::BACKOFF_MS, reason }),
+        })
+    }
+
+    /// The bootloader's part. Its time is the chip's, and no fault of the updater strikes in it.
+    fn boot(&mut self) -> Result<Boot, FlashError> {
+        let (pace, tripwire) = (self.flash.replace_pace(Pace::None), self.flash.replace_tripwire(None));
+        let boot = self.bootloader.boot(&mut self.flash);
+        self.flash.replace_pace(pace);
+        self.flash.replace_tripwire(tripwire);
+        boot
     }
 
     /// What the firmware does first.
     fn begin(&mut self, cause: ResetCause) -> Begun {
         let bits = self.retained_bits;
+        let strike = self.standing.and_then(|standing| match standing.at {
+            Moment::EarlyCheck(label) => Some((Region::of(&self.layout.find_label(label)?), standing.how)),
+            Moment::Reads(_) | Moment::Setup | Moment::Action(_) | Moment::Departure => None,
+        });
         let (retained_bits, can_start) = (&mut self.retained_bits, self.can_start);
-        let mut early = Early { retained_bits, chip: self.bootloader.chip, can_start };
+        let mut early = Early { retained_bits, chip: self.bootloader.chip, can_start, strike };
         match early::begin(&mut early, &mut self.flash, bits, cause) {
             early::Begun::PitStop(start) => Begun::PitStop(start),
             early::Begun::HandOver(hand_over) => {
                 self.retained_bits = hand_over.retained_bits;
                 let partition = self.layout.slots().nth(usize::from(hand_over.slot.0));
                 let label = partition.map(|partition| partition.label.as_str().to_owned());
-                Begun::HandOver((label.unwrap_or_default(), hand_over.checked))
+                Begun::HandOver(label.unwrap_or_default(), Box::new(hand_over.checked))
             }
+        }
+    }
+
+    /// The updater comes to a moment at which a fault may strike.
+    fn reaches(&self, moment: Moment) {
+        if let Some(standing) = self.standing.filter(|standing| standing.at == moment) {
+            standing.how.strike(self.flash.power().clock());
+        }
+    }
+
+    /// The shell is about to perform this action.
+    fn reaches_action(&self, action: &Action) {
+        if let Some(Standing { at: Moment::Action(name), how }) = self.standing
+            && name == action_name(action)
+        {
+            how.strike(self.flash.power().clock());
         }
     }
 
@@ -343,7 +464,7 @@ impl VirtualDevice {
 
 /// What a start is for: the label of a slot and what is in it, or a pit stop.
 enum Begun {
-    HandOver((String, ImageSummary)),
+    HandOver(String, Box<ImageSummary>),
     PitStop(Start),
 }
 
@@ -352,6 +473,8 @@ struct Early<'d> {
     retained_bits: &'d mut u32,
     chip: Chip,
     can_start: CanStart,
+    /// The fault that strikes when this slot is looked at.
+    strike: Option<(Region, Strike)>,
 }
 
 impl EarlyBoard<SimFlash> for Early<'_> {
@@ -362,9 +485,31 @@ impl EarlyBoard<SimFlash> for Early<'_> {
     }
 
     fn check(&mut self, flash: &mut SimFlash, slot: Region, depth: Depth) -> Option<ImageSummary> {
+        if let Some((_, strike)) = self.strike.filter(|(struck, _)| *struck == slot) {
+            strike.early(flash.power().clock())?;
+        }
         let image = check(flash, slot, depth).ok()?;
         let startable = image.header.chip == self.chip && (self.can_start)(&image.header, &image.segments);
         startable.then_some(image)
+    }
+}
+
+/// How the updater resets the chip.
+pub const DEPARTURE: (Reset, Option<Hint>) = (Reset::SoftwareSystem, None);
+
+/// How an application of ESP-IDF, or the hardware under it, brings a start of this cause about.
+fn usual(cause: ResetCause) -> (Reset, Option<Hint>) {
+    match cause {
+        ResetCause::PowerOn => (Reset::PowerOn, None),
+        ResetCause::Software => (Reset::SoftwareCpu, None),
+        ResetCause::Panic => (Reset::SoftwareCpu, Some(Hint::Panic)),
+        ResetCause::Watchdog => (Reset::TimerGroupWatchdogCore, None),
+        ResetCause::Brownout => (Reset::Brownout, None),
+        ResetCause::DeepSleep => (Reset::DeepSleep, None),
+        // There is no reset of an unknown cause: it is the one that says least.
+        ResetCause::External | ResetCause::Unknown => (Reset::UsbSerial, None),
+        // As the updater's own panic handler does it.
+        ResetCause::UpdaterCrash => (Reset::SoftwareSystem, Some(Hint::Panic)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`flash`] | the SPI flash: NOR rules, wear counters, loss of power inside an operation, damaged bits |
 //! | [`power`] | the power supply that flash, network and clock of one device share |
+//! | [`clock`] | the device's time: what it waits for, and what its work takes |
 //! | [`bootloader`] | ESP-IDF's second-stage bootloader |
 //! | [`device`] | the whole device, with the real updater on it |
 //! | [`net`] | Wi-Fi or Ethernet, name resolution and the clock, for the shell in `updater-io` |
@@ -21,6 +22,7 @@
 pub mod bootloader;
 #[cfg(feature = "campaign")]
 pub mod campaign;
+pub mod clock;
 pub mod device;
 pub mod flash;
 pub mod impostor;

@@ -17,11 +17,11 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::Instant;
 use updater_io::platform::{AccessPoint, Network, NetworkError, Timer, WifiCredentials};
 
 pub use connection::SimConnection;
 
+use crate::clock::Mark;
 use crate::power::{PowerSwitch, Session};
 use crate::proxy::Fault;
 use connection::Stream;
@@ -117,6 +117,10 @@ pub struct SimNetwork {
     joined: Option<Session>,
     counters: NetworkCounters,
 }
+
+/// What the TLS handshake on a new connection makes an ESP32-C3 compute: a key exchange, two signatures verified and
+/// one made (`updater::limits::EXCHANGE_MS` reckons with as much).
+const HANDSHAKE: Duration = Duration::from_millis(1000);
 
 /// Buffer of a connection within the process, each way.
 const IN_PROCESS_BYTES: usize = 64 * 1024;
@@ -259,21 +263,23 @@ impl Network for SimNetwork {
         let fault = self.faults.pop_front().flatten();
         let stream = session.run(self.open(host, port)).await?;
         self.counters.0.connections.fetch_add(1, Ordering::Relaxed);
+        self.power.clock().spend(HANDSHAKE);
         Ok(SimConnection::new(stream, fault, session, self.counters.clone()))
     }
 }
 
-/// The clock of a virtual device: tokio's, so that tests can pause and advance it.
+/// The timer of a virtual device ([`crate::clock`]).
 #[derive(Clone, Debug)]
 pub struct SimTimer {
-    start: Instant,
+    start: Mark,
+    power: PowerSwitch,
     session: Session,
 }
 
 impl SimTimer {
     /// A clock that starts now. It belongs to the present stretch of power: make a new one at every start.
     pub fn start(power: &PowerSwitch) -> Self {
-        Self { start: Instant::now(), session: power.session() }
+        Self { start: power.clock().mark(), power: power.clone(), session: power.session() }
     }
 }
 
@@ -283,7 +289,7 @@ impl Timer for SimTimer {
     }
 
     fn sleep_ms(&self, duration_ms: u64) -> impl Future<Output = ()> {
-        self.session.run(tokio::time::sleep(Duration::from_millis(duration_ms)))
+        self.session.run(self.power.clock().mark().passed(Duration::from_millis(duration_ms)))
     }
 }
 

@@ -4,13 +4,16 @@ use std::future::{Future, pending};
 
 use tokio::sync::watch;
 
-/// A handle on one device's power supply. Clones share it.
+use crate::clock::DeviceClock;
+
+/// A handle on one device's power supply, and on the clock that runs with it. Clones share both.
 ///
 /// The flash cuts the power in the middle of an operation ([`crate::flash::PowerCut`]); the network goes silent then;
 /// whoever runs the device waits for [`PowerSwitch::lost`] beside the device's own future and drops that future.
 #[derive(Clone, Debug)]
 pub struct PowerSwitch {
     state: watch::Sender<State>,
+    clock: DeviceClock,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +26,12 @@ struct State {
 impl PowerSwitch {
     /// A supply that is on.
     pub fn new() -> Self {
-        Self { state: watch::Sender::new(State { on: true, cuts: 0 }) }
+        Self { state: watch::Sender::new(State { on: true, cuts: 0 }), clock: DeviceClock::default() }
+    }
+
+    /// The device's clock.
+    pub fn clock(&self) -> &DeviceClock {
+        &self.clock
     }
 
     /// Whether there is power.

@@ -214,7 +214,7 @@ impl Reset {
 
 /// Why ESP-IDF restarted the chip by software: of `esp_reset_reason_t` (ESP-IDF 5.5,
 /// `components/esp_system/include/esp_system.h`) those that `esp_reset_reason()` takes from the hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Hint {
     /// `ESP_RST_PANIC`

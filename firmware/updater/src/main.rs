@@ -39,7 +39,7 @@ use esp_hal::timer::timg::TimerGroup;
 use esp_rtos::embassy::Executor;
 use esp_storage::FlashStorage;
 use static_cell::StaticCell;
-use updater::{Retained, SlotIndex, Verdict};
+use updater::{Retained, SlotIndex, Verdict, limits};
 use updater_io::board::Board as _;
 use updater_io::handover::{self, HandOverFault};
 use updater_io::map::Map;
@@ -114,7 +114,13 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
     memory::report();
     board.network.leave().await;
     match verdict {
-        Verdict::HandOver { slot, .. } => depart(&mut board, slot),
+        Verdict::HandOver { slot, .. } => {
+            if let Err(fault) = depart(&mut board, slot) {
+                // The next start is the updater's again, and finds out what is wrong with the flash. It may be so for ever.
+                line!("trouble {}: {fault}", fault.reason().code());
+                Timer::after_millis(limits::BACKOFF_MS).await;
+            }
+        }
         Verdict::Restart { after_ms, .. } => {
             let wait = Duration::from_millis(after_ms);
             #[cfg(feature = "wifi")]
@@ -130,10 +136,7 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
 }
 
 /// Prepares the start of the application by the next reset.
-fn depart(board: &mut ChipBoard, slot: SlotIndex) {
-    let departure = Map::read(board.flash()).map_err(HandOverFault::Flash);
-    if let Err(fault) = departure.and_then(|map| handover::prepare(board.flash(), &map, slot)) {
-        // The next start is the updater's again, and finds out what is wrong with the flash.
-        line!("trouble {}: {fault}", fault.reason().code());
-    }
+fn depart(board: &mut ChipBoard, slot: SlotIndex) -> Result<(), HandOverFault> {
+    let map = Map::read(board.flash()).map_err(HandOverFault::Flash)?;
+    handover::prepare(board.flash(), &map, slot).map(|_| ())
 }

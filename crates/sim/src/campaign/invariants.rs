@@ -8,9 +8,8 @@ use flashfmt::image::StreamVerifier;
 use flashfmt::layout::Layout;
 use manifest::Digest;
 use rustls::pki_types::CertificateDer;
-use tokio::time::Instant;
 use updater::InstallRecord;
-use updater::limits;
+use updater::{limits, policy};
 use updater_io::pki;
 use updater_io::region::Region;
 use updater_io::vault::{Settings, Vault};
@@ -18,6 +17,7 @@ use wire::ResetCause;
 
 use super::office::Exchange;
 use super::world::{DEVICE, World};
+use crate::clock::Mark;
 use crate::{End, SimFlash};
 
 /// Starts that a device may need to its target once faults have stopped: one that finds out, one that repairs, one
@@ -39,6 +39,9 @@ pub enum Invariant {
     Signed,
     /// A bootable application is started within the time budget.
     Time,
+    /// With the same fault at every start for ever, a bootable application is started within [`STARTS`] starts; without
+    /// one, tries are backed off.
+    Lives,
     /// Beside the promise: flash is not written without an erase before it, and not at all when nothing changes.
     Flash,
 }
@@ -164,7 +167,7 @@ pub fn after_the_fault(before: &Facts, now: &Facts) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Starts the device until it runs release `goal` of its office, and checks all six promises on the way. Faults must
+/// Starts the device until it runs release `goal` of its office, and checks the first six promises on the way. Faults must
 /// have stopped.
 ///
 /// # Errors
@@ -211,7 +214,7 @@ pub async fn recovers(
 pub struct Watch {
     /// The flash when it began.
     at_start: Facts,
-    began: Instant,
+    began: Mark,
     artifact_requests: u32,
 }
 
@@ -223,7 +226,7 @@ impl Watch {
     pub fn begin(world: &World) -> anyhow::Result<Self> {
         let at_start = Facts::of(world.device.flash.bytes(), world.device.layout())?;
         let artifact_requests = world.office.books().requests(Exchange::Artifact);
-        Ok(Self { at_start, began: Instant::now(), artifact_requests })
+        Ok(Self { at_start, began: world.device.power().clock().mark(), artifact_requests })
     }
 
     /// What must hold at the end of any start: what runs was signed, it runs in time, and something runs when
@@ -257,6 +260,10 @@ impl Watch {
             End::Waiting { reason, .. } if self.at_start.has_spare() && self.at_start.is_bootable() => {
                 let found = format!("waits for {} beside a bootable slot", reason.name());
                 Err(Broken::new(Invariant::Boots, found))
+            }
+            End::Waiting { after_ms, reason } if *after_ms < policy::backoff_ms(0, None, 0) => {
+                let found = format!("tries again after {after_ms} ms: {}", reason.name());
+                Err(Broken::new(Invariant::Lives, found))
             }
             End::Waiting { after_ms, .. } if *after_ms > limits::BACKOFF_MAX_MS => {
                 Err(Broken::new(Invariant::Time, format!("waits for {after_ms} ms before its next try")))

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod invariants;
 pub mod lifecycle;
+pub mod liveness;
 pub mod network;
 pub mod office;
 mod plan;
@@ -79,7 +80,11 @@ fn note(trace: &Trace, end: &End) {
         End::Running(app) => format!("runs {} in {} ({:?})", app.version(), app.slot, app.reason),
         End::Waiting { .. } | End::Dead(_) | End::PowerLost => format!("{end:?}"),
     };
-    trace.lock().unwrap_or_else(PoisonError::into_inner).push(format!("end: {line}"));
+    write_line(trace, format!("end: {line}"));
+}
+
+fn write_line(trace: &Trace, line: String) {
+    trace.lock().unwrap_or_else(PoisonError::into_inner).push(line);
 }
 
 fn lines(trace: &Trace) -> Vec<String> {

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::app::AppStage;
 use super::lifecycle::{LAYOUTS, Lifecycle};
+use super::liveness::LivenessStage;
 use super::network::{ARTIFACT_STEP, NetworkStage};
 use super::power::PowerStage;
 use super::rot::{self, RotStage};
@@ -29,6 +30,8 @@ pub enum Part {
     StolenServer,
     /// Hostile applications.
     App,
+    /// The same fault at every start.
+    Liveness,
 }
 
 /// How many cases.
@@ -86,8 +89,16 @@ impl Batch {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Power, Self::PowerTwice, Self::Rot, Self::Answers, Self::Paths, Self::StolenServer, Self::App];
+    pub const ALL: [Self; 8] = [
+        Self::Power,
+        Self::PowerTwice,
+        Self::Rot,
+        Self::Answers,
+        Self::Paths,
+        Self::StolenServer,
+        Self::App,
+        Self::Liveness,
+    ];
 
     /// As the command line names it.
     pub fn name(self) -> &'static str {
@@ -99,6 +110,7 @@ impl Part {
             Self::Paths => "paths",
             Self::StolenServer => "stolen-server",
             Self::App => "app",
+            Self::Liveness => "liveness",
         }
     }
 }
@@ -151,6 +163,19 @@ pub fn plan(part: Part, size: Size, seed: u64) -> anyhow::Result<Vec<Batch>> {
                 Ok(Batch::new(part, LAYOUTS[layout].to_owned(), &stage, stage.cases()))
             })
             .collect(),
+        Part::Liveness => {
+            let mut batches = Vec::new();
+            for layout in 0..LAYOUTS.len() {
+                for stage in LivenessStage::all(layout)?.into_iter().map(Arc::new) {
+                    let cases = match size {
+                        Size::Quick => sample(stage.cases(), 10, seed),
+                        Size::Whole => stage.cases(),
+                    };
+                    batches.push(Batch::new(part, stage.name(), &stage, cases));
+                }
+            }
+            Ok(batches)
+        }
     }
 }
 
@@ -206,6 +231,12 @@ pub fn replay(name: &str) -> anyhow::Result<(Outcome, Vec<String>)> {
         "app" => {
             let stage = AppStage::new(layout)?;
             stage.run(&named(stage.cases(), name).with_context(unknown)?)
+        }
+        "liveness" => {
+            let stages = LivenessStage::all(layout)?;
+            let found = stages.iter().find_map(|stage| Some((stage, named(stage.cases(), name)?)));
+            let (stage, case) = found.with_context(unknown)?;
+            stage.run(&case)
         }
         _ => Err(anyhow::anyhow!(unknown())),
     }

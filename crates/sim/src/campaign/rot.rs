@@ -13,7 +13,7 @@ use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
 use super::world::World;
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome};
 use crate::End;
-use crate::flash::{Defect, DefectKind, OnViolation, OperationKind, SECTOR_BYTES};
+use crate::flash::{Defect, DefectKind, Flicker, OnViolation, OperationKind, SECTOR_BYTES};
 
 /// What happens to the flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,12 @@ pub enum Damage {
     Erase(DefectKind),
     /// Writing into a sector fails, or does nothing.
     Write(DefectKind),
+    /// A sector reads differently now and then: one in so many reads of it.
+    Flickers(u32),
 }
 
 /// All of them, each by name.
-const DAMAGES: [(&str, Damage); 10] = [
+const DAMAGES: [(&str, Damage); 11] = [
     ("a-bit", Damage::Bits(1)),
     ("2-bits", Damage::Bits(2)),
     ("16-bits", Damage::Bits(16)),
@@ -44,13 +46,16 @@ const DAMAGES: [(&str, Damage); 10] = [
     ("erase-does-nothing", Damage::Erase(DefectKind::DoesNothing)),
     ("write-fails", Damage::Write(DefectKind::Fails)),
     ("write-does-nothing", Damage::Write(DefectKind::DoesNothing)),
+    ("flickers", Damage::Flickers(4)),
 ];
 
 /// What docs/fault-model.md promises about a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Promised {
-    /// All six.
+    /// The first six.
     All,
+    /// A start that ends, as long as it lasts; the first six afterwards.
+    Afterwards,
     /// An application runs, signed and in time; identity and target when the damage missed what they need.
     Application,
     /// The bootloader starts an application, without the updater.
@@ -128,6 +133,14 @@ impl RotStage {
     fn promised(&self, case: &Case) -> Promised {
         let worn = matches!(DAMAGES[case.damage].1, Damage::Erase(_) | Damage::Write(_));
         let classic = LAYOUTS[self.layout] == "8mb-rollback";
+        if let Damage::Flickers(_) = DAMAGES[case.damage].1 {
+            // What cannot be read cannot be started; nothing of it may be lost for that.
+            return match case.region.as_str() {
+                "table" | "factory" | "otadata" => Promised::Afterwards,
+                label if label.starts_with("ota_") => Promised::Afterwards,
+                _ => Promised::All,
+            };
+        }
         match case.region.as_str() {
             "table" | "factory" if worn => Promised::All,
             "ota_0" if classic && worn => Promised::All,
@@ -199,6 +212,10 @@ fn strike(world: &mut World, case: &Case) -> bool {
             flash.set_defects(vec![Defect { addresses: sector, operation: OperationKind::Write, kind }]);
             return true;
         }
+        Damage::Flickers(one_in) => {
+            flash.set_flickers(vec![Flicker { addresses: sector, one_in }], case.seed);
+            return true;
+        }
     }
     false
 }
@@ -235,7 +252,7 @@ impl Stage for RotStage {
                     }
                     Promised::ApplicationAlone if matches!(end, End::Running(_)) => Ok(()),
                     Promised::ApplicationAlone => Err(Broken::new(Invariant::Boots, format!("{end:?}"))),
-                    Promised::Nothing => Ok(()),
+                    Promised::Afterwards | Promised::Nothing => Ok(()),
                 };
                 if let Err(broken) = held {
                     return Ok((Outcome::Broken(broken), lines(&trace)));
@@ -245,6 +262,7 @@ impl Stage for RotStage {
                 return Ok((Outcome::Application, lines(&trace)));
             }
             world.device.flash.set_defects(Vec::new());
+            world.device.flash.set_flickers(Vec::new(), case.seed);
             world.device.flash.forget_violations();
             world.device.flash.set_on_violation(OnViolation::Fail);
             let recovered = invariants::recovers(&mut world, prepared.goal, before).await?;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use flashfmt::image::compose;
+use flashfmt::image::{Segments, compose};
 use flashfmt::layout::Layout;
 use flashfmt::{AppDescriptor, Chip};
 use manifest::PublisherKeys;
@@ -121,13 +121,27 @@ impl Snapshot {
 }
 
 fn network(office: &Office, power: PowerSwitch) -> anyhow::Result<SimNetwork> {
-    let mut network = SimNetwork::new(Link::Wifi(vec![workshop()]), power);
+    let mut network = SimNetwork::new(link(), power);
     network.set_in_process(office.door()?);
     Ok(network)
 }
 
+/// The network in reach.
+pub(super) fn link() -> Link {
+    Link::Wifi(vec![workshop()])
+}
+
 fn workshop() -> WifiCredentials {
     WifiCredentials { ssid: "workshop".into(), passphrase: "correct horse".to_owned().into() }
+}
+
+/// The version of the release after the first one, and how much code it has: what tells it from others by its headers.
+const NEW: &str = "1.1.0";
+const NEW_CODE_BYTES: usize = 16;
+
+/// Whether an image with these segments is the release after the first one.
+pub fn is_new(segments: &Segments) -> bool {
+    segments.as_slice().iter().any(|segment| segment.len as usize == NEW_CODE_BYTES)
 }
 
 /// An application of a little more than `chunks - 1` chunks of 64 KiB.
@@ -141,7 +155,8 @@ pub fn application(version: &str, chunks: usize) -> anyhow::Result<Vec<u8>> {
         *byte = (index >> 8) as u8 ^ version.bytes().fold(index as u8, u8::wrapping_add);
     }
     let app_desc = AppDescriptor::new("hello", version);
-    Ok(compose::esp32c3(&app_desc, &rodata, version.as_bytes(), &[7; 256])?)
+    let code = if version == NEW { [0; NEW_CODE_BYTES].as_slice() } else { version.as_bytes() };
+    Ok(compose::esp32c3(&app_desc, &rodata, code, &[7; 256])?)
 }
 
 /// Actions carry whole check-ins; a line is enough.

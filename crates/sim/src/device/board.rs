@@ -69,5 +69,8 @@ impl Board for VirtualBoard<'_> {
 
     fn observe(&mut self, observed: Observed<'_>) {
         (self.device.observer)(observed);
+        if let Observed::Acting { action, .. } = observed {
+            self.device.reaches_action(action);
+        }
     }
 }

@@ -4,12 +4,12 @@ use std::error::Error;
 
 use embedded_storage::nor_flash::ReadNorFlash;
 use flashfmt::AppDescriptor;
-use flashfmt::image::{ImageSummary, Outline, StreamVerifier};
+use flashfmt::image::{ImageSummary, Outline, Progress, StreamVerifier};
 use sha2::{Digest, Sha256};
 use updater_io::early::Depth;
 use updater_io::region::Region;
 
-use crate::flash::SimFlash;
+use crate::flash::{SECTOR_BYTES, SimFlash};
 
 /// What a chain-loader looks at before it starts an image.
 // By its name `tests/heap.rs` tells the host's memory from the device's.
@@ -21,10 +21,14 @@ pub(super) fn check(
 ) -> Result<ImageSummary, Box<dyn Error>> {
     match depth {
         Depth::Full => {
-            let mut bytes = vec![0; region.size_bytes as usize];
-            flash.read(region.offset, &mut bytes)?;
             let mut verifier = StreamVerifier::new(region.size_bytes);
-            verifier.update(&bytes)?;
+            let mut sector = [0; SECTOR_BYTES as usize];
+            for offset in (0..region.size_bytes).step_by(sector.len()) {
+                flash.read(region.offset + offset, &mut sector)?;
+                if let Progress::Done { .. } = verifier.update(&sector)? {
+                    break;
+                }
+            }
             Ok(verifier.finish()?)
         }
         Depth::Structure => {

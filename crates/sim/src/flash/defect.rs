@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use rand::Rng;
+use rand::rngs::StdRng;
+
 use super::{Operation, OperationKind};
 
 /// A defect of some addresses.
@@ -22,6 +25,25 @@ pub enum DefectKind {
     Fails,
     /// Nothing is done, and the driver says that all went well.
     DoesNothing,
+}
+
+/// Addresses that read differently from one read to the next, although nothing is written: a worn cell near its
+/// threshold, a supply that sags, a line that picks up the radio.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flicker {
+    /// Reads that touch one of these addresses are struck.
+    pub addresses: Range<u32>,
+    /// One in so many of them, by chance, comes with one bit inverted.
+    pub one_in: u32,
+}
+
+impl Flicker {
+    /// The address and the mask of the bit that is inverted in a read of `range`.
+    pub(super) fn strikes(&self, range: &Range<u32>, noise: &mut StdRng) -> Option<(u32, u8)> {
+        let (start, end) = (self.addresses.start.max(range.start), self.addresses.end.min(range.end));
+        let struck = start < end && noise.gen_ratio(1, self.one_in.max(1));
+        struck.then(|| (noise.gen_range(start..end), 1 << noise.gen_range(0..8)))
+    }
 }
 
 impl Defect {

@@ -7,12 +7,14 @@
 //! - Power can be lost inside any operation ([`PowerCut`]); from then on every operation fails and changes nothing
 //!   until [`PowerSwitch::restore`].
 //! - Bits that a torn operation left between 0 and 1 ([`Tear::Unstable`]) read as either, anew at each read.
-//! - Sectors can be defective ([`Defect`]).
+//! - Sectors can be defective ([`Defect`]), and addresses read differently from one read to the next ([`Flicker`]).
+//! - Every operation takes its time on the device's clock ([`Pace`]).
 //! - Everything is deterministic; the random bits of a tear come from its seed.
 
 mod cut;
 mod defect;
 mod file;
+mod pace;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -30,10 +32,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use cut::{PowerCut, Tear};
-pub use defect::{Defect, DefectKind};
+pub use defect::{Defect, DefectKind, Flicker};
 pub use file::FlashFileError;
+pub use pace::Pace;
 pub use record::{FlashStats, Operation, OperationKind, Violation};
 
+use crate::device::Strike;
 use crate::power::PowerSwitch;
 
 /// Smallest alignment and length of reads and writes (`FlashStorage::WORD_SIZE`).
@@ -125,6 +129,9 @@ pub struct SimFlash {
     unstable: BTreeMap<u32, u8>,
     noise: StdRng,
     defects: Vec<Defect>,
+    flickers: Vec<Flicker>,
+    pace: Pace,
+    tripwire: Option<(Range<u32>, Strike)>,
     trace: Option<Trace>,
 }
 
@@ -166,6 +173,9 @@ impl SimFlash {
             unstable: BTreeMap::new(),
             noise: StdRng::seed_from_u64(0),
             defects: Vec::new(),
+            flickers: Vec::new(),
+            pace: Pace::default(),
+            tripwire: None,
             trace: None,
         }
     }
@@ -239,6 +249,25 @@ impl SimFlash {
     /// Makes sectors defective from now on; it replaces earlier defects.
     pub fn set_defects(&mut self, defects: Vec<Defect>) {
         self.defects = defects;
+    }
+
+    /// Makes addresses read differently from one read to the next; it replaces earlier ones.
+    pub fn set_flickers(&mut self, flickers: Vec<Flicker>, seed: u64) {
+        self.flickers = flickers;
+        self.noise = StdRng::seed_from_u64(seed);
+    }
+
+    /// Says how long operations take from now on, and returns what was said before.
+    pub fn replace_pace(&mut self, pace: Pace) -> Pace {
+        std::mem::replace(&mut self.pace, pace)
+    }
+
+    /// Lets a fault of the updater strike at every read that touches these addresses, and returns what did before.
+    pub(crate) fn replace_tripwire(
+        &mut self,
+        tripwire: Option<(Range<u32>, Strike)>,
+    ) -> Option<(Range<u32>, Strike)> {
+        std::mem::replace(&mut self.tripwire, tripwire)
     }
 
     /// How many bytes hold bits between 0 and 1.
@@ -320,6 +349,10 @@ impl SimFlash {
     fn mutate(&mut self, operation: Operation, target: impl Fn(usize, u8) -> u8) -> Result<(), FlashError> {
         self.check_power()?;
         self.stats.count(&operation, SECTOR_BYTES);
+        self.power.clock().spend(match operation.kind {
+            OperationKind::Erase => self.pace.erase(operation.length_bytes),
+            OperationKind::Write => self.pace.write(operation.address, operation.length_bytes),
+        });
         self.log.push(operation);
         self.dirty = true;
         let range = operation.address as usize..operation.range().end as usize;
@@ -408,10 +441,23 @@ impl ReadNorFlash for SimFlash {
             .map_err(|kind| self.refusal(kind, offset, bytes.len(), WORD_BYTES))?;
         self.stats.reads += 1;
         self.stats.read_bytes += bytes.len() as u64;
+        self.power.clock().spend(self.pace.read(bytes.len()));
         bytes.copy_from_slice(&self.bytes[offset as usize..][..bytes.len()]);
         if !self.unstable.is_empty() {
             for (address, mask) in self.unstable.range(offset..offset + bytes.len() as u32) {
                 bytes[(address - offset) as usize] ^= mask & self.noise.r#gen::<u8>();
+            }
+        }
+        let range = offset..offset + bytes.len() as u32;
+        if let Some((addresses, strike)) = &self.tripwire
+            && addresses.start < range.end
+            && range.start < addresses.end
+        {
+            strike.strike(self.power.clock());
+        }
+        for flicker in &self.flickers {
+            if let Some((address, mask)) = flicker.strikes(&range, &mut self.noise) {
+                bytes[(address - offset) as usize] ^= mask;
             }
         }
         Ok(())

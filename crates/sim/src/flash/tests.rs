@@ -329,3 +329,56 @@ proptest! {
         prop_assert_eq!(flash.stats().violations == 0, old.iter().zip(&new).all(|(old, new)| new & !old == 0));
     }
 }
+
+#[test]
+fn operations_take_the_time_of_their_pace() {
+    let took = |pace: Pace, act: fn(&mut SimFlash)| {
+        let mut flash = SimFlash::new(4 * BLOCK_BYTES);
+        flash.replace_pace(pace);
+        act(&mut flash);
+        flash.power().clock().worked().as_micros()
+    };
+    let erase_sector: fn(&mut SimFlash) = |flash| flash.erase(0, SECTOR_BYTES).unwrap();
+    let erase_block: fn(&mut SimFlash) = |flash| flash.erase(0, BLOCK_BYTES).unwrap();
+    let write: fn(&mut SimFlash) = |flash| flash.write(252, &[0; 264]).unwrap();
+    let read: fn(&mut SimFlash) = |flash| flash.read(0, &mut [0; 1024]).unwrap();
+    for (act, typical_us, worst_us) in [
+        (erase_sector, 45_000, 400_000),
+        (erase_block, 150_000, 2_000_000),
+        // The end of one page, all of the next, the beginning of a third.
+        (write, 1_200, 9_000),
+        (read, 976, 1_269),
+    ] {
+        assert_eq!(took(Pace::None, act), 0);
+        assert_eq!(took(Pace::Typical, act), typical_us);
+        assert_eq!(took(Pace::Worst, act), worst_us);
+        let mixed: Vec<_> = (0..20).map(|seed| took(Pace::mixed(seed), act)).collect();
+        assert!(mixed.contains(&typical_us) && mixed.contains(&worst_us), "{mixed:?}");
+        assert_eq!(mixed, (0..20).map(|seed| took(Pace::mixed(seed), act)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_flicker_inverts_a_bit_of_some_reads_and_changes_nothing() {
+    let reads = |seed| {
+        let mut flash = SimFlash::new(BLOCK_BYTES);
+        flash.set_flickers(vec![Flicker { addresses: 16..24, one_in: 4 }], seed);
+        let read = |flash: &mut SimFlash, address| {
+            let mut bytes = [0; 32];
+            flash.read(address, &mut bytes).unwrap();
+            bytes
+        };
+        let struck: Vec<_> = (0..100).map(|_| read(&mut flash, 0)).collect();
+        assert!((0..100).all(|_| read(&mut flash, 24) == [0xff; 32]), "beside the addresses");
+        assert!(flash.bytes().iter().all(|byte| *byte == 0xff));
+        struck
+    };
+    let zeros = |bytes: &[u8; 32]| bytes.iter().map(|byte| byte.count_zeros()).sum::<u32>();
+    let struck = reads(1);
+    assert!(struck.iter().all(|bytes| zeros(bytes) <= 1));
+    assert!(struck.iter().all(|bytes| bytes[..16] == [0xff; 16] && bytes[24..] == [0xff; 8]));
+    let wrong = struck.iter().filter(|bytes| zeros(bytes) == 1).count();
+    assert!((10..40).contains(&wrong), "{wrong} of 100");
+    assert_eq!(struck, reads(1));
+    assert_ne!(struck, reads(2));
+}
