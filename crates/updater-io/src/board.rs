@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::error::Error;
 
 use embedded_storage::nor_flash::NorFlash;
-use flashfmt::image::{ImageHeader, Segments};
+use flashfmt::image::{ImageHeader, Segments, Target};
 use rand_core::CryptoRngCore;
 use rustls::crypto::CryptoProvider;
 use sha2::Digest;
@@ -63,8 +63,8 @@ pub trait Board {
 /// What is known about a board without looking at flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoardFacts {
-    /// Chip id (ESP-IDF `esp_chip_id_t`).
-    pub chip_id: u16,
+    /// The chip that an image is to start on.
+    pub target: Target,
     /// Version of the updater.
     pub updater_version: &'static str,
     /// When the updater was built, seconds since 1970: the lowest time floor.

@@ -1,7 +1,7 @@
 //! Reading and changing flash, with faults that say where.
 
 use embedded_storage::nor_flash::{NorFlash, NorFlashError, NorFlashErrorKind, ReadNorFlash};
-use flashfmt::image::ImageError;
+use flashfmt::image::{ImageError, Unbootable};
 use flashfmt::partition::PartitionError;
 use wire::Reason;
 
@@ -46,14 +46,9 @@ pub enum FlashFault {
     /// What is in the slot is no bootable image.
     #[error("the image cannot be booted")]
     Image(#[source] ImageError),
-    /// The image is for another chip.
-    #[error("expected an image for chip id {expected}, found one for {found}")]
-    Chip {
-        /// The board's chip.
-        expected: u16,
-        /// The image's.
-        found: u16,
-    },
+    /// A bootloader would refuse the image on this chip.
+    #[error("the image cannot be started on this chip")]
+    Unbootable(#[source] Unbootable),
     /// The board cannot start the image.
     #[error("expected an image that this board can start, found one that needs memory the hand-over uses")]
     NotStartable,
@@ -81,8 +76,8 @@ impl FlashFault {
             Self::Read { .. } => Reason::FlashRead,
             Self::Erase { .. } | Self::Write { .. } => Reason::FlashWrite,
             Self::PartitionTable(_) => Reason::PartitionTable,
-            Self::Image(_) | Self::Chip { .. } => Reason::ImageInvalid,
-            Self::NotStartable => Reason::NotStartable,
+            Self::Image(_) | Self::Unbootable(Unbootable::Chip { .. }) => Reason::ImageInvalid,
+            Self::Unbootable(_) | Self::NotStartable => Reason::NotStartable,
             Self::OutsideSlot { .. } => Reason::Internal,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flashfmt::image::{ImageHeader, Segments};
+use flashfmt::image::{ImageHeader, Segments, Target};
 use rand::rngs::StdRng;
 use rustls::crypto::CryptoProvider;
 use sha2::Sha256;
@@ -47,7 +47,7 @@ impl Board for VirtualBoard<'_> {
 
     fn facts(&self) -> BoardFacts {
         BoardFacts {
-            chip_id: self.device.bootloader.chip.id(),
+            target: Target { chip: self.device.bootloader.chip, revision: None, efuse_blocks: None },
             updater_version: UPDATER_VERSION,
             // The vault's time floor, set when the device is provisioned, is later than any build.
             build_time_s: 0,

@@ -5,7 +5,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use embedded_storage::nor_flash::{NorFlash, ReadNorFlash};
-use flashfmt::image::{ImageHeader, Outline, Progress, Segments, StreamVerifier};
+use flashfmt::image::{ImageHeader, Outline, Progress, Segments, StreamVerifier, boot};
 use manifest::Digest;
 use sha2::Digest as _;
 use updater::{FirstSector, ImageFacts, SlotContent, SlotFacts};
@@ -139,7 +139,8 @@ fn content<B: Board>(board: &mut B, strategy: Strategy, slot: Region) -> SlotCon
     for _ in 0..2 {
         let read = |offset, buffer: &mut [u8]| read(board.flash(), slot.offset + offset, buffer);
         let outline = Outline::read(slot.size_bytes, read);
-        if outline.is_ok_and(|outline| check_headers(board, strategy, &outline).is_ok()) {
+        let good = |found: Outline| check_headers(board, strategy, &found.header, &found.segments).is_ok();
+        if outline.is_ok_and(good) {
             return SlotContent::Headers;
         }
     }
@@ -161,31 +162,21 @@ fn verify<B: Board>(board: &mut B, strategy: Strategy, slot: Region) -> Result<I
         }
     })?;
     let summary = verifier.finish().map_err(FlashFault::Image)?;
-    check_startable(board, strategy, &summary.header, &summary.segments)?;
+    check_headers(board, strategy, &summary.header, &summary.segments)?;
     let version = summary.app_desc.map(|app_desc| app_desc.version.as_str().to_string());
     Ok(ImageFacts { digest: Digest(summary.digest), version })
 }
 
-/// Whether an image with these headers is for this chip, and can be started by whoever starts it here: the same judgement
-/// for a slot, for a release before anything is erased for it, and in [`crate::early`].
+/// Whether an image with these headers is for this chip, and is one that is started here: what the second-stage bootloader
+/// would refuse is refused, whoever starts it. The same judgement for a slot and for a release, before anything is erased
+/// for it.
 pub(super) fn check_headers<B: Board>(
-    board: &B,
-    strategy: Strategy,
-    outline: &Outline,
-) -> Result<(), FlashFault> {
-    check_startable(board, strategy, &outline.header, &outline.segments)
-}
-
-fn check_startable<B: Board>(
     board: &B,
     strategy: Strategy,
     header: &ImageHeader,
     segments: &Segments,
 ) -> Result<(), FlashFault> {
-    let (expected, found) = (board.facts().chip_id, header.chip.id());
-    if found != expected {
-        return Err(FlashFault::Chip { expected, found });
-    }
+    boot::check(header, segments.as_slice(), None, &board.facts().target).map_err(FlashFault::Unbootable)?;
     match strategy {
         Strategy::ChainLoad if !board.can_start(header, segments) => Err(FlashFault::NotStartable),
         Strategy::ChainLoad | Strategy::OtadataRollback { .. } => Ok(()),

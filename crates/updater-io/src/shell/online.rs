@@ -277,7 +277,7 @@ impl<B: Board> Shell<'_, B> {
                 }
             }
         };
-        let checked = check_headers(self.board, self.map.strategy, &outline);
+        let checked = check_headers(self.board, self.map.strategy, &outline.header, &outline.segments);
         self.flash_reason(checked)?;
         Ok(digest(hash))
     }

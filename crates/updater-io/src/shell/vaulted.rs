@@ -59,7 +59,7 @@ impl<B: Board> Shell<'_, B> {
             Scope::Slots => (Err(Reason::UpdaterCrashes), None),
         };
         Ok(Survey {
-            chip_id: facts.chip_id,
+            chip_id: facts.target.chip.id(),
             updater_version: facts.updater_version.to_string(),
             strategy: self.map.strategy.name(),
             slots,
