@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use flashfmt::Chip;
 use flashfmt::layout::Layout;
-use updater::policy;
 use updater::reset::{Content, Hint, Reset};
+use updater::{limits, policy};
 use updater_io::board::Observed;
 
 use super::invariants::{self, Broken, Facts, Invariant, STARTS};
@@ -20,7 +21,7 @@ use super::world::{World, is_new};
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome, write_line};
 use crate::End;
 use crate::clock::Mark;
-use crate::device::{DEPARTURE, Moment, Standing, Step, Strike, VirtualDevice, action_name};
+use crate::device::{DEPARTURE, Moment, Standing, Step, Strike, action_name};
 use crate::flash::Pace;
 use crate::impostor::Reply;
 use crate::net::Link;
@@ -237,8 +238,14 @@ impl LivenessStage {
             Fault::Lasting(number) if (LASTING[number].leaves_an_app)(layout) => None,
             Fault::Lasting(_) => return false,
         };
-        // Otadata is the way to the application there.
-        if spoilt == Some("otadata") {
+        // Otadata is the way to the application there, and the journal all that counts where the register is cleared.
+        let journal_is_needed = match case.fault {
+            Fault::Strike(Standing { how: Strike::Reset(reset, _), .. }, _) => !keeps_the_register(reset),
+            Fault::Strike(Standing { how: Strike::Hang | Strike::Refusal, .. }, _) | Fault::Lasting(_) => {
+                false
+            }
+        };
+        if spoilt == Some("otadata") || spoilt == Some("journal") && journal_is_needed {
             return false;
         }
         let mut slots = layout.slots().zip(&now.slots);
@@ -333,12 +340,16 @@ impl LivenessStage {
                 }
             }
             drought.promised = if promised { drought.promised + 1 } else { 0 };
-            if let Err(broken) = drought.ends(&world.device, reset) {
+            if let Err(broken) = drought.ends(reset) {
                 return Ok(Err(broken));
             }
         }
         Ok(Ok(()))
     }
+}
+
+fn keeps_the_register(reset: Reset) -> bool {
+    reset.on(Chip::Esp32C3).is_some_and(|entry| entry.remains.rtc == Content::Kept)
 }
 
 /// A start with an application to start does not take longer than the budget, or than the watchdog of one that hangs.
@@ -352,7 +363,7 @@ fn in_time(start: &Mark, installs: bool) -> Result<(), Broken> {
 }
 
 impl Drought {
-    fn ends(&self, device: &VirtualDevice, reset: Reset) -> Result<(), Broken> {
+    fn ends(&self, reset: Reset) -> Result<(), Broken> {
         // A hand-over is a start of its own here, and may be refused once.
         if self.struck.len() >= STARTS && self.promised >= STARTS || self.promised > 2 * STARTS {
             let found = format!("{} starts without the application", self.promised);
@@ -361,10 +372,11 @@ impl Drought {
         if self.promised > 0 {
             return Ok(());
         }
-        // Without one, tries are not faster than the table; a register that is lost loses their number.
-        let kept = reset.on(device.chip()).is_some_and(|entry| entry.remains.rtc == Content::Kept);
+        // Without one, the first crashes may be accidents; tries after them are not faster than the table. A register that
+        // is lost loses their number.
+        let kept = keeps_the_register(reset);
         let gaps = self.struck.windows(2).map(|pair| pair[1] - pair[0]);
-        for (number, gap) in (0u8..).zip(gaps) {
+        for (number, gap) in (0u8..).zip(gaps.skip(usize::from(limits::CRASHES) - 1)) {
             let failures = if kept { number } else { 0 };
             let least = Duration::from_millis(policy::backoff_ms(failures, None, 0));
             if gap < least {
