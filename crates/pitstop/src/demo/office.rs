@@ -154,6 +154,7 @@ impl Office {
             key: &self.key,
             sequence: publish::choose_sequence(None, newest.items.first())?,
             version: Some(&application.version),
+            without_descriptor: true,
             expires_at_s: None,
             revert_to: Vec::new(),
         })?;
@@ -179,7 +180,12 @@ impl Office {
     ) -> Result<Release, Failure> {
         let digest = manifest.artifact.digest.to_string();
         ask(|| self.client.upload_artifact(&digest, image.len() as u64, image))?;
-        ask(|| self.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes())))
+        ask(|| {
+            self.client.create_release(
+                PRODUCT,
+                &NewRelease { without_descriptor: true, ..NewRelease::new(signed.as_bytes()) },
+            )
+        })
     }
 
     /// A manifest of this publisher, whatever it says.
