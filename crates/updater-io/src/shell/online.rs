@@ -17,7 +17,7 @@ use crate::board::{Board, News};
 use crate::est::{self, EnrolledChain, EstError};
 use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, ResponseHead};
 use crate::pki;
-use crate::platform::{Network, NetworkError, Timer};
+use crate::platform::{JoinRequest, Network, NetworkError, Timer};
 use crate::region::SECTOR_BYTES;
 use crate::tls::{TlsError, TlsSession, client_config, try_anchors, try_identity};
 
@@ -90,8 +90,14 @@ impl<B: Board> Shell<'_, B> {
     pub(super) async fn join(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
         let timer = self.board.timer();
         let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
-        let (wifi, last) = (credentials.settings.wifi.clone(), credentials.access_point);
-        let joined = within(&timer, timeout_ms, self.board.network().join(&wifi, last)).await;
+        let networks = credentials.settings.wifi.clone();
+        let request = JoinRequest {
+            networks: &networks,
+            country: credentials.settings.country,
+            last: credentials.access_point,
+            turn: updater::Retained::from_bits(self.board.retained_bits()).starts,
+        };
+        let joined = within(&timer, timeout_ms, self.board.network().join(request)).await;
         match joined {
             Ok(Ok(joined)) => {
                 // Not remembering it costs the next start a scan, no more.
@@ -461,6 +467,7 @@ fn check_part(head: &ResponseHead, first: u64, last: u64) -> Result<(), Protocol
 fn network_reason(error: NetworkError) -> Reason {
     match error {
         NetworkError::Join => Reason::NetworkUnreachable,
+        NetworkError::Wpa3Only => Reason::WifiWpa3Only,
         NetworkError::Resolve => Reason::NameResolution,
         NetworkError::Connect => Reason::ServerUnreachable,
     }

@@ -9,6 +9,7 @@
 //! | `ca` | blob | trust anchors: DER certificates one after the other |
 //! | `publishers` | blob | publisher keys: compressed points one after the other |
 //! | `ssid0`, `pass0` … `ssid7`, `pass7` | strings, optional | Wi-Fi networks, best first |
+//! | `country` | string, optional | where the device is: two letters (ISO 3166-1); without it `01`, the world |
 //! | `key` | blob, optional | the device's key, PKCS#8 DER |
 //! | `cert` | blob, optional | the device's chain: DER certificates one after the other, its own first |
 //! | `record`, `outcome` | blobs, optional | the shell's |
@@ -41,6 +42,7 @@ use zeroize::Zeroizing;
 use crate::pki::{MAX_DEVICE_ID_BYTES, split_certificates};
 use crate::platform::{AccessPoint, WifiCredentials};
 use crate::region::Region;
+use crate::wifi::CountryCode;
 use nvs::Store;
 use provision::check_network;
 
@@ -58,6 +60,7 @@ mod key {
     pub(super) const TOKEN: &str = "token";
     pub(super) const ANCHORS: &str = "ca";
     pub(super) const PUBLISHERS: &str = "publishers";
+    pub(super) const COUNTRY: &str = "country";
     pub(super) const KEY: &str = "key";
     pub(super) const CHAIN: &str = "cert";
     pub(super) const RECORD: &str = "record";
@@ -92,6 +95,8 @@ pub struct Settings {
     pub publishers: PublisherKeys,
     /// Wi-Fi networks, best first; none on a wired device. A damaged one is left out.
     pub wifi: Vec<WifiCredentials>,
+    /// Where the device is. Without the item, with a damaged one, or with one that the radio does not know: the world.
+    pub country: CountryCode,
 }
 
 /// Everything in the vault. One damaged item leaves the others readable: what to do about it is the caller's to
@@ -175,6 +180,7 @@ impl<'f, F: NorFlash> Vault<'f, F> {
                 check_publishers(PublisherKeys::from_bytes(&bytes).map_err(ItemError::Publishers)?)
             })?,
             wifi: self.wifi()?,
+            country: self.country()?,
         })
     }
 
@@ -358,6 +364,11 @@ impl<'f, F: NorFlash> Vault<'f, F> {
             }
         }
         Ok(networks)
+    }
+
+    fn country(&mut self) -> Result<CountryCode, VaultError> {
+        let country = unless_flash_fails(self.0.string(key::COUNTRY))?.ok().flatten();
+        Ok(country.and_then(|text| CountryCode::parse(&text)).unwrap_or_default())
     }
 }
 
