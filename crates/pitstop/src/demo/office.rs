@@ -10,6 +10,7 @@ use server::{Config, RunningServer};
 use sim::device::host_time_s;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
+use updater_io::wifi::CountryCode;
 
 use super::images::Application;
 use super::stage::Stage;
@@ -141,6 +142,7 @@ impl Office {
             anchors: &self.anchors,
             publishers: &self.publishers,
             wifi,
+            country: CountryCode::WORLD,
             time_floor_s: Some(host_time_s()),
         }
     }
