@@ -3,7 +3,8 @@
 #![no_main]
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
-use flashfmt::Layout;
+use flashfmt::image::Target;
+use flashfmt::{Chip, Layout};
 use flashfmt::partition::{
     ENTRY_BYTES, FIRST_PARTITION_OFFSET, MAX_PARTITIONS, Partition, PartitionTable, TABLE_BYTES,
     TABLE_OFFSET, emit,
@@ -141,6 +142,11 @@ struct Accepting;
 
 impl<F> EarlyBoard<F> for Accepting {
     type Checked = ();
+    type Sha256 = sha2::Sha256;
+
+    fn target(&self) -> Target {
+        Target { chip: Chip::Esp32C3, revision: None, efuse_blocks: None }
+    }
 
     fn retain_bits(&mut self, _: u32) {}
 

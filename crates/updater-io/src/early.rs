@@ -5,18 +5,25 @@
 //! and after crashes in a row, it hands over at once, from hardware that nobody has touched: with chain-load only, for by
 //! otadata the bootloader starts the application. The ticket is spent before it is used.
 //!
-//! There is no heap: the partition table (3 KiB) is on the stack. Nothing is written to flash, unless the reset may hide
-//! a crash of the updater whose count it has cleared: then the journal counts it.
+//! There is no heap: the partition table (3 KiB) and a block of an image are on the stack. Nothing is written to flash but
+//! otadata for such a hand-over, and the journal when the reset may hide a crash whose count it has cleared.
 
 use embedded_storage::nor_flash::NorFlash;
+use flashfmt::image::{Progress, StreamVerifier, Target, boot};
 use flashfmt::partition::{PartitionTable, TABLE_BYTES};
+use sha2::Digest;
+use sha2::digest::consts::U32;
 use updater::policy::{self, Skip};
 use updater::{LastRun, Phase, Retained, SlotIndex, Start, limits};
 use wire::ResetCause;
 
+use crate::handover;
 use crate::journal;
 use crate::map::{JOURNAL_LABEL, Strategy, read_table};
 use crate::region::Region;
+
+/// How much of a slot is read at once.
+const BLOCK_BYTES: u32 = 1024;
 
 /// How much of the image in a slot is looked at before it is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub enum Depth {
 pub enum Begun<T> {
     /// The application's. Write [`EarlyHandOver::retained_bits`] to the retained register, and start it.
     HandOver(EarlyHandOver<T>),
+    /// The application's, which the bootloader starts: reset the chip.
+    ResetToSlot,
     /// A pit stop's: give this to [`crate::shell::pit_stop`].
     PitStop(Start),
 }
@@ -54,19 +63,24 @@ pub struct EarlyHandOver<T> {
 pub trait EarlyBoard<F> {
     /// What a check makes of a slot that can be started.
     type Checked;
+    /// SHA-256, for slots that the bootloader starts.
+    type Sha256: Digest<OutputSize = U32> + Clone;
+
+    /// The chip.
+    fn target(&self) -> Target;
 
     /// Writes the retained register.
     fn retain_bits(&mut self, bits: u32);
 
-    /// Judges the image in a slot; `None` refuses it.
+    /// Judges the image in a slot for the chain-loader; `None` refuses it.
     fn check(&mut self, flash: &mut F, slot: Region, depth: Depth) -> Option<Self::Checked>;
 }
 
 /// Begins a start, and decides whether it hands over at once and to which slot.
 ///
-/// [`EarlyBoard::check`] is asked for one slot after the other until it accepts one: first the slot that was handed over
-/// to last, then the others in the order of the partition table. When none is accepted, or the partition table cannot be
-/// read, a pit stop finds out why and knows what to do.
+/// One slot after the other is looked at until one can be started: first the one that was handed over to last, then the
+/// others in the order of the partition table. When there is none, or the partition table cannot be read, a pit stop finds
+/// out why and knows what to do.
 pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     board: &mut B,
     flash: &mut F,
@@ -78,30 +92,38 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     let mut bytes = [0; TABLE_BYTES];
     // What is not one may be one at the next read.
     let read = read_table(flash, &mut bytes).is_ok() || read_table(flash, &mut bytes).is_ok();
-    let Some(table) = PartitionTable::parse(&bytes).ok().filter(|_| read) else {
-        return Begun::PitStop(start);
-    };
+    let Some(table) = PartitionTable::parse(&bytes).ok().filter(|_| read) else { return Begun::PitStop(start) };
     let start = with_hidden_crashes(board, flash, &table, start);
-    let Some(depth) = early_depth(&table, &start) else { return Begun::PitStop(start) };
+    let Some(way) = early_way(&table, &start) else { return Begun::PitStop(start) };
 
-    let slots = || (0..).map(SlotIndex).zip(table.app_slots().map(|slot| Region::of(&slot)));
+    let slots = || (0..).map(SlotIndex).zip(table.app_slots());
     let last = slots().filter(|(slot, _)| *slot == start.retained.slot);
     let others = slots().filter(|(slot, _)| *slot != start.retained.slot);
-    for (slot, region) in last.chain(others) {
+    for (slot, partition) in last.chain(others).filter(|(slot, _)| Some(*slot) != start.suspect()) {
         // Should looking at it crash, the next start knows which one it was.
         board.retain_bits(Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits());
-        if let Some(checked) = board.check(flash, region, depth) {
-            let retained = policy::at_hand_over(policy::after_skip(start.retained), slot, false);
+        let region = Region::of(&partition);
+        let retained = policy::at_hand_over(policy::after_skip(start.retained), slot, false);
+        let begun = match way {
+            Way::ChainLoad(depth) => board.check(flash, region, depth).map(|checked| {
+                let retained_bits = retained.to_bits();
+                Begun::HandOver(EarlyHandOver { slot, region, checked, retained_bits })
+            }),
+            Way::Otadata { otadata, ota_count } => partition
+                .slot()
+                .filter(|_| is_startable(board, flash, region))
+                .and_then(|number| handover::start_once(flash, otadata, ota_count, number.get()).ok())
+                .map(|()| {
+                    board.retain_bits(retained.to_bits());
+                    Begun::ResetToSlot
+                }),
+        };
+        if let Some(begun) = begun {
             if start.may_hide_a_crash() {
                 let crashes = u32::from(limits::CRASHES) - 2;
                 let _ = journal_region(&table).map(|region| journal::set_crashes(flash, region, crashes));
             }
-            return Begun::HandOver(EarlyHandOver {
-                slot,
-                region,
-                checked,
-                retained_bits: retained.to_bits(),
-            });
+            return begun;
         }
     }
     let start = start.refused();
@@ -109,12 +131,24 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     Begun::PitStop(start)
 }
 
-/// How deep to look at a slot before it is handed over to at once; `None` asks for a pit stop.
-fn early_depth(table: &PartitionTable<'_>, start: &Start) -> Option<Depth> {
+/// How this start hands over at once.
+#[derive(Clone, Copy)]
+enum Way {
+    /// The updater starts the application, after it has looked that deep.
+    ChainLoad(Depth),
+    /// The bootloader does.
+    Otadata { otadata: Region, ota_count: u8 },
+}
+
+/// `None` asks for a pit stop. By otadata every start is one, but for crashes: the updater writes otadata at its end.
+fn early_way(table: &PartitionTable<'_>, start: &Start) -> Option<Way> {
     match (Strategy::of(table), policy::skip_network(start)?) {
-        // The bootloader starts the application there, and the updater writes otadata for it at each pit stop.
-        (Strategy::OtadataRollback { .. }, _) => None,
-        (Strategy::ChainLoad, Skip::Ticket | Skip::Crashes) => Some(Depth::Full),
+        _ if start.last_run == LastRun::Stuck => None,
+        (Strategy::OtadataRollback { otadata, ota_count }, Skip::Crashes) => {
+            Some(Way::Otadata { otadata, ota_count })
+        }
+        (Strategy::OtadataRollback { .. }, Skip::Ticket | Skip::DeepSleepWake) => None,
+        (Strategy::ChainLoad, Skip::Ticket | Skip::Crashes) => Some(Way::ChainLoad(Depth::Full)),
         // Which slot the application sleeps in is known to the register, and else to the vault.
         (Strategy::ChainLoad, Skip::DeepSleepWake) => match start.last_run {
             LastRun::Unknown => None,
@@ -122,9 +156,28 @@ fn early_depth(table: &PartitionTable<'_>, start: &Start) -> Option<Depth> {
             | LastRun::Ticket
             | LastRun::Updater
             | LastRun::HandOver
-            | LastRun::Refused => Some(Depth::Structure),
+            | LastRun::Refused
+            | LastRun::Stuck => Some(Way::ChainLoad(Depth::Structure)),
         },
     }
+}
+
+/// Whether a whole image is in a slot, one that the bootloader of this chip starts.
+fn is_startable<F: NorFlash, B: EarlyBoard<F>>(board: &B, flash: &mut F, slot: Region) -> bool {
+    let mut verifier = StreamVerifier::with_sha256(slot.size_bytes, B::Sha256::new());
+    let mut block = [0; BLOCK_BYTES as usize];
+    for offset in (0..slot.size_bytes).step_by(BLOCK_BYTES as usize) {
+        let read = flash.read(slot.offset + offset, &mut block).map(|()| verifier.update(&block));
+        match read {
+            Ok(Ok(Progress::NeedMore)) => {}
+            Ok(Ok(Progress::Done { .. })) => break,
+            Ok(Err(_)) | Err(_) => return false,
+        }
+    }
+    let image = verifier.finish();
+    image.is_ok_and(|image| {
+        boot::check(&image.header, image.segments.as_slice(), image.app_desc.as_ref(), &board.target()).is_ok()
+    })
 }
 
 /// Counts this start in the journal when its reset may hide a crash, and goes by that count. A layout without a journal

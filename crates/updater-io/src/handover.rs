@@ -83,13 +83,26 @@ pub fn prepare<F: NorFlash>(flash: &mut F, map: &Map, slot: SlotIndex) -> Result
         Strategy::ChainLoad => Ok(Departure::ResetWithTicket),
         Strategy::OtadataRollback { otadata, ota_count } => {
             let target = map.slots.get(usize::from(slot.0)).ok_or(HandOverFault::NoEntry { slot })?;
-            let entries = entries(flash, otadata)?;
-            let switch = otadata::switch_to_slot(&entries, target.ota_number, ota_count, OtaState::New)
-                .ok_or(HandOverFault::NoEntry { slot })?;
-            replace(flash, otadata, switch)?;
+            start_once(flash, otadata, ota_count, target.ota_number)?;
             Ok(Departure::ResetToSlot)
         }
     }
+}
+
+/// Has the bootloader start the application in a slot at the next reset, and the updater at the one after it.
+///
+/// # Errors
+/// [`HandOverFault`]; a reset then starts the updater again.
+pub(crate) fn start_once<F: NorFlash>(
+    flash: &mut F,
+    otadata: Region,
+    ota_count: u8,
+    ota_number: u8,
+) -> Result<(), HandOverFault> {
+    let entries = entries(flash, otadata)?;
+    let switch = otadata::switch_to_slot(&entries, ota_number, ota_count, OtaState::New)
+        .ok_or(HandOverFault::NoEntry { slot: SlotIndex(ota_number) })?;
+    replace(flash, otadata, switch)
 }
 
 /// Makes sure that the bootloader comes back to the updater: its own entry is in force, VALID. Writes only when it is

@@ -3,6 +3,8 @@
 
 mod support;
 
+use flashfmt::Chip;
+use flashfmt::image::Target;
 use flashfmt::layout::Layout;
 use flashfmt::partition::TABLE_OFFSET;
 use support::flash::NorMock;
@@ -40,6 +42,11 @@ struct Early<'a> {
 
 impl EarlyBoard<NorMock> for Early<'_> {
     type Checked = Region;
+    type Sha256 = sha2::Sha256;
+
+    fn target(&self) -> Target {
+        Target { chip: Chip::Esp32C3, revision: None, efuse_blocks: None }
+    }
 
     fn retain_bits(&mut self, bits: u32) {
         self.register = bits;
@@ -62,6 +69,7 @@ fn begin_on(flash: &mut NorMock, bits: u32, cause: ResetCause, good: &[u32]) -> 
             assert_eq!(hand_over.checked, hand_over.region);
             Ok((hand_over.slot.0, Retained::from_bits(hand_over.retained_bits).unwrap()))
         }
+        Begun::ResetToSlot => panic!("there is no image for it"),
         Begun::PitStop(start) => {
             assert_eq!(early.register, start.retained.to_bits(), "the start is noted");
             assert_eq!(start.retained.phase, Phase::Updater, "an end from here on is a crash");

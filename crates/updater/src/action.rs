@@ -108,7 +108,7 @@ pub enum Action {
     },
     /// Note in the journal that the updater came to an announced end: no crash is counted any more.
     ClearCrashes,
-    /// Append a critical error to the journal, which clears the crashes too.
+    /// Append a critical error to the journal.
     CountCritical {
         /// The error.
         reason: Reason,

@@ -47,10 +47,11 @@ impl Closing {
         outcome: Option<Outcome>,
     ) -> (State, Action) {
         let mut left: Vec<Action> = [
-            count(&session, reason),
+            count(reason),
             note(&session, reason, outcome),
             raise_floor(&session),
             report(&session, outcome),
+            clear_crashes(&session),
         ]
         .into_iter()
         .flatten()
@@ -76,14 +77,16 @@ impl Closing {
     }
 }
 
-/// The journal: a critical error, or that crashes which it counted are over.
-fn count(session: &Session, reason: Option<Reason>) -> Option<Action> {
-    match reason {
-        Some(reason) if policy::failure_class(reason) == FailureClass::Device => {
-            Some(Action::CountCritical { reason })
-        }
-        Some(_) | None => (session.survey.journal.crashes > 0).then_some(Action::ClearCrashes),
-    }
+/// The journal: a critical error.
+fn count(reason: Option<Reason>) -> Option<Action> {
+    let reason = reason.filter(|reason| policy::failure_class(*reason) == FailureClass::Device)?;
+    Some(Action::CountCritical { reason })
+}
+
+/// The journal: crashes that it has counted are over. Last, for it says that the end was come to.
+fn clear_crashes(session: &Session) -> Option<Action> {
+    let over = session.survey.journal.crashes > 0 && session.start.ends_crashes();
+    over.then_some(Action::ClearCrashes)
 }
 
 /// The vault: a refusal that it does not hold yet.

@@ -31,6 +31,9 @@ pub enum LastRun {
     HandOver,
     /// Nobody's: this start's own hand-over accepted no slot, so that a pit stop follows.
     Refused,
+    /// The updater's, although it had skipped everything for its crashes; or it could hand over to nothing then. This start
+    /// waits before it does anything.
+    Stuck,
     /// Not known: the retained register did not survive.
     Unknown,
 }
@@ -45,6 +48,9 @@ impl Start {
             Some(retained) => match retained.phase {
                 Phase::Application => (retained, LastRun::Application),
                 Phase::Ticket => (retained, LastRun::Ticket),
+                Phase::Updater if retained.crashes >= limits::CRASHES => {
+                    (retained.one_more_failure(), LastRun::Stuck)
+                }
                 Phase::Updater => (retained.one_more_crash(), LastRun::Updater),
                 Phase::HandingOver => (retained.one_more_failure(), LastRun::HandOver),
             },
@@ -68,25 +74,42 @@ impl Start {
             }
     }
 
-    /// This start with the crashes that the journal has counted.
+    /// This start with the crashes that the journal has counted. More than [`limits::CRASHES`] are only counted when what
+    /// is done about them did not help: then every second of these starts waits.
     #[must_use]
-    pub fn with_crashes(self, crashes: u32) -> Self {
-        let crashes = u8::try_from(crashes).unwrap_or(u8::MAX).min(limits::CRASHES);
-        Self { retained: Retained { crashes, ..self.retained }, ..self }
+    pub fn with_crashes(self, counted: u32) -> Self {
+        let counted = u8::try_from(counted).unwrap_or(u8::MAX);
+        let crashes = counted.min(limits::CRASHES);
+        let in_vain = counted - crashes;
+        let last_run = if in_vain % 2 == 1 { LastRun::Stuck } else { self.last_run };
+        // Which slot was looked at is lost with the register: each has its turn to be the first.
+        let slot = SlotIndex(in_vain / 2);
+        let failures = in_vain.max(self.retained.failures);
+        let retained = Retained { crashes, failures, slot, ..self.retained };
+        Self { retained, last_run, ..self }
     }
 
     /// This start after its own hand-over accepted no slot. A ticket is spent by then.
     #[must_use]
     pub fn refused(self) -> Self {
+        let last_run = match skip_network(&self) {
+            Some(Skip::Ticket) => LastRun::Refused,
+            Some(Skip::Crashes) => LastRun::Stuck,
+            Some(Skip::DeepSleepWake) | None => return self,
+        };
+        Self { retained: self.retained.one_more_failure(), last_run, ..self }
+    }
+
+    /// Whether an announced end of this start shows that the crashes which the journal has counted are over: the
+    /// application ran before it, or somebody has switched the supply.
+    #[must_use]
+    pub fn ends_crashes(&self) -> bool {
         match self.last_run {
-            LastRun::Ticket => {
-                Self { retained: self.retained.one_more_failure(), last_run: LastRun::Refused, ..self }
+            LastRun::Application => true,
+            LastRun::Unknown => !self.may_hide_a_crash(),
+            LastRun::Ticket | LastRun::Updater | LastRun::HandOver | LastRun::Refused | LastRun::Stuck => {
+                false
             }
-            LastRun::Application
-            | LastRun::Updater
-            | LastRun::HandOver
-            | LastRun::Refused
-            | LastRun::Unknown => self,
         }
     }
 
@@ -95,7 +118,9 @@ impl Start {
     pub fn suspect(&self) -> Option<SlotIndex> {
         match self.last_run {
             LastRun::HandOver | LastRun::Refused => Some(self.retained.slot),
-            LastRun::Application | LastRun::Ticket | LastRun::Updater | LastRun::Unknown => None,
+            LastRun::Application | LastRun::Ticket | LastRun::Updater | LastRun::Stuck | LastRun::Unknown => {
+                None
+            }
         }
     }
 
@@ -103,7 +128,7 @@ impl Start {
     #[must_use]
     pub fn told_cause(&self) -> ResetCause {
         match self.last_run {
-            LastRun::Updater | LastRun::HandOver => ResetCause::UpdaterCrash,
+            LastRun::Updater | LastRun::HandOver | LastRun::Stuck => ResetCause::UpdaterCrash,
             LastRun::Application | LastRun::Ticket | LastRun::Refused | LastRun::Unknown => self.reset_cause,
         }
     }

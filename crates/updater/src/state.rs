@@ -13,7 +13,7 @@ use crate::facts::{CertificateLife, Identity};
 use crate::install::{Install, Progress};
 use crate::limits;
 use crate::plan::{self, Decided};
-use crate::policy::{self, Skip, Start};
+use crate::policy::{self, LastRun, Skip, Start};
 use crate::retained::{Phase, Retained};
 use crate::session::{Link, Session};
 
@@ -111,9 +111,15 @@ pub enum AfterCertificate {
     Act(Decision),
 }
 
-/// Begins a pit stop. After crashes in a row it looks at nothing but the slots.
+/// Begins a pit stop. After crashes in a row it looks at nothing but the slots, and where that did not help either it
+/// waits first.
 #[must_use]
 pub fn start(start: Start) -> (State, Action) {
+    if start.last_run == LastRun::Stuck {
+        let retained = policy::after_skip(start.retained);
+        let verdict = policy::verdict(None, Some(Reason::UpdaterCrashes), retained.failures, None, 0);
+        return end(verdict, retained, false);
+    }
     let scope = match policy::skip_network(&start) {
         Some(Skip::Crashes) => Scope::Slots,
         Some(Skip::Ticket | Skip::DeepSleepWake) | None => Scope::All,

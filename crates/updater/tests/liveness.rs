@@ -12,9 +12,11 @@ use std::collections::BTreeSet;
 
 use flashfmt::Chip;
 use manifest::Manifest;
+use updater::policy::Skip;
 use updater::reset::{self, Content, Hint, Reset};
 use updater::{
-    Action, CertificateLife, Event, Identity, Phase, Retained, SlotIndex, Start, Verdict, limits, policy,
+    Action, CertificateLife, Event, Identity, LastRun, Phase, Retained, SlotIndex, Start, Verdict, limits,
+    policy,
 };
 use wire::{HandOverStrategy, Outcome, Reason, ResetCause};
 use world::promise::limit_ms;
@@ -119,14 +121,16 @@ impl Device {
             start = start.with_crashes(self.world.journal_crashes);
             self.bits = start.retained.to_bits();
         }
+        let skip = policy::skip_network(&start);
         let by_chain_load = self.world.strategy == HandOverStrategy::ChainLoad;
-        if !by_chain_load || policy::skip_network(&start).is_none() {
+        let stuck = start.last_run == LastRun::Stuck;
+        if stuck || skip.is_none() || (!by_chain_load && skip != Some(Skip::Crashes)) {
             return Ok(start);
         }
         let last = start.retained.slot;
         let others =
             (0..self.world.slots.len()).map(|slot| SlotIndex(slot as u8)).filter(|slot| *slot != last);
-        for slot in [last].into_iter().chain(others) {
+        for slot in [last].into_iter().chain(others).filter(|slot| Some(*slot) != start.suspect()) {
             self.bits = Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits();
             let mut accepted = self.can_be_started(slot);
             if at == early_check(slot) {

@@ -16,7 +16,7 @@ const COLUMNS: &str = "image,bytes,data,code,ram";
 
 /// Bytes of an image, as a whole and by what its segments are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size {
+pub(crate) struct Size {
     /// Of the file: with headers, padding and digest.
     pub(super) bytes: usize,
     /// Read from flash: constants, texts.

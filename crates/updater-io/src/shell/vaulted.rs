@@ -230,12 +230,12 @@ impl<B: Board> Shell<'_, B> {
             starts: starts.into(),
             critical_errors: last.critical_errors.saturating_add(1),
             last_critical_code: reason.code(),
-            crashes: 0,
             vault_damage,
+            ..last
         })
     }
 
-    /// Notes an announced end. What was damaged in the vault is kept for the next start.
+    /// Notes that counted crashes are over. What was damaged in the vault is kept for the next start.
     pub(super) fn clear_crashes(&mut self) -> Result<Event, Reason> {
         self.append_to_journal(|last| Entry { crashes: 0, ..last })
     }

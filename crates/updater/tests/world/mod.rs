@@ -274,7 +274,6 @@ impl World {
                 Event::Saved
             }
             Action::CountCritical { reason } => {
-                self.journal_crashes = 0;
                 self.criticals.push(*reason);
                 Event::Saved
             }
