@@ -1,8 +1,11 @@
-//! Gives the firmware the time of its build, the lowest time floor.
+//! Gives the firmware the time of its build, the lowest time floor, and the linker the place of `updater.x`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() {
+    // `cargo xtask firmware` links with it; a plain `cargo build` with esp-hal's linkall.x (firmware/.cargo/config.toml).
+    println!("cargo::rerun-if-changed=updater.x");
+    println!("cargo::rustc-link-search={}", env!("CARGO_MANIFEST_DIR"));
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     // A build that is to be repeated byte for byte names its time (reproducible-builds.org, "SOURCE_DATE_EPOCH").
     let time_s = std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| {

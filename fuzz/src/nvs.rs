@@ -7,6 +7,7 @@ use manifest::{PublisherKeys, PublisherSigningKey};
 use updater_io::platform::WifiCredentials;
 use updater_io::region::Region;
 use updater_io::vault::{Provisioning, ServerUrl, provision};
+use updater_io::wifi::CountryCode;
 
 use crate::flash::NorMock;
 
@@ -37,6 +38,7 @@ pub fn vault() -> NorMock {
             anchors: &[anchor],
             publishers: &publishers,
             wifi: &[WifiCredentials { ssid: "pit".into(), passphrase: "pitstoppit".to_owned().into() }],
+            country: CountryCode::WORLD,
             time_floor_s: Some(1_795_000_000),
         };
         provision(&mut flash, REGION, &provisioning).unwrap();

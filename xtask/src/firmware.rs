@@ -1,30 +1,21 @@
 //! `cargo xtask firmware`: updater and example applications, built for their chips and made into images.
 
+mod flash_writes;
+mod size;
 mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
 use crate::image::{self, Chip};
-use crate::toolchain::{self, TARGET, TARGET_ESP32C6, TARGET_WITH_CAS, Toolchain};
+use crate::toolchain::{self, TARGET_WITH_CAS, Toolchain};
 use crate::{default_firmware_dir, process};
-use table::{IMAGES, Image, Kind};
-
-/// Size of the partition `factory` in every built-in layout (`layouts/*.csv`).
-const UPDATER_SLOT_BYTES: usize = 0xF_0000;
-
-/// What an updater image must leave free of its slot, for what is fixed and added in the years a device is in use.
-///
-/// The ESP32-C6's radio library is 80 KB larger than the ESP32-C3's. Its updater has run nowhere yet, so what is left is
-/// what its first release will have to make do with.
-const fn margin_bytes(chip: Chip) -> usize {
-    match chip {
-        Chip::Esp32c3 => 48 * 1024,
-        Chip::Esp32c6 => 24 * 1024,
-    }
-}
+use size::Record;
+pub(crate) use size::Size;
+use table::{IMAGES, Image, Kind, UPDATER_SLOT_BYTES};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -37,6 +28,9 @@ pub(crate) struct Arguments {
     /// Folder for the images [default: target/firmware]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Note the sizes in firmware/sizes.csv, from which later builds tell what grew
+    #[arg(long)]
+    record: bool,
     /// Only say which toolchain would be used; builds and downloads nothing
     #[arg(long)]
     probe: bool,
@@ -53,62 +47,73 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let toolchain = toolchain::find_or_install(root)?;
     println!("toolchain: {toolchain}");
     let out = arguments.out.clone().unwrap_or_else(|| default_firmware_dir(root));
-    build_some(root, &toolchain, &out, |image| {
+    let sizes = build_some(root, &toolchain, &out, |image| {
         (arguments.only.is_empty() || arguments.only.iter().any(|name| name == image.name))
             && arguments.chip.is_none_or(|chip| chip == image.chip)
-    })
+    })?;
+    if arguments.record {
+        let mut record = Record::read(root)?;
+        sizes.iter().for_each(|(name, size)| record.set(name, *size));
+        record.write(root)?;
+    }
+    Ok(())
 }
 
 /// Builds `<name>.bin` for every image of the table into the folder `out`, and checks what was built.
 ///
-/// A file whose content would not change is left alone, its time included. Prints a table of sizes.
+/// A file whose content would not change is left alone, its time included. Prints a table of sizes, and what grew.
 ///
-/// Errors: an image that cannot be built or describes itself wrongly; an updater that leaves less than
-/// [`margin_bytes`] of its slot free.
+/// Errors: an image that cannot be built, describes itself wrongly or would write flash with interrupts on; an updater
+/// that is larger than [`Image::most_bytes`].
 pub(crate) fn build(root: &Path, toolchain: &Toolchain, out: &Path) -> anyhow::Result<()> {
-    build_some(root, toolchain, out, |_| true)
+    build_some(root, toolchain, out, |_| true).map(drop)
 }
 
-/// [`build`] for the images that are `wanted`.
+/// [`build`] for the images that are `wanted`; returns their sizes by name.
 pub(crate) fn build_some(
     root: &Path,
     toolchain: &Toolchain,
     out: &Path,
     wanted: impl Fn(&Image) -> bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<(&'static str, Size)>> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let record = Record::read(root)?;
+    let mut sizes = Vec::new();
     let mut rows = Vec::new();
     let mut too_large = Vec::new();
     for image in IMAGES.iter().filter(|image| wanted(image)) {
-        let (length_bytes, version) =
+        let (size, version) =
             build_one(root, toolchain, out, image).with_context(|| format!("image {}", image.name))?;
-        if !fits(image, length_bytes) {
-            too_large.push(image.name);
+        if let Some(most_bytes) = image.most_bytes().filter(|most_bytes| size.bytes > *most_bytes) {
+            too_large
+                .push(format!("{} has {} bytes, at most {most_bytes} are allowed", image.name, size.bytes));
         }
-        rows.push(row(image, &version, length_bytes));
+        rows.push(row(image, &version, size, record.of(image.name)));
+        sizes.push((image.name, size));
     }
 
     println!("\nimages in {}:", out.display());
-    println!("{:<26} {:>10} {:>10}  {:>10} {:>10}", "image", "version", "bytes", "slot", "margin");
+    println!(
+        "{:<26} {:>10} {:>10} {:>10}  since firmware/sizes.csv",
+        "image", "version", "bytes", "to spare"
+    );
     for row in rows {
         println!("{row}");
     }
     if !too_large.is_empty() {
-        bail!(
-            "too large: {}; an updater must leave a margin in its {UPDATER_SLOT_BYTES} bytes (see margin_bytes)",
-            too_large.join(", ")
-        );
+        bail!("too large: {} (see Image::most_bytes)", too_large.join("; "));
     }
-    Ok(())
+    Ok(sizes)
 }
 
-/// Builds one image; returns its length in bytes and the version it states.
+/// Builds one image; returns its size and the version it states.
 fn build_one(
     root: &Path,
     toolchain: &Toolchain,
     out: &Path,
     image: &Image,
-) -> anyhow::Result<(usize, String)> {
+) -> anyhow::Result<(Size, String)> {
+    flash_writes::check(&dependencies(root, toolchain, image)?)?;
     let elf = build_elf(root, toolchain, image)?;
     let elf = fs::read(&elf).with_context(|| format!("cannot read {}", elf.display()))?;
     let bytes = image::from_elf(&elf, image.chip)?;
@@ -125,7 +130,32 @@ fn build_one(
     if fs::read(&file).ok().as_deref() != Some(&bytes[..]) {
         fs::write(&file, &bytes).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    Ok((bytes.len(), found.version))
+    Ok((Size::of(&bytes)?, found.version))
+}
+
+/// The packages that the image is made of, with their features, as [`flash_writes::check`] reads them.
+fn dependencies(root: &Path, toolchain: &Toolchain, image: &Image) -> anyhow::Result<String> {
+    let mut cargo = toolchain.cargo();
+    cargo.args([
+        "tree",
+        "--locked",
+        "--edges",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        flash_writes::FORMAT,
+    ]);
+    choose(&mut cargo, image);
+    process::read(cargo.args(["--target", image.target()]).current_dir(toolchain::firmware_dir(root)))
+}
+
+/// Package and features of an image.
+fn choose(cargo: &mut Command, image: &Image) {
+    cargo.args(["--package", image.package]);
+    if !image.features.is_empty() {
+        cargo.args(["--no-default-features", "--features"]).arg(image.features.join(","));
+    }
 }
 
 fn build_elf(root: &Path, toolchain: &Toolchain, image: &Image) -> anyhow::Result<PathBuf> {
@@ -135,23 +165,21 @@ fn build_elf(root: &Path, toolchain: &Toolchain, image: &Image) -> anyhow::Resul
         Kind::Application => folder.join("target"),
         Kind::Updater => folder.join("target").join("updater"),
     };
-    // Cargo names the output folder after a target file's stem, which is the built-in target's name.
-    let (target, target_name) = match (image.chip, image.kind) {
-        (Chip::Esp32c3, Kind::Application) => (TARGET.into(), TARGET),
-        (Chip::Esp32c3, Kind::Updater) => (root.join(TARGET_WITH_CAS).into_os_string(), TARGET),
-        // Has the atomic instructions that `Arc` needs.
-        (Chip::Esp32c6, Kind::Application | Kind::Updater) => (TARGET_ESP32C6.into(), TARGET_ESP32C6),
+    let target = match (image.chip, image.kind) {
+        (Chip::Esp32c3, Kind::Updater) => root.join(TARGET_WITH_CAS).into_os_string(),
+        // The ESP32-C6 has the atomic instructions that `Arc` needs.
+        (Chip::Esp32c3, Kind::Application) | (Chip::Esp32c6, Kind::Application | Kind::Updater) => {
+            image.target().into()
+        }
     };
     let mut cargo = match image.kind {
         Kind::Application => toolchain.cargo(),
-        Kind::Updater => toolchain.cargo_for_size(image.chip).with_context(|| {
+        Kind::Updater => toolchain.cargo_for_size().with_context(|| {
             "the sources of the standard library are needed: `cd firmware && rustup component add rust-src`"
         })?,
     };
-    cargo.args(["build", "--release", "--locked", "--package", image.package, "--bin", image.binary]);
-    if !image.features.is_empty() {
-        cargo.args(["--no-default-features", "--features"]).arg(image.features.join(","));
-    }
+    cargo.args(["build", "--release", "--locked", "--bin", image.binary]);
+    choose(&mut cargo, image);
     cargo.arg("--target").arg(target).arg("--target-dir").arg(&target_dir);
     if let (Kind::Application, Some(version)) = (image.kind, image.version) {
         // Read by the one application that is built in two versions.
@@ -159,27 +187,16 @@ fn build_elf(root: &Path, toolchain: &Toolchain, image: &Image) -> anyhow::Resul
     }
     // firmware/.cargo/config.toml is read only from within.
     process::run(cargo.current_dir(&folder))?;
-    Ok(target_dir.join(target_name).join("release").join(image.binary))
+    // Cargo names the output folder after a target file's stem, which is the built-in target's name.
+    Ok(target_dir.join(image.target()).join("release").join(image.binary))
 }
 
-/// Whether an image of this length may go where it belongs. An application's slot is its product's choice.
-fn fits(image: &Image, length_bytes: usize) -> bool {
-    match image.kind {
-        Kind::Application => true,
-        Kind::Updater => length_bytes + margin_bytes(image.chip) <= UPDATER_SLOT_BYTES,
-    }
-}
-
-fn row(image: &Image, version: &str, length_bytes: usize) -> String {
-    let (slot, margin) = match image.kind {
-        Kind::Application => (String::new(), String::new()),
-        Kind::Updater => {
-            let margin_bytes = UPDATER_SLOT_BYTES as i128 - length_bytes as i128;
-            (UPDATER_SLOT_BYTES.to_string(), margin_bytes.to_string())
-        }
-    };
-    let file = format!("{}.bin", image.name);
-    format!("{file:<26} {version:>10} {length_bytes:>10}  {slot:>10} {margin:>10}").trim_end().to_owned()
+fn row(image: &Image, version: &str, size: Size, before: Option<Size>) -> String {
+    let to_spare = image.most_bytes().map(|_| UPDATER_SLOT_BYTES as i128 - size.bytes as i128);
+    let to_spare = to_spare.map(|bytes| bytes.to_string()).unwrap_or_default();
+    let since = before.map_or_else(|| "not recorded".to_owned(), |before| size.since(before));
+    let (file, bytes) = (format!("{}.bin", image.name), size.bytes);
+    format!("{file:<26} {version:>10} {bytes:>10} {to_spare:>10}  {since}").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -187,14 +204,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_updater_must_leave_its_margin() {
-        let is = |name: &'static str| move |image: &&Image| image.name == name;
-        let updater = IMAGES.iter().find(is("updater-esp32c3")).unwrap();
-        let application = IMAGES.iter().find(is("hello-1.0.0")).unwrap();
-        let largest_bytes = UPDATER_SLOT_BYTES - 48 * 1024;
-        assert!(fits(updater, largest_bytes));
-        assert!(!fits(updater, largest_bytes + 1));
-        assert!(fits(application, UPDATER_SLOT_BYTES));
+    fn updaters_have_a_limit_within_their_slot() {
+        for image in IMAGES {
+            match image.kind {
+                Kind::Application => assert_eq!(image.most_bytes(), None),
+                Kind::Updater => assert!(image.most_bytes().unwrap() + 48 * 1024 <= UPDATER_SLOT_BYTES),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_is_within_its_limit() {
+        let record = Record::read(crate::repository_root()).unwrap();
+        for image in IMAGES {
+            if let (Some(most_bytes), Some(size)) = (image.most_bytes(), record.of(image.name)) {
+                assert!(size.bytes <= most_bytes, "{}: {} bytes", image.name, size.bytes);
+            }
+        }
     }
 
     #[test]
@@ -209,14 +235,22 @@ mod tests {
     }
 
     #[test]
-    fn rows_show_the_margin_of_updaters_only() {
+    fn rows_show_what_updaters_have_to_spare_and_what_grew() {
         let of = |name: &str| IMAGES.iter().find(|image| image.name == name).unwrap();
+        let mut image = vec![0; 900_000];
+        let before = Size::of(&image).unwrap();
+        image.truncate(48_000);
+        let now = Size::of(&image).unwrap();
         assert_eq!(
-            row(of("updater-esp32c6"), "0.1.0", 900_000),
-            "updater-esp32c6.bin             0.1.0     900000      983040      83040"
+            row(of("updater-esp32c6"), "0.1.0", before, None),
+            "updater-esp32c6.bin             0.1.0     900000      83040  not recorded"
         );
         assert_eq!(
-            row(of("hello-1.0.0"), "1.0.0", 48_000),
+            row(of("hello-1.0.0"), "1.0.0", now, Some(before)),
+            "hello-1.0.0.bin                 1.0.0      48000             -852000 bytes"
+        );
+        assert_eq!(
+            row(of("hello-1.0.0"), "1.0.0", now, Some(now)),
             "hello-1.0.0.bin                 1.0.0      48000"
         );
     }

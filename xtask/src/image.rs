@@ -7,8 +7,11 @@ use espflash::target::XtalFrequency;
 
 /// First byte of an image (`ESP_IMAGE_HEADER_MAGIC`, ESP-IDF 5.5, esp_app_format/esp_image_format.h).
 const IMAGE_MAGIC: u8 = 0xE9;
-/// Image header (24 bytes) and the first segment's header (8 bytes): the app descriptor comes next.
-const APP_DESCRIPTOR_OFFSET_BYTES: usize = 24 + 8;
+/// Image header and segment header, same file.
+const HEADER_BYTES: usize = 24;
+const SEGMENT_HEADER_BYTES: usize = 8;
+/// The app descriptor comes first in the first segment.
+const APP_DESCRIPTOR_OFFSET_BYTES: usize = HEADER_BYTES + SEGMENT_HEADER_BYTES;
 /// `ESP_APP_DESC_MAGIC_WORD`, ESP-IDF 5.5, esp_app_format/include/esp_app_desc.h.
 const APP_DESCRIPTOR_MAGIC: u32 = 0xABCD_5432;
 /// `version` and `project_name` in `esp_app_desc_t`, same file: offsets from its start, and the size of each.
@@ -84,6 +87,31 @@ pub(crate) fn describe(image: &[u8], chip: Chip) -> anyhow::Result<Description> 
         project_name: text(descriptor, PROJECT_NAME_OFFSET_BYTES)?,
         version: text(descriptor, VERSION_OFFSET_BYTES)?,
     })
+}
+
+/// A part of an image, and where it goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Where it is loaded or mapped; 0 is padding.
+    pub(crate) address: u32,
+    pub(crate) size_bytes: usize,
+}
+
+/// Lists the segments of an image.
+///
+/// Errors: too few bytes for one of them.
+pub(crate) fn segments(image: &[u8]) -> anyhow::Result<Vec<Segment>> {
+    let [count] = field(image, 1)?;
+    let mut offset_bytes = HEADER_BYTES;
+    (0..count)
+        .map(|_| {
+            let address = u32::from_le_bytes(field(image, offset_bytes)?);
+            let size_bytes = u32::from_le_bytes(field(image, offset_bytes + 4)?) as usize;
+            offset_bytes += SEGMENT_HEADER_BYTES + size_bytes;
+            ensure!(offset_bytes <= image.len(), "a segment ends at {offset_bytes}, beyond the image");
+            Ok(Segment { address, size_bytes })
+        })
+        .collect()
 }
 
 fn field<const SIZE_BYTES: usize>(bytes: &[u8], offset_bytes: usize) -> anyhow::Result<[u8; SIZE_BYTES]> {

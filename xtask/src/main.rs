@@ -38,6 +38,8 @@ mod process;
 mod reliability;
 #[cfg(feature = "emulate")]
 mod server_campaign;
+#[cfg(feature = "emulate")]
+mod status;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
@@ -75,6 +77,9 @@ enum Command {
     BenchServer(bench_server::Arguments),
     /// Make docs/screenshots/ anew: needs chromium and nodejs
     Screenshots,
+    /// Write the tables of what was shown on which chip, from docs/status.toml
+    #[cfg(feature = "emulate")]
+    Status,
     /// Check who may depend on whom (DESIGN, "Workspace")
     Layering,
     /// Check that no golden file differs from what was first committed
@@ -99,6 +104,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "emulate")]
         Command::BenchServer(arguments) => bench_server::run_bench(root, &arguments),
         Command::Screenshots => browser::screenshots(root),
+        #[cfg(feature = "emulate")]
+        Command::Status => status::run(root),
         Command::Layering => layering::run(root),
         Command::Golden => golden::run(root).map(|outcome| println!("{outcome}")),
     };

@@ -15,7 +15,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::image::Chip;
 use crate::process;
 
 /// The target of the ESP32-C3 as rustc names it.
@@ -34,21 +33,22 @@ const OLDEST_RUSTC: (u32, u32) = (1, 95);
 const OLDEST_LLD: u32 = 15;
 
 /// What makes the updater small, on top of its profile: no frame pointers, shorter calls and addresses where the linker
-/// sees that they reach, equal functions once, and panics without their text and place: the updater restarts and the
-/// engine counts it, so nobody reads them.
-const SIZE_RUSTFLAGS: [&str; 7] = [
-    // Of firmware/.cargo/config.toml, whose flags these replace.
-    "-Clink-arg=-Tlinkall.x",
+/// sees that they reach, equal functions once, panics without their text and place (the updater restarts and the engine
+/// counts it, so nobody reads them), and no `Debug` output: what is printed has a `Display`.
+const SIZE_RUSTFLAGS: [&str; 8] = [
+    // In place of linkall.x in firmware/.cargo/config.toml, whose flags these replace.
+    "-Clink-arg=-Tupdater.x",
     "-Clink-arg=--icf=all",
     "-Cforce-frame-pointers=no",
     "-Ctarget-feature=+relax",
     "-Zlocation-detail=none",
     "-Zunstable-options",
     "-Cpanic=immediate-abort",
+    "-Zfmt-debug=none",
 ];
 
-/// Its radio library leaves less room: causes of trouble on the console lose their details.
-const SIZE_RUSTFLAGS_ESP32C6: [&str; 1] = ["-Zfmt-debug=none"];
+/// Smaller variants of what `core` and `alloc` do fast otherwise, sorting most of all: the updater sorts a handful.
+const SIZE_LIBRARY_FEATURES: &str = "optimize_for_size";
 
 /// Where distributions put their compiler. Not searched for on `PATH`: rustup's proxies come first there.
 const DISTRIBUTION_BIN: &str = "/usr/bin";
@@ -141,14 +141,11 @@ impl Toolchain {
     }
 
     /// [`Toolchain::cargo_from_source`] with all that makes the result small.
-    pub(crate) fn cargo_for_size(&self, chip: Chip) -> Option<Command> {
+    pub(crate) fn cargo_for_size(&self) -> Option<Command> {
         let mut command = self.cargo_from_source()?;
-        let chip_flags: &[&str] = match chip {
-            Chip::Esp32c3 => &[],
-            Chip::Esp32c6 => &SIZE_RUSTFLAGS_ESP32C6,
-        };
         // The separator that cargo asks for.
-        command.env("CARGO_ENCODED_RUSTFLAGS", [&SIZE_RUSTFLAGS, chip_flags].concat().join("\u{1f}"));
+        command.env("CARGO_ENCODED_RUSTFLAGS", SIZE_RUSTFLAGS.join("\u{1f}"));
+        command.env("CARGO_UNSTABLE_BUILD_STD_FEATURES", SIZE_LIBRARY_FEATURES);
         Some(command)
     }
 

@@ -4,7 +4,10 @@
 
 use flashfmt::image::boot::{Revision, check, check_load_addresses};
 use flashfmt::image::compose::{Composer, esp32c3};
-use flashfmt::image::{Glance, ImageHeader, Kind, Missing, Outline, Segment, Target, Unbootable, verify};
+use flashfmt::image::{
+    Glance, ImageHeader, Kind, Missing, NotAnApplication, Outline, Segment, Target, UPDATER_PROJECT_NAME,
+    Unbootable, verify,
+};
 use flashfmt::{AppDescriptor, Chip, ImageError};
 use proptest::prelude::*;
 
@@ -158,6 +161,35 @@ fn the_updater_is_known_by_its_project_name() {
         |project| esp32c3(&AppDescriptor::new(project, "1.0.0"), &[1; 16], &[2; 16], &[3; 16]).unwrap();
     assert_eq!(verify(&image("pitstop-updater")).unwrap().kind(), Kind::Updater);
     assert_eq!(verify(&image("pitstop-updater-2")).unwrap().kind(), Kind::Application);
+}
+
+#[test]
+fn what_may_go_into_a_slot() {
+    let judge = |image: Composer, without_descriptor| {
+        verify(&image.build().unwrap()).unwrap().check_application(without_descriptor)
+    };
+    let composer = || Composer::new(Chip::Esp32C3, 0x4038_0000);
+    let described = |project, load_addr| {
+        composer().segment_with_app_desc(load_addr, &AppDescriptor::new(project, "1"), &[1; 64])
+    };
+    let bare = |load_addr| composer().segment(load_addr, &[1; 64]);
+    for without_descriptor in [false, true] {
+        assert_eq!(judge(described("lamp", 0x4038_0000), without_descriptor), Ok(()));
+        let updater = judge(described(UPDATER_PROJECT_NAME, 0x4038_0000), without_descriptor);
+        assert_eq!(updater, Err(NotAnApplication::Updater));
+        let bootloader = NotAnApplication::Bootloader { index: 0, load_addr: 0x403D_0000 };
+        assert_eq!(judge(bare(0x403D_0000), without_descriptor), Err(bootloader));
+        // With a descriptor it is an application, which cannot be started all the same.
+        let high = judge(described("lamp", 0x403D_0000), without_descriptor);
+        assert!(
+            matches!(high, Err(NotAnApplication::Unbootable(Unbootable::OverBootloader { .. }))),
+            "{high:?}"
+        );
+        let nowhere = judge(described("lamp", 0x4000_0000), without_descriptor);
+        assert!(matches!(nowhere, Err(NotAnApplication::Unbootable(Unbootable::OutsideMemory { .. }))));
+    }
+    assert_eq!(judge(bare(0x4038_0000), false), Err(NotAnApplication::NoDescriptor));
+    assert_eq!(judge(bare(0x4038_0000), true), Ok(()));
 }
 
 /// An application with code behind a page of read-only data, as linkers make it.

@@ -29,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) updater: Option<Fit>,
     /// Why it is not ok.
     pub(crate) problems: Vec<String>,
+    /// What to know of it all the same, as `release publish` warns.
+    pub(crate) warnings: Vec<String>,
     /// What would give the application more room; only when it does not fit.
     pub(crate) ways: Vec<Way>,
 }
@@ -62,6 +64,8 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
     let chip = app.summary.header.chip;
     let slots: Vec<Fit> = layout.slots().map(|slot| Fit::of(app, &slot)).collect();
     let mut problems: Vec<String> = slots.iter().filter_map(|fit| fit.problem("the application")).collect();
+    // Without descriptor: to look at an image here needs no word of its publisher.
+    problems.extend(app.check_application(true).err().map(|problem| problem.to_string()));
     if !app.summary.header.hash_appended {
         problems
             .push("the application has no appended SHA-256; build it without --dont-append-digest".into());
@@ -78,11 +82,17 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
         problems.push(format!("the application is for {chip}, the updater for {found}"));
     }
     let too_small = slots.iter().any(|slot| !slot.fits);
+    let strategy = Strategy::of(layout);
+    let warnings = match strategy {
+        Strategy::ChainLoad => None,
+        Strategy::OtadataRollback => app.confirms_itself().map(|known| known.to_string()),
+    };
     Report {
         ok: problems.is_empty(),
+        warnings: warnings.into_iter().collect(),
         layout: named.name.clone(),
         flash_bytes: named.flash_bytes(),
-        strategy: Strategy::of(layout).name(),
+        strategy: strategy.name(),
         chip: chip.name(),
         slots,
         updater: updater_fit,
@@ -213,10 +223,13 @@ mod tests {
     use flashfmt::image::compose::{Composer, esp32c3_addr};
     use flashfmt::{AppDescriptor, Chip};
 
+    /// Mapped from flash: ESP32-C3 and ESP32-S3 have the same window for data.
+    const DATA_ADDR: u32 = esp32c3_addr::DROM + 0x20;
+
     fn image(chip: Chip, filling_bytes: usize) -> ImageFile {
         let app_desc = AppDescriptor::new("lamp", "1.0.0");
         let bytes = Composer::new(chip, esp32c3_addr::IRAM)
-            .segment_with_app_desc(esp32c3_addr::IRAM, &app_desc, &vec![5; filling_bytes])
+            .segment_with_app_desc(DATA_ADDR, &app_desc, &vec![5; filling_bytes])
             .build()
             .unwrap();
         ImageFile::parse(bytes).unwrap()
@@ -291,6 +304,25 @@ mod tests {
         let tight = ways_for(0x2E_8000);
         assert!(tight[0].what.starts_with("drop `coredump`"), "{tight:?}");
         assert_eq!(tight[0].lines, ["ota_0, app, ota_0, 0x110000, 0x2f0000"]);
+    }
+
+    #[test]
+    fn what_publishing_would_say_is_said_here_too() {
+        let arduino = Composer::new(Chip::Esp32C3, esp32c3_addr::IRAM)
+            .segment_with_app_desc(DATA_ADDR, &AppDescriptor::new("lamp", "1"), b"esp32-hal-misc.c")
+            .build()
+            .unwrap();
+        let arduino = ImageFile::parse(arduino).unwrap();
+        let check_in = |layout: &str| check(&NamedLayout::read(layout).unwrap(), &arduino, None);
+        let report = check_in("8mb-rollback");
+        assert!(report.ok, "{report:?}");
+        let [warning] = report.warnings.as_slice() else { panic!("{report:?}") };
+        assert!(warning.contains("Arduino core") && warning.contains("gets no update any more"), "{warning}");
+        assert!(check_in("8mb").warnings.is_empty(), "where it does not matter");
+
+        let bootloader = Composer::new(Chip::Esp32C3, 0).segment(0x403D_0000, &[1; 64]).build().unwrap();
+        let report = check(&NamedLayout::read("4mb").unwrap(), &ImageFile::parse(bootloader).unwrap(), None);
+        assert!(!report.ok && report.problems[0].contains("second-stage bootloader"), "{report:?}");
     }
 
     #[test]

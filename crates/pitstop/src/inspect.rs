@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use flashfmt::image::Segment;
-use flashfmt::partition::TABLE_OFFSET;
-use flashfmt::{Chip, ImageError, ImageSummary, Layout, PartitionTable, StreamVerifier, layout};
+use flashfmt::image::{ARDUINO_FILES, ConfirmsItself, Kind, NotAnApplication, Segment};
+use flashfmt::partition::{PartitionKind, TABLE_OFFSET};
+use flashfmt::{Chip, ImageError, ImageSummary, Layout, Partition, PartitionTable, StreamVerifier, layout};
 use manifest::Digest;
 use serde::Serialize;
 
@@ -17,6 +17,10 @@ pub(crate) const MAX_FILE_BYTES: u64 = manifest::CHUNK_BYTES as u64 * manifest::
 
 /// Magic of ELF files (System V ABI, `e_ident`).
 const ELF_MAGIC: &[u8] = b"\x7fELF";
+
+/// Where merged flash files begin in the flash: at the bootloader, which the ROM looks for at 0x1000 on ESP32 and
+/// ESP32-S2, at 0x2000 on ESP32-P4 and ESP32-C5, and at 0 on the others; or at the flash's start.
+const MERGED_STARTS: [u32; 3] = [0, 0x1000, 0x2000];
 
 /// Start of the memory that deep sleep retains, on every chip but ESP32-P4 and ESP32-S31 (`SOC_RTC_DATA_LOW` and
 /// kin in ESP-IDF `soc/<chip>/include/soc/soc.h`).
@@ -60,6 +64,8 @@ pub(crate) enum InspectError {
     MergedFlash {
         /// Which file.
         path: PathBuf,
+        /// The first application in it.
+        app: Option<Embedded>,
     },
     /// Not an image, or a damaged one.
     #[error("{}: {source}", .path.display())]
@@ -69,6 +75,15 @@ pub(crate) enum InspectError {
         /// What is wrong with it.
         source: ImageError,
     },
+}
+
+/// An application within a merged flash file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Embedded {
+    /// Where its image begins in the file.
+    offset_bytes: usize,
+    /// How long its image is.
+    length_bytes: u32,
 }
 
 impl ImageFile {
@@ -82,8 +97,8 @@ impl ImageFile {
             return Err(InspectError::Elf { path: path.to_owned() });
         }
         // A merged file begins with a bootloader, which is an image too, so this is looked at before.
-        if is_merged_flash(&bytes) {
-            return Err(InspectError::MergedFlash { path: path.to_owned() });
+        if let Some(merged) = MergedFlash::find(&bytes) {
+            return Err(InspectError::MergedFlash { path: path.to_owned(), app: merged.app() });
         }
         Self::parse(bytes).map_err(|source| InspectError::Image { path: path.to_owned(), source })
     }
@@ -103,10 +118,27 @@ impl ImageFile {
         self.bytes.len() as u64 - u64::from(self.summary.image_bytes)
     }
 
+    /// Whether it may go into a slot.
+    ///
+    /// # Errors
+    /// [`NotAnApplication`].
+    pub(crate) fn check_application(&self, without_descriptor: bool) -> Result<(), NotAnApplication> {
+        self.summary.check_application(without_descriptor)
+    }
+
+    /// Why it is known to confirm itself, which matters in layouts that hand over by otadata.
+    pub(crate) fn confirms_itself(&self) -> Option<ConfirmsItself> {
+        let names_arduino_files =
+            self.bytes.windows(ARDUINO_FILES.len()).any(|window| window == ARDUINO_FILES);
+        ConfirmsItself::of(self.summary.app_desc.as_ref(), names_arduino_files)
+    }
+
     /// What there is to say about it.
     pub(crate) fn report(&self) -> Report {
         let ImageSummary { header, image_bytes, digest, segments, app_desc } = &self.summary;
         Report {
+            kind: self.summary.kind().name(),
+            problem: self.problem(),
             chip: header.chip.name(),
             entry: Address(header.entry_addr),
             file_bytes: self.bytes.len() as u64,
@@ -140,11 +172,25 @@ impl ImageFile {
             fits: fits(*image_bytes),
         }
     }
+
+    /// Why it cannot be an application. That it is the updater, or says nothing of itself, is no fault of a file.
+    fn problem(&self) -> Option<String> {
+        match self.check_application(true) {
+            Ok(()) | Err(NotAnApplication::Updater | NotAnApplication::NoDescriptor) => None,
+            Err(problem @ (NotAnApplication::Bootloader { .. } | NotAnApplication::Unbootable(_))) => {
+                Some(problem.to_string())
+            }
+        }
+    }
 }
 
 /// What `image inspect` tells; its JSON form is for scripts.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    /// `application`, `updater`, `bootloader`, or `undescribed` without app descriptor.
+    pub(crate) kind: &'static str,
+    /// Why it cannot be an application.
+    pub(crate) problem: Option<String>,
     pub(crate) chip: &'static str,
     pub(crate) entry: Address,
     pub(crate) file_bytes: u64,
@@ -240,10 +286,35 @@ fn segment_kind(chip: Chip, segment: &Segment) -> &'static str {
     }
 }
 
-/// Whether a partition table stands where the bootloader looks for one. In an application, code or data stands
-/// there, and that has no table's magic, entries and MD5.
-fn is_merged_flash(bytes: &[u8]) -> bool {
-    bytes.get(TABLE_OFFSET as usize..).is_some_and(|table| PartitionTable::parse(table).is_ok())
+/// A file with bootloader, partition table and application.
+struct MergedFlash<'a> {
+    /// All of it.
+    bytes: &'a [u8],
+    /// Where in the flash the file begins.
+    start: u32,
+    table: PartitionTable<'a>,
+}
+
+impl<'a> MergedFlash<'a> {
+    /// Finds a partition table where the bootloader looks for one. In an application, code or data stands there, and
+    /// that has no table's magic, entries and MD5.
+    fn find(bytes: &'a [u8]) -> Option<Self> {
+        MERGED_STARTS.into_iter().find_map(|start| {
+            let table = bytes.get((TABLE_OFFSET - start) as usize..)?;
+            PartitionTable::parse(table).ok().map(|table| Self { bytes, start, table })
+        })
+    }
+
+    /// The first application in it, if the file goes so far.
+    fn app(&self) -> Option<Embedded> {
+        let is_app = |partition: &Partition| matches!(partition.kind, PartitionKind::App(_));
+        self.table.iter().filter(is_app).find_map(|partition| {
+            let offset_bytes = partition.offset.checked_sub(self.start)? as usize;
+            let image = ImageFile::parse(self.bytes.get(offset_bytes..)?.to_vec()).ok()?;
+            let is_application = image.summary.kind() == Kind::Application;
+            is_application.then_some(Embedded { offset_bytes, length_bytes: image.summary.image_bytes })
+        })
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, InspectError> {
@@ -253,7 +324,10 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, InspectError> {
     // A merged flash file is as long as the flash; it is read as far as its table, to be called what it is.
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES && !is_merged_flash(&bytes) && !bytes.starts_with(ELF_MAGIC) {
+    if bytes.len() as u64 > MAX_FILE_BYTES
+        && MergedFlash::find(&bytes).is_none()
+        && !bytes.starts_with(ELF_MAGIC)
+    {
         return Err(InspectError::TooLong { path: path.to_owned(), found_bytes });
     }
     Ok(bytes)
@@ -267,7 +341,12 @@ impl InspectError {
                 "make the image: espflash save-image --chip CHIP {} app.bin (or esptool elf2image)",
                 path.display()
             )),
-            Self::MergedFlash { .. } => Some(
+            Self::MergedFlash { path, app: Some(Embedded { offset_bytes, length_bytes }) } => Some(format!(
+                "cut the application out of it: tail -c +{} {} | head -c {length_bytes} > app-only.bin",
+                offset_bytes + 1,
+                path.display()
+            )),
+            Self::MergedFlash { app: None, .. } => Some(
                 "give the application alone, such as build/PROJECT.bin of ESP-IDF or what `espflash save-image` \
                  writes without --merge"
                     .to_owned(),
@@ -317,6 +396,15 @@ mod tests {
             .unwrap()
     }
 
+    /// With the load addresses of the one that espflash brings.
+    fn bootloader() -> Vec<u8> {
+        Composer::new(Chip::Esp32C3, 0x403C_BF1A)
+            .segment(0x3FCD_5830, &[1; 64])
+            .segment(0x403C_E710, &[2; 64])
+            .build()
+            .unwrap()
+    }
+
     fn read(bytes: &[u8]) -> Result<ImageFile, InspectError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
@@ -351,12 +439,44 @@ mod tests {
         let mut merged = image();
         merged.resize(TABLE_OFFSET as usize, 0xff);
         merged.extend_from_slice(&Layout::builtin("4mb").unwrap().to_binary());
-        assert!(matches!(read(&merged), Err(InspectError::MergedFlash { .. })));
+        assert!(matches!(read(&merged), Err(InspectError::MergedFlash { app: None, .. })));
         assert!(matches!(read(&[]), Err(InspectError::Image { source: ImageError::Truncated { .. }, .. })));
         assert!(matches!(
             read(&[0; 64]),
             Err(InspectError::Image { source: ImageError::BadMagic { .. }, .. })
         ));
+    }
+
+    /// As distributions for ESP32 and ESP32-S2 (0x1000), ESP32-P4 and -C5 (0x2000) and the others (0) come.
+    #[test]
+    fn a_merged_file_is_known_wherever_it_begins_and_its_application_is_found() {
+        let (bootloader, app) = (bootloader(), image());
+        for start in [0, 0x1000, 0x2000_usize] {
+            let mut merged = bootloader.clone();
+            merged.resize(0x8000 - start, 0xff);
+            merged.extend_from_slice(&Layout::builtin("4mb").unwrap().to_binary());
+            merged.resize(0x1_0000 - start, 0xff);
+            merged.extend_from_slice(&app);
+            merged.resize(0x2_0000, 0xff);
+            let found = read(&merged).err().unwrap();
+            let Some(hint) = found.hint() else { panic!("{found}") };
+            let cut = format!("tail -c +{} ", 0x1_0000 - start + 1);
+            assert!(
+                hint.contains(&cut) && hint.contains(&format!("head -c {} ", app.len())),
+                "{start:#x}: {hint}"
+            );
+            assert_eq!(&merged[0x1_0000 - start..][..app.len()], &app, "the hint cuts the application out");
+        }
+    }
+
+    #[test]
+    fn a_bootloader_is_told_and_is_no_application() {
+        let file = read(&bootloader()).unwrap();
+        let report = file.report();
+        assert_eq!(report.kind, "bootloader");
+        let problem = report.problem.unwrap();
+        assert!(problem.starts_with("expected an application, found a second-stage bootloader"), "{problem}");
+        assert_eq!(read(&image()).unwrap().report().problem, None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! The server checks all of it again, and the device does; here it costs nothing and names the file at hand.
 
+use flashfmt::image::NotAnApplication;
 use manifest::{Manifest, ManifestError, Sequence, SignError, Signed};
 
 use crate::client::types::{Product, Release};
@@ -21,6 +22,8 @@ pub(crate) struct Proposal<'a> {
     pub(crate) sequence: Sequence,
     /// Version for people; `None` takes the app descriptor's.
     pub(crate) version: Option<&'a str>,
+    /// Whether the publisher says that this application has no app descriptor.
+    pub(crate) without_descriptor: bool,
     /// After this moment (seconds since 1970) devices refuse the manifest.
     pub(crate) expires_at_s: Option<u64>,
     /// Releases that a device running this one may return to.
@@ -63,6 +66,9 @@ pub(crate) enum PublishError {
         /// Size of the image.
         image_bytes: u64,
     },
+    /// A bootloader, the updater, or what no bootloader starts.
+    #[error(transparent)]
+    NotAnApplication(#[from] NotAnApplication),
     /// The image carries no SHA-256 of its own.
     #[error("expected an image with its SHA-256 appended, found none")]
     NoHash,
@@ -123,8 +129,9 @@ pub(crate) enum PublishError {
 /// # Errors
 /// [`PublishError`], the first that applies.
 pub(crate) fn plan(proposal: Proposal<'_>) -> Result<Plan, PublishError> {
-    let Proposal { product, image, key, sequence, version, expires_at_s, revert_to } = proposal;
-    check_image(product, image)?;
+    let Proposal { product, image, key, sequence, version, without_descriptor, expires_at_s, revert_to } =
+        proposal;
+    check_image(product, image, without_descriptor)?;
     check_key(product, key)?;
     let version = match version {
         Some(version) => version,
@@ -184,7 +191,7 @@ pub(crate) fn sequences_of(
     Ok(sequences)
 }
 
-fn check_image(product: &Product, image: &ImageFile) -> Result<(), PublishError> {
+fn check_image(product: &Product, image: &ImageFile, without_descriptor: bool) -> Result<(), PublishError> {
     let chip = image.summary.header.chip;
     if chip.name() != product.chip {
         return Err(PublishError::Chip {
@@ -193,6 +200,7 @@ fn check_image(product: &Product, image: &ImageFile) -> Result<(), PublishError>
             found: chip.name(),
         });
     }
+    image.check_application(without_descriptor)?;
     if !image.summary.header.hash_appended {
         return Err(PublishError::NoHash);
     }
@@ -242,6 +250,7 @@ impl PublishError {
                  inspect` shows which built-in ones fit)"
                     .to_owned(),
             ),
+            Self::NotAnApplication(problem) => Some(application_hint(problem).to_owned()),
             Self::NoHash => Some("build it without --dont-append-digest".to_owned()),
             Self::Trailing { image_bytes, .. } => {
                 Some(format!("publish the image alone: head -c {image_bytes} FILE > app-only.bin"))
@@ -252,6 +261,21 @@ impl PublishError {
             )),
             Self::SequenceUsed { .. } => Some("leave out --sequence to take the next number".to_owned()),
             Self::UnknownVersion { .. } | Self::NoSequenceLeft | Self::Manifest(_) | Self::Sign(_) => None,
+        }
+    }
+}
+
+/// What to do about an image that is not taken for an application.
+pub(crate) const fn application_hint(problem: &NotAnApplication) -> &'static str {
+    match problem {
+        NotAnApplication::Bootloader { .. } | NotAnApplication::Updater => {
+            "give the application alone, such as build/PROJECT.bin of ESP-IDF or what `espflash save-image` writes"
+        }
+        NotAnApplication::NoDescriptor => {
+            "if it is an application all the same, say so with --without-descriptor"
+        }
+        NotAnApplication::Unbootable(_) => {
+            "link it into the RAM that ESP-IDF's linker scripts give to applications"
         }
     }
 }
@@ -305,8 +329,7 @@ mod tests {
 
     fn image(chip: Chip) -> ImageFile {
         let app = AppDescriptor::new("lamp", "1.2.0");
-        // Not mapped from flash on any chip, so that the same image suits all.
-        file(composer(chip).segment_with_app_desc(0x4037_0000, &app, &[1; 64]).build().unwrap())
+        file(composer(chip).segment_with_app_desc(esp32c3_addr::IRAM, &app, &[1; 64]).build().unwrap())
     }
 
     fn file(bytes: Vec<u8>) -> ImageFile {
@@ -322,6 +345,7 @@ mod tests {
             key,
             sequence: Sequence(7),
             version: None,
+            without_descriptor: false,
             expires_at_s: None,
             revert_to: Vec::new(),
         })
@@ -357,11 +381,44 @@ mod tests {
         let error = propose(&product(size, &key), &file(padded), &key).unwrap_err();
         assert!(matches!(error, PublishError::Trailing { trailing_bytes: 1, .. }));
 
-        let bare = composer(Chip::Esp32C3).segment(0x4037_0000, &[1; 64]);
-        let error = propose(&product(size, &key), &file(bare.clone().without_hash().build().unwrap()), &key);
-        assert!(matches!(error.unwrap_err(), PublishError::NoHash));
-        let error = propose(&product(size, &key), &file(bare.build().unwrap()), &key).unwrap_err();
+        let app = AppDescriptor::new("lamp", "");
+        let unversioned = composer(Chip::Esp32C3).segment_with_app_desc(esp32c3_addr::IRAM, &app, &[1; 64]);
+        let unhashed = file(unversioned.clone().without_hash().build().unwrap());
+        let error = propose(&product(size, &key), &unhashed, &key).unwrap_err();
+        assert!(matches!(error, PublishError::NoHash));
+        let error = propose(&product(size, &key), &file(unversioned.build().unwrap()), &key).unwrap_err();
         assert!(matches!(error, PublishError::NoVersion));
+    }
+
+    #[test]
+    fn what_is_no_application_is_refused_and_named() {
+        let key = key(7);
+        let propose = |image: Vec<u8>, without_descriptor| {
+            let (product, image) = (product(1 << 20, &key), file(image));
+            plan(Proposal {
+                product: &product,
+                image: &image,
+                key: &key,
+                sequence: Sequence(7),
+                version: Some("1.0"),
+                without_descriptor,
+                expires_at_s: None,
+                revert_to: Vec::new(),
+            })
+        };
+        let bootloader = composer(Chip::Esp32C3).segment(0x403D_0000, &[1; 64]).build().unwrap();
+        let updater = AppDescriptor::new("pitstop-updater", "0.1.0");
+        let updater = composer(Chip::Esp32C3).segment_with_app_desc(esp32c3_addr::IRAM, &updater, &[1; 64]);
+        let bare = composer(Chip::Esp32C3).segment(esp32c3_addr::IRAM, &[1; 64]).build().unwrap();
+        for without_descriptor in [false, true] {
+            let error = propose(bootloader.clone(), without_descriptor).unwrap_err().to_string();
+            assert!(error.starts_with("expected an application, found a second-stage bootloader"), "{error}");
+            let error = propose(updater.build().unwrap(), without_descriptor).unwrap_err().to_string();
+            assert!(error.contains("found the updater itself"), "{error}");
+        }
+        let error = propose(bare.clone(), false).unwrap_err();
+        assert!(error.hint().unwrap().contains("--without-descriptor"), "{error}");
+        assert!(propose(bare, true).is_ok());
     }
 
     #[test]

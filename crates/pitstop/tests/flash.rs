@@ -5,14 +5,13 @@ mod support;
 
 use std::path::Path;
 
-use flashfmt::image::compose::{Composer, esp32c3_addr};
 use flashfmt::{Chip, Layout, StreamVerifier};
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
 use sim::net::{Link, SimNetwork};
 use sim::{End, RunningApp, SimFlash, VirtualDevice};
-use support::{Bench, image, pitstop};
+use support::{Bench, bootloader, image, pitstop, updater};
 use updater_io::platform::WifiCredentials;
 
 const PASSPHRASE: &str = "an unguessable passphrase";
@@ -24,7 +23,7 @@ const VAULT: std::ops::Range<usize> = 0x10_0000..0x10_8000;
 fn bench() -> Bench {
     let bench = Bench::start();
     bench.make_lamp();
-    bench.write("updater.bin", &image(Chip::Esp32C3, "0.1.0", 5000));
+    bench.write("updater.bin", &updater(5000));
     bench.write("pass", format!("{PASSPHRASE}\n").as_bytes());
     bench
 }
@@ -208,8 +207,25 @@ fn the_classic_layout_asks_for_a_bootloader_with_rollback() {
     assert!(bench.refusal(&["device", "show", "lamp-1"]).contains("no device"));
     assert!(!bench.folder.path().join("flash.bin").exists());
 
-    let own = Composer::new(Chip::Esp32C3, esp32c3_addr::IRAM).segment(esp32c3_addr::IRAM, &[1; 64]);
-    bench.write("bootloader.bin", &own.build().unwrap());
+    // As ESP-IDF's build leaves it: what it was built with lies beside it.
+    let beside = bench.folder.path().join("config");
+    std::fs::create_dir(&beside).unwrap();
+    let configure = |text: &str| std::fs::write(beside.join("sdkconfig.h"), text).unwrap();
+    bench.write("bootloader.bin", &bootloader());
+    configure("#define CONFIG_IDF_TARGET_ESP32C3 1\n");
+    let own = flash(&["--layout", "8mb-rollback", "--bootloader", "bootloader.bin"]);
+    let refused = bench.refusal(&own);
+    assert!(refused.contains("this one has none") && refused.contains("ROLLBACK_ENABLE=y"), "{refused}");
+    configure("#define CONFIG_BOOTLOADER_APP_ROLLBACK_ENABLE 1\n");
+    bench.command(&own).assert().success().stderr(contains("warning:").not());
+    std::fs::remove_file(bench.folder.path().join("flash.bin")).unwrap();
+    std::fs::remove_file(beside.join("sdkconfig.h")).unwrap();
+    bench
+        .command(&own)
+        .assert()
+        .success()
+        .stderr(contains("warning: it cannot be known whether this bootloader"));
+    std::fs::remove_file(bench.folder.path().join("flash.bin")).unwrap();
     let report = bench.json(&flash(&["--layout", "8mb-rollback", "--bootloader", "bootloader.bin"]));
     assert_eq!(
         (&report["strategy"], &report["flash_bytes"]),
@@ -234,6 +250,16 @@ fn what_does_not_suit_is_refused_before_anything_is_made() {
     refuse(&["--app", "s3.bin"], ["expected an application for esp32c3, found one for esp32s3", "hint: "]);
     bench.write("large.bin", &image(Chip::Esp32C3, "1.0.0", 0x2F_0000));
     refuse(&["--app", "large.bin"], ["partition ota_0", "pitstop layout check"]);
+    bench.write("bootloader.bin", &bootloader());
+    refuse(
+        &["--app", "bootloader.bin"],
+        ["found a second-stage bootloader", "hint: give the application alone"],
+    );
+    refuse(&["--updater", "bootloader.bin"], ["expected the updater", "found a second-stage bootloader"]);
+    bench.write("lamp.bin", &image(Chip::Esp32C3, "1.0.0", 100));
+    refuse(&["--updater", "lamp.bin"], ["found an application (project lamp)", "hint: "]);
+    refuse(&["--app", "updater.bin"], ["found the updater itself", "hint: "]);
+    refuse(&["--bootloader", "lamp.bin"], ["expected a second-stage bootloader", "(application)"]);
     refuse(&["--chip", "esp32s3"], ["the product lamp is for esp32c3", "leave --chip away"]);
     refuse(&["--layout", "5mb"], ["expected a layout (4mb, 8mb", "5mb"]);
     refuse(&["--bootloader", "pass"], ["not an ESP image", "hint: "]);

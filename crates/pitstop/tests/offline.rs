@@ -4,8 +4,9 @@
 mod support;
 
 use flashfmt::{Chip, Layout};
+use predicates::prelude::PredicateBooleanExt as _;
 use predicates::str::contains;
-use support::{image, image_with_segments, pitstop};
+use support::{bootloader, image, image_with_segments, pitstop};
 use tempfile::TempDir;
 
 /// A port on which nobody listens: it was free a moment ago.
@@ -80,6 +81,23 @@ fn other_files_are_called_what_they_are() {
     merged.extend(Layout::builtin("4mb").unwrap().to_binary());
     merged.resize(0x20_0000, 0xff);
     refused(&merged, "found a merged flash file");
+}
+
+#[test]
+fn a_bootloader_is_inspected_and_refused() {
+    let folder = folder();
+    std::fs::write(folder.path().join("bootloader.bin"), bootloader()).unwrap();
+    pitstop(folder.path())
+        .args(["image", "inspect", "bootloader.bin"])
+        .assert()
+        .code(1)
+        .stdout(contains("bootloader").and(contains("fits").not()))
+        .stderr(contains("error: expected an application, found a second-stage bootloader"));
+    pitstop(folder.path())
+        .args(["layout", "check", "4mb", "bootloader.bin"])
+        .assert()
+        .code(1)
+        .stderr(contains("found a second-stage bootloader"));
 }
 
 #[test]

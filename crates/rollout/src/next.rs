@@ -35,7 +35,7 @@ pub fn next(plan: &Plan, progress: &Progress<'_>) -> String {
         },
         State::Paused => "nothing is offered before it is resumed".to_owned(),
         State::Halted => match plan.on_halt() {
-            OnHalt::Pause => "nothing is offered before it is resumed; abort it to take the release back",
+            OnHalt::Pause => "nothing is offered before it is resumed; after an abort, devices go back where the release allows it",
             OnHalt::Revert => "devices go back where the release allows it; resume it to go on, or abort it",
         }
         .to_owned(),
@@ -79,7 +79,11 @@ mod tests {
                 "the last wave is open; completed at 2026-11-22T17:00:00Z unless a limit is exceeded",
             ),
             (State::Paused, 1, "nothing is offered before it is resumed"),
-            (State::Halted, 1, "nothing is offered before it is resumed; abort it to take the release back"),
+            (
+                State::Halted,
+                1,
+                "nothing is offered before it is resumed; after an abort, devices go back where the release allows it",
+            ),
             (State::Aborted, 1, "devices that run the release go back where it allows that"),
             (State::Completed, 2, "in force: new devices get the release"),
         ] {

@@ -179,6 +179,8 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         E::Chip { .. } => ("chip-mismatch", "For another chip"),
         E::ArtifactMissing { .. } => ("artifact-missing", "The artifact is not on the server"),
         E::Image(_) | E::ImageTail { .. } => ("image-invalid", "Not a bootable image"),
+        E::NotAnApplication(_) => ("image-not-an-application", "Not an application"),
+        E::NoDescriptor(_) => ("image-without-descriptor", "No app descriptor"),
         E::ImageChip { .. } => ("image-chip-mismatch", "An image for another chip"),
         E::ImageRevision { .. } => ("image-chip-revision", "An image for newer chips"),
         E::NoRevision { .. } => ("image-invalid", "Not a bootable image"),

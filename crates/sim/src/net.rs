@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedSender;
-use updater_io::platform::{AccessPoint, Network, NetworkError, Timer, WifiCredentials};
+use updater_io::platform::{AccessPoint, JoinRequest, Network, NetworkError, Timer, WifiCredentials};
+use updater_io::wifi::{self, Attempt, Security, Sighting};
 
 pub use connection::SimConnection;
 
@@ -33,6 +34,8 @@ pub enum Link {
     Wired,
     /// The access points in reach. One is joined when its name and passphrase are both known.
     Wifi(Vec<WifiCredentials>),
+    /// The same, but they ask for WPA3.
+    Wpa3Only(Vec<WifiCredentials>),
     /// There is a network, and nobody on it gives the device an address (DHCP): joining it stays pending.
     NoLease,
 }
@@ -173,27 +176,34 @@ impl SimNetwork {
         self.counters.clone()
     }
 
-    /// Looks for the first known network that is in reach; at `last` it need not look.
-    fn find(
-        &self,
-        known: &[WifiCredentials],
-        last: Option<AccessPoint>,
-    ) -> Result<Option<AccessPoint>, NetworkError> {
-        let access_points = match &self.link {
+    /// Looks for a known network that is in reach; at the access point of last time it need not look.
+    fn find(&self, request: JoinRequest<'_>) -> Result<Option<AccessPoint>, NetworkError> {
+        let (access_points, is_wpa3) = match &self.link {
             Link::Wired | Link::NoLease => return Ok(None),
-            Link::Wifi(access_points) => access_points,
+            Link::Wifi(access_points) => (access_points, false),
+            Link::Wpa3Only(access_points) => (access_points, true),
         };
-        let at = |index: usize| {
-            let network = known.get(index)?;
-            let position = access_points.iter().position(|access_point| access_point == network)?;
-            let (network, number) = (u8::try_from(index).ok()?, u8::try_from(position).ok()?);
-            Some(AccessPoint { network, bssid: [0x02, 0, 0, 0, 0, number], channel: 1 + number })
+        let air: Vec<_> =
+            access_points.iter().zip(0..).map(|(network, number)| seen(network, number, is_wpa3)).collect();
+        let lets_in = |access_point: &AccessPoint| {
+            let network = request.networks.get(usize::from(access_point.network));
+            let knows = |(credentials, seen): (&WifiCredentials, &Sighting)| {
+                Some(credentials) == network && seen.bssid == access_point.bssid
+            };
+            let joined = !is_wpa3 && access_points.iter().zip(&air).any(knows);
+            joined.then_some(*access_point)
         };
-        if let Some(last) = last.filter(|last| at(last.network.into()) == Some(*last)) {
+        if let Some(last) = request.last.as_ref().and_then(lets_in) {
             return Ok(Some(last));
         }
         self.counters.0.scans.fetch_add(1, Ordering::Relaxed);
-        (0..known.len()).find_map(at).map(Some).ok_or(NetworkError::Join)
+        let plan = wifi::plan(request.networks, Some(&air), request.last, request.turn);
+        let joined = plan.attempts.iter().find_map(|attempt| match attempt {
+            Attempt::At(access_point) => lets_in(access_point),
+            // None of them hides its name.
+            Attempt::Hidden { .. } => None,
+        });
+        joined.map(Some).ok_or(plan.otherwise)
     }
 
     async fn open(&self, host: &str, port: u16) -> Result<Stream, NetworkError> {
@@ -234,14 +244,26 @@ impl SimNetwork {
     }
 }
 
+/// What a scan finds of the access point that is number `number` of those in reach.
+fn seen(network: &WifiCredentials, number: u8, is_wpa3: bool) -> Sighting {
+    let security = match (network.passphrase.is_empty(), is_wpa3) {
+        (true, _) => Security::Open,
+        (false, false) => Security::Wpa2,
+        (false, true) => Security::Wpa3Only,
+    };
+    Sighting {
+        ssid: network.ssid.clone(),
+        bssid: [0x02, 0, 0, 0, 0, number],
+        channel: 1 + number,
+        signal_dbm: -40,
+        security,
+    }
+}
+
 impl Network for SimNetwork {
     type Connection = SimConnection;
 
-    async fn join(
-        &mut self,
-        networks: &[WifiCredentials],
-        last: Option<AccessPoint>,
-    ) -> Result<Option<AccessPoint>, NetworkError> {
+    async fn join(&mut self, request: JoinRequest<'_>) -> Result<Option<AccessPoint>, NetworkError> {
         self.joined = None;
         let session = self.power.session();
         // Being asked without power is the only thing that can wait here.
@@ -249,7 +271,7 @@ impl Network for SimNetwork {
         if self.link == Link::NoLease {
             session.run(pending::<()>()).await;
         }
-        let access_point = self.find(networks, last)?;
+        let access_point = self.find(request)?;
         self.counters.0.joins.fetch_add(1, Ordering::Relaxed);
         self.joined = Some(session);
         Ok(access_point)

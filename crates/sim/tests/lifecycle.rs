@@ -103,6 +103,9 @@ async fn the_application_starts_without_server_network_or_updater() {
     device.network = sim::net::SimNetwork::new(sim::net::Link::Wifi(Vec::new()), device.power());
     let app = running(device.power_on().await.unwrap());
     assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::NetworkUnreachable)));
+    device.network.set_link(sim::net::Link::Wpa3Only(vec![common::workshop()]));
+    let app = running(device.power_on().await.unwrap());
+    assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::WifiWpa3Only)));
     assert!(device.flash.bytes() == written, "no server and no network: nothing is written");
 
     // Deep sleep: at once. Updater damaged: by the bootloader itself.

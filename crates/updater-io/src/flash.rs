@@ -5,7 +5,7 @@ use flashfmt::image::{ImageError, Unbootable};
 use flashfmt::partition::PartitionError;
 use wire::Reason;
 
-use crate::region::Region;
+use crate::region::{Region, SECTOR_BYTES};
 
 /// Trouble with flash.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +88,15 @@ pub(crate) fn read<F: ReadNorFlash>(flash: &mut F, address: u32, bytes: &mut [u8
     flash.read(address, bytes).map_err(|error| FlashFault::Read { address, length_bytes, kind: error.kind() })
 }
 
+/// Erases one sector after the other: the chip's interrupts are off for as long as one operation takes, and a block of
+/// 64 KiB, to which drivers sum up sectors, takes up to 2 s.
 pub(crate) fn erase<F: NorFlash>(flash: &mut F, part: Region) -> Result<(), FlashFault> {
-    let (address, end) = (part.offset, part.offset.saturating_add(part.size_bytes));
-    flash.erase(address, end).map_err(|error| FlashFault::Erase { address, end, kind: error.kind() })
+    let part_end = part.offset.saturating_add(part.size_bytes);
+    for address in (part.offset..part_end).step_by(SECTOR_BYTES as usize) {
+        let end = part_end.min(address.saturating_add(SECTOR_BYTES));
+        flash.erase(address, end).map_err(|error| FlashFault::Erase { address, end, kind: error.kind() })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn write<F: NorFlash>(flash: &mut F, address: u32, bytes: &[u8]) -> Result<(), FlashFault> {
@@ -99,4 +105,59 @@ pub(crate) fn write<F: NorFlash>(flash: &mut F, address: u32, bytes: &[u8]) -> R
         length_bytes: bytes.len(),
         kind: error.kind(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use embedded_storage::nor_flash::ErrorType;
+
+    use super::*;
+
+    /// Notes what is erased at once.
+    struct Erased(Vec<(u32, u32)>);
+
+    impl ErrorType for Erased {
+        type Error = NorFlashErrorKind;
+    }
+
+    impl ReadNorFlash for Erased {
+        const READ_SIZE: usize = 1;
+
+        fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+            Ok(())
+        }
+
+        fn capacity(&self) -> usize {
+            0x40_0000
+        }
+    }
+
+    impl NorFlash for Erased {
+        const WRITE_SIZE: usize = 4;
+        const ERASE_SIZE: usize = SECTOR_BYTES as usize;
+
+        fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+            self.0.push((from, to));
+            Ok(())
+        }
+
+        fn write(&mut self, _: u32, _: &[u8]) -> Result<(), NorFlashErrorKind> {
+            Ok(())
+        }
+    }
+
+    /// Esp-storage makes one operation of an aligned block of 64 KiB, with interrupts off for up to 2 s.
+    #[test]
+    fn a_block_is_erased_by_sector() {
+        let mut flash = Erased(vec![]);
+        erase(&mut flash, Region { offset: 0x1_0000, size_bytes: 0x1_0000 }).unwrap();
+        let sectors: Vec<_> = (0..16)
+            .map(|number| 0x1_0000 + number * SECTOR_BYTES)
+            .map(|at| (at, at + SECTOR_BYTES))
+            .collect();
+        assert_eq!(flash.0, sectors);
+    }
 }

@@ -21,3 +21,4 @@ pub mod shell;
 pub mod time;
 pub mod tls;
 pub mod vault;
+pub mod wifi;

@@ -7,6 +7,8 @@ use core::fmt;
 use embedded_io_async::{Read, Write};
 use zeroize::Zeroizing;
 
+use crate::wifi::CountryCode;
+
 /// A Wi-Fi network that the vault knows. The passphrase is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WifiCredentials {
@@ -55,6 +57,11 @@ pub enum NetworkError {
     /// No known network is in reach, or none accepted the credentials, or there was no address (DHCP).
     #[error("no known network could be joined")]
     Join,
+    /// The only access points of a known network ask for WPA3.
+    #[error(
+        "the access points of a known network ask for WPA3, which this radio's software lacks; allow WPA2 beside it"
+    )]
+    Wpa3Only,
     /// The name of the server has no address.
     #[error("the server's name could not be resolved")]
     Resolve,
@@ -63,22 +70,31 @@ pub enum NetworkError {
     Connect,
 }
 
+/// What is needed to join a network. A wired one needs nothing of it.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinRequest<'a> {
+    /// The networks that the vault knows, best first.
+    pub networks: &'a [WifiCredentials],
+    /// Where the device is.
+    pub country: CountryCode,
+    /// The access point that was joined last.
+    pub last: Option<AccessPoint>,
+    /// The count of starts, by which networks take turns (see [`crate::wifi::plan`]).
+    pub turn: u16,
+}
+
 /// A way to the server: a radio and an IP stack, or the simulator's.
 #[allow(async_fn_in_trait, reason = "one task runs the updater; nothing asks the futures to be Send")]
 pub trait Network {
     /// An open TCP connection; dropping it closes it.
     type Connection: Read + Write;
 
-    /// Joins the access point of `last` time, or else the first of `networks` that answers. Says which access point
-    /// it was; a wired network has none, and ignores both.
+    /// Joins the access point of last time, or else one that [`crate::wifi::plan`] names after a scan. Says which it was;
+    /// a wired network has none.
     ///
     /// # Errors
-    /// [`NetworkError::Join`].
-    async fn join(
-        &mut self,
-        networks: &[WifiCredentials],
-        last: Option<AccessPoint>,
-    ) -> Result<Option<AccessPoint>, NetworkError>;
+    /// [`NetworkError::Join`] or [`NetworkError::Wpa3Only`].
+    async fn join(&mut self, request: JoinRequest<'_>) -> Result<Option<AccessPoint>, NetworkError>;
 
     /// Connects to `host`, a DNS name or an IP address in text.
     ///

@@ -13,6 +13,7 @@ use updater_io::region::{Region, SECTOR_BYTES};
 use updater_io::vault::{
     ItemError, MAX_WIFI_NETWORKS, Provisioning, ServerUrl, Vault, VaultError, provision,
 };
+use updater_io::wifi::CountryCode;
 
 const REGION: Region = Region { offset: SECTOR_BYTES, size_bytes: 4 * SECTOR_BYTES };
 
@@ -44,6 +45,7 @@ fn provisioned() -> NorMock {
         anchors: &[anchor(), anchor()],
         publishers: &publishers(),
         wifi: &[network("home", "secret passphrase"), network("open", "")],
+        country: CountryCode::parse("DE").unwrap(),
         time_floor_s: Some(1_800_000_000),
     };
     provision(&mut flash, REGION, &provisioning).unwrap();
@@ -63,6 +65,7 @@ fn what_is_provisioned_is_read_and_reading_writes_nothing() {
     assert_eq!(settings.anchors, [anchor(), anchor()]);
     assert_eq!(settings.publishers, publishers());
     assert_eq!(settings.wifi, [network("home", "secret passphrase"), network("open", "")]);
+    assert_eq!(settings.country.as_str(), "DE");
     assert_eq!(contents.token.as_ref().unwrap().as_deref().map(String::as_str), Some("top-secret-token"));
     assert_eq!(contents.time_floor_s, Ok(Some(1_800_000_000)));
     assert_eq!((&contents.record, &contents.outcome), (&Ok(None), &Ok(None)));
@@ -186,6 +189,7 @@ fn bad_provisioning_is_refused_before_anything_is_erased() {
         anchors: &anchors,
         publishers: &keys,
         wifi: &[],
+        country: CountryCode::WORLD,
         time_floor_s: None,
     };
     let long = "x".repeat(65);
@@ -215,7 +219,7 @@ fn bad_provisioning_is_refused_before_anything_is_erased() {
     }
     assert_eq!((flash.erases, flash.writes), (0, 0));
     provision(&mut flash, REGION, &good).unwrap();
-    assert!(Vault::open(&mut flash, REGION).unwrap().settings().is_ok());
+    assert_eq!(Vault::open(&mut flash, REGION).unwrap().settings().unwrap().country, CountryCode::WORLD);
 }
 
 /// Cut at every byte that saving the record, the chain and the time floor touches: each item is the old or the new

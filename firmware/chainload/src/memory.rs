@@ -12,9 +12,6 @@ pub const PAGE_BYTES: u32 = 0x1_0000;
 /// `soc/<chip>/include/soc/ext_mem_defs.h`, the same on every chip here).
 pub const FLASH_PAGES: u32 = 256;
 
-/// Load addresses below this one are not loaded: 0 is padding (`should_load` of ESP-IDF's `esp_image_format.c`).
-pub const LOWEST_LOADED_ADDR: u32 = 0x1000_0000;
-
 /// The memory of a chip as the chain-loader sees it.
 #[derive(Debug)]
 pub struct MemoryMap {

@@ -5,11 +5,12 @@ use core::ops::Range;
 use digest::Digest;
 use digest::consts::U32;
 use embedded_storage::nor_flash::ReadNorFlash;
+use flashfmt::image::boot::{self, LOWEST_LOADED_ADDR};
 use flashfmt::image::{MAX_SEGMENTS, Outline, Segment, Segments};
 use flashfmt::{ImageError, ImageHeader, Progress, SECTOR_BYTES, StreamVerifier};
 use heapless::Vec;
 
-use crate::memory::{FLASH_PAGES, LOWEST_LOADED_ADDR, MemoryMap, PAGE_BYTES, overlap};
+use crate::memory::{FLASH_PAGES, MemoryMap, PAGE_BYTES, overlap};
 use crate::refused::{Misfit, Refused};
 
 /// Bytes read from flash at once.
@@ -126,7 +127,8 @@ impl LoadPlan {
     ///
     /// Like ESP-IDF's bootloader (`bootloader_utility.c`, `unpack_load_app`; `esp_image_format.c`, `process_segment`
     /// and `verify_load_addresses`), with three deviations. Off-spec: every mapped segment is mapped, not only the
-    /// last one of each kind; segments must not overlap; the entry point must be code of the image.
+    /// last one of each kind; segments must not overlap; the entry point must be code of the image. What the bootloader
+    /// refuses is refused here too ([`boot::check_load_addresses`]), a bootloader among it.
     ///
     /// # Errors
     /// [`Misfit`]: the image cannot run from this slot on this chip.
@@ -164,6 +166,7 @@ impl LoadPlan {
         if !segments.iter().any(|segment| holds_code(map, segment, header.entry_addr)) {
             return Err(Misfit::Entry { entry_addr: header.entry_addr });
         }
+        boot::check_load_addresses(header, segments)?;
         Ok(plan)
     }
 

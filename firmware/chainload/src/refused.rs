@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use flashfmt::image::Unbootable;
 use flashfmt::{Chip, ImageError};
 
 /// Why an image is not started.
@@ -84,6 +85,9 @@ pub enum Misfit {
         /// First reserved address, on the data bus.
         reserved_addr: u32,
     },
+    /// What the second-stage bootloader would refuse.
+    #[error(transparent)]
+    Unbootable(#[from] Unbootable),
     /// Two segments for the same RAM, possibly through different buses.
     #[error("segments {first} and {second} are loaded to the same memory")]
     Overlap {

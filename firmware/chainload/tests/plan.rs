@@ -8,6 +8,7 @@ use chainload::plan::{LoadSegment, MapSegment};
 use chainload::{Check, LoadPlan, MemoryMap, Misfit, Refused, Slot, plan};
 use common::*;
 use embedded_storage::nor_flash::NorFlashErrorKind;
+use flashfmt::image::Unbootable;
 use flashfmt::image::compose::Composer;
 use flashfmt::{Chip, ImageError};
 use sha2::{Digest, Sha256};
@@ -76,10 +77,14 @@ fn the_last_entry_maps_the_first_read_only_data_whatever_its_place_in_the_image(
 }
 
 #[test]
-fn ram_is_loaded_up_to_the_loader_and_no_further() {
-    for reserved_addr in [0x3FCD_8000, 0x403D_8000] {
-        let fits = program_with(reserved_addr - 0x100, 0x100);
+fn ram_is_loaded_up_to_the_bootloaders_own_and_no_further() {
+    for (bootloader_addr, reserved_addr) in [(0x3FCC_E710, 0x3FCD_8000), (0x403C_E710, 0x403D_8000)] {
+        let fits = program_with(bootloader_addr - 0x100, 0x100);
         assert_eq!(plan_of(&fits, Check::Full).unwrap().loaded().len(), 2);
+        for (load_addr, len) in [(bootloader_addr - 0x100, 0x104), (reserved_addr - 4, 4)] {
+            let over = Unbootable::OverBootloader { index: 1, load_addr, len_bytes: len as u32 };
+            assert_eq!(misfit(&program_with(load_addr, len)), Misfit::Unbootable(over), "{load_addr:#x}");
+        }
         for (load_addr, len) in
             [(reserved_addr - 0x100, 0x104), (reserved_addr, 4), (reserved_addr + 0x7FFC, 4)]
         {
@@ -89,6 +94,17 @@ fn ram_is_loaded_up_to_the_loader_and_no_further() {
             );
         }
     }
+}
+
+/// The bootloader that espflash 4.7 brings: it would run in the updater's place, over the loader.
+#[test]
+fn a_second_stage_bootloader_is_not_started() {
+    let bootloader = Composer::new(Chip::Esp32C3, 0x403C_BF1A)
+        .segment(0x3FCD_5830, &pattern(0x1404, 1))
+        .segment(0x403C_BF10, &pattern(0xC98, 2))
+        .segment(0x403C_E710, &pattern(0x2F5C, 3));
+    let over = Unbootable::OverBootloader { index: 0, load_addr: 0x3FCD_5830, len_bytes: 0x1404 };
+    assert_eq!(misfit(&bootloader), Misfit::Unbootable(over));
 }
 
 #[test]

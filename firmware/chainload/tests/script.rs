@@ -180,17 +180,17 @@ fn the_steps_come_in_the_order_of_the_bootloader() {
 #[test]
 fn segments_across_pages_are_copied_whole() {
     let map = &MemoryMap::ESP32C3;
-    // All of RAM below the loader, in two pieces that begin and end within pages of flash.
+    // All of RAM below the bootloader, in two pieces that begin and end within pages of flash.
     let image = Composer::new(Chip::Esp32C3, IRAM)
         .segment(IRAM, &pattern(0x2_F000, 1))
-        .segment(0x3FCA_F000, &pattern(0x2_9000, 2))
+        .segment(0x3FCA_F000, &pattern(0x1_F710, 2))
         .segment(IROM, &pattern(0x2_0000, 3));
     let slot = Slot { offset: 0x20_0000, size_bytes: 0x20_0000 };
     let flash = Flash::with(slot, &image.build().unwrap()).bytes;
     let mut machine = Machine::new(map, &flash);
     machine.run(&Script::new(&plan_in(map, slot, &flash), map, &CACHE, 0));
     assert_eq!(machine.loaded(IRAM, 0x2_F000), pattern(0x2_F000, 1));
-    assert_eq!(machine.loaded(0x3FCA_F000, 0x2_9000), pattern(0x2_9000, 2));
+    assert_eq!(machine.loaded(0x3FCA_F000, 0x1_F710), pattern(0x1_F710, 2));
     assert_eq!(machine.mapped(IROM, 0x2_0000), pattern(0x2_0000, 3));
 }
 

@@ -1,7 +1,7 @@
 //! The console: what the updater does, for a person at the serial port.
 //!
 //! ```text
-//! pitstop 0.1.0 on ESP32-C3, reset by PowerOn
+//! pitstop 0.1.0 on ESP32-C3, reset by power-on
 //! pitstop joins the network
 //! pitstop installs 1.1.0 into slot 0: 42 %
 //! pitstop trouble 302: the server cannot be reached: the server did not accept a connection
@@ -30,7 +30,20 @@ const PERCENT_STEP: u8 = 5;
 
 /// The first line of a pit stop.
 pub(crate) fn greet(reset_cause: ResetCause) {
-    line!("{} on {CHIP}, reset by {reset_cause:?}", env!("CARGO_PKG_VERSION"));
+    line!("{} on {CHIP}, reset by {}", env!("CARGO_PKG_VERSION"), told(reset_cause));
+}
+
+fn told(reset_cause: ResetCause) -> &'static str {
+    match reset_cause {
+        ResetCause::Unknown => "an unknown cause",
+        ResetCause::PowerOn => "power-on",
+        ResetCause::Software => "software",
+        ResetCause::Panic => "panic",
+        ResetCause::Watchdog => "watchdog",
+        ResetCause::Brownout => "brownout",
+        ResetCause::DeepSleep => "deep sleep",
+        ResetCause::External => "the reset pin",
+    }
 }
 
 /// The last line of a pit stop.

@@ -8,8 +8,9 @@ use esp_storage::FlashStorage;
 use improv::{Action, DeviceInformation, Event, Parser, SILENCE_MS, Service, StringList};
 use updater_io::board::Board as _;
 use updater_io::map::Map;
-use updater_io::platform::{Network as _, WifiCredentials};
+use updater_io::platform::{JoinRequest, Network as _, WifiCredentials};
 use updater_io::vault::{Vault, VaultError};
+use updater_io::wifi::CountryCode;
 
 use crate::board::ChipBoard;
 use crate::chip::{self, CHIP};
@@ -87,8 +88,13 @@ async fn serve(board: &mut ChipBoard, serial: &mut Serial, device_id: &str, pati
 
 /// Joins the network, and keeps it when that worked.
 async fn join(board: &mut ChipBoard, network: &WifiCredentials) -> Event {
-    let networks = core::slice::from_ref(network);
-    let joined = with_timeout(JOIN_TIMEOUT, board.network.join(networks, None)).await;
+    let request = JoinRequest {
+        networks: core::slice::from_ref(network),
+        country: CountryCode::WORLD,
+        last: None,
+        turn: 0,
+    };
+    let joined = with_timeout(JOIN_TIMEOUT, board.network.join(request)).await;
     if !matches!(joined, Ok(Ok(_))) {
         return Event::JoinFailed;
     }

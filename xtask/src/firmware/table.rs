@@ -1,6 +1,10 @@
 //! What `cargo xtask firmware` builds: one table, one row for each image.
 
 use crate::image::Chip;
+use crate::toolchain::{TARGET, TARGET_ESP32C6};
+
+/// Size of the partition `factory` in every built-in layout (`layouts/*.csv`).
+pub(super) const UPDATER_SLOT_BYTES: usize = 0xF_0000;
 
 /// The images, in the order in which they are built.
 pub(crate) const IMAGES: &[Image] = &[
@@ -28,6 +32,28 @@ pub(crate) struct Image {
     pub(super) version: Option<&'static str>,
     pub(super) features: &'static [&'static str],
     pub(super) kind: Kind,
+}
+
+impl Image {
+    /// The target's name as rustc has it built in.
+    pub(super) fn target(&self) -> &'static str {
+        match self.chip {
+            Chip::Esp32c3 => TARGET,
+            Chip::Esp32c6 => TARGET_ESP32C6,
+        }
+    }
+
+    /// The most bytes that it may have; `None` for applications, whose slot is their product's choice.
+    ///
+    /// What an updater leaves free of its slot is for what is fixed and added in the years a device is in use. The
+    /// ESP32-C6's radio library is 80 KB larger than the ESP32-C3's.
+    pub(super) fn most_bytes(&self) -> Option<usize> {
+        match (self.kind, self.chip) {
+            (Kind::Application, _) => None,
+            (Kind::Updater, Chip::Esp32c3) => Some(825_000),
+            (Kind::Updater, Chip::Esp32c6) => Some(UPDATER_SLOT_BYTES - 48 * 1024),
+        }
+    }
 }
 
 /// What an image is for.

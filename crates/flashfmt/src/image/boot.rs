@@ -55,12 +55,71 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// For people and scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Updater => "updater",
+            Self::Bootloader => "bootloader",
+            Self::Undescribed => "undescribed",
+        }
+    }
+}
+
 impl ImageSummary {
     /// What the image is.
     #[must_use]
     pub fn kind(&self) -> Kind {
         Kind::of(&self.header, self.segments.as_slice(), self.app_desc.as_ref())
     }
+
+    /// Whether this may be published, and put into a slot, as an application. An image without app descriptor may when
+    /// whoever gives it says that it has none (`without_descriptor`).
+    ///
+    /// # Errors
+    /// [`NotAnApplication`].
+    pub fn check_application(&self, without_descriptor: bool) -> Result<(), NotAnApplication> {
+        let unbootable = check_load_addresses(&self.header, self.segments.as_slice());
+        match (self.kind(), unbootable) {
+            (Kind::Updater, _) => Err(NotAnApplication::Updater),
+            (Kind::Bootloader, Err(Unbootable::OverBootloader { index, load_addr, .. }))
+                if self.app_desc.is_none() =>
+            {
+                Err(NotAnApplication::Bootloader { index, load_addr })
+            }
+            (_, Err(unbootable)) => Err(NotAnApplication::Unbootable(unbootable)),
+            (Kind::Undescribed, Ok(())) if !without_descriptor => Err(NotAnApplication::NoDescriptor),
+            (Kind::Application | Kind::Undescribed | Kind::Bootloader, Ok(())) => Ok(()),
+        }
+    }
+}
+
+/// Why a whole image is not taken for an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnApplication {
+    /// What the chip's ROM starts.
+    #[error(
+        "expected an application, found a second-stage bootloader: it has no app descriptor, and segment {index} at \
+         {load_addr:#010x} is loaded over the bootloader's own memory, which ESP-IDF refuses (esp_image_format.c, \
+         verify_load_addresses)"
+    )]
+    Bootloader {
+        /// Which segment, from 0.
+        index: usize,
+        /// Where it is loaded.
+        load_addr: u32,
+    },
+    /// What is in `factory`, or in `ota_0` of the classic layout.
+    #[error("expected an application, found the updater itself (project {UPDATER_PROJECT_NAME})")]
+    Updater,
+    /// Nothing says what it is.
+    #[error("expected an application with an app descriptor, found an image without one")]
+    NoDescriptor,
+    /// An application that the bootloader would refuse.
+    #[error("expected an application that can be started, found: {0}")]
+    Unbootable(Unbootable),
 }
 
 /// A number that eFuses hold, major * 100 + minor.

@@ -13,12 +13,14 @@
 pub mod boot;
 #[cfg(feature = "alloc")]
 pub mod compose;
+mod confirm;
 mod error;
 mod header;
 mod outline;
 mod verify;
 
-pub use boot::{Kind, Target, UPDATER_PROJECT_NAME, Unbootable};
+pub use boot::{Kind, NotAnApplication, Target, UPDATER_PROJECT_NAME, Unbootable};
+pub use confirm::{ARDUINO_FILES, ConfirmsItself};
 pub use error::ImageError;
 pub use header::{HEADER_BYTES, IMAGE_MAGIC, ImageHeader, SEGMENT_HEADER_BYTES, WP_PIN_DISABLED};
 pub use outline::{Glance, Missing, Outline};

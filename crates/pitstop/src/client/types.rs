@@ -415,6 +415,9 @@ pub(crate) struct NewRelease {
     /// SHA-256 of the ELF file, which was uploaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) elf_digest: Option<String>,
+    /// That this application has no app descriptor.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) without_descriptor: bool,
     /// Whether a rollout starts at once.
     pub(crate) rollout: FirstRollout,
 }
@@ -437,6 +440,7 @@ impl NewRelease {
             notes: None,
             channel: None,
             elf_digest: None,
+            without_descriptor: false,
             rollout: FirstRollout::Default,
         }
     }

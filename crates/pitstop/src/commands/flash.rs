@@ -12,6 +12,7 @@ use crate::commands::target::{Target, TargetOptions};
 use crate::failure::Failure;
 use crate::flash::file;
 use crate::flash::plan::{FlashPlan, Ingredients, Part, PartReport};
+use crate::flash::rollback::Rollback;
 use crate::flash::serial::SerialChip;
 use crate::flash::updater;
 use crate::inspect::ImageFile;
@@ -63,6 +64,10 @@ pub(crate) struct Flash {
     #[arg(long, value_name = "FILE", help_heading = "Contents")]
     app: Option<PathBuf>,
 
+    /// Take an application that has no app descriptor: nothing in it says that it is one
+    #[arg(long, requires = "app", help_heading = "Contents")]
+    without_descriptor: bool,
+
     /// The chip, such as esp32c3 [default: the product's, or the updater's]
     #[arg(long, value_name = "CHIP", value_parser = options::chip, help_heading = "Contents")]
     chip: Option<Chip>,
@@ -70,6 +75,13 @@ pub(crate) struct Flash {
     #[command(flatten)]
     identity: IdentityOptions,
 }
+
+/// Nothing of a release bootloader says whether it has rollback, unless its build is still there.
+const UNKNOWN_ROLLBACK: &str = "it cannot be known whether this bootloader was built with rollback \
+    (CONFIG_BOOTLOADER_APP_ROLLBACK_ENABLE=y), and this layout needs it: without it, the first hand-over is for good \
+    and the device gets no update any more. Give build/bootloader/bootloader.bin where ESP-IDF built it, with \
+    config/sdkconfig.h beside it, or try one device first and reset it twice with its button: it has to check in after \
+    each";
 
 /// What is ready to be written to.
 enum Destination<'a> {
@@ -99,10 +111,11 @@ impl Flash {
     /// Runs the command. What can be wrong here is found before the server is asked to change anything, and that is
     /// done before anything is written.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { target, updater, layout, bootloader, app, chip, identity } = self;
+        let Self { target, updater, layout, bootloader, app, without_descriptor, chip, identity } = self;
         let (target, serial) = target.choose()?;
         let read = |path: Option<PathBuf>| path.map(|path| ImageFile::read(&path)).transpose();
-        let (updater, bootloader, app) = (read(updater)?, read(bootloader)?, read(app)?);
+        let (updater, app) = (read(updater)?, read(app)?);
+        let bootloader = bootloader.map(|path| own_bootloader(&path)).transpose()?;
         let draft = identity.draft()?;
         let layout = match (layout, &draft.layout) {
             (Some(asked), _) => NamedLayout::read(&asked)?,
@@ -123,6 +136,7 @@ impl Flash {
             None => updater::build(chip, ui)?,
         };
         let places = Places::find(&layout.layout)?;
+        let rollback = bootloader.as_ref().map(|(_, rollback)| *rollback);
         let plan = FlashPlan::assemble(Ingredients {
             chip,
             layout: &layout,
@@ -130,7 +144,11 @@ impl Flash {
             bootloader,
             updater: &updater,
             app: app.as_ref(),
+            without_descriptor,
         })?;
+        if Strategy::of(&layout.layout) == Strategy::OtadataRollback && rollback == Some(Rollback::Unknown) {
+            ui.warning(UNKNOWN_ROLLBACK);
+        }
         draft.try_vault(places.vault.size)?;
 
         let connected = match &target {
@@ -165,6 +183,15 @@ impl Flash {
         };
         ui.result(&report, || report.page(&identity, &plan))
     }
+}
+
+/// The user's bootloader, and what is known of its rollback.
+fn own_bootloader(path: &Path) -> Result<(ImageFile, Rollback), Failure> {
+    let image = ImageFile::read(path)?;
+    // Where ESP-IDF's build puts its configuration: `build/bootloader/config/sdkconfig.h`.
+    let config = path.with_file_name("config").join("sdkconfig.h");
+    let rollback = Rollback::of(&image, std::fs::read_to_string(config).ok().as_deref());
+    Ok((image, rollback))
 }
 
 impl Report {

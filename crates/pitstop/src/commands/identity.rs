@@ -9,13 +9,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sim::device::host_time_s;
 use updater_io::pki::MAX_DEVICE_ID_BYTES;
-use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
 
 use crate::client::types::{DeviceState, NewDevice, Product};
 use crate::client::{Client, Connection};
 use crate::commands::options;
-use crate::commands::wifi::WifiOptions;
+use crate::commands::wifi::{Wifi, WifiOptions};
 use crate::failure::Failure;
 use crate::flash::vault;
 use crate::layouts::NamedLayout;
@@ -88,7 +87,7 @@ pub(crate) struct Draft {
     server: ServerUrl,
     anchors: Vec<CertificateDer<'static>>,
     publishers: PublisherKeys,
-    wifi: Vec<WifiCredentials>,
+    wifi: Wifi,
     token: TokenSource,
 }
 
@@ -115,7 +114,7 @@ impl IdentityOptions {
     /// Gathers what is known, asking the server where it has to. Nothing is changed there yet.
     pub(crate) fn draft(self) -> Result<Draft, Failure> {
         let Self { device, product, wifi, given, connection } = self;
-        let wifi = wifi.credentials()?;
+        let wifi = wifi.wifi()?;
         match given.server_url.clone() {
             Some(server) => given.draft(server, device, product, wifi),
             None => ask(connection.client()?, device, product, wifi),
@@ -129,7 +128,7 @@ impl GivenOptions {
         server: ServerUrl,
         device: Option<String>,
         product: Option<String>,
-        wifi: Vec<WifiCredentials>,
+        wifi: Wifi,
     ) -> Result<Draft, Failure> {
         let Self { enrollment_token, anchor, publishers, server_url: _ } = self;
         let missing = |option: &str| {
@@ -164,7 +163,7 @@ fn ask(
     client: Client,
     device: Option<String>,
     product: Option<String>,
-    wifi: Vec<WifiCredentials>,
+    wifi: Wifi,
 ) -> Result<Draft, Failure> {
     let known = match &device {
         Some(id) => match client.device(id) {
@@ -257,7 +256,8 @@ impl Draft {
             token: Some(token),
             anchors: &self.anchors,
             publishers: &self.publishers,
-            wifi: &self.wifi,
+            wifi: &self.wifi.networks,
+            country: self.wifi.country,
             time_floor_s: Some(host_time_s()),
         }
     }
@@ -282,7 +282,7 @@ impl Identity {
 
     /// Names of the networks that it knows.
     pub(crate) fn networks(&self) -> Vec<String> {
-        self.draft.wifi.iter().map(|network| network.ssid.clone()).collect()
+        self.draft.wifi.networks.iter().map(|network| network.ssid.clone()).collect()
     }
 }
 

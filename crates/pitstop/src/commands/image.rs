@@ -35,7 +35,8 @@ impl Image {
         match self {
             Self::Inspect(Inspect { file }) => {
                 let report = ImageFile::read(&file)?.report();
-                ui.result(&report, || page(&file.display().to_string(), &report))
+                ui.result(&report, || page(&file.display().to_string(), &report))?;
+                report.problem.map_or(Ok(()), |problem| Err(Failure::new(problem)))
             }
         }
     }
@@ -43,6 +44,7 @@ impl Image {
 
 fn page(name: &str, report: &Report) -> Page {
     let mut facts = vec![
+        ("kind", Cell::from(report.kind)),
         ("chip", Cell::from(report.chip)),
         ("size", Cell::from(format!("{} ({})", bytes(report.image_bytes), size(report.image_bytes)))),
         ("entry", Cell::from(report.entry.to_string())),
@@ -64,7 +66,9 @@ fn page(name: &str, report: &Report) -> Page {
             ("ESP-IDF", Cell::or_dash(Some(&app.idf_version))),
             ("ELF SHA", Cell::from(&app.elf_sha256)),
         ]),
-        None => page.note("Application: no app descriptor; `release publish` then needs --version"),
+        None => page.note(
+            "Application: no app descriptor; `release publish` then needs --without-descriptor and --version",
+        ),
     };
     let segments = report.segments.iter().enumerate().map(|(index, segment)| {
         [
@@ -84,8 +88,10 @@ fn page(name: &str, report: &Report) -> Page {
         };
         [fit.layout.into(), fit.slot.clone().into(), bytes(fit.slot_bytes.into()).into(), verdict]
     });
-    page.note("Segments")
-        .table(["#", "LOAD ADDRESS", "LENGTH", "KIND"], segments)
-        .note("Layouts")
-        .table(["LAYOUT", "SLOT", "SLOT SIZE", "VERDICT"], fits)
+    let page = page.note("Segments").table(["#", "LOAD ADDRESS", "LENGTH", "KIND"], segments);
+    // What is no application goes into no slot.
+    if report.problem.is_some() {
+        return page;
+    }
+    page.note("Layouts").table(["LAYOUT", "SLOT", "SLOT SIZE", "VERDICT"], fits)
 }

@@ -135,6 +135,9 @@ impl Check {
         let updater = updater.or_else(|| updater::built_before(image.summary.header.chip));
         let updater = updater.map(|path| ImageFile::read(&path)).transpose()?;
         let report = fit::check(&layout, &image, updater.as_ref());
+        for warning in &report.warnings {
+            ui.warning(warning);
+        }
         ui.result(&report, || page(&report, &app.display().to_string()))?;
         match report.problems.as_slice() {
             [] => Ok(()),

@@ -68,6 +68,10 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "TEXT")]
     version: Option<String>,
 
+    /// Publish an image that has no app descriptor: nothing in it says that it is an application
+    #[arg(long)]
+    without_descriptor: bool,
+
     /// Sequence number, higher than that of every release before [default: the newest one's plus 1]
     #[arg(long, value_name = "N")]
     sequence: Option<u64>,
@@ -80,7 +84,7 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "NAME", value_parser = options::product)]
     channel: Option<String>,
 
-    /// The ELF file of the build: kept beside the image, for crash reports
+    /// The ELF file of the build: kept on the server beside the image, to find it again. Nothing reads it yet
     #[arg(long, value_name = "FILE")]
     elf: Option<PathBuf>,
 
@@ -175,6 +179,7 @@ impl Publish {
             key: &key,
             sequence,
             version: self.version.as_deref(),
+            without_descriptor: self.without_descriptor,
             expires_at_s,
             revert_to: self.revert_to(&client)?,
         })?;
@@ -196,6 +201,7 @@ impl Publish {
                 notes,
                 channel: self.channel,
                 elf_digest,
+                without_descriptor: self.without_descriptor,
                 rollout: if by_default { FirstRollout::Default } else { FirstRollout::None },
                 ..NewRelease::new(plan.signed.as_bytes())
             },

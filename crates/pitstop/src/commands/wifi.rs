@@ -7,6 +7,7 @@ use clap::Args;
 use console::Term;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::MAX_WIFI_NETWORKS;
+use updater_io::wifi::{COUNTRIES, CountryCode};
 
 use crate::failure::Failure;
 
@@ -28,17 +29,36 @@ pub(crate) struct WifiOptions {
     /// Without it PITSTOP_WIFI_PASSPHRASE is read in the same form, and without that you are asked
     #[arg(long = "wifi-passphrase-file", value_name = "FILE", requires = "networks")]
     passphrase_file: Option<PathBuf>,
+
+    /// Where the device is, in two letters such as DE: on which channels it may send. 01 keeps to the channels that are
+    /// allowed everywhere
+    #[arg(long = "wifi-country", value_name = "CODE", value_parser = country, default_value_t)]
+    country: CountryCode,
+}
+
+/// What a device knows of Wi-Fi.
+#[derive(Debug, Default)]
+pub(crate) struct Wifi {
+    /// The networks, best first.
+    pub(crate) networks: Vec<WifiCredentials>,
+    /// Where the device is.
+    pub(crate) country: CountryCode,
 }
 
 const _: () = assert!(MAX_WIFI_NETWORKS == 8, "the help text above names the number");
 
 impl WifiOptions {
-    /// The networks with their passphrases.
+    /// The networks with their passphrases, and the country.
     ///
     /// # Errors
     /// [`Failure`] when there are too many networks, or a passphrase is missing and nobody can be asked.
-    pub(crate) fn credentials(self) -> Result<Vec<WifiCredentials>, Failure> {
-        let Self { networks, passphrase_file } = self;
+    pub(crate) fn wifi(self) -> Result<Wifi, Failure> {
+        let country = self.country;
+        Ok(Wifi { networks: self.credentials()?, country })
+    }
+
+    fn credentials(self) -> Result<Vec<WifiCredentials>, Failure> {
+        let Self { networks, passphrase_file, country: _ } = self;
         if networks.len() > MAX_WIFI_NETWORKS {
             let found = networks.len();
             return Err(Failure::usage(format!(
@@ -92,6 +112,11 @@ fn ask(ssid: String) -> Result<WifiCredentials, Failure> {
         .and_then(|()| terminal.read_secure_line());
     let passphrase = asked.map_err(|error| Failure::new(format!("the terminal cannot be read: {error}")))?;
     Ok(WifiCredentials { ssid, passphrase: passphrase.into() })
+}
+
+fn country(text: &str) -> Result<CountryCode, String> {
+    CountryCode::parse(text)
+        .ok_or_else(|| format!("expected one of the country codes that the radio knows ({COUNTRIES})"))
 }
 
 fn ssid(text: &str) -> Result<String, String> {

@@ -197,14 +197,19 @@ impl Publisher<'_> {
             key: self.key,
             sequence: publish::choose_sequence(None, newest.items.first())?,
             version: Some(&application.version),
+            without_descriptor: true,
             expires_at_s: None,
             revert_to: revert_to.iter().copied().map(Sequence).collect(),
         })?;
         let image = application.image.bytes.as_slice();
         let digest = plan.manifest.artifact.digest.to_string();
         ask(|| self.client.upload_artifact(&digest, image.len() as u64, image))?;
-        let release =
-            NewRelease { notes: Some(notes.to_owned()), rollout, ..NewRelease::new(plan.signed.as_bytes()) };
+        let release = NewRelease {
+            notes: Some(notes.to_owned()),
+            rollout,
+            without_descriptor: true,
+            ..NewRelease::new(plan.signed.as_bytes())
+        };
         ask(|| self.client.create_release(PRODUCT, &release)).map(|_| ())
     }
 }

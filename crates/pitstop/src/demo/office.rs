@@ -10,6 +10,7 @@ use server::{Config, RunningServer};
 use sim::device::host_time_s;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
+use updater_io::wifi::CountryCode;
 
 use super::images::Application;
 use super::stage::Stage;
@@ -141,6 +142,7 @@ impl Office {
             anchors: &self.anchors,
             publishers: &self.publishers,
             wifi,
+            country: CountryCode::WORLD,
             time_floor_s: Some(host_time_s()),
         }
     }
@@ -154,6 +156,7 @@ impl Office {
             key: &self.key,
             sequence: publish::choose_sequence(None, newest.items.first())?,
             version: Some(&application.version),
+            without_descriptor: true,
             expires_at_s: None,
             revert_to: Vec::new(),
         })?;
@@ -179,7 +182,12 @@ impl Office {
     ) -> Result<Release, Failure> {
         let digest = manifest.artifact.digest.to_string();
         ask(|| self.client.upload_artifact(&digest, image.len() as u64, image))?;
-        ask(|| self.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes())))
+        ask(|| {
+            self.client.create_release(
+                PRODUCT,
+                &NewRelease { without_descriptor: true, ..NewRelease::new(signed.as_bytes()) },
+            )
+        })
     }
 
     /// A manifest of this publisher, whatever it says.

@@ -200,13 +200,14 @@ fn is_request(action: &Action) -> bool {
         | Action::Renew { .. }
         | Action::FetchAnchors { .. }
         | Action::CheckIn { .. }
+        | Action::Preview(_)
         | Action::FetchChunk(_)
         | Action::Report { .. } => true,
-        Action::Survey
+        Action::Survey(_)
         | Action::Join { .. }
         | Action::MakeKey
         | Action::SaveCertificate { .. }
-        | Action::SaveAnchors
+        | Action::SaveAnchors { .. }
         | Action::HashChunk { .. }
         | Action::Invalidate { .. }
         | Action::Seal { .. }
@@ -214,6 +215,7 @@ fn is_request(action: &Action) -> bool {
         | Action::SaveRecord { .. }
         | Action::SaveNote { .. }
         | Action::SaveTimeFloor { .. }
+        | Action::ClearCrashes
         | Action::CountCritical { .. }
         | Action::Finish(_) => false,
     }
@@ -238,6 +240,8 @@ impl Step {
         Self::new("enrolling", "sends its CSR with the one-time token (EST simpleenroll)");
     pub(super) const ENROLLED: Self = Self::new("enrolled", "stores its certificate in the vault");
     pub(super) const CHECKING_IN: Self = Self::new("checking-in", "checks in over mutual TLS 1.3");
+    pub(super) const PREVIEWING: Self =
+        Self::new("previewing", "looks at the new image before it gives up the old one");
     pub(super) const SEALING: Self = Self::new("sealing", "writes the image header last");
     pub(super) const RECORDING: Self = Self::new("recording", "saves the install record");
     pub(super) const REPORTING: Self = Self::new("reporting", "reports to the server");
@@ -262,15 +266,17 @@ impl Step {
             Action::Report { .. } => Some(Self::REPORTING),
             Action::Renew { .. } => Some(Self::RENEWING),
             Action::FetchAnchors { .. } => Some(Self::FETCHING_ANCHORS),
-            Action::Survey
+            Action::Preview(_) => Some(Self::PREVIEWING),
+            Action::Survey(_)
             | Action::HashChunk { .. }
             | Action::Invalidate { .. }
             | Action::FetchChunk(_)
             | Action::VerifySlot { .. }
             | Action::SaveNote { .. }
             | Action::SaveTimeFloor { .. }
+            | Action::ClearCrashes
             | Action::CountCritical { .. }
-            | Action::SaveAnchors
+            | Action::SaveAnchors { .. }
             | Action::Finish(_) => None,
         }
     }

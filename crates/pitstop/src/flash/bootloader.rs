@@ -7,7 +7,7 @@
 use espflash::flasher::{FlashData, FlashSettings, FlashSize};
 use espflash::image_format::idf::IdfBootloaderFormat;
 use flashfmt::Chip;
-use flashfmt::image::{HASH_BYTES, HEADER_BYTES, ImageHeader};
+use flashfmt::image::{HASH_BYTES, HEADER_BYTES, ImageHeader, Kind};
 use manifest::Digest;
 
 use crate::inspect::ImageFile;
@@ -55,6 +55,12 @@ pub(crate) enum BootloaderError {
         /// The bootloader's.
         found: Chip,
     },
+    /// What the ROM would start as a bootloader, and is none.
+    #[error("expected a second-stage bootloader, found an image of another kind ({found})")]
+    NotABootloader {
+        /// [`Kind::name`].
+        found: &'static str,
+    },
     /// A bootloader whose header would have to change, which would void what follows it.
     #[error(
         "the bootloader was built for {found} of flash and the layout needs {wanted_bytes} bytes; its header cannot \
@@ -75,6 +81,15 @@ pub(crate) enum BootloaderError {
          bundled ones are built without"
     )]
     NoRollback,
+    /// The same with the user's own.
+    #[error(
+        "this layout hands over by otadata rollback, which needs a bootloader built with rollback; this one has none \
+         ({evidence}), so that the updater would not start again after the first hand-over"
+    )]
+    OwnWithoutRollback {
+        /// How that is known.
+        evidence: &'static str,
+    },
 }
 
 /// Where the chip's ROM looks for the bootloader, in bytes from the start of the flash.
@@ -101,6 +116,12 @@ pub(crate) fn own(image: ImageFile, chip: Chip, flash_bytes: u32) -> Result<Vec<
     let header = image.summary.header;
     if header.chip != chip {
         return Err(BootloaderError::Chip { expected: chip, found: header.chip });
+    }
+    match image.summary.kind() {
+        Kind::Bootloader => {}
+        other @ (Kind::Application | Kind::Updater | Kind::Undescribed) => {
+            return Err(BootloaderError::NotABootloader { found: other.name() });
+        }
     }
     if header.flash_bytes() == Some(flash_bytes) {
         return Ok(image.bytes);
@@ -159,11 +180,12 @@ impl BootloaderError {
             Self::UnknownChip { .. } => None,
             Self::FlashSize { .. } => Some("correct the layout's partition CSV"),
             Self::NotBundled { .. } => Some("build one with ESP-IDF and give it with --bootloader"),
+            Self::NotABootloader { .. } => Some("give build/bootloader/bootloader.bin of an ESP-IDF project"),
             Self::Chip { .. } => Some("give build/bootloader/bootloader.bin of a project for this chip"),
             Self::Signed { .. } => {
                 Some("build it with CONFIG_ESPTOOLPY_FLASHSIZE_…MB for this size, and sign it again")
             }
-            Self::NoRollback => Some(
+            Self::NoRollback | Self::OwnWithoutRollback { .. } => Some(
                 "build one with ESP-IDF: set CONFIG_BOOTLOADER_APP_ROLLBACK_ENABLE=y (menuconfig: Bootloader \
                  config, Enable app rollback support), run `idf.py bootloader`, and give \
                  build/bootloader/bootloader.bin with --bootloader; or choose a layout without otadata, such as \
@@ -180,8 +202,14 @@ mod tests {
 
     const MB: u32 = 0x10_0000;
 
+    /// Within `iram_loader_seg` of ESP-IDF's bootloader.
+    fn loader_addr(chip: Chip) -> u32 {
+        if chip == Chip::Esp32C6 { 0x4087_0000 } else { 0x403D_0000 }
+    }
+
     fn image(chip: Chip) -> ImageFile {
-        let bytes = Composer::new(chip, 0x403C_C000).segment(0x403C_C000, &[7; 400]).build().unwrap();
+        let bytes =
+            Composer::new(chip, loader_addr(chip)).segment(loader_addr(chip), &[7; 400]).build().unwrap();
         ImageFile::parse(bytes).unwrap()
     }
 
@@ -229,6 +257,9 @@ mod tests {
     fn what_does_not_suit_is_refused() {
         let other = own(image(Chip::Esp32C6), Chip::Esp32C3, 4 * MB);
         assert!(matches!(other, Err(BootloaderError::Chip { .. })));
+        let app = Composer::new(Chip::Esp32C3, 0x4038_0000).segment(0x4038_0000, &[7; 400]).build().unwrap();
+        let app = own(ImageFile::parse(app).unwrap(), Chip::Esp32C3, 4 * MB);
+        assert!(matches!(app, Err(BootloaderError::NotABootloader { found: "undescribed" })));
         assert!(matches!(bundled(Chip::Esp32H21, 4 * MB), Err(BootloaderError::UnknownChip { .. })));
         assert!(matches!(bundled(Chip::Esp32C3, 3 * MB), Err(BootloaderError::FlashSize { .. })));
     }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `plan` | the plan: which bytes go where; without IO |
 //! | `bootloader` | the second-stage bootloader, its header made to suit the flash |
+//! | `rollback` | whether a bootloader returns to the updater |
 //! | `vault` | the vault's bytes |
 //! | `updater` | the updater's image: given, or built in this repository |
 //! | `file` | a plan as a flash file; a vault in one |
@@ -14,6 +15,7 @@
 pub(crate) mod bootloader;
 pub(crate) mod file;
 pub(crate) mod plan;
+pub(crate) mod rollback;
 pub(crate) mod serial;
 pub(crate) mod updater;
 pub(crate) mod vault;

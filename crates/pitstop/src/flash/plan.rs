@@ -1,13 +1,16 @@
 //! Which bytes go where in the flash.
 
+use flashfmt::image::{Kind, NotAnApplication};
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{Chip, Partition, SECTOR_BYTES};
 use serde::Serialize;
 
 use super::bootloader::{self, BootloaderError};
+use super::rollback::Rollback;
 use crate::failure::Failure;
 use crate::inspect::ImageFile;
 use crate::layouts::{NamedLayout, Places, Strategy};
+use crate::publish::application_hint;
 
 /// What erased flash reads as.
 const ERASED: u8 = 0xFF;
@@ -54,6 +57,15 @@ pub(crate) enum PlanError {
         /// The image's.
         found: Chip,
     },
+    /// Something else in the updater's place would be all that the bootloader starts.
+    #[error("expected the updater (project {project}), found {found}", project = flashfmt::image::UPDATER_PROJECT_NAME)]
+    NotTheUpdater {
+        /// What it is.
+        found: String,
+    },
+    /// Something else in an application's place.
+    #[error(transparent)]
+    NotAnApplication(#[from] NotAnApplication),
     /// The image is longer than its partition.
     #[error("expected {what} of at most {limit_bytes} bytes (partition {label}), found {found_bytes} bytes")]
     TooLarge {
@@ -91,22 +103,27 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) layout: &'a NamedLayout,
     /// Where the layout has what.
     pub(crate) places: &'a Places,
-    /// The user's own bootloader; espflash's when there is none.
-    pub(crate) bootloader: Option<ImageFile>,
+    /// The user's own bootloader, and whether it has rollback; espflash's when there is none.
+    pub(crate) bootloader: Option<(ImageFile, Rollback)>,
     /// The updater.
     pub(crate) updater: &'a ImageFile,
     /// A first application.
     pub(crate) app: Option<&'a ImageFile>,
+    /// Whether the user says that the application has no app descriptor.
+    pub(crate) without_descriptor: bool,
 }
 
 impl FlashPlan {
     /// Bootloader, partition table, updater, a first application if there is one; journal and otadata are erased,
     /// so that nothing of an earlier life of the chip is taken for the device's own.
     pub(crate) fn assemble(ingredients: Ingredients<'_>) -> Result<Self, PlanError> {
-        let Ingredients { chip, layout, places, bootloader, updater, app } = ingredients;
+        let Ingredients { chip, layout, places, bootloader, updater, app, without_descriptor } = ingredients;
         let flash_bytes = layout.flash_bytes();
         let bootloader = match (bootloader, Strategy::of(&layout.layout)) {
-            (Some(own), Strategy::ChainLoad | Strategy::OtadataRollback) => {
+            (Some((_, Rollback::Disabled(evidence))), Strategy::OtadataRollback) => {
+                return Err(BootloaderError::OwnWithoutRollback { evidence }.into());
+            }
+            (Some((own, _)), Strategy::ChainLoad | Strategy::OtadataRollback) => {
                 bootloader::own(own, chip, flash_bytes)?
             }
             (None, Strategy::ChainLoad) => bootloader::bundled(chip, flash_bytes)?,
@@ -115,7 +132,7 @@ impl FlashPlan {
         let mut parts = vec![
             Part { name: "bootloader".into(), offset: bootloader::offset(chip)?, bytes: bootloader },
             Part { name: "partition table".into(), offset: TABLE_OFFSET, bytes: layout.layout.to_binary() },
-            image_part("an updater", updater, chip, &places.updater)?,
+            updater_part(updater, chip, &places.updater)?,
             erased(&places.journal),
         ];
         parts.extend(places.otadata.as_ref().map(erased));
@@ -123,7 +140,9 @@ impl FlashPlan {
             if !app.summary.header.hash_appended {
                 return Err(PlanError::NoHash);
             }
-            parts.push(image_part("an application", app, chip, &places.slot)?);
+            let part = image_part("an application", app, chip, &places.slot)?;
+            app.check_application(without_descriptor)?;
+            parts.push(part);
         }
         let plan = Self { flash_bytes, parts: Vec::new() };
         parts.into_iter().try_fold(plan, Self::with)
@@ -180,6 +199,20 @@ impl FlashPlan {
     }
 }
 
+fn updater_part(updater: &ImageFile, chip: Chip, partition: &Partition) -> Result<Part, PlanError> {
+    let part = image_part("an updater", updater, chip, partition)?;
+    let found = match updater.summary.kind() {
+        Kind::Updater => return Ok(part),
+        Kind::Bootloader => "a second-stage bootloader".to_owned(),
+        Kind::Undescribed => "an image without app descriptor".to_owned(),
+        Kind::Application => {
+            let project = updater.summary.app_desc.map(|app_desc| app_desc.project_name);
+            format!("an application (project {})", project.unwrap_or_default().as_str())
+        }
+    };
+    Err(PlanError::NotTheUpdater { found })
+}
+
 fn image_part(
     what: &'static str,
     image: &ImageFile,
@@ -210,6 +243,10 @@ impl From<PlanError> for Failure {
             PlanError::Chip { .. } => {
                 Some("build it for this chip, or choose a product with the image's chip")
             }
+            PlanError::NotTheUpdater { .. } => Some(
+                "give updater-CHIP.bin of `cargo xtask firmware` or of a release of Pitstop; an application goes to --app",
+            ),
+            PlanError::NotAnApplication(problem) => Some(application_hint(problem)),
             PlanError::TooLarge { .. } => {
                 Some("`pitstop layout check LAYOUT APP` tells how to grow the slot")
             }
@@ -226,16 +263,33 @@ mod tests {
     use flashfmt::image::compose::{Composer, esp32c3_addr};
     use flashfmt::{AppDescriptor, Layout};
 
-    fn image(chip: Chip, filling_bytes: usize) -> ImageFile {
+    /// Mapped from flash: ESP32-C3 and ESP32-S3 have the same window for data.
+    const DATA_ADDR: u32 = esp32c3_addr::DROM + 0x20;
+
+    fn image_of(project: &str, chip: Chip, filling_bytes: usize) -> ImageFile {
+        let app_desc = AppDescriptor::new(project, "1");
         let bytes = Composer::new(chip, esp32c3_addr::IRAM)
-            .segment_with_app_desc(
-                esp32c3_addr::IRAM,
-                &AppDescriptor::new("updater", "1"),
-                &vec![5; filling_bytes],
-            )
+            .segment_with_app_desc(DATA_ADDR, &app_desc, &vec![5; filling_bytes])
             .build()
             .unwrap();
         ImageFile::parse(bytes).unwrap()
+    }
+
+    fn updater(chip: Chip, filling_bytes: usize) -> ImageFile {
+        image_of("pitstop-updater", chip, filling_bytes)
+    }
+
+    fn app(filling_bytes: usize) -> ImageFile {
+        image_of("lamp", Chip::Esp32C3, filling_bytes)
+    }
+
+    fn bare(load_addr: u32) -> ImageFile {
+        let bytes = Composer::new(Chip::Esp32C3, load_addr).segment(load_addr, &[5; 100]).build().unwrap();
+        ImageFile::parse(bytes).unwrap()
+    }
+
+    fn bootloader() -> ImageFile {
+        bare(0x403D_0000)
     }
 
     fn assemble(layout: &str, updater: &ImageFile, app: Option<&ImageFile>) -> Result<FlashPlan, PlanError> {
@@ -248,13 +302,14 @@ mod tests {
             bootloader: None,
             updater,
             app,
+            without_descriptor: false,
         };
         FlashPlan::assemble(ingredients)
     }
 
     #[test]
     fn everything_is_where_the_layout_says() {
-        let (updater, app) = (image(Chip::Esp32C3, 1000), image(Chip::Esp32C3, 2000));
+        let (updater, app) = (updater(Chip::Esp32C3, 1000), app(2000));
         let plan = assemble("4mb", &updater, Some(&app)).unwrap();
         let offsets: Vec<_> = plan.parts().iter().map(|part| (part.name.as_str(), part.offset)).collect();
         let expected = [
@@ -277,39 +332,60 @@ mod tests {
 
     #[test]
     fn the_classic_layout_needs_an_own_bootloader() {
-        let updater = image(Chip::Esp32C3, 1000);
+        let updater = updater(Chip::Esp32C3, 1000);
         let refused = assemble("8mb-rollback", &updater, None);
         assert!(matches!(refused, Err(PlanError::Bootloader(BootloaderError::NoRollback))));
 
         let layout = NamedLayout::read("8mb-rollback").unwrap();
         let places = Places::find(&layout.layout).unwrap();
-        let plan = FlashPlan::assemble(Ingredients {
-            chip: Chip::Esp32C3,
-            layout: &layout,
-            places: &places,
-            bootloader: Some(image(Chip::Esp32C3, 100)),
-            updater: &updater,
-            app: None,
-        });
-        let plan = plan.unwrap();
+        let with = |rollback| {
+            FlashPlan::assemble(Ingredients {
+                chip: Chip::Esp32C3,
+                layout: &layout,
+                places: &places,
+                bootloader: Some((bootloader(), rollback)),
+                updater: &updater,
+                app: None,
+                without_descriptor: false,
+            })
+        };
+        let refused = with(Rollback::Disabled("it says so"));
+        let expected = "this one has none (it says so), so that the updater would not start again";
+        assert!(refused.unwrap_err().to_string().contains(expected));
+        assert!(with(Rollback::Unknown).is_ok());
+        let plan = with(Rollback::Enabled).unwrap();
         let names: Vec<_> = plan.parts().iter().map(|part| part.name.as_str()).collect();
         assert_eq!(names, ["bootloader", "partition table", "otadata", "ota_0", "journal"]);
     }
 
     #[test]
     fn images_that_do_not_suit_are_refused() {
-        let good = image(Chip::Esp32C3, 1000);
-        let other = assemble("4mb", &image(Chip::Esp32S3, 1000), None);
+        let good = updater(Chip::Esp32C3, 1000);
+        let other = assemble("4mb", &updater(Chip::Esp32S3, 1000), None);
         assert!(matches!(other, Err(PlanError::Chip { what: "an updater", .. })));
-        let large = assemble("4mb", &image(Chip::Esp32C3, 0xF_0000), None);
+        let large = assemble("4mb", &updater(Chip::Esp32C3, 0xF_0000), None);
         assert!(matches!(large, Err(PlanError::TooLarge { limit_bytes: 0xF_0000, .. })));
-        let app = assemble("4mb", &good, Some(&image(Chip::Esp32C3, 0x2F_0000)));
-        assert!(matches!(app, Err(PlanError::TooLarge { what: "an application", .. })));
+        let large = assemble("4mb", &good, Some(&app(0x2F_0000)));
+        assert!(matches!(large, Err(PlanError::TooLarge { what: "an application", .. })));
+    }
+
+    #[test]
+    fn each_place_gets_its_own_kind_of_image() {
+        let good = updater(Chip::Esp32C3, 1000);
+        let bare = bare(esp32c3_addr::IRAM);
+        for other in [&app(100), &bare, &bootloader()] {
+            let refused = assemble("4mb", other, None);
+            assert!(matches!(refused, Err(PlanError::NotTheUpdater { .. })), "{refused:?}");
+        }
+        for other in [&good, &bare, &bootloader()] {
+            let refused = assemble("4mb", &good, Some(other));
+            assert!(matches!(refused, Err(PlanError::NotAnApplication(_))), "{refused:?}");
+        }
     }
 
     #[test]
     fn a_part_has_its_place_to_itself() {
-        let plan = assemble("4mb", &image(Chip::Esp32C3, 1000), None).unwrap();
+        let plan = assemble("4mb", &updater(Chip::Esp32C3, 1000), None).unwrap();
         let add =
             |offset, length| plan.clone().with(Part { name: "x".to_owned(), offset, bytes: vec![0; length] });
         assert!(add(0x10_0000, 0x8000).is_ok());

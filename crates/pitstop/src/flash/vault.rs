@@ -21,7 +21,10 @@ pub(crate) fn failure(error: VaultError) -> Failure {
             Some("give the partition `vault` 32K in the layout's partition CSV")
         }
         VaultError::Invalid { .. } => Some("correct the option that it comes from"),
-        VaultError::Flash | VaultError::Missing { .. } | VaultError::Damaged { .. } => None,
+        VaultError::Flash
+        | VaultError::Missing { .. }
+        | VaultError::Damaged { .. }
+        | VaultError::Unsettled { .. } => None,
     };
     Failure::new(with_causes(&error)).maybe_hint(hint.map(str::to_owned))
 }

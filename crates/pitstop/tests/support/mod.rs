@@ -30,12 +30,33 @@ pub(crate) fn pitstop_variables() -> impl Iterator<Item = OsString> {
     std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("PITSTOP_"))
 }
 
-/// An image with an app descriptor and `filling_bytes` of data.
+/// An application with an app descriptor and `filling_bytes` of data.
 pub(crate) fn image(chip: Chip, version: &str, filling_bytes: usize) -> Vec<u8> {
+    image_of("lamp", chip, version, filling_bytes)
+}
+
+/// An updater for the ESP32-C3, as far as anybody looks at it here.
+pub(crate) fn updater(filling_bytes: usize) -> Vec<u8> {
+    image_of("pitstop-updater", Chip::Esp32C3, "0.1.0", filling_bytes)
+}
+
+/// A second-stage bootloader for the ESP32-C3: with the load addresses of the one that espflash brings.
+pub(crate) fn bootloader() -> Vec<u8> {
+    Composer::new(Chip::Esp32C3, 0x403C_BF1A)
+        .segment(0x3FCD_5830, &[1; 64])
+        .segment(0x403C_BF10, &[2; 64])
+        .segment(0x403C_E710, &[3; 64])
+        .build()
+        .unwrap()
+}
+
+/// Its data is mapped from flash: ESP32-C3 and ESP32-S3 have the same window for it.
+fn image_of(project: &str, chip: Chip, version: &str, filling_bytes: usize) -> Vec<u8> {
     let filling: Vec<u8> = (0..filling_bytes).map(|index| (index % 251) as u8).collect();
     let ram = if chip == Chip::Esp32S3 { ESP32S3_RAM } else { esp32c3_addr::IRAM };
     Composer::new(chip, ram)
-        .segment_with_app_desc(ram, &AppDescriptor::new("lamp", version), &filling)
+        .segment_with_app_desc(esp32c3_addr::DROM + 0x20, &AppDescriptor::new(project, version), &filling)
+        .segment(ram, &[4; 64])
         .build()
         .unwrap()
 }

@@ -47,6 +47,9 @@ struct PublishBody {
     /// SHA-256 of the ELF file that the image was made of, which lies among the artifacts.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     elf_digest: Option<String>,
+    /// That this application has no app descriptor. Without it an image that has none is refused.
+    #[serde(default)]
+    without_descriptor: bool,
     #[serde(default)]
     rollout: StartRollout,
 }
@@ -115,6 +118,7 @@ async fn publish(
         notes: body.notes,
         channel,
         elf_digest,
+        without_descriptor: body.without_descriptor,
         starts_rollout: body.rollout == StartRollout::Default,
     };
     let release = publish::publish(&app, &product, publication, &caller.change()).await?;

@@ -1,11 +1,11 @@
 //! Reading an artifact from end to end.
 
+use flashfmt::image::ARDUINO_FILES;
 use flashfmt::{ImageError, ImageSummary, StreamVerifier};
 use manifest::{CHUNK_BYTES, Digest};
 use tokio::io::AsyncReadExt as _;
 
 use super::PublishError;
-use super::warnings::ARDUINO_FILES;
 use crate::app::App;
 
 /// What reading an artifact from end to end found.

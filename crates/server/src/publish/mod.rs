@@ -8,6 +8,7 @@ use std::io;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use chainload::{LoadPlan, MemoryMap, Misfit, Slot};
+use flashfmt::image::{ConfirmsItself, NotAnApplication};
 use flashfmt::{Chip, ImageError, ImageSummary, Layout};
 use manifest::{Digest, Manifest, PublisherKey, PublisherKeys, Signed, VerifyError};
 use serde_json::json;
@@ -51,6 +52,10 @@ pub(crate) enum PublishError {
     ArtifactMissing { digest: Digest },
     #[error("the artifact is no image that can be started: {0}")]
     Image(ImageError),
+    #[error("{0}; an application that has none is published with without_descriptor")]
+    NoDescriptor(NotAnApplication),
+    #[error("{0}")]
+    NotAnApplication(NotAnApplication),
     #[error("expected nothing after the image's {image_bytes} bytes, found {extra_bytes} bytes more")]
     ImageTail { image_bytes: u32, extra_bytes: u64 },
     #[error("expected an image for chip {expected}, found one for {found}")]
@@ -103,6 +108,8 @@ pub(crate) struct Publication {
     pub(crate) channel: String,
     /// The ELF file that the image was made of.
     pub(crate) elf_digest: Option<Digest>,
+    /// The publisher says that this application has no app descriptor.
+    pub(crate) without_descriptor: bool,
     /// Whether its rollout starts at once, by the product's default plan.
     pub(crate) starts_rollout: bool,
 }
@@ -142,6 +149,12 @@ pub(crate) async fn publish(
     let slots: Vec<SlotSize> =
         serde_json::from_str(&product.slots).map_err(|error| stored(product, error))?;
     let summary = check_artifact(&manifest, chip, &slots, &artifact)?;
+    summary.check_application(publication.without_descriptor).map_err(|problem| match problem {
+        NotAnApplication::NoDescriptor => PublishError::NoDescriptor(problem),
+        NotAnApplication::Bootloader { .. } | NotAnApplication::Updater | NotAnApplication::Unbootable(_) => {
+            PublishError::NotAnApplication(problem)
+        }
+    })?;
     check_chip_revision(product, &summary)?;
     let by_otadata = product.strategy == crate::OTADATA_ROLLBACK;
     if !by_otadata {
@@ -152,7 +165,8 @@ pub(crate) async fn publish(
     let digest = digest.to_string();
     let mut warnings = Vec::new();
     if by_otadata {
-        warnings.extend(warnings::confirms_itself(summary.app_desc.as_ref(), artifact.names_arduino_files));
+        let known = ConfirmsItself::of(summary.app_desc.as_ref(), artifact.names_arduino_files);
+        warnings.extend(known.map(|known| known.to_string()));
     }
     let namesakes = app.store.namesakes(&product.name, &digest, &manifest.version).await?;
     warnings.extend(warnings::mix_ups(&digest, &manifest.version, &namesakes));

@@ -1,5 +1,7 @@
 //! What is refused or warned of because of what an image is, and which releases there are.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use flashfmt::app_desc::AppDescriptor;
 use flashfmt::image::compose::{self, Composer};
 use flashfmt::{Chip, Text};
@@ -64,17 +66,58 @@ async fn an_image_over_the_chain_loader_is_refused_where_it_would_be_chain_loade
     let mut classic = product_body("classic");
     classic["layout"] = json!({ "name": "classic", "csv": ROLLBACK_LAYOUT });
     app.post("/products", &classic).await.expect(201);
-    // 0x3FCD_8000 and up is the chain-loader's own memory.
+    // Above the memory of the bootloader, which refuses what is loaded over it, the chain-loader keeps the ROM's data whole.
     let over = Composer::new(Chip::Esp32C3, 0x4038_4000)
         .segment_with_app_desc(0x3C00_0020, &AppDescriptor::new("lamp-app", "1"), b"data")
         .segment(0x4038_4000, &[1; 64])
-        .segment(0x3FCD_8000, &[2; 64])
+        .segment(0x3FCD_F000, &[2; 64])
         .build()
         .unwrap();
     let (status, problem) = app.try_publish("lamp", &over, 1, "1.0.0").await;
     assert_eq!((status, kind(&problem)), (422, "image-not-chain-loadable"));
     assert!(problem["detail"].as_str().unwrap().contains("loaded over the chain-loader"), "{problem}");
     assert_eq!(app.try_publish("classic", &over, 1, "1.0.0").await.0, 201);
+}
+
+/// The bootloader that espflash brings for the chip, by its segments; the updater, by its project name.
+#[tokio::test]
+async fn what_is_no_application_is_refused_on_every_layout() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let mut classic = product_body("classic");
+    classic["layout"] = json!({ "name": "classic", "csv": ROLLBACK_LAYOUT });
+    app.post("/products", &classic).await.expect(201);
+    let bootloader = Composer::new(Chip::Esp32C3, 0x403C_BF1A)
+        .segment(0x3FCD_5830, &[1; 64])
+        .segment(0x403C_BF10, &[2; 64])
+        .segment(0x403C_E710, &[3; 64])
+        .build()
+        .unwrap();
+    let updater = AppDescriptor::new("pitstop-updater", "0.1.0");
+    let updater = compose::esp32c3(&updater, b"data", b"code", &[1; 64]).unwrap();
+    for product in ["lamp", "classic"] {
+        for (image, found) in [(&bootloader, "second-stage bootloader"), (&updater, "the updater itself")] {
+            let (status, problem) = app.try_publish(product, image, 1, "1.0.0").await;
+            assert_eq!((status, kind(&problem)), (422, "image-not-an-application"), "{problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(found), "{problem}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_image_without_descriptor_is_published_when_its_publisher_says_so() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let bare = Composer::new(Chip::Esp32C3, 0x4038_4000).segment(0x4038_4000, &[1; 64]).build().unwrap();
+    let (status, problem) = app.try_publish("lamp", &bare, 1, "1.0.0").await;
+    assert_eq!((status, kind(&problem)), (422, "image-without-descriptor"), "{problem}");
+    let manifest = Manifest::describe(&bare, Sequence(1), "lamp", ESP32C3, "1.0.0").unwrap();
+    let body = json!({
+        "manifest": BASE64_STANDARD.encode(sign(&manifest)),
+        "without_descriptor": true,
+    });
+    let answer = app.post("/products/lamp/releases", &body).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["app"]), (201, &Value::Null));
 }
 
 #[tokio::test]

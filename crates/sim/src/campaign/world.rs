@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use updater_io::board::Observed;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
+use updater_io::wifi::CountryCode;
 
 use super::office::{self, Books, Office};
 use crate::flash::Trace;
@@ -60,6 +61,7 @@ impl World {
             anchors: &[CertificateDer::from(office::anchor()?)],
             publishers: &PublisherKeys::from_iter([office::publisher_key()?]),
             wifi: &[workshop()],
+            country: CountryCode::WORLD,
             time_floor_s: Some(u32::try_from(office::START_S)?),
         };
         let device = VirtualDevice::manufacture(flash, network, Chip::Esp32C3, layout, &provisioning, 1)?;

@@ -3,12 +3,17 @@ use std::time::Duration;
 use embedded_io_async::{Read, Write};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use updater_io::wifi::CountryCode;
 use zeroize::Zeroizing;
 
 use super::*;
 
 fn credentials(ssid: &str, passphrase: &str) -> WifiCredentials {
     WifiCredentials { ssid: ssid.to_owned(), passphrase: Zeroizing::new(passphrase.to_owned()) }
+}
+
+fn request(networks: &[WifiCredentials], last: Option<AccessPoint>) -> JoinRequest<'_> {
+    JoinRequest { networks, country: CountryCode::WORLD, last, turn: 0 }
 }
 
 /// A server that sends back what it gets.
@@ -34,17 +39,19 @@ async fn is_pending(operation: impl Future) -> bool {
 async fn joins_a_network_that_is_in_reach_and_known() {
     let office = credentials("office", "right");
     let mut network = SimNetwork::new(Link::Wifi(vec![office.clone()]), PowerSwitch::new());
-    assert_eq!(network.join(&[], None).await, Err(NetworkError::Join));
-    assert_eq!(network.join(&[credentials("office", "wrong")], None).await, Err(NetworkError::Join));
+    assert_eq!(network.join(request(&[], None)).await, Err(NetworkError::Join));
+    assert_eq!(network.join(request(&[credentials("office", "wrong")], None)).await, Err(NetworkError::Join));
     let known = [credentials("home", "right"), office.clone()];
-    let found = network.join(&known, None).await.unwrap();
+    let found = network.join(request(&known, None)).await.unwrap();
     assert_eq!(found.map(|access_point| access_point.network), Some(1));
     assert_eq!((network.counters().joins(), network.counters().scans()), (1, 3));
-    assert_eq!(network.join(&known, found).await, Ok(found));
+    assert_eq!(network.join(request(&known, found)).await, Ok(found));
     assert_eq!((network.counters().joins(), network.counters().scans()), (2, 3), "no scan for a known one");
+    network.set_link(Link::Wpa3Only(vec![office.clone()]));
+    assert_eq!(network.join(request(&known, found)).await, Err(NetworkError::Wpa3Only));
     let mut nothing_in_reach = SimNetwork::new(Link::Wifi(Vec::new()), PowerSwitch::new());
-    assert_eq!(nothing_in_reach.join(&[office], None).await, Err(NetworkError::Join));
-    assert_eq!(SimNetwork::new(Link::Wired, PowerSwitch::new()).join(&[], None).await, Ok(None));
+    assert_eq!(nothing_in_reach.join(request(&[office], None)).await, Err(NetworkError::Join));
+    assert_eq!(SimNetwork::new(Link::Wired, PowerSwitch::new()).join(request(&[], None)).await, Ok(None));
 }
 
 #[tokio::test]
@@ -56,7 +63,7 @@ async fn routes_decide_where_a_name_leads() {
         NetworkError::Resolve,
         "not joined"
     );
-    network.join(&[], None).await.unwrap();
+    network.join(request(&[], None)).await.unwrap();
     network.set_route("updates.example", 8443, Route::To(server));
     network.set_route("gone.example", 8443, Route::NoAddress);
     network.set_route("silent.example", 8443, Route::Silence);
@@ -88,7 +95,7 @@ async fn without_power_everything_stays_pending() {
     let server = echo().await;
     let power = PowerSwitch::new();
     let mut network = SimNetwork::new(Link::Wired, power.clone());
-    network.join(&[], None).await.unwrap();
+    network.join(request(&[], None)).await.unwrap();
     let mut connection = network.connect("localhost", server.port()).await.unwrap();
     let timer = SimTimer::start(&power);
     connection.write_all(b"echo").await.unwrap();
@@ -97,7 +104,7 @@ async fn without_power_everything_stays_pending() {
     let mut byte = [0];
     assert!(is_pending(connection.read(&mut byte)).await);
     assert!(is_pending(connection.write(b"x")).await);
-    assert!(is_pending(network.join(&[], None)).await);
+    assert!(is_pending(network.join(request(&[], None))).await);
     assert!(is_pending(network.connect("localhost", server.port())).await);
     assert!(is_pending(timer.sleep_ms(1)).await);
 
@@ -106,7 +113,7 @@ async fn without_power_everything_stays_pending() {
     assert!(is_pending(connection.read(&mut byte)).await);
     assert!(is_pending(timer.sleep_ms(1)).await);
     assert_eq!(network.connect("localhost", server.port()).await.unwrap_err(), NetworkError::Resolve);
-    network.join(&[], None).await.unwrap();
+    network.join(request(&[], None)).await.unwrap();
     assert!(network.connect("localhost", server.port()).await.is_ok());
     SimTimer::start(&power).sleep_ms(1).await;
 }
@@ -116,7 +123,7 @@ async fn a_join_does_not_outlive_a_loss_of_power() {
     let server = echo().await;
     let power = PowerSwitch::new();
     let mut network = SimNetwork::new(Link::Wired, power.clone());
-    network.join(&[], None).await.unwrap();
+    network.join(request(&[], None)).await.unwrap();
     power.cut();
     power.restore();
     let attempt = timeout(Duration::from_secs(1), network.connect("localhost", server.port()));
@@ -128,7 +135,7 @@ async fn a_read_under_way_is_cut_off() {
     let server = echo().await;
     let power = PowerSwitch::new();
     let mut network = SimNetwork::new(Link::Wired, power.clone());
-    network.join(&[], None).await.unwrap();
+    network.join(request(&[], None)).await.unwrap();
     let mut connection = network.connect("localhost", server.port()).await.unwrap();
     let mut byte = [0];
     let device = async {

@@ -23,6 +23,7 @@ use updater_io::flash::FlashFault;
 use updater_io::map::Map;
 use updater_io::tls;
 use updater_io::vault::{Provisioning, ServerUrl, ServerUrlError, Vault, VaultError, provision};
+use updater_io::wifi::CountryCode;
 use zeroize::Zeroizing;
 
 use crate::SimFlash;
@@ -260,6 +261,7 @@ impl RunningTrap {
             anchors: std::slice::from_ref(&self.anchor),
             publishers: &PublisherKeys::from_bytes(forgotten_key.as_bytes())?,
             wifi: &[],
+            country: CountryCode::WORLD,
             time_floor_s: Some(TIME_FLOOR_S),
         };
         provision(flash, region, &provisioning)?;

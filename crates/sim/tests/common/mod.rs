@@ -19,6 +19,7 @@ use sim::pki::Identity;
 use sim::{PowerSwitch, SimFlash, VirtualDevice};
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
+use updater_io::wifi::CountryCode;
 use wire::Message;
 
 pub(crate) const PRODUCT: &str = "lamp";
@@ -177,6 +178,7 @@ impl Bed {
             anchors: &anchors,
             publishers: &publishers,
             wifi: &[workshop()],
+            country: CountryCode::WORLD,
             time_floor_s: Some(host_time_s()),
         };
         VirtualDevice::manufacture(flash, network, chip, layout, &provisioning, 1).unwrap()

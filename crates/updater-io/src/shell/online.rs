@@ -24,7 +24,7 @@ use crate::est::{self, EnrolledChain, EstError};
 use crate::flash::FlashFault;
 use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, ResponseHead};
 use crate::pki;
-use crate::platform::{Network, NetworkError, Timer};
+use crate::platform::{JoinRequest, Network, NetworkError, Timer};
 use crate::region::{Region, SECTOR_BYTES};
 use crate::tls::{TlsError, TlsSession, client_config, try_anchors, try_identity};
 use crate::vault::concatenate;
@@ -118,9 +118,16 @@ pub enum ProtocolFault {
 impl<B: Board> Shell<'_, B> {
     pub(super) async fn join(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
         let timer = self.board.timer();
+        let turn = self.turn();
         let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
-        let (wifi, last) = (credentials.settings.wifi.clone(), credentials.access_point);
-        let joined = within(&timer, timeout_ms, self.board.network().join(&wifi, last)).await;
+        let networks = credentials.settings.wifi.clone();
+        let request = JoinRequest {
+            networks: &networks,
+            country: credentials.settings.country,
+            last: credentials.access_point,
+            turn,
+        };
+        let joined = within(&timer, timeout_ms, self.board.network().join(request)).await;
         match joined {
             Ok(Ok(joined)) => {
                 // Not remembering it costs the next start a scan, no more.
@@ -130,6 +137,12 @@ impl<B: Board> Shell<'_, B> {
             Ok(Err(error)) => Err(self.fault(network_reason(error), &error)),
             Err(fault) => Err(self.fault(Reason::NetworkUnreachable, &fault)),
         }
+    }
+
+    /// Which network's turn it is: they take turns start by start. A device that is only ever switched off and on counts no
+    /// starts, and draws.
+    fn turn(&mut self) -> u16 {
+        if self.starts > 1 { self.starts } else { self.jitter() as u16 }
     }
 
     pub(super) async fn enroll(&mut self, timeout_ms: u64) -> Result<Event, Failure> {
@@ -553,6 +566,7 @@ fn check_part(head: &ResponseHead, first: u64, last: u64) -> Result<(), Protocol
 fn network_reason(error: NetworkError) -> Reason {
     match error {
         NetworkError::Join => Reason::NetworkUnreachable,
+        NetworkError::Wpa3Only => Reason::WifiWpa3Only,
         NetworkError::Resolve => Reason::NameResolution,
         NetworkError::Connect => Reason::ServerUnreachable,
     }

@@ -71,7 +71,7 @@ impl<B: Board> Shell<'_, B> {
     }
 
     /// Without random numbers there is no jitter; what cannot do without them says so itself.
-    fn jitter(&mut self) -> u32 {
+    pub(super) fn jitter(&mut self) -> u32 {
         let mut bytes = [0; 4];
         let _ = self.board.rng().try_fill_bytes(&mut bytes);
         u32::from_le_bytes(bytes)

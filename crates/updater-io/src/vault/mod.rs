@@ -9,6 +9,7 @@
 //! | `ca` | blob | trust anchors: DER certificates one after the other |
 //! | `publishers` | blob | publisher keys: compressed points one after the other |
 //! | `ssid0`, `pass0` … `ssid7`, `pass7` | strings, optional | Wi-Fi networks, best first |
+//! | `country` | string, optional | where the device is: two letters (ISO 3166-1); without it `01`, the world |
 //! | `key`, `key2` | blobs, optional | the device's key, PKCS#8 DER, twice |
 //! | `cert`, `cert2` | blobs, optional | the device's chain: DER certificates one after the other, its own first; twice |
 //! | `record`, `outcome` | blobs, optional | the shell's |
@@ -47,6 +48,7 @@ use zeroize::Zeroizing;
 use crate::pki::{MAX_DEVICE_ID_BYTES, split_certificates};
 use crate::platform::{AccessPoint, WifiCredentials};
 use crate::region::Region;
+use crate::wifi::CountryCode;
 use nvs::Store;
 use provision::check_network;
 
@@ -64,6 +66,7 @@ mod key {
     pub(super) const TOKEN: &str = "token";
     pub(super) const ANCHORS: &str = "ca";
     pub(super) const PUBLISHERS: &str = "publishers";
+    pub(super) const COUNTRY: &str = "country";
     pub(super) const KEY: &str = "key";
     pub(super) const KEY_COPY: &str = "key2";
     pub(super) const CHAIN: &str = "cert";
@@ -75,7 +78,7 @@ mod key {
     pub(super) const SEQUENCE: &str = "sequence";
 
     /// All but those of Wi-Fi networks, of which a lost one costs a network.
-    pub(super) const ALL: [&str; 15] = [
+    pub(super) const ALL: [&str; 16] = [
         DEVICE_ID,
         PRODUCT,
         SERVER_URL,
@@ -91,6 +94,7 @@ mod key {
         TIME_FLOOR,
         ACCESS_POINT,
         SEQUENCE,
+        COUNTRY,
     ];
 }
 
@@ -120,6 +124,8 @@ pub struct Settings {
     pub publishers: PublisherKeys,
     /// Wi-Fi networks, best first; none on a wired device. A damaged one is left out.
     pub wifi: Vec<WifiCredentials>,
+    /// Where the device is. Without the item, with a damaged one, or with one that the radio does not know: the world.
+    pub country: CountryCode,
 }
 
 /// Everything in the vault. One damaged item leaves the others readable: what to do about it is the caller's to
@@ -218,6 +224,7 @@ impl<'f, F: NorFlash> Vault<'f, F> {
                 check_publishers(PublisherKeys::from_bytes(&bytes).map_err(ItemError::Publishers)?)
             })?,
             wifi: self.wifi()?,
+            country: self.country()?,
         })
     }
 
@@ -440,6 +447,11 @@ impl<'f, F: NorFlash> Vault<'f, F> {
             }
         }
         Ok(networks)
+    }
+
+    fn country(&mut self) -> Result<CountryCode, VaultError> {
+        let country = unless_flash_fails(self.0.string(key::COUNTRY))?.ok().flatten();
+        Ok(country.and_then(|text| CountryCode::parse(&text)).unwrap_or_default())
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::platform::WifiCredentials;
 use crate::region::Region;
+use crate::wifi::CountryCode;
 
 /// What a device is provisioned with.
 #[derive(Clone, Copy)]
@@ -31,6 +32,8 @@ pub struct Provisioning<'a> {
     pub publishers: &'a PublisherKeys,
     /// Wi-Fi networks, best first; at most [`MAX_WIFI_NETWORKS`].
     pub wifi: &'a [WifiCredentials],
+    /// Where the device is.
+    pub country: CountryCode,
     /// The time when the device is provisioned, in seconds since 1970-01-01 UTC.
     pub time_floor_s: Option<u32>,
 }
@@ -44,7 +47,7 @@ pub fn provision<F: NorFlash>(
     region: Region,
     provisioning: &Provisioning<'_>,
 ) -> Result<(), VaultError> {
-    let Provisioning { device_id, product, server, token, anchors, publishers, wifi, time_floor_s } =
+    let Provisioning { device_id, product, server, token, anchors, publishers, wifi, country, time_floor_s } =
         *provisioning;
     let anchors = concatenate(anchors);
     let server_url = server.to_string();
@@ -73,6 +76,9 @@ pub fn provision<F: NorFlash>(
     for ((ssid_key, passphrase_key), network) in WIFI_KEYS.into_iter().zip(wifi) {
         store.set_string(ssid_key, &network.ssid)?;
         store.set_string(passphrase_key, &network.passphrase)?;
+    }
+    if country != CountryCode::WORLD {
+        store.set_string(key::COUNTRY, country.as_str())?;
     }
     if let Some(time_floor_s) = time_floor_s {
         store.set_number(key::TIME_FLOOR, time_floor_s)?;

@@ -7,8 +7,9 @@ use embassy_net::tcp::{Error, TcpSocket};
 use embedded_io_async::{ErrorType, Read, Write};
 
 /// Receive window: two TLS records of the server (2 KiB each, its `max_fragment_size`), so that one can be on its way
-/// while the other is written to flash.
-const RX_BYTES: usize = 4096;
+/// while the other is written to flash. Larger would not be faster: flash is what installs wait for, and while it is busy
+/// all of the window has to fit into the radio's buffers (see [`super::WINDOW_FRAMES`]).
+pub(super) const RX_BYTES: usize = 4096;
 /// Send buffer: the longest request, a check-in or a CSR, goes out in two.
 const TX_BYTES: usize = 1024;
 

@@ -18,7 +18,7 @@ use embassy_net::{Config, IpEndpoint, Runner, Stack, StackResources};
 use embassy_time::{Duration, with_timeout};
 use rand_core::RngCore as _;
 use static_cell::StaticCell;
-use updater_io::platform::{AccessPoint, Network, NetworkError, WifiCredentials};
+use updater_io::platform::{AccessPoint, JoinRequest, Network, NetworkError};
 
 use crate::console::line;
 use crate::random::HardwareRandom;
@@ -36,6 +36,21 @@ use wifi::{Driver, Link};
 
 /// Sockets of the stack: DHCP, DNS, and the one TCP connection.
 const SOCKETS: usize = 3;
+
+/// How long interrupts are off at most while flash is busy, and with them radio, timers and IP stack: the erase of one
+/// sector (Winbond W25Q32JV data sheet, revision K, section 9.6, tSE: typically 45 ms, at most 400 ms; GigaDevice's
+/// GD25Q32 and XMC's XM25QH32 state no more). `updater_io::flash` erases one sector at a time: a block of 64 KiB takes up
+/// to 2,000 ms. Writing is done by page, 256 bytes in at most 3 ms.
+const INTERRUPTS_OFF_MS: u64 = 400;
+
+/// Frames on their way to the device at once: what the receive window holds, in segments of the IP stack's MSS (1500
+/// bytes of MTU without 40 of headers).
+const WINDOW_FRAMES: usize = connection::RX_BYTES.div_ceil(1500 - 40);
+
+// A server repeats what is not acknowledged after 200 ms at the earliest (Linux; RFC 6298 section 2.4 asks for 1 s), then
+// after twice as long each time. After an erase as long as can be it has done so once, or twice; `SILENCE_MS` is what
+// ends a connection.
+const _: () = assert!(10 * INTERRUPTS_OFF_MS < updater::limits::SILENCE_MS);
 
 /// A server that does not take the last packets in this time is not waited for.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(300);
@@ -116,13 +131,9 @@ impl Up {
 impl Network for ChipNetwork {
     type Connection = Connection;
 
-    async fn join(
-        &mut self,
-        networks: &[WifiCredentials],
-        last: Option<AccessPoint>,
-    ) -> Result<Option<AccessPoint>, NetworkError> {
+    async fn join(&mut self, request: JoinRequest<'_>) -> Result<Option<AccessPoint>, NetworkError> {
         let up = self.up()?;
-        let joined = up.link.join(networks, last).await?;
+        let joined = up.link.join(request).await?;
         up.stack.wait_config_up().await;
         if let Some(config) = up.stack.config_v4() {
             line!("has the address {}", config.address);

@@ -11,7 +11,7 @@ use embassy_sync::waitqueue::AtomicWaker;
 use embassy_time::Timer;
 use esp_hal::rng::TrngSource;
 use static_cell::StaticCell;
-use updater_io::platform::{AccessPoint, NetworkError, WifiCredentials};
+use updater_io::platform::{AccessPoint, JoinRequest, NetworkError};
 
 /// Where the emulated ESP32-C3 has its registers (`DR_REG_EMAC_BASE`).
 const REGISTERS: usize = 0x600c_d000;
@@ -41,6 +41,8 @@ const MTU_BYTES: usize = 1514;
 const FCS_BYTES: usize = 4;
 
 const _: () = assert!(MTU_BYTES + FCS_BYTES <= FRAME_BYTES);
+// No frame is lost while interrupts are off, but others' than the server's.
+const _: () = assert!(super::WINDOW_FRAMES < RX_FRAMES);
 
 /// A locally administered address; every emulator has a network of its own.
 const ADDRESS: [u8; 6] = [0x02, 0x50, 0x69, 0x74, 0x00, 0x01];
@@ -55,11 +57,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) async fn join(
-        &mut self,
-        _: &[WifiCredentials],
-        _: Option<AccessPoint>,
-    ) -> Result<Option<AccessPoint>, NetworkError> {
+    pub(super) async fn join(&mut self, _: JoinRequest<'_>) -> Result<Option<AccessPoint>, NetworkError> {
         Ok(None)
     }
 }

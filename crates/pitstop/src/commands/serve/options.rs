@@ -140,7 +140,7 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) refusal_backoff_s: u32,
 
-    /// When devices are asked to check in again [default: at their next start only]
+    /// When devices are asked to check in again: a hint that the present updater does not act on [default: none]
     #[arg(
         long,
         env = "PITSTOP_NEXT_CHECK_S",

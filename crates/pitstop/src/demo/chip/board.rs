@@ -67,8 +67,15 @@ impl<'a> Board<'a> {
     ) -> Result<Self, Failure> {
         let layout = &office.layout;
         let places = Places::find(&layout.layout)?;
-        let ingredients =
-            Ingredients { chip: CHIP, layout, places: &places, bootloader: None, updater, app: None };
+        let ingredients = Ingredients {
+            chip: CHIP,
+            layout,
+            places: &places,
+            bootloader: None,
+            updater,
+            app: None,
+            without_descriptor: false,
+        };
         let vault = vault::image(places.vault.size, &office.provisioning(&[])).map_err(vault::failure)?;
         let name = places.vault.label.as_str().to_owned();
         let plan = FlashPlan::assemble(ingredients)?.with(Part {
