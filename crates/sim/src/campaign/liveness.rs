@@ -257,8 +257,8 @@ impl LivenessStage {
 struct Drought {
     /// Those in a row before which an application was promised.
     promised: usize,
-    /// Ends in a row that the updater did not announce, and when.
-    struck: Vec<Duration>,
+    /// Ends in a row that the updater did not announce: when, and by which reset.
+    struck: Vec<(Duration, Reset)>,
 }
 
 impl Stage for LivenessStage {
@@ -336,11 +336,11 @@ impl LivenessStage {
                 Step::Struck(by, why) => {
                     write_line(trace, format!("struck: {by:?} {why:?}"));
                     (reset, hint) = (by, why);
-                    drought.struck.push(life.elapsed());
+                    drought.struck.push((life.elapsed(), by));
                 }
             }
             drought.promised = if promised { drought.promised + 1 } else { 0 };
-            if let Err(broken) = drought.ends(reset) {
+            if let Err(broken) = drought.ends() {
                 return Ok(Err(broken));
             }
         }
@@ -363,7 +363,7 @@ fn in_time(start: &Mark, installs: bool) -> Result<(), Broken> {
 }
 
 impl Drought {
-    fn ends(&self, reset: Reset) -> Result<(), Broken> {
+    fn ends(&self) -> Result<(), Broken> {
         // A hand-over is a start of its own here, and may be refused once.
         if self.struck.len() >= STARTS && self.promised >= STARTS || self.promised > 2 * STARTS {
             let found = format!("{} starts without the application", self.promised);
@@ -374,13 +374,12 @@ impl Drought {
         }
         // Without one, the first crashes may be accidents; tries after them are not faster than the table. A register that
         // is lost loses their number.
-        let kept = keeps_the_register(reset);
-        let gaps = self.struck.windows(2).map(|pair| pair[1] - pair[0]);
-        for (number, gap) in (0u8..).zip(gaps.skip(usize::from(limits::CRASHES) - 1)) {
-            let failures = if kept { number } else { 0 };
+        let gaps = self.struck.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[0].1));
+        for (number, (gap, reset)) in (0u8..).zip(gaps.skip(usize::from(limits::CRASHES) - 1)) {
+            let failures = if keeps_the_register(reset) { number } else { 0 };
             let least = Duration::from_millis(policy::backoff_ms(failures, None, 0));
             if gap < least {
-                let found = format!("try {} follows after {gap:?}, not {least:?}", number + 2);
+                let found = format!("wait {number} is {gap:?}, not {least:?}");
                 return Err(Broken::new(Invariant::Lives, found));
             }
         }
