@@ -10,20 +10,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use embedded_storage::nor_flash::ReadNorFlash;
 use flashfmt::image::compose::{ComposeError, Composer};
-use flashfmt::image::{ImageError, ImageHeader, ImageSummary, Segments, StreamVerifier};
+use flashfmt::image::{ImageError, ImageHeader, ImageSummary, Segments, StreamVerifier, Target};
 use flashfmt::layout::Layout;
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{AppDescriptor, Chip, Partition};
 use rand::rngs::{OsRng, StdRng};
 use rand::{Rng, RngCore, SeedableRng};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
+use sha2::Sha256;
 use tls_crypto::Secp256r1;
 use updater::reset::{self, Content, Hint, Reset};
-use updater::{Action, Retained, SlotIndex, Start, Verdict, limits};
+use updater::{Action, Retained, Start, Verdict};
 use updater_io::board::Observed;
 use updater_io::early::{self, Depth, EarlyBoard};
-use updater_io::handover::{self, Departure};
-use updater_io::map::Map;
 use updater_io::region::Region;
 use updater_io::vault::{Provisioning, VaultError, provision};
 use wire::{Reason, ResetCause};
@@ -360,6 +359,10 @@ impl VirtualDevice {
                 let reason = self.handed_over.flatten();
                 return Ok(Step::Ended(End::Running(RunningApp { slot, image, reason, by_updater: true })));
             }
+            Ok(Begun::ResetToSlot) => {
+                self.handed_over = Some(Some(Reason::UpdaterCrashes));
+                return Ok(Step::Departs);
+            }
             Ok(Begun::PitStop(start)) => start,
             Err(Struck { reset, hint }) => return Ok(Step::Struck(reset, hint)),
         };
@@ -380,19 +383,15 @@ impl VirtualDevice {
             Ok(Verdict::Restart { after_ms, reason }) => {
                 return Ok(Step::Ended(End::Waiting { after_ms, reason }));
             }
-            Ok(Verdict::HandOver { slot, reason }) => {
+            Ok(Verdict::HandOver { reason, .. }) => {
                 self.handed_over = Some(reason);
-                struck_in(|| {
-                    self.reaches(Moment::Departure);
-                    self.prepare(slot)
-                })
+                struck_in(|| self.reaches(Moment::Departure))
             }
         };
         Ok(match departure {
             _ if !power.is_on() => Step::Ended(End::PowerLost),
             Err(Struck { reset, hint }) => Step::Struck(reset, hint),
-            Ok(Ok(Departure::ResetWithTicket | Departure::ResetToSlot)) => Step::Departs,
-            Ok(Err(reason)) => Step::Ended(End::Waiting { after_ms: limits::BACKOFF_MS, reason }),
+            Ok(()) => Step::Departs,
         })
     }
 
@@ -416,6 +415,7 @@ impl VirtualDevice {
         let mut early = Early { retained_bits, chip: self.bootloader.chip, can_start, strike };
         match early::begin(&mut early, &mut self.flash, bits, cause) {
             early::Begun::PitStop(start) => Begun::PitStop(start),
+            early::Begun::ResetToSlot => Begun::ResetToSlot,
             early::Begun::HandOver(hand_over) => {
                 self.retained_bits = hand_over.retained_bits;
                 let partition = self.layout.slots().nth(usize::from(hand_over.slot.0));
@@ -441,12 +441,6 @@ impl VirtualDevice {
         }
     }
 
-    /// What the firmware does last.
-    fn prepare(&mut self, slot: SlotIndex) -> Result<Departure, Reason> {
-        let map = Map::read(&mut self.flash).map_err(|_| Reason::PartitionTable)?;
-        handover::prepare(&mut self.flash, &map, slot).map_err(|fault| fault.reason())
-    }
-
     /// Verifies what is in a partition, without the updater's code.
     ///
     /// # Errors
@@ -462,9 +456,10 @@ impl VirtualDevice {
     }
 }
 
-/// What a start is for: the label of a slot and what is in it, or a pit stop.
+/// What a start is for: the application in a slot, whose label this is, or in the one that otadata names, or a pit stop.
 enum Begun {
     HandOver(String, Box<ImageSummary>),
+    ResetToSlot,
     PitStop(Start),
 }
 
@@ -479,6 +474,11 @@ struct Early<'d> {
 
 impl EarlyBoard<SimFlash> for Early<'_> {
     type Checked = ImageSummary;
+    type Sha256 = Sha256;
+
+    fn target(&self) -> Target {
+        target(self.chip)
+    }
 
     fn retain_bits(&mut self, bits: u32) {
         *self.retained_bits = bits;
@@ -511,6 +511,11 @@ fn usual(cause: ResetCause) -> (Reset, Option<Hint>) {
         // As the updater's own panic handler does it.
         ResetCause::UpdaterCrash => (Reset::SoftwareSystem, Some(Hint::Panic)),
     }
+}
+
+/// A chip of no special revision.
+fn target(chip: Chip) -> Target {
+    Target { chip, revision: None, efuse_blocks: None }
 }
 
 /// The host's clock in seconds since 1970, for provisioning.

@@ -92,7 +92,9 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     let mut bytes = [0; TABLE_BYTES];
     // What is not one may be one at the next read.
     let read = read_table(flash, &mut bytes).is_ok() || read_table(flash, &mut bytes).is_ok();
-    let Some(table) = PartitionTable::parse(&bytes).ok().filter(|_| read) else { return Begun::PitStop(start) };
+    let Some(table) = PartitionTable::parse(&bytes).ok().filter(|_| read) else {
+        return Begun::PitStop(start);
+    };
     let start = with_hidden_crashes(board, flash, &table, start);
     let Some(way) = early_way(&table, &start) else { return Begun::PitStop(start) };
 
@@ -176,7 +178,8 @@ fn is_startable<F: NorFlash, B: EarlyBoard<F>>(board: &B, flash: &mut F, slot: R
     }
     let image = verifier.finish();
     image.is_ok_and(|image| {
-        boot::check(&image.header, image.segments.as_slice(), image.app_desc.as_ref(), &board.target()).is_ok()
+        boot::check(&image.header, image.segments.as_slice(), image.app_desc.as_ref(), &board.target())
+            .is_ok()
     })
 }
 

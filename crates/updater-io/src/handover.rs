@@ -22,15 +22,6 @@ use crate::region::{Region, SECTOR_BYTES};
 /// The bootloader's number of the updater's own partition in a layout without `factory`: `ota_0`.
 const UPDATER_OTA_NUMBER: u8 = 0;
 
-/// What resetting the chip does now. Either way the reset is the caller's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
-    /// The bootloader starts the updater, which finds the ticket and starts the application.
-    ResetWithTicket,
-    /// The bootloader starts the application, once.
-    ResetToSlot,
-}
-
 /// What otadata tells the updater at its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -74,17 +65,17 @@ impl HandOverFault {
 }
 
 /// Prepares the start of the application in `slot`, so that a reset of the chip is all that is left to do. By
-/// otadata that takes one erasure and one write of 32 bytes; with chain-load nothing is written.
+/// otadata that takes one erasure and one write of 32 bytes; with chain-load nothing is written, for the retained register
+/// has the ticket.
 ///
 /// # Errors
 /// [`HandOverFault`]; a reset then starts the updater again.
-pub fn prepare<F: NorFlash>(flash: &mut F, map: &Map, slot: SlotIndex) -> Result<Departure, HandOverFault> {
+pub fn prepare<F: NorFlash>(flash: &mut F, map: &Map, slot: SlotIndex) -> Result<(), HandOverFault> {
     match map.strategy {
-        Strategy::ChainLoad => Ok(Departure::ResetWithTicket),
+        Strategy::ChainLoad => Ok(()),
         Strategy::OtadataRollback { otadata, ota_count } => {
             let target = map.slots.get(usize::from(slot.0)).ok_or(HandOverFault::NoEntry { slot })?;
-            start_once(flash, otadata, ota_count, target.ota_number)?;
-            Ok(Departure::ResetToSlot)
+            start_once(flash, otadata, ota_count, target.ota_number)
         }
     }
 }

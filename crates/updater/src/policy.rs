@@ -189,6 +189,12 @@ pub fn at_hand_over(retained: Retained, slot: SlotIndex, ticket: bool) -> Retain
     }
 }
 
+/// The retained register when the updater waits and resets the chip.
+#[must_use]
+pub fn at_restart(retained: Retained) -> Retained {
+    Retained { phase: Phase::Application, ..retained }.one_more_failure()
+}
+
 /// Does a hand-over after a pit stop need the ticket? With chain-load always: the pit stop has changed watchdogs,
 /// clocks and perhaps the radio, and the application is given pristine hardware. By otadata the bootloader starts it.
 #[must_use]

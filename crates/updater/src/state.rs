@@ -14,7 +14,7 @@ use crate::install::{Install, Progress};
 use crate::limits;
 use crate::plan::{self, Decided};
 use crate::policy::{self, LastRun, Skip, Start};
-use crate::retained::{Phase, Retained};
+use crate::retained::Retained;
 use crate::session::{Link, Session};
 
 /// Where a pit stop stands. Every state waits for the answer to exactly one action.
@@ -477,7 +477,7 @@ fn unsurveyed(reason: Reason, start: Start) -> (State, Action) {
 pub(crate) fn end(verdict: Verdict, retained: Retained, ticket: bool) -> (State, Action) {
     let retained = match verdict {
         Verdict::HandOver { slot, .. } => policy::at_hand_over(retained, slot, ticket),
-        Verdict::Restart { .. } => Retained { phase: Phase::Application, ..retained }.one_more_failure(),
+        Verdict::Restart { .. } => policy::at_restart(retained),
     };
     (State::Done { verdict, retained }, Action::Finish(verdict))
 }

@@ -90,6 +90,15 @@ fn early_check(slot: SlotIndex) -> String {
     format!("early check of slot {}", slot.0)
 }
 
+/// Whether looking at this slot before anything is initialised is struck. With the register which slot it was is lost, so
+/// that a device cannot tell one from the other: then all are.
+fn is_struck(at: &str, how: How, slot: SlotIndex) -> bool {
+    match how {
+        How::Reset(_, Content::Cleared) => at.starts_with("early check"),
+        How::Reset(..) | How::Fails(_) | How::Slow => at == early_check(slot),
+    }
+}
+
 /// The name of an action's kind.
 fn name(action: &Action) -> String {
     format!("{action:?}").chars().take_while(|letter| letter.is_alphanumeric()).collect()
@@ -130,10 +139,13 @@ impl Device {
         let last = start.retained.slot;
         let others =
             (0..self.world.slots.len()).map(|slot| SlotIndex(slot as u8)).filter(|slot| *slot != last);
-        for slot in [last].into_iter().chain(others).filter(|slot| Some(*slot) != start.suspect()) {
+        let worth_it =
+            |slot: &SlotIndex| usize::from(slot.0) < self.world.slots.len() && Some(*slot) != start.suspect();
+        let slots: Vec<_> = [last].into_iter().chain(others).filter(worth_it).collect();
+        for slot in slots {
             self.bits = Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits();
             let mut accepted = self.can_be_started(slot);
-            if at == early_check(slot) {
+            if is_struck(at, how, slot) {
                 match how {
                     How::Reset(cause, remains) => return Err(Ends::Struck(cause, remains)),
                     How::Fails(_) => accepted = false,
@@ -191,9 +203,9 @@ impl Device {
     }
 
     /// Whether there is something to start; not the slot over which the updater breaks.
-    fn is_bootable(&self, at: &str) -> bool {
+    fn is_bootable(&self, at: &str, how: How) -> bool {
         let slots = (0..self.world.slots.len()).map(|slot| SlotIndex(slot as u8));
-        slots.into_iter().any(|slot| self.can_be_started(slot) && at != early_check(slot))
+        slots.into_iter().any(|slot| self.can_be_started(slot) && !is_struck(at, how, slot))
     }
 
     /// What decides how the device goes on: all but the count of starts.
@@ -226,7 +238,7 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
         if !seen.insert(device.key(cause, &drought)) {
             return Ok(());
         }
-        let bootable = device.is_bootable(at);
+        let bootable = device.is_bootable(at, how);
         let (mut ends, took_ms) = device.start(cause, at, how);
         if let (Ends::HandsOver(slot), HandOverStrategy::OtadataRollback) = (ends, device.world.strategy) {
             ends = Ends::Started(slot);
@@ -251,7 +263,7 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
                 cause = ResetCause::Software;
                 drought.hand_overs += 1;
             }
-            Ends::Waits(_) if bootable && device.is_bootable(at) => {
+            Ends::Waits(_) if bootable && device.is_bootable(at, how) => {
                 return Err("waits beside an application".to_owned());
             }
             Ends::Waits(after_ms) if after_ms < limits::BACKOFF_MS / 2 => {
@@ -266,7 +278,7 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
                     device.bits = 0;
                 }
                 cause = reset_cause;
-                if bootable && device.is_bootable(at) {
+                if bootable && device.is_bootable(at, how) {
                     drought.starts += 1;
                 } else {
                     drought.struck += 1;

@@ -4,13 +4,12 @@ use alloc::sync::Arc;
 
 use embassy_time::{Instant, Timer};
 use esp_storage::FlashStorage;
-use flashfmt::image::ImageSummary;
+use flashfmt::image::{ImageHeader, Segments};
 use rustls::crypto::CryptoProvider;
 use tls_crypto::Secp256r1;
-use updater_io::board::{Board, BoardFacts, News};
-use wire::ResetCause;
+use updater_io::board::{Board, BoardFacts, Observed};
 
-use crate::chip::{self, CHIP};
+use crate::chip;
 use crate::console::Console;
 use crate::network::ChipNetwork;
 use crate::random::HardwareRandom;
@@ -31,18 +30,16 @@ pub(crate) struct ChipBoard {
     flash: FlashStorage<'static>,
     random: HardwareRandom,
     crypto: Arc<CryptoProvider>,
-    reset_cause: ResetCause,
     console: Console,
 }
 
 impl ChipBoard {
-    pub(crate) fn new(flash: FlashStorage<'static>, network: ChipNetwork, reset_cause: ResetCause) -> Self {
+    pub(crate) fn new(flash: FlashStorage<'static>, network: ChipNetwork) -> Self {
         Self {
             network,
             flash,
             random: HardwareRandom,
             crypto: Arc::new(tls_crypto::provider(&KEY_EXCHANGE)),
-            reset_cause,
             console: Console::default(),
         }
     }
@@ -77,19 +74,14 @@ impl Board for ChipBoard {
 
     fn facts(&self) -> BoardFacts {
         BoardFacts {
-            chip_id: CHIP.id(),
+            target: chip::target(),
             updater_version: env!("CARGO_PKG_VERSION"),
             build_time_s: BUILD_TIME_S,
-            reset_cause: self.reset_cause,
         }
     }
 
-    fn can_start(&self, image: &ImageSummary) -> bool {
-        hand_over::can_start(image)
-    }
-
-    fn retained_bits(&self) -> u32 {
-        chip::retained_bits()
+    fn can_start(&self, header: &ImageHeader, segments: &Segments) -> bool {
+        hand_over::can_start(header, segments)
     }
 
     fn retain_bits(&mut self, bits: u32) {
@@ -100,8 +92,8 @@ impl Board for ChipBoard {
         Some(memory::free_heap_bytes())
     }
 
-    fn observe(&mut self, news: News<'_>) {
-        self.console.tell(news);
+    fn observe(&mut self, observed: Observed<'_>) {
+        self.console.tell(observed);
     }
 }
 

@@ -14,7 +14,7 @@ use core::error::Error;
 use core::fmt;
 
 use updater::{Action, State, Verdict};
-use updater_io::board::News;
+use updater_io::board::Observed;
 use wire::ResetCause;
 
 use crate::chip::CHIP;
@@ -59,7 +59,7 @@ pub(crate) fn part(verdict: &Verdict) {
     }
 }
 
-/// Tells the news of a pit stop.
+/// Tells what happens at a pit stop.
 #[derive(Default)]
 pub(crate) struct Console {
     /// Percent that were told last, while there is an install.
@@ -67,16 +67,16 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    pub(crate) fn tell(&mut self, news: News<'_>) {
-        match news {
-            News::Acting { state, action } => {
+    pub(crate) fn tell(&mut self, observed: Observed<'_>) {
+        match observed {
+            Observed::Acting { state, action } => {
                 if let Some(text) = narration(action) {
                     line!("{text}");
                 }
                 self.tell_progress(state);
             }
-            News::Received { .. } => {}
-            News::Trouble { reason, error } => {
+            Observed::Received { .. } => {}
+            Observed::Fault { reason, error } => {
                 line!("trouble {}: {reason}: {}", reason.code(), Causes(error));
             }
         }
@@ -99,15 +99,16 @@ impl Console {
 /// What an action is called; nothing for those that progress tells of, or that are over at once.
 fn narration(action: &Action) -> Option<&'static str> {
     match action {
-        Action::Survey => Some("looks at the slots"),
+        Action::Survey(_) => Some("looks at the slots"),
         Action::Join { .. } => Some("joins the network"),
         Action::MakeKey => Some("makes its key"),
         Action::Enroll { .. } => Some("enrolls"),
         Action::Renew { .. } => Some("renews its certificate"),
         Action::SaveCertificate { .. } => Some("has a new certificate"),
         Action::FetchAnchors { .. } => Some("asks for trust anchors"),
-        Action::SaveAnchors => Some("has new trust anchors"),
+        Action::SaveAnchors { .. } => Some("has new trust anchors"),
         Action::CheckIn { .. } => Some("checks in"),
+        Action::Preview(_) => Some("looks at the new image"),
         Action::VerifySlot { .. } => Some("verifies the image"),
         Action::SaveRecord { .. } => Some("has installed the release"),
         Action::Report { .. } => Some("reports"),
@@ -117,6 +118,7 @@ fn narration(action: &Action) -> Option<&'static str> {
         | Action::Seal { .. }
         | Action::SaveNote { .. }
         | Action::SaveTimeFloor { .. }
+        | Action::ClearCrashes
         | Action::CountCritical { .. }
         | Action::Finish(_) => None,
     }

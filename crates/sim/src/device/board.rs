@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use flashfmt::image::{ImageHeader, Segments, Target};
+use flashfmt::image::{ImageHeader, Segments};
 use rand::rngs::StdRng;
 use rustls::crypto::CryptoProvider;
 use sha2::Sha256;
 use updater_io::board::{Board, BoardFacts, Observed};
 
-use super::{UPDATER_VERSION, VirtualDevice};
+use super::{UPDATER_VERSION, VirtualDevice, target};
 use crate::flash::SimFlash;
 use crate::net::{SimNetwork, SimTimer};
 
@@ -47,7 +47,7 @@ impl Board for VirtualBoard<'_> {
 
     fn facts(&self) -> BoardFacts {
         BoardFacts {
-            target: Target { chip: self.device.bootloader.chip, revision: None, efuse_blocks: None },
+            target: target(self.device.bootloader.chip),
             updater_version: UPDATER_VERSION,
             // The vault's time floor, set when the device is provisioned, is later than any build.
             build_time_s: 0,

@@ -9,11 +9,12 @@ use core::error::Error;
 
 use manifest::Digest;
 use sha2::digest::consts::U32;
-use updater::{Action, Event, Failure, SlotIndex, Start, Verdict};
+use updater::{Action, Event, Failure, Retained, SlotIndex, Start, Verdict, policy};
 use wire::Reason;
 
 use crate::board::{Board, Observed};
 pub use crate::flash::FlashFault;
+use crate::handover;
 use crate::map::Map;
 use crate::region::Region;
 use crate::time::FloorClock;
@@ -26,17 +27,17 @@ use vaulted::Credentials;
 ///
 /// The board's retained register is kept up to date on the way. What remains for the caller is to carry out the
 /// verdict: reset the chip to hand over (with chain-load the register says [`updater::Phase::Ticket`] by now, and the
-/// next start hands over by [`crate::early`]), or wait and reset.
+/// next start hands over by [`crate::early`]; by otadata the bootloader has been told), or wait and reset.
 pub async fn pit_stop<B: Board>(board: &mut B, start: Start) -> Verdict {
     let (mut state, mut action) = updater::start(start);
     let mut shell = Shell::new(board, start.retained.starts);
     loop {
-        shell.board.retain_bits(state.retained().to_bits());
         shell.board.observe(Observed::Acting { state: &state, action: &action });
         if let Action::Finish(verdict) = action {
             shell.disconnect().await;
-            return verdict;
+            return shell.finish(verdict, state.retained());
         }
+        shell.board.retain_bits(state.retained().to_bits());
         let event = shell.perform(action).await.unwrap_or_else(Event::from);
         let now_ms = shell.now_ms();
         (state, action) = updater::step(state, event, now_ms);
@@ -105,6 +106,26 @@ impl<'b, B: Board> Shell<'b, B> {
             // `pit_stop` returns before it gets here.
             Action::Finish(_) => Err(Reason::Internal.into()),
         }
+    }
+
+    /// Prepares a hand-over. The end is announced when that is done: a crash in it is one of the updater's. When it cannot
+    /// be done, the device waits as without an application.
+    fn finish(&mut self, verdict: Verdict, retained: Retained) -> Verdict {
+        let prepared = match verdict {
+            Verdict::HandOver { slot, .. } => handover::prepare(self.board.flash(), &self.map, slot),
+            Verdict::Restart { .. } => Ok(()),
+        };
+        let (verdict, retained) = match prepared {
+            Ok(()) => (verdict, retained),
+            Err(fault) => {
+                let reason = self.fault(fault.reason(), &fault);
+                let jitter = self.jitter();
+                let verdict = policy::verdict(None, Some(reason), retained.failures, None, jitter);
+                (verdict, policy::at_restart(retained))
+            }
+        };
+        self.board.retain_bits(retained.to_bits());
+        verdict
     }
 
     fn slot(&self, slot: SlotIndex) -> Result<Region, Reason> {

@@ -1,11 +1,97 @@
-//! What this chip can do to give itself to the application.
+//! Before anything is initialised: is this a start that belongs to the application at once?
+//!
+//! With the hand-over ticket, after crashes of the updater, and at a wake from deep sleep, the application gets the hardware
+//! as the bootloader left it: no clock changed, no watchdog touched, no guard on the stack. It cannot tell that the
+//! bootloader did not start it.
 
 #[cfg(feature = "chain-load")]
 mod chain_load;
 #[cfg(feature = "chain-load")]
-pub(crate) use chain_load::{Sha256, can_start, hand_over_if_due};
-
+use chain_load as way;
 #[cfg(not(feature = "chain-load"))]
 mod rollback_only;
 #[cfg(not(feature = "chain-load"))]
-pub(crate) use rollback_only::{Sha256, can_start, hand_over_if_due};
+use rollback_only as way;
+
+use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+use esp_hal::peripherals::Peripherals;
+use esp_storage::FlashStorage;
+use flashfmt::image::Target;
+use updater::Start;
+use updater_io::early::{self, Begun, Depth, EarlyBoard};
+use updater_io::region::Region;
+
+pub(crate) use way::{Sha256, can_start};
+
+use crate::chip;
+
+/// Hands over and does not come back, or returns what a pit stop begins with.
+pub(crate) fn begin() -> Start {
+    // SAFETY: nothing else has peripherals yet, and when this function returns nobody has these any more.
+    let peripherals = unsafe { Peripherals::steal() };
+    let mut flash = Fed(FlashStorage::new(peripherals.FLASH));
+    let begun = early::begin(&mut EarlyChip, &mut flash, chip::retained_bits(), chip::reset_cause());
+    drop(flash);
+    match begun {
+        Begun::PitStop(start) => start,
+        Begun::ResetToSlot => chip::reset(),
+        Begun::HandOver(hand_over) => {
+            chip::retain_bits(hand_over.retained_bits);
+            way::start(&hand_over.checked)
+        }
+    }
+}
+
+/// The chip before anything is initialised.
+struct EarlyChip;
+
+impl<F: ReadNorFlash> EarlyBoard<F> for EarlyChip {
+    type Checked = way::Plan;
+    type Sha256 = Sha256;
+
+    fn target(&self) -> Target {
+        chip::target()
+    }
+
+    fn retain_bits(&mut self, bits: u32) {
+        chip::retain_bits(bits);
+    }
+
+    fn check(&mut self, flash: &mut F, slot: Region, depth: Depth) -> Option<way::Plan> {
+        way::check(flash, slot, depth)
+    }
+}
+
+/// Flash that feeds the bootloader's watchdog when it is read: hashing takes about a second a megabyte, and the bootloader
+/// has left 9 s.
+struct Fed<F>(F);
+
+impl<F: ErrorType> ErrorType for Fed<F> {
+    type Error = F::Error;
+}
+
+impl<F: ReadNorFlash> ReadNorFlash for Fed<F> {
+    const READ_SIZE: usize = F::READ_SIZE;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        chip::feed_watchdog();
+        self.0.read(offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl<F: NorFlash> NorFlash for Fed<F> {
+    const WRITE_SIZE: usize = F::WRITE_SIZE;
+    const ERASE_SIZE: usize = F::ERASE_SIZE;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        self.0.erase(from, to)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0.write(offset, bytes)
+    }
+}
