@@ -79,6 +79,9 @@ pub enum MachineError {
     /// The emulator's monitor is closed.
     #[error("the emulator does not take commands: {0}")]
     Monitor(#[source] io::Error),
+    /// The emulator's debugger does not do what it is told.
+    #[error("the emulator's debugger: {0}")]
+    Debugger(#[source] io::Error),
 }
 
 /// A log that cannot be made.

@@ -66,8 +66,8 @@ impl Emulator {
         Ok(Self { program, data })
     }
 
-    /// The command that switches on a chip with this flash.
-    pub(crate) fn command(&self, flash: &Path) -> Command {
+    /// The command that switches on a chip with this flash, whose debugger is at a port of this computer.
+    pub(crate) fn command(&self, flash: &Path, debugger_port: u16) -> Command {
         let mut command = Command::new(&self.program);
         // -nographic puts the chip's UART and the emulator's monitor on standard input and output.
         command.args(["-machine", MACHINE, "-nographic", "-nic", "user,model=open_eth"]);
@@ -75,6 +75,7 @@ impl Emulator {
             command.arg("-L").arg(data);
         }
         command.arg("-drive").arg(drive(flash));
+        command.arg("-gdb").arg(format!("tcp:127.0.0.1:{debugger_port}"));
         command
     }
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`Emulator`] | a QEMU with the machine `esp32c3`, found on this computer |
 //! | [`Machine`] | a chip with power, and the lines of its console |
+//! | [`Debugger`] | stops a chip and makes its processor hang or crash |
 //! | [`Log`] | every line of the console in a file, with the time |
 //!
 //! The chip's flash is a file of 2, 4, 8 or 16 MB, as `pitstop flash --image` writes it; what the chip writes to its
@@ -15,11 +16,13 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod debugger;
 mod error;
 mod find;
 mod log;
 mod machine;
 
+pub use debugger::Debugger;
 pub use error::{FindError, LogError, MachineError};
 pub use find::{Emulator, HOW_TO_INSTALL};
 pub use log::Log;

@@ -8,7 +8,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{Emulator, Log, MachineError};
+use crate::debugger::free_port;
+use crate::{Debugger, Emulator, Log, MachineError};
 
 /// Lines of the console that an error shows.
 const SHOWN_LINES: usize = 15;
@@ -20,6 +21,7 @@ pub struct Machine {
     monitor: ChildStdin,
     console: Receiver<String>,
     shown: VecDeque<String>,
+    debugger_port: u16,
     log: Log,
 }
 
@@ -29,10 +31,11 @@ impl Machine {
     /// # Errors
     /// The emulator does not start. One that starts and then ends is found by the first wait for a line.
     pub fn power_on(emulator: &Emulator, flash: &Path, log: &Log) -> Result<Self, MachineError> {
-        Self::start(emulator.command(flash), log)
+        let debugger_port = free_port().map_err(MachineError::Debugger)?;
+        Self::start(emulator.command(flash, debugger_port), debugger_port, log)
     }
 
-    fn start(mut command: Command, log: &Log) -> Result<Self, MachineError> {
+    fn start(mut command: Command, debugger_port: u16, log: &Log) -> Result<Self, MachineError> {
         let failed = |command: &Command, source| MachineError::Start {
             program: PathBuf::from(command.get_program()),
             source,
@@ -47,7 +50,7 @@ impl Machine {
         let (sender, console) = mpsc::channel();
         read_lines(output, sender.clone(), log.clone());
         read_lines(errors, sender, log.clone());
-        Ok(Self { child, monitor, console, shown: VecDeque::new(), log: log.clone() })
+        Ok(Self { child, monitor, console, shown: VecDeque::new(), debugger_port, log: log.clone() })
     }
 
     /// The next line of the console, without its end. `wanted` is what it is read for, as errors name it.
@@ -108,6 +111,15 @@ impl Machine {
             .write_all(b"\x01csystem_reset\n\x01c")
             .and_then(|()| self.monitor.flush())
             .map_err(MachineError::Monitor)
+    }
+
+    /// Stops the chip, for a debugger.
+    ///
+    /// # Errors
+    /// The emulator has none, or does not answer.
+    pub fn debug(&mut self) -> Result<Debugger, MachineError> {
+        self.log.line("--- debugger");
+        Debugger::attach(self.debugger_port).map_err(MachineError::Debugger)
     }
 
     /// Cuts the power; returns what was printed that nobody waited for.

@@ -1,0 +1,214 @@
+//! A debugger on the chip's processor: the GDB remote serial protocol (GDB manual, appendix E), as far as it is needed
+//! to let something go wrong that no image does by itself.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Duration;
+
+/// How long the emulator may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Stops a chip that runs (GDB manual, "Interrupts").
+const INTERRUPT: u8 = 3;
+
+/// The program counter, in the numbering of QEMU's `riscv-32bit-cpu.xml`.
+const PROGRAM_COUNTER: u32 = 32;
+
+/// Where code is put that no image has: the last 16 bytes of the RTC fast memory (ESP32-C3 TRM, table 3-3), which no
+/// image here uses.
+const SPARE_ADDR: u32 = 0x5000_1FF0;
+
+/// `csrci mstatus, 8`, `j .`: no interrupt gets in, and nothing goes on.
+const HANG: [u32; 2] = [0x3004_7073, 0x0000_006F];
+
+/// No instruction (RISC-V Unprivileged ISA, 1.5).
+const CRASH: [u32; 2] = [0, 0];
+
+/// A debugger. The chip stands still while it is not told to go on; dropping it lets the chip go on.
+#[derive(Debug)]
+pub struct Debugger {
+    stream: BufReader<TcpStream>,
+}
+
+impl Debugger {
+    /// Stops the chip whose emulator listens at this port.
+    pub(crate) fn attach(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        let mut debugger = Self { stream: BufReader::new(stream) };
+        debugger.command("?")?;
+        Ok(debugger)
+    }
+
+    /// The program counter.
+    ///
+    /// # Errors
+    /// The emulator does not answer, or with something else than a register.
+    pub fn program_counter(&mut self) -> io::Result<u32> {
+        let answer = self.command(&format!("p{PROGRAM_COUNTER:x}"))?;
+        // Bytes in the order of the chip.
+        u32::from_str_radix(&answer, 16).map(u32::swap_bytes).map_err(|_| unexpected(&answer))
+    }
+
+    /// Lets the processor spin with interrupts off once it goes on.
+    ///
+    /// # Errors
+    /// The emulator does not do it.
+    pub fn hang(&mut self) -> io::Result<()> {
+        self.divert(HANG)
+    }
+
+    /// Lets the processor come upon no instruction once it goes on.
+    ///
+    /// # Errors
+    /// The emulator does not do it.
+    pub fn crash(&mut self) -> io::Result<()> {
+        self.divert(CRASH)
+    }
+
+    /// Stops the chip at the next write to a word.
+    ///
+    /// # Errors
+    /// The emulator does not do it.
+    pub fn watch(&mut self, addr: u32) -> io::Result<()> {
+        self.order(&format!("Z2,{addr:x},4"))
+    }
+
+    /// Forgets a word that was watched.
+    ///
+    /// # Errors
+    /// The emulator does not do it.
+    pub fn unwatch(&mut self, addr: u32) -> io::Result<()> {
+        self.order(&format!("z2,{addr:x},4"))
+    }
+
+    /// Lets the chip go on until it stops at a watched word, or `timeout` is over. Says whether it was the word.
+    ///
+    /// # Errors
+    /// The emulator does not do it.
+    pub fn run(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.send("c")?;
+        self.stream.get_ref().set_read_timeout(Some(timeout))?;
+        let begins = self.to_packet();
+        self.stream.get_ref().set_read_timeout(Some(ANSWER))?;
+        let stopped_itself = match begins {
+            Ok(()) => true,
+            // The kind is the platform's choice (`TcpStream::set_read_timeout`).
+            Err(late) if matches!(late.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                self.stream.get_mut().write_all(&[INTERRUPT])?;
+                self.to_packet()?;
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        self.packet()?;
+        Ok(stopped_itself)
+    }
+
+    fn divert(&mut self, code: [u32; 2]) -> io::Result<()> {
+        for (addr, instruction) in (SPARE_ADDR..).step_by(size_of::<u32>()).zip(code) {
+            self.order(&format!("M{addr:x},4:{:08x}", instruction.swap_bytes()))?;
+        }
+        self.order(&format!("P{PROGRAM_COUNTER:x}={:08x}", SPARE_ADDR.swap_bytes()))
+    }
+
+    fn order(&mut self, command: &str) -> io::Result<()> {
+        let answer = self.command(command)?;
+        if answer == "OK" { Ok(()) } else { Err(unexpected(&answer)) }
+    }
+
+    fn command(&mut self, command: &str) -> io::Result<String> {
+        self.send(command)?;
+        self.answer()
+    }
+
+    fn send(&mut self, command: &str) -> io::Result<()> {
+        let sum = command.bytes().fold(0_u8, u8::wrapping_add);
+        self.stream.get_mut().write_all(format!("${command}#{sum:02x}").as_bytes())
+    }
+
+    fn answer(&mut self) -> io::Result<String> {
+        self.to_packet()?;
+        self.packet()
+    }
+
+    /// Reads acknowledgements, up to where a packet begins.
+    fn to_packet(&mut self) -> io::Result<()> {
+        let mut skipped = Vec::new();
+        self.stream.read_until(b'$', &mut skipped)?;
+        if skipped.last() == Some(&b'$') { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    /// The packet that has begun, without its checksum: nothing is lost or changed on the way within a computer.
+    fn packet(&mut self) -> io::Result<String> {
+        let (mut packet, mut sum) = (Vec::new(), [0; 2]);
+        self.stream.read_until(b'#', &mut packet)?;
+        self.stream.read_exact(&mut sum)?;
+        packet.pop();
+        self.stream.get_mut().write_all(b"+")?;
+        Ok(String::from_utf8_lossy(&packet).into_owned())
+    }
+}
+
+impl Drop for Debugger {
+    fn drop(&mut self) {
+        // Fails only when the emulator is gone.
+        let _ = self.send("D");
+    }
+}
+
+fn unexpected(answer: &str) -> io::Error {
+    io::Error::other(format!("the debugger's answer is {answer:?}"))
+}
+
+/// A port of this computer that nobody listens at.
+pub(crate) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    /// Answers each command with the next of `answers`; returns the commands.
+    fn serve(answers: &'static [&'static str]) -> (u16, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = thread::spawn(move || {
+            let mut server = Debugger { stream: BufReader::new(listener.accept().unwrap().0) };
+            answers
+                .iter()
+                .map(|answer| {
+                    let command = server.answer().unwrap();
+                    server.send(answer).unwrap();
+                    command
+                })
+                .collect()
+        });
+        (port, server)
+    }
+
+    #[test]
+    fn a_chip_is_diverted_to_code_that_hangs() {
+        let (port, server) = serve(&["T05", "OK", "OK", "OK", "f01f0050", "OK"]);
+        let mut debugger = Debugger::attach(port).unwrap();
+        debugger.hang().unwrap();
+        assert_eq!(debugger.program_counter().unwrap(), SPARE_ADDR);
+        debugger.watch(0x6003_B000).unwrap();
+        assert_eq!(
+            server.join().unwrap(),
+            ["?", "M50001ff0,4:73700430", "M50001ff4,4:6f000000", "P20=f01f0050", "p20", "Z2,6003b000,4"]
+        );
+    }
+
+    #[test]
+    fn an_order_that_is_not_carried_out_is_an_error() {
+        let (port, server) = serve(&["T05", "E22", "rubbish"]);
+        let mut debugger = Debugger::attach(port).unwrap();
+        assert!(debugger.crash().unwrap_err().to_string().contains("E22"));
+        assert!(debugger.program_counter().is_err());
+        server.join().unwrap();
+    }
+}
