@@ -7,6 +7,7 @@ use embedded_storage::nor_flash::ReadNorFlash;
 use crate::memory::MemoryMap;
 use crate::plan::{Check, LoadPlan, Slot, plan};
 use crate::refused::Refused;
+use crate::script::Control;
 
 /// The chain-loader of a chip.
 pub trait ChainLoader {
@@ -30,7 +31,7 @@ pub trait ChainLoader {
         plan::<Self::Sha256, F>(Self::MEMORY, slot, check, flash)
     }
 
-    /// Starts the application.
+    /// Starts the application. `control` is what the updater itself has found at its entry.
     ///
     /// # Safety
     /// - `plan` was made for [`Self::MEMORY`].
@@ -38,5 +39,5 @@ pub trait ChainLoader {
     ///   `esp_hal::init()`.
     /// - The caller's stack and `plan` are outside the reserved memory of the map. So it is with esp-hal's linker
     ///   scripts, unless `plan` is in a heap of reclaimed memory (`dram2_seg`).
-    unsafe fn start(plan: &LoadPlan) -> !;
+    unsafe fn start(plan: &LoadPlan, control: Control) -> !;
 }

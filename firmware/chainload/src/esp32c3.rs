@@ -2,8 +2,8 @@
 
 use crate::memory::MemoryMap;
 use crate::plan::LoadPlan;
-use crate::register::Register;
-use crate::script::{Cache, Script};
+use crate::register::{Register, Run};
+use crate::script::{Cache, Control, Script};
 use crate::{ChainLoader, sha, stub};
 
 /// The chain-loader of the ESP32-C3.
@@ -12,6 +12,10 @@ pub enum Esp32C3 {}
 
 /// `DR_REG_SHA_BASE`.
 pub(crate) const SHA_BASE_ADDR: u32 = 0x6003_B000;
+
+/// The interrupt matrix but for its clock: a line for each source; which lines are on, their kind, and what is pending;
+/// their priorities, and the threshold (`interrupt_core0_reg.h`). A reset makes them 0.
+pub(crate) const INTERRUPT_CONTROLLER: [Run; 2] = [(0x600C_2000, 62), (0x600C_2104, 37)];
 
 /// `EXTMEM_ICACHE_CTRL1_REG` with `EXTMEM_ICACHE_SHUT_IBUS` and `EXTMEM_ICACHE_SHUT_DBUS`.
 const CACHE: Cache = Cache {
@@ -61,10 +65,10 @@ impl ChainLoader for Esp32C3 {
         RTC_CNTL_WDTWPROTECT.write(0);
     }
 
-    unsafe fn start(plan: &LoadPlan) -> ! {
+    unsafe fn start(plan: &LoadPlan, control: Control) -> ! {
         Self::feed_watchdog();
         // Encrypted flash needs no bit in the entries here.
-        let script = Script::new(plan, Self::MEMORY, &CACHE, 0);
+        let script = Script::new(plan, Self::MEMORY, &CACHE, 0, control);
         // SAFETY: the script was made for this chip; the rest is the caller's promise.
         unsafe { stub::run(Self::MEMORY, &script) }
     }

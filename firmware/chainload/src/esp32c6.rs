@@ -5,8 +5,8 @@
 
 use crate::memory::MemoryMap;
 use crate::plan::LoadPlan;
-use crate::register::Register;
-use crate::script::{Cache, Script};
+use crate::register::{Register, Run};
+use crate::script::{Cache, Control, Script};
 use crate::{ChainLoader, sha, stub};
 
 /// The chain-loader of the ESP32-C6.
@@ -15,6 +15,11 @@ pub enum Esp32C6 {}
 
 /// `DR_REG_SHA_BASE`.
 pub(crate) const SHA_BASE_ADDR: u32 = 0x6008_9000;
+
+/// The interrupt matrix, a line for each source (`interrupt_matrix_reg.h`), and the core's controller: which lines are
+/// on, their kind, and what is pending; their priorities, and the threshold (`plic_reg.h`, machine mode). A reset makes
+/// them 0.
+pub(crate) const INTERRUPT_CONTROLLER: [Run; 2] = [(0x6001_0000, 77), (0x2000_1000, 37)];
 
 /// `EXTMEM_L1_CACHE_CTRL_REG` with `EXTMEM_L1_CACHE_SHUT_IBUS` and `EXTMEM_L1_CACHE_SHUT_DBUS`.
 const CACHE: Cache = Cache {
@@ -72,11 +77,11 @@ impl ChainLoader for Esp32C6 {
         LP_WDT_WPROTECT.write(0);
     }
 
-    unsafe fn start(plan: &LoadPlan) -> ! {
+    unsafe fn start(plan: &LoadPlan, control: Control) -> ! {
         Self::feed_watchdog();
         let encrypted = (EFUSE_RD_REPEAT_DATA1.read() & FLASH_CRYPT_COUNT).count_ones() % 2 == 1;
         let entry_bits = if encrypted { MMU_SENSITIVE } else { 0 };
-        let script = Script::new(plan, Self::MEMORY, &CACHE, entry_bits);
+        let script = Script::new(plan, Self::MEMORY, &CACHE, entry_bits, control);
         // SAFETY: the script was made for this chip; the rest is the caller's promise.
         unsafe { stub::run(Self::MEMORY, &script) }
     }

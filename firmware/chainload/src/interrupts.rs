@@ -1,6 +1,20 @@
-//! Interrupts of the core.
+//! Interrupts of the core, and the controller in front of it.
 
 use core::arch::asm;
+
+use crate::chip::INTERRUPT_CONTROLLER;
+use crate::register;
+
+/// Makes the controller what a reset of the chip makes it: every source on no line, every line off. esp-hal has set it up
+/// before the updater's `main`; ROM and bootloader leave it alone.
+///
+/// To be called with interrupts off.
+pub(crate) fn reset_controller() {
+    for registers in INTERRUPT_CONTROLLER {
+        // SAFETY: the chip's table names the controller's registers; 0 turns off what each of them is for.
+        unsafe { register::fill(registers, 0) };
+    }
+}
 
 /// `MIE` of `mstatus` (RISC-V Privileged Architecture, 3.1.6).
 const MACHINE_INTERRUPTS_ENABLED: u32 = 1 << 3;

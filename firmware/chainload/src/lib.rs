@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! let plan = Esp32C3::plan(slot, Check::Full, &mut flash)?;   // reads and judges, changes nothing
-//! unsafe { Esp32C3::start(&plan) }                            // does not return
+//! unsafe { Esp32C3::start(&plan, control) }                   // does not return
 //! ```
 //!
 //! # The sequence
@@ -20,7 +20,8 @@
 //! 4. Cache off; the MMU maps the data of the segments for RAM; cached lines dropped; cache on; each segment copied.
 //! 5. Cache off; every MMU entry invalid; the application's read-only data and code mapped, and the first page of
 //!    the read-only data in the last entry too; cached lines dropped; both buses of the cache opened; cache on.
-//! 6. Jump to the entry point, with the stack where the ROM's is (ESP32-C3: 0x3FCD_E700).
+//! 6. Jump to the entry point, with the stack where the ROM's is (ESP32-C3: 0x3FCD_E700), and with the trap vector and
+//!    the interrupts that the bootloader has left ([`Control`]).
 //!
 //! At a wake from deep sleep ([`Check::Structure`]) the image is not hashed, and RTC memory is left as it is.
 //!
@@ -67,4 +68,4 @@ pub use chip::Esp32C6;
 pub use memory::MemoryMap;
 pub use plan::{Check, LoadPlan, Slot, plan};
 pub use refused::{Misfit, Refused};
-pub use script::Script;
+pub use script::{Control, Script};

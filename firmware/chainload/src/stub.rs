@@ -10,6 +10,7 @@
 
 use core::arch::{asm, global_asm};
 
+use crate::interrupts;
 use crate::memory::MemoryMap;
 use crate::script::{CALL, CLEAR, COPY, JUMP, MAP, MAX_STEPS, Script, Words};
 
@@ -57,6 +58,24 @@ macro_rules! write_mmu_entry {
         sw      a0, 0(t1)
         li      t2, 0x6000237C
         sw      a1, 0(t2)
+        "
+    };
+}
+
+/// Sets `mie` to `a2`: this core has no such register.
+#[cfg(feature = "esp32c3")]
+macro_rules! set_mie {
+    () => {
+        ""
+    };
+}
+
+/// Sets `mie` to `a2`.
+#[cfg(feature = "esp32c6")]
+macro_rules! set_mie {
+    () => {
+        "
+        csrw    mie, a2
         "
     };
 }
@@ -112,7 +131,13 @@ chainload_stub:
     and     t0, t0, a1
     sw      t0, 0(a0)
     j       1b
-5:  // jump: a0 = entry point
+5:  // jump: a0 = entry point, a1 = mtvec, a2 = mie, a3 = mstatus
+    csrw    mtvec, a1
+    ",
+    set_mie!(),
+    "
+    // Last of all: it may turn interrupts on.
+    csrw    mstatus, a3
     jr      a0
     // Filled up; the assembler refuses a stub that is longer.
     .org    chainload_stub + {stub_bytes}
@@ -134,6 +159,7 @@ unsafe extern "C" {
 pub(crate) unsafe fn run(map: &MemoryMap, script: &Script) -> ! {
     // SAFETY: an interrupt's handler would find its code and data overwritten. Nothing turns them on again.
     unsafe { asm!("csrci mstatus, 8") };
+    interrupts::reset_controller();
 
     // SAFETY: above is a symbol of this name, with as many words.
     let stub = unsafe { &chainload_stub };

@@ -19,6 +19,8 @@ mod atomics;
 mod board;
 mod chip;
 mod console;
+#[cfg(target_arch = "riscv32")]
+mod entry;
 mod hand_over;
 mod memory;
 mod network;
@@ -35,18 +37,16 @@ use embassy_time::{Duration, Timer};
 use esp_hal::clock::CpuClock;
 use esp_hal::peripherals::Peripherals;
 use esp_hal::rng::TrngSource;
+use esp_hal::rtc_cntl::Rwdt;
 use esp_hal::timer::timg::TimerGroup;
 use esp_rtos::embassy::Executor;
 use esp_storage::FlashStorage;
 use static_cell::StaticCell;
-use updater::{Retained, SlotIndex, Verdict, limits};
-use updater_io::board::Board as _;
-use updater_io::handover::{self, HandOverFault};
-use updater_io::map::Map;
+use updater::{Start, Verdict};
 use updater_io::shell;
+use wire::ResetCause;
 
 use board::ChipBoard;
-use console::line;
 use network::{ChipNetwork, Hardware};
 
 // Time and date of the build are left out: building the same sources again gives the same image.
@@ -64,13 +64,17 @@ esp_bootloader_esp_idf::esp_app_desc!(
 
 #[esp_hal::main]
 fn main() -> ! {
-    hand_over::hand_over_if_due();
+    let start = hand_over::begin();
 
     static EXECUTOR: StaticCell<Executor> = StaticCell::new();
 
-    let peripherals = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
+    let mut peripherals = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
+    let watchdog = watchdog::arm(peripherals.RTC_TIMER.reborrow());
+    chip::reset_at_brownout();
+    #[cfg(target_arch = "riscv32")]
+    entry::enable_interrupts();
     memory::init();
-    EXECUTOR.init(Executor::new()).run(|spawner| match pit_stop(spawner, peripherals) {
+    EXECUTOR.init(Executor::new()).run(|spawner| match pit_stop(spawner, peripherals, watchdog, start) {
         Ok(task) => spawner.spawn(task),
         // The pool of one task is not empty at its first use.
         Err(_) => chip::reset(),
@@ -79,13 +83,12 @@ fn main() -> ! {
 
 /// One pit stop, up to the reset that ends it.
 #[embassy_executor::task]
-async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
+async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, start: Start) {
     // Serves the radio's threads and embassy's timers.
     esp_rtos::start(TimerGroup::new(peripherals.TIMG0).timer0, peripherals.FROM_CPU_INTR0);
-    watchdog::start(spawner, peripherals.RTC_TIMER);
-    let reset_cause = chip::reset_cause();
-    console::greet(reset_cause);
-    if Retained::from_bits(chip::retained_bits()).network_phase {
+    watchdog::keep_fed(spawner, watchdog);
+    console::greet(start.told_cause());
+    if start.told_cause() == ResetCause::UpdaterCrash {
         // The panic was the updater's own: the engine counts it, the application must not take it for its own.
         chip::forget_panic();
     }
@@ -96,7 +99,7 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
         entropy: TrngSource::new(peripherals.RNG, peripherals.ADC1),
     };
     let network = ChipNetwork::new(spawner, hardware);
-    let mut board = ChipBoard::new(FlashStorage::new(peripherals.FLASH), network, reset_cause);
+    let mut board = ChipBoard::new(FlashStorage::new(peripherals.FLASH), network);
 
     #[cfg(feature = "wifi")]
     let mut serial = serial::Serial::new(
@@ -109,18 +112,12 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
         wifi_setup::serve_if_due(&mut board, serial, wifi_setup::FIRST_WORD).await;
     }
 
-    let verdict = shell::pit_stop(&mut board).await;
+    let verdict = shell::pit_stop(&mut board, start).await;
     console::part(&verdict);
     memory::report();
     board.network.leave().await;
     match verdict {
-        Verdict::HandOver { slot, .. } => {
-            if let Err(fault) = depart(&mut board, slot) {
-                // The next start is the updater's again, and finds out what is wrong with the flash. It may be so for ever.
-                line!("trouble {}: {fault}", fault.reason().code());
-                Timer::after_millis(limits::BACKOFF_MS).await;
-            }
-        }
+        Verdict::HandOver { .. } => {}
         Verdict::Restart { after_ms, .. } => {
             let wait = Duration::from_millis(after_ms);
             #[cfg(feature = "wifi")]
@@ -129,14 +126,11 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
             {
                 chip::reset();
             }
+            // Minutes, perhaps an hour, without the radio. No sleep: a wake from deep sleep is taken for the application's
+            // (crate `updater-io`, early.rs), and in light sleep the watchdog stands still.
+            board.network.stop();
             Timer::after(wait).await;
         }
     }
     chip::reset()
-}
-
-/// Prepares the start of the application by the next reset.
-fn depart(board: &mut ChipBoard, slot: SlotIndex) -> Result<(), HandOverFault> {
-    let map = Map::read(board.flash()).map_err(HandOverFault::Flash)?;
-    handover::prepare(board.flash(), &map, slot).map(|_| ())
 }

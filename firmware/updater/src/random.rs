@@ -6,13 +6,20 @@ use rand_core::{CryptoRng, RngCore};
 use rustls::crypto::{GetRandomFailed, SecureRandom};
 
 use crate::chip;
+use crate::console::line;
 
 /// The TRNG, for code that cannot refuse to go on without random numbers: without an entropy source it resets the chip.
 #[derive(Debug)]
 pub(crate) struct HardwareRandom;
 
+/// The source of entropy is off (`rand_core::Error`, which has a number without `std`).
+const NO_ENTROPY: core::num::NonZeroU32 = core::num::NonZeroU32::new(rand_core::Error::CUSTOM_START).unwrap();
+
 fn trng() -> Trng {
-    Trng::try_new().unwrap_or_else(|_| chip::reset())
+    Trng::try_new().unwrap_or_else(|_| {
+        line!("breaks: the TRNG has no source of entropy");
+        chip::reset()
+    })
 }
 
 impl RngCore for HardwareRandom {
@@ -28,8 +35,10 @@ impl RngCore for HardwareRandom {
         trng().read(bytes);
     }
 
+    /// Says that there are none, where the others reset the chip.
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core::Error> {
-        self.fill_bytes(bytes);
+        let trng = Trng::try_new().map_err(|_| NO_ENTROPY)?;
+        trng.read(bytes);
         Ok(())
     }
 }

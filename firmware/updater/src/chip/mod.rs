@@ -1,4 +1,7 @@
-//! What differs between chips: the retained register, the reset causes, the reset.
+//! What differs between chips: the retained register, the reset causes, the reset, the brownout detector.
+
+#[cfg(any(feature = "esp32c3", feature = "esp32s3"))]
+mod brownout;
 
 #[cfg(feature = "esp32c3")]
 mod esp32c3;
@@ -20,29 +23,27 @@ mod esp32;
 #[cfg(feature = "esp32")]
 use esp32 as this;
 
-pub(crate) use this::CHIP;
 #[cfg(feature = "chain-load")]
 pub(crate) use this::Loader;
+use this::ignore_brownout;
 #[cfg(feature = "wifi")]
 pub(crate) use this::uart_rx_pin;
+pub(crate) use this::{CHIP, reset_at_brownout};
 
-// Its registers STORE0 to STORE7 outlive every reset but a loss of power.
+// Its registers STORE0 to STORE7 outlive every reset but those of the RTC domain: power-on, brownout, the last stage of
+// the bootloader's RTC watchdog, the super watchdog (ESP32-C3 TRM, 6.1.3, "System Reset").
+use esp_hal::efuse;
 #[cfg(feature = "esp32c6")]
 use esp_hal::peripherals::LP_AON as Store;
 #[cfg(not(feature = "esp32c6"))]
 use esp_hal::peripherals::LPWR as Store;
+use esp_hal::peripherals::RTC_TIMER;
+use esp_hal::rtc_cntl::Rtc;
 use esp_hal::system::{reset_reason, software_reset};
+use flashfmt::image::Target;
+use flashfmt::image::boot::Revision;
+use updater::reset::{self, Hint};
 use wire::ResetCause;
-
-/// `esp_reset_reason_t` of ESP-IDF 5.5 (`components/esp_system/include/esp_system.h`), of the reasons that leave a hint.
-const ESP_RST_PANIC: u32 = 4;
-const ESP_RST_INT_WDT: u32 = 5;
-const ESP_RST_TASK_WDT: u32 = 6;
-/// How `esp_reset_reason_set_hint` keeps a reason: in both halves of a register, the upper one with its top bit set
-/// (ESP-IDF 5.5, `components/esp_system/port/soc/esp32c3/reset_reason.c`).
-const HINT_SHIFT: u32 = 16;
-const HINT_BIT: u32 = 0x8000_0000;
-const HINT_MASK: u32 = 0x7fff;
 
 /// Reads STORE0, which ESP-IDF leaves free on every chip; the others are taken (ESP-IDF 5.5,
 /// `components/esp_rom/*/include/*/rom/rtc.h`).
@@ -56,40 +57,16 @@ pub(crate) fn retain_bits(bits: u32) {
     Store::regs().store0().write(|w| unsafe { w.bits(bits) });
 }
 
-/// Whether the last reset came from the hardware of a watchdog.
-#[cfg(feature = "chain-load")]
-pub(crate) fn watchdog_fired() -> bool {
-    reset_reason().is_some_and(|reason| is_watchdog(reason as u32))
-}
-
-/// Main watchdogs 0 and 1, RTC watchdog, super watchdog; of a processor, the core, the system.
-fn is_watchdog(code: u32) -> bool {
-    matches!(code, 0x07 | 0x08 | 0x09 | 0x0b | 0x0d | 0x10 | 0x11 | 0x12)
-}
-
-/// Why the chip reset. The hardware cannot tell a panic from a wished restart; ESP-IDF's hint does.
-///
-/// The codes are the same on all chips that have them (ESP-IDF 5.5, `components/soc/*/include/soc/reset_reasons.h`).
+/// Why the chip reset, by the table of resets.
 pub(crate) fn reset_cause() -> ResetCause {
-    match reset_reason().map(|reason| reason as u32) {
-        Some(0x01) => ResetCause::PowerOn,
-        Some(0x03 | 0x0c) => match reset_hint() {
-            Some(ESP_RST_PANIC) => ResetCause::Panic,
-            Some(ESP_RST_INT_WDT | ESP_RST_TASK_WDT) => ResetCause::Watchdog,
-            Some(_) | None => ResetCause::Software,
-        },
-        Some(0x05) => ResetCause::DeepSleep,
-        Some(0x0f) => ResetCause::Brownout,
-        Some(code) if is_watchdog(code) => ResetCause::Watchdog,
-        // USB serial and JTAG.
-        Some(0x15 | 0x16 | 0x18) => ResetCause::External,
-        Some(_) | None => ResetCause::Unknown,
-    }
+    let code = reset_reason().map_or(0, |reason| reason as u32);
+    // Where ESP-IDF's applications leave why they restarted.
+    reset::cause(code, Hint::from_store6(Store::regs().store6().read().bits()))
 }
 
 /// Makes the next start see this one end in a panic.
 pub(crate) fn remember_panic() {
-    write_reset_hint(ESP_RST_PANIC | (ESP_RST_PANIC << HINT_SHIFT) | HINT_BIT);
+    write_reset_hint(Hint::Panic.to_store6());
 }
 
 /// Forgets a panic of the updater itself, so that the application does not take it for its own.
@@ -97,11 +74,22 @@ pub(crate) fn forget_panic() {
     write_reset_hint(0);
 }
 
-fn reset_hint() -> Option<u32> {
-    // Where ESP-IDF's applications leave why they restarted.
-    let bits = Store::regs().store6().read().bits();
-    let (low, high) = (bits & HINT_MASK, (bits >> HINT_SHIFT) & HINT_MASK);
-    (bits & HINT_BIT != 0 && low == high).then_some(low)
+/// The chip that an image is to start on.
+pub(crate) fn target() -> Target {
+    #[cfg(not(feature = "esp32"))]
+    let ignores_max = efuse::read_bit(efuse::DISABLE_WAFER_VERSION_MAJOR);
+    // ESP-IDF does not look at one there (ESP-IDF 5.5, `hal/esp32/include/hal/efuse_ll.h`).
+    #[cfg(feature = "esp32")]
+    let ignores_max = false;
+    let revision = Revision { full: efuse::chip_revision().combined(), ignores_max };
+    // The revision of its eFuse blocks is not judged.
+    Target { chip: CHIP, revision: Some(revision), efuse_blocks: None }
+}
+
+/// Gives whoever is under the RTC watchdog its whole time once more.
+pub(crate) fn feed_watchdog() {
+    // SAFETY: the driver holds nothing, and feeding is one write to a register.
+    Rtc::new(unsafe { RTC_TIMER::steal() }).rwdt.feed();
 }
 
 fn write_reset_hint(bits: u32) {
@@ -112,5 +100,6 @@ fn write_reset_hint(bits: u32) {
 /// Resets the whole chip but the RTC domain: what runs next finds every peripheral as after power-on, and the
 /// retained register as it was left.
 pub(crate) fn reset() -> ! {
+    ignore_brownout();
     software_reset()
 }
