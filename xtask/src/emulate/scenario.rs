@@ -326,7 +326,8 @@ fn updater_as_app(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     stage.world.start_server()?;
     // From the slot: interrupts, timers and the network serve it as they do in its own place.
     machine.expect(GREETING, &[PANIC], START)?;
-    machine.expect(CHECKS_IN, &[PANIC], START)?;
+    // Were it to hang, the watchdog would bring back the updater in its own place.
+    machine.expect(CHECKS_IN, &[ROM, PANIC], START)?;
     Ok(Outcome::Passed)
 }
 

@@ -247,10 +247,11 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 
 #[main]
 fn main() -> ! {
-    // The clocks are as they were found: that is what is looked at.
     if reset_reason() == Some(SocResetReason::ChipPowerOn) {
         software_reset()
     }
+    // All is recorded. This takes the bootloader's watchdog off, for which printing takes too long.
+    esp_hal::init(esp_hal::Config::default());
     println!("entry-state begins reset={:?}", reset_reason());
     // SAFETY: written by the program's first instructions, and by nobody since.
     let found = unsafe { &entry_state_found };
