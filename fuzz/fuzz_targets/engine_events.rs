@@ -11,12 +11,12 @@ use fuzz::engine::{Offer, Sometimes};
 use libfuzzer_sys::fuzz_target;
 use manifest::Digest;
 use updater::{
-    Action, Anchors, CertificateLife, Chain, Event, Identity, ImageFacts, InstallRecord, Phase, Retained, Scope,
-    SlotContent, SlotIndex, Start, Survey, start, step,
+    Action, Anchors, CertificateLife, Chain, Event, Identity, ImageFacts, InstallRecord, Phase, Retained,
+    Scope, SlotContent, SlotIndex, Start, Survey, start, step,
 };
 use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
-use world::{World, first_chunk};
 use world::promise::{Watch, limit_ms};
+use world::{World, first_chunk};
 
 #[derive(Arbitrary, Debug)]
 struct Input {

@@ -179,7 +179,8 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
             Way::Crash => return,
         };
         now_ms += took_ms;
-        is_read |= matches!(&event, Event::SlotVerified(_)) && matches!(action, Action::VerifySlot { slot } if Some(slot) == boot_slot);
+        is_read |= matches!(&event, Event::SlotVerified(_))
+            && matches!(action, Action::VerifySlot { slot } if Some(slot) == boot_slot);
         watch.saw(&action, &event, took_ms);
         (state, action) = step(state, event, now_ms);
     }

@@ -57,7 +57,9 @@ fuzz_target!(|input: Input| {
 
     let mut journal = Journal::open(&mut flash, REGION).unwrap();
     assert_eq!((flash.erases, flash.writes), (0, 0), "reading writes nothing");
-    for (starts, critical_errors, last_critical_code, crashes, vault_damage) in input.append.into_iter().take(8) {
+    for (starts, critical_errors, last_critical_code, crashes, vault_damage) in
+        input.append.into_iter().take(8)
+    {
         let entry = Entry { starts, critical_errors, last_critical_code, crashes, vault_damage };
         journal.append(&mut flash, entry).unwrap();
         assert_eq!(journal.latest(), Some(entry));

@@ -4,11 +4,11 @@
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use flashfmt::image::Target;
-use flashfmt::{Chip, Layout};
 use flashfmt::partition::{
     ENTRY_BYTES, FIRST_PARTITION_OFFSET, MAX_PARTITIONS, Partition, PartitionTable, TABLE_BYTES,
     TABLE_OFFSET, emit,
 };
+use flashfmt::{Chip, Layout};
 use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
 use updater::{Phase, Retained};
