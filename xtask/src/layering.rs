@@ -109,11 +109,14 @@ const TABLE: &[Row] = &[
         ],
     },
     // The example applications are unaware ones: that is what they are examples of.
+    Row { name: "entry-state", runs: Runs::InFirmware, may_use: &[] },
     Row { name: "hang", runs: Runs::InFirmware, may_use: &[] },
     Row { name: "hello", runs: Runs::InFirmware, may_use: &[] },
     Row { name: "nvs-eraser", runs: Runs::InFirmware, may_use: &[] },
     Row { name: "panicky", runs: Runs::InFirmware, may_use: &[] },
+    Row { name: "rubbish", runs: Runs::InFirmware, may_use: &[] },
     Row { name: "sleeper", runs: Runs::InFirmware, may_use: &[] },
+    Row { name: "ticker", runs: Runs::InFirmware, may_use: &[] },
 ];
 
 /// Libraries that need an operating system, or C and assembler that the chip's build does not have.
