@@ -42,6 +42,7 @@ fn told(reset_cause: ResetCause) -> &'static str {
         ResetCause::Watchdog => "watchdog",
         ResetCause::Brownout => "brownout",
         ResetCause::DeepSleep => "deep sleep",
+        ResetCause::UpdaterCrash => "a crash of the updater",
         ResetCause::External => "the reset pin",
     }
 }
