@@ -90,14 +90,14 @@ impl Debugger {
     pub fn run(&mut self, timeout: Duration) -> io::Result<bool> {
         self.send("c")?;
         self.stream.get_ref().set_read_timeout(Some(timeout))?;
-        let begins = self.to_packet();
+        let begins = self.skip_to_packet();
         self.stream.get_ref().set_read_timeout(Some(ANSWER))?;
         let stopped_itself = match begins {
             Ok(()) => true,
             // The kind is the platform's choice (`TcpStream::set_read_timeout`).
             Err(late) if matches!(late.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 self.stream.get_mut().write_all(&[INTERRUPT])?;
-                self.to_packet()?;
+                self.skip_to_packet()?;
                 false
             }
             Err(error) => return Err(error),
@@ -129,12 +129,12 @@ impl Debugger {
     }
 
     fn answer(&mut self) -> io::Result<String> {
-        self.to_packet()?;
+        self.skip_to_packet()?;
         self.packet()
     }
 
     /// Reads acknowledgements, up to where a packet begins.
-    fn to_packet(&mut self) -> io::Result<()> {
+    fn skip_to_packet(&mut self) -> io::Result<()> {
         let mut skipped = Vec::new();
         self.stream.read_until(b'$', &mut skipped)?;
         if skipped.last() == Some(&b'$') { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }

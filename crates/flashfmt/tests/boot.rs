@@ -11,10 +11,13 @@ use flashfmt::image::{
 use flashfmt::{AppDescriptor, Chip, ImageError};
 use proptest::prelude::*;
 
+/// Load address and length of a segment.
+type Place = (u32, u32);
+
 /// Segments of the bootloaders that espflash 4.7 brings (ESP-IDF v6.1), read from their files, with the lowest revision
 /// in their headers: data, IRAM that is free again when an application is loaded, loader.
 #[rustfmt::skip]
-const BOOTLOADERS: [(Chip, u16, [(u32, u32); 3]); 14] = [
+const BOOTLOADERS: [(Chip, u16, [Place; 3]); 14] = [
     (Chip::Esp32, 0, [(0x3fff_0040, 0x3fff_17f8), (0x4007_8000, 0x4007_bda0), (0x4008_0400, 0x4008_1350)]),
     (Chip::Esp32S2, 0, [(0x3ffe_5110, 0x3ffe_6578), (0x4004_a000, 0x4004_abf0), (0x4004_e000, 0x4005_1358)]),
     (Chip::Esp32S3, 0, [(0x3fce_2820, 0x3fce_3bd0), (0x403c_8700, 0x403c_9474), (0x403c_b700, 0x403c_e5f8)]),
@@ -34,7 +37,7 @@ const BOOTLOADERS: [(Chip, u16, [(u32, u32); 3]); 14] = [
 /// Where ESP-IDF's linker scripts (v6.1) put the first and let end the last static byte of an application's RAM, by
 /// bus: `SRAM_IRAM_ORG` and kin of `esp_system/ld/<chip>/memory.ld.in`. ESP32's IRAM is that of
 /// `CONFIG_ESP_SYSTEM_ESP32_SRAM1_REGION_AS_IRAM`.
-const APPLICATIONS: [(Chip, u16, &[(u32, u32)]); 8] = [
+const APPLICATIONS: [(Chip, u16, &[Place]); 8] = [
     (Chip::Esp32, 0, &[(0x4008_0000, 0x400A_A000), (0x3FFB_0000, 0x3FFD_BF20)]),
     (Chip::Esp32S2, 0, &[(0x4002_2000, 0x4004_E000), (0x3FFB_2000, 0x3FFD_E000)]),
     (Chip::Esp32S3, 0, &[(0x4037_4000, 0x403C_B700), (0x3FC8_8000, 0x3FCD_B700)]),

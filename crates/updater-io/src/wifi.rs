@@ -284,7 +284,7 @@ mod tests {
         let nameless = seen("", 2, -30, Security::Wpa2);
         let hidden = |network| Attempt::Hidden { network };
         let of = |air: Option<&[Sighting]>| plan(&known, air, None, PLAIN).attempts;
-        assert_eq!(of(Some(&[home.clone()])), [at(0, 1)]);
+        assert_eq!(of(Some(core::slice::from_ref(&home))), [at(0, 1)]);
         assert_eq!(of(Some(&[home, nameless])), [at(0, 1), hidden(1)]);
         assert_eq!(of(None), [hidden(0), hidden(1)], "without a scan every name is asked for");
         assert_eq!(of(Some(&[])), []);

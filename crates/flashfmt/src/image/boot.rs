@@ -317,6 +317,7 @@ struct Memory {
 }
 
 /// The memory for an image with this header.
+#[allow(clippy::single_range_in_vec_init, reason = "a list of ranges, of which many chips have one")]
 fn memory(header: &ImageHeader) -> &'static Memory {
     match header.chip {
         // Instructions and data are on buses of their own. The D/IRAM alias of `dram_seg` and of the stack runs

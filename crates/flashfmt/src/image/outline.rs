@@ -71,6 +71,7 @@ pub struct Glance {
 
 /// What a [`Glance`] still lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "no heap, and it lives for a moment")]
 pub enum Missing {
     /// The segment header at this offset of the image, [`SEGMENT_HEADER_BYTES`] long. It is within the slot.
     Header {
