@@ -255,9 +255,18 @@ fn what_does_not_suit_is_refused_before_anything_is_made() {
         &["--app", "bootloader.bin"],
         ["found a second-stage bootloader", "hint: give the application alone"],
     );
-    refuse(&["--updater", "bootloader.bin"], ["expected the updater", "found a second-stage bootloader"]);
     bench.write("lamp.bin", &image(Chip::Esp32C3, "1.0.0", 100));
-    refuse(&["--updater", "lamp.bin"], ["found an application (project lamp)", "hint: "]);
+    for (file, found) in
+        [("bootloader.bin", "a second-stage bootloader"), ("lamp.bin", "an application (project lamp)")]
+    {
+        let arguments: Vec<_> =
+            flash(&[]).into_iter().map(|word| if word == "updater.bin" { file } else { word }).collect();
+        let refused = bench.refusal(&arguments);
+        assert!(
+            refused.contains(&format!("expected the updater (project pitstop-updater), found {found}")),
+            "{refused}"
+        );
+    }
     refuse(&["--app", "updater.bin"], ["found the updater itself", "hint: "]);
     refuse(&["--bootloader", "lamp.bin"], ["expected a second-stage bootloader", "(application)"]);
     refuse(&["--chip", "esp32s3"], ["the product lamp is for esp32c3", "leave --chip away"]);
