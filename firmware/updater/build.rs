@@ -1,4 +1,4 @@
-//! Gives the firmware the time of its build, the lowest time floor.
+//! Gives the firmware the time of its build, the lowest time floor, and its first instruction (`src/entry.rs`).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,4 +10,7 @@ fn main() {
         since.as_secs().to_string()
     });
     println!("cargo::rustc-env=PITSTOP_BUILD_TIME_S={time_s}");
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "riscv32") {
+        println!("cargo::rustc-link-arg-bins=--entry=updater_entry");
+    }
 }

@@ -3,6 +3,7 @@
 //! This chip's MMU can have smaller pages. An image that was linked for them is refused when its segments do not suit
 //! pages of 64 KiB, which is what the bootloaders up to ESP-IDF 5 have as well.
 
+use crate::found::{Found, Registers};
 use crate::memory::MemoryMap;
 use crate::plan::LoadPlan;
 use crate::register::Register;
@@ -60,6 +61,11 @@ const RESET: u32 = 1 << 1;
 impl ChainLoader for Esp32C6 {
     const MEMORY: &'static MemoryMap = &MemoryMap::ESP32C6;
 
+    // The interrupt matrix, a line for each source (`interrupt_matrix_reg.h`), and the core's controller: which lines
+    // are on, their kind, what is pending, their priorities, and the threshold (`plic_reg.h`, machine mode).
+    const CONTROLLER: [Registers; 2] =
+        [Registers { first_addr: 0x6001_0000, count: 77 }, Registers { first_addr: 0x2000_1000, count: 37 }];
+
     type Sha256 = sha::Sha256;
 
     fn woke_from_deep_sleep() -> bool {
@@ -72,13 +78,13 @@ impl ChainLoader for Esp32C6 {
         LP_WDT_WPROTECT.write(0);
     }
 
-    unsafe fn start(plan: &LoadPlan) -> ! {
+    unsafe fn start(plan: &LoadPlan, found: &Found) -> ! {
         Self::feed_watchdog();
         let encrypted = (EFUSE_RD_REPEAT_DATA1.read() & FLASH_CRYPT_COUNT).count_ones() % 2 == 1;
         let entry_bits = if encrypted { MMU_SENSITIVE } else { 0 };
-        let script = Script::new(plan, Self::MEMORY, &CACHE, entry_bits);
+        let script = Script::new(plan, Self::MEMORY, &CACHE, entry_bits, found.control);
         // SAFETY: the script was made for this chip; the rest is the caller's promise.
-        unsafe { stub::run(Self::MEMORY, &script) }
+        unsafe { stub::run(Self::MEMORY, &script, &Self::CONTROLLER, &found.controller) }
     }
 }
 

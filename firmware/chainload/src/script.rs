@@ -68,11 +68,26 @@ pub enum Step {
         /// How much, in bytes; a multiple of 4 and not 0.
         len_bytes: u32,
     },
-    /// Jumps, for good.
+    /// Sets the processor's control registers, and jumps, for good.
     Jump {
         /// Where to.
         entry_addr: u32,
+        /// What it finds in the registers.
+        control: Control,
     },
+}
+
+/// Control registers of the processor as the bootloader left them (RISC-V Privileged Architecture, 3.1). An application
+/// may count on them: esp-hal runs with the interrupts on or off that it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Control {
+    /// Interrupts on or off, and the privilege that traps return to.
+    pub mstatus: u32,
+    /// Where traps go: to the ROM.
+    pub mtvec: u32,
+    /// Which of the core's own interrupts are on; 0 where the core has no such register (ESP32-C3).
+    pub mie: u32,
 }
 
 /// A step as the stub reads it: what to do, and up to four numbers.
@@ -100,7 +115,9 @@ impl Step {
             }
             Self::Clear { addr, bits } => [CLEAR, addr, bits, 0, 0],
             Self::Copy { to_addr, from_addr, len_bytes } => [COPY, to_addr, from_addr, len_bytes, 0],
-            Self::Jump { entry_addr } => [JUMP, entry_addr, 0, 0, 0],
+            Self::Jump { entry_addr, control: Control { mstatus, mtvec, mie } } => {
+                [JUMP, entry_addr, mtvec, mie, mstatus]
+            }
         }
     }
 }
@@ -118,9 +135,10 @@ impl Script {
     /// copied; then what the application needs is mapped, as `set_cache_and_start_app` of ESP-IDF's
     /// `bootloader_utility.c` does.
     ///
-    /// `entry_bits` are set in every entry that maps a page, beside those of the memory map.
+    /// `entry_bits` are set in every entry that maps a page, beside those of the memory map; `control` is what the
+    /// bootloader left to the updater.
     #[must_use]
-    pub fn new(plan: &LoadPlan, map: &MemoryMap, cache: &Cache, entry_bits: u32) -> Self {
+    pub fn new(plan: &LoadPlan, map: &MemoryMap, cache: &Cache, entry_bits: u32, control: Control) -> Self {
         let mut script = Self { steps: Vec::new() };
         let entry_bits = map.mmu.valid | entry_bits;
 
@@ -141,7 +159,7 @@ impl Script {
             });
         }
         script.remap(map, cache, entry_bits, plan.mapped().iter().copied());
-        script.push(Step::Jump { entry_addr: plan.entry_addr() });
+        script.push(Step::Jump { entry_addr: plan.entry_addr(), control });
         script
     }
 

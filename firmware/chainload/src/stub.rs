@@ -10,6 +10,8 @@
 
 use core::arch::{asm, global_asm};
 
+use crate::found::Registers;
+use crate::interrupts;
 use crate::memory::MemoryMap;
 use crate::script::{CALL, CLEAR, COPY, JUMP, MAP, MAX_STEPS, Script, Words};
 
@@ -57,6 +59,24 @@ macro_rules! write_mmu_entry {
         sw      a0, 0(t1)
         li      t2, 0x6000237C
         sw      a1, 0(t2)
+        "
+    };
+}
+
+/// Sets `mie` to `a2`: this core has no such register.
+#[cfg(feature = "esp32c3")]
+macro_rules! set_mie {
+    () => {
+        ""
+    };
+}
+
+/// Sets `mie` to `a2`.
+#[cfg(feature = "esp32c6")]
+macro_rules! set_mie {
+    () => {
+        "
+        csrw    mie, a2
         "
     };
 }
@@ -112,7 +132,13 @@ chainload_stub:
     and     t0, t0, a1
     sw      t0, 0(a0)
     j       1b
-5:  // jump: a0 = entry point
+5:  // jump: a0 = entry point, a1 = mtvec, a2 = mie, a3 = mstatus
+    csrw    mtvec, a1
+    ",
+    set_mie!(),
+    "
+    // Last of all: it may turn interrupts on.
+    csrw    mstatus, a3
     jr      a0
     // Filled up; the assembler refuses a stub that is longer.
     .org    chainload_stub + {stub_bytes}
@@ -126,14 +152,16 @@ unsafe extern "C" {
     static chainload_stub: [u32; STUB_BYTES as usize / size_of::<u32>()];
 }
 
-/// Performs the script.
+/// Gives `controller` its contents of `found` back, and performs the script.
 ///
 /// # Safety
-/// The script was made for this chip by [`Script::new`], and nothing that is still in use lies in the reserved memory
+/// The script was made for this chip by [`Script::new`], `controller` is the chip's, and nothing that is still in use lies in the reserved memory
 /// of `map`: not the caller's stack, and not a buffer that a peripheral writes to.
-pub(crate) unsafe fn run(map: &MemoryMap, script: &Script) -> ! {
+pub(crate) unsafe fn run(map: &MemoryMap, script: &Script, controller: &[Registers], found: &[u32]) -> ! {
     // SAFETY: an interrupt's handler would find its code and data overwritten. Nothing turns them on again.
     unsafe { asm!("csrci mstatus, 8") };
+    // SAFETY: the caller's promise. What it leads to is no code of ours any more, and interrupts are off.
+    unsafe { interrupts::restore_controller(controller, found) };
 
     // SAFETY: above is a symbol of this name, with as many words.
     let stub = unsafe { &chainload_stub };

@@ -7,8 +7,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use chainload::memory::PAGE_BYTES;
-use chainload::script::{Cache, MAX_STEPS, Step};
-use chainload::{Check, LoadPlan, MemoryMap, Script, Slot, plan};
+use chainload::script::{Cache, JUMP, MAX_STEPS, Step};
+use chainload::{Check, Control, LoadPlan, MemoryMap, Script, Slot, plan};
 use common::*;
 use flashfmt::Chip;
 use flashfmt::image::compose::Composer;
@@ -22,6 +22,9 @@ const CACHE: Cache = Cache {
     bus_register_addr: 0x600C_4004,
     bus_shut_bits: 0b11,
 };
+
+/// What the bootloader left on an ESP32-C3: interrupts on, traps to the ROM.
+const CONTROL: Control = Control { mstatus: 0x8, mtvec: 0x4000_1D01, mie: 0 };
 
 /// A chip that complains about what silicon would answer with rubbish.
 struct Machine<'a> {
@@ -65,8 +68,9 @@ impl<'a> Machine<'a> {
                         self.ram.insert(to_addr + offset, word);
                     }
                 }
-                Step::Jump { entry_addr } => {
+                Step::Jump { entry_addr, control } => {
                     assert_eq!(number + 1, script.steps().len());
+                    assert_eq!(control, CONTROL, "not what the bootloader left");
                     return entry_addr;
                 }
             }
@@ -123,7 +127,7 @@ fn the_application_finds_everything_in_its_place() {
     let flash = Flash::with(SLOT, &program().build().unwrap()).bytes;
     let plan = plan_in(map, SLOT, &flash);
     let mut machine = Machine::new(map, &flash);
-    assert_eq!(machine.run(&Script::new(&plan, map, &CACHE, 0)), IRAM + 4);
+    assert_eq!(machine.run(&Script::new(&plan, map, &CACHE, 0, CONTROL)), IRAM + 4);
 
     assert_eq!(machine.mapped(DROM, 0x300), pattern(0x300, 1));
     assert_eq!(machine.loaded(IRAM, 0x1000), pattern(0x1000, 2));
@@ -149,7 +153,7 @@ fn the_steps_come_in_the_order_of_the_bootloader() {
         .segment(DRAM, &pattern(0x100, 2))
         .segment(IROM, &pattern(0x100, 3));
     let flash = Flash::with(SLOT, &image.build().unwrap()).bytes;
-    let script = Script::new(&plan_in(map, SLOT, &flash), map, &CACHE, 0);
+    let script = Script::new(&plan_in(map, SLOT, &flash), map, &CACHE, 0, CONTROL);
     let call = |function_addr| Step::Call { argument: 0, function_addr };
     let empty = Step::Map { first_entry: 0, value: 0x100, entries: 128, increment: 0 };
     let entry = |first_entry, value| Step::Map { first_entry, value, entries: 1, increment: 1 };
@@ -172,9 +176,15 @@ fn the_steps_come_in_the_order_of_the_bootloader() {
             call(CACHE.invalidate_all_addr),
             open,
             call(CACHE.enable_addr),
-            Step::Jump { entry_addr: IROM },
+            Step::Jump { entry_addr: IROM, control: CONTROL },
         ]
     );
+}
+
+#[test]
+fn the_stub_reads_the_registers_in_their_order() {
+    let control = Control { mstatus: 2, mtvec: 3, mie: 4 };
+    assert_eq!(Step::Jump { entry_addr: 1, control }.words(), [JUMP, 1, 3, 4, 2]);
 }
 
 #[test]
@@ -188,7 +198,7 @@ fn segments_across_pages_are_copied_whole() {
     let slot = Slot { offset: 0x20_0000, size_bytes: 0x20_0000 };
     let flash = Flash::with(slot, &image.build().unwrap()).bytes;
     let mut machine = Machine::new(map, &flash);
-    machine.run(&Script::new(&plan_in(map, slot, &flash), map, &CACHE, 0));
+    machine.run(&Script::new(&plan_in(map, slot, &flash), map, &CACHE, 0, CONTROL));
     assert_eq!(machine.loaded(IRAM, 0x2_F000), pattern(0x2_F000, 1));
     assert_eq!(machine.loaded(0x3FCA_F000, 0x2_9000), pattern(0x2_9000, 2));
     assert_eq!(machine.mapped(IROM, 0x2_0000), pattern(0x2_0000, 3));
@@ -201,7 +211,7 @@ fn the_largest_number_of_segments_fits() {
         image.segment(IRAM + 0x100 * index, &pattern(0x100, index as u8))
     });
     let flash = Flash::with(SLOT, &loads.build().unwrap()).bytes;
-    let script = Script::new(&plan_in(map, SLOT, &flash), map, &CACHE, 0);
+    let script = Script::new(&plan_in(map, SLOT, &flash), map, &CACHE, 0, CONTROL);
     assert_eq!(Machine::new(map, &flash).run(&script), IRAM);
     assert!(script.steps().len() <= MAX_STEPS);
 }
@@ -217,7 +227,7 @@ fn entries_of_the_esp32c6_carry_their_bits() {
     let plan = plan_in(map, SLOT, &flash);
     for (entry_bits, expected) in [(0, 0x200), (0x400, 0x600)] {
         let mut machine = Machine::new(map, &flash);
-        machine.run(&Script::new(&plan, map, &CACHE, entry_bits));
+        machine.run(&Script::new(&plan, map, &CACHE, entry_bits, CONTROL));
         assert_eq!(machine.entries[..4], [expected | 0x12, expected | 0x13, expected | 0x11, 0]);
         assert_eq!(machine.entries[255], expected | 0x11);
         assert_eq!(machine.loaded(0x4080_0000, 0x100), pattern(0x100, 2));

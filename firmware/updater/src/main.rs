@@ -19,6 +19,8 @@ mod atomics;
 mod board;
 mod chip;
 mod console;
+#[cfg(target_arch = "riscv32")]
+mod entry;
 mod hand_over;
 mod memory;
 mod network;
@@ -35,6 +37,7 @@ use embassy_time::{Duration, Timer};
 use esp_hal::clock::CpuClock;
 use esp_hal::peripherals::Peripherals;
 use esp_hal::rng::TrngSource;
+use esp_hal::rtc_cntl::Rwdt;
 use esp_hal::timer::timg::TimerGroup;
 use esp_rtos::embassy::Executor;
 use esp_storage::FlashStorage;
@@ -68,9 +71,13 @@ fn main() -> ! {
 
     static EXECUTOR: StaticCell<Executor> = StaticCell::new();
 
-    let peripherals = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
+    let mut peripherals = esp_hal::init(esp_hal::Config::default().with_cpu_clock(CpuClock::max()));
+    let watchdog = watchdog::arm(peripherals.RTC_TIMER.reborrow());
+    chip::reset_at_brownout();
+    #[cfg(target_arch = "riscv32")]
+    entry::enable_interrupts();
     memory::init();
-    EXECUTOR.init(Executor::new()).run(|spawner| match pit_stop(spawner, peripherals) {
+    EXECUTOR.init(Executor::new()).run(|spawner| match pit_stop(spawner, peripherals, watchdog) {
         Ok(task) => spawner.spawn(task),
         // The pool of one task is not empty at its first use.
         Err(_) => chip::reset(),
@@ -79,10 +86,10 @@ fn main() -> ! {
 
 /// One pit stop, up to the reset that ends it.
 #[embassy_executor::task]
-async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
+async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt) {
     // Serves the radio's threads and embassy's timers.
     esp_rtos::start(TimerGroup::new(peripherals.TIMG0).timer0, peripherals.FROM_CPU_INTR0);
-    watchdog::start(spawner, peripherals.RTC_TIMER);
+    watchdog::keep_fed(spawner, watchdog);
     let reset_cause = chip::reset_cause();
     console::greet(reset_cause);
     if Retained::from_bits(chip::retained_bits()).network_phase {
@@ -123,6 +130,9 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals) {
             {
                 chip::reset();
             }
+            // Minutes, perhaps an hour, without the radio. No sleep: a wake from deep sleep is taken for the application's
+            // (crate `updater-io`, early.rs), and in light sleep the watchdog stands still.
+            board.network.stop();
             Timer::after(wait).await;
         }
     }

@@ -6,13 +6,17 @@ use rand_core::{CryptoRng, RngCore};
 use rustls::crypto::{GetRandomFailed, SecureRandom};
 
 use crate::chip;
+use crate::console::line;
 
 /// The TRNG, for code that cannot refuse to go on without random numbers: without an entropy source it resets the chip.
 #[derive(Debug)]
 pub(crate) struct HardwareRandom;
 
 fn trng() -> Trng {
-    Trng::try_new().unwrap_or_else(|_| chip::reset())
+    Trng::try_new().unwrap_or_else(|_| {
+        line!("breaks: the TRNG has no source of entropy");
+        chip::reset()
+    })
 }
 
 impl RngCore for HardwareRandom {

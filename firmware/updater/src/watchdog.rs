@@ -5,7 +5,7 @@
 use embassy_executor::Spawner;
 use embassy_time::Timer;
 use esp_hal::peripherals::RTC_TIMER;
-use esp_hal::rtc_cntl::{Rtc, Rwdt, RwdtStage};
+use esp_hal::rtc_cntl::{Rtc, Rwdt, RwdtStage, RwdtStageAction};
 use esp_hal::time::Duration;
 
 /// Longer than the longest stretch without a wait: verifying a full slot takes about a second a megabyte, and erasing
@@ -15,11 +15,21 @@ const FEED_MS: u64 = 5_000;
 
 const _: () = assert!(2 * FEED_MS < TIMEOUT_MS);
 
-/// Arms the watchdog and keeps it fed as long as tasks run.
-pub(crate) fn start(spawner: Spawner, rtc_timer: RTC_TIMER<'static>) {
+/// Arms the watchdog. From here on every part of the updater is under it; before, it is the bootloader's, and for the
+/// time of `esp_hal::init()` nobody's.
+pub(crate) fn arm(rtc_timer: RTC_TIMER<'_>) -> Rwdt {
     let mut watchdog = Rtc::new(rtc_timer).rwdt;
     watchdog.set_timeout(RwdtStage::Stage0, Duration::from_millis(TIMEOUT_MS));
     watchdog.enable();
+    // esp-hal's choice, `ResetSystem`, clears the RTC domain, and the retained register with the count of such resets.
+    watchdog.set_stage_action(RwdtStage::Stage0, RwdtStageAction::ResetCore);
+    watchdog.feed();
+    watchdog
+}
+
+/// Keeps the watchdog fed as long as tasks run.
+pub(crate) fn keep_fed(spawner: Spawner, watchdog: Rwdt) {
+    // The pool of one task is not empty at its first use; were it, the watchdog would end this start.
     if let Ok(task) = feed(watchdog) {
         spawner.spawn(task);
     }

@@ -14,3 +14,16 @@ pub(crate) fn uart_rx_pin() -> esp_hal::peripherals::GPIO20<'static> {
     // SAFETY: asked for once, by the one user of the serial port.
     unsafe { esp_hal::peripherals::GPIO20::steal() }
 }
+
+/// Lets the chip be reset when its supply falls below about 2.5 V: what it writes to its flash below that is rubbish.
+pub(crate) fn reset_at_brownout() {
+    super::brownout::rtc_cntl(REGI2C_HOST_OF_BROWNOUT);
+}
+
+/// Takes that back: the next application decides for itself.
+pub(crate) fn ignore_brownout() {
+    super::brownout::rtc_cntl_as_after_power_on();
+}
+
+/// `I2C_BOD_HOSTID` (ESP-IDF 5.5, `soc/esp32c3/include/soc/regi2c_brownout.h`).
+const REGI2C_HOST_OF_BROWNOUT: u8 = 0;

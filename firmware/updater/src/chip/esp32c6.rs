@@ -14,3 +14,10 @@ pub(crate) fn uart_rx_pin() -> esp_hal::peripherals::GPIO17<'static> {
     // SAFETY: asked for once, by the one user of the serial port.
     unsafe { esp_hal::peripherals::GPIO17::steal() }
 }
+
+/// Leaves the brownout detector alone: at which voltage it would fire is in an analog register, and this chip's ROM has
+/// no function to set that. At an unknown one, the detector might never let the chip start.
+pub(crate) fn reset_at_brownout() {}
+
+/// See [`reset_at_brownout`].
+pub(crate) fn ignore_brownout() {}

@@ -1,4 +1,7 @@
-//! What differs between chips: the retained register, the reset causes, the reset.
+//! What differs between chips: the retained register, the reset causes, the reset, the brownout detector.
+
+#[cfg(any(feature = "esp32c3", feature = "esp32s3"))]
+mod brownout;
 
 #[cfg(feature = "esp32c3")]
 mod esp32c3;
@@ -20,13 +23,15 @@ mod esp32;
 #[cfg(feature = "esp32")]
 use esp32 as this;
 
-pub(crate) use this::CHIP;
 #[cfg(feature = "chain-load")]
 pub(crate) use this::Loader;
+use this::ignore_brownout;
 #[cfg(feature = "wifi")]
 pub(crate) use this::uart_rx_pin;
+pub(crate) use this::{CHIP, reset_at_brownout};
 
-// Its registers STORE0 to STORE7 outlive every reset but a loss of power.
+// Its registers STORE0 to STORE7 outlive every reset but those of the RTC domain: power-on, brownout, the last stage of
+// the bootloader's RTC watchdog, the super watchdog (ESP32-C3 TRM, 6.1.3, "System Reset").
 #[cfg(feature = "esp32c6")]
 use esp_hal::peripherals::LP_AON as Store;
 #[cfg(not(feature = "esp32c6"))]
@@ -112,5 +117,6 @@ fn write_reset_hint(bits: u32) {
 /// Resets the whole chip but the RTC domain: what runs next finds every peripheral as after power-on, and the
 /// retained register as it was left.
 pub(crate) fn reset() -> ! {
+    ignore_brownout();
     software_reset()
 }

@@ -12,6 +12,7 @@ use updater_io::early::{self, Depth};
 use updater_io::region::Region;
 
 use crate::chip::{self, Loader};
+use crate::entry;
 
 /// The chip's SHA engine.
 pub(crate) type Sha256 = <Loader as ChainLoader>::Sha256;
@@ -33,7 +34,7 @@ pub(crate) fn hand_over_if_due() {
     let Some(hand_over) = decided else { return };
     chip::retain_bits(hand_over.retained_bits);
     // SAFETY: the plan was made for this chip and is on the stack; no peripheral has been started.
-    unsafe { Loader::start(&hand_over.checked) }
+    unsafe { Loader::start(&hand_over.checked, entry::found()) }
 }
 
 /// Whether the chain-loader has room to start this image.

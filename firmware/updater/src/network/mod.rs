@@ -51,6 +51,8 @@ enum State {
     Up(Up),
     /// Between the two.
     Starting,
+    /// Off for the rest of this start.
+    Stopped,
 }
 
 struct Up {
@@ -68,11 +70,11 @@ impl ChipNetwork {
     fn up(&mut self) -> Result<&mut Up, NetworkError> {
         self.state = match mem::replace(&mut self.state, State::Starting) {
             State::Down(hardware) => State::Up(Up::start(self.spawner, hardware)?),
-            state @ (State::Up(_) | State::Starting) => state,
+            state @ (State::Up(_) | State::Starting | State::Stopped) => state,
         };
         match &mut self.state {
             State::Up(up) => Ok(up),
-            State::Down(_) | State::Starting => Err(NetworkError::Join),
+            State::Down(_) | State::Starting | State::Stopped => Err(NetworkError::Join),
         }
     }
 
@@ -83,6 +85,11 @@ impl ChipNetwork {
             Ok(up) => up.link.scan().await,
             Err(_) => alloc::vec::Vec::new(),
         }
+    }
+
+    /// Turns the radio off, for good: dropping the link does it. The TRNG has no source of entropy from then on.
+    pub(crate) fn stop(&mut self) {
+        self.state = State::Stopped;
     }
 
     /// Gives the last packets of a closed connection their time, so that the server hears of its end.
