@@ -12,6 +12,9 @@ use esp_nvs::{Key, Nvs};
 /// Where the partition `vault` is in the built-in layouts 4mb, 8mb and 16mb.
 const VAULT: Range<usize> = 0x10_0000..0x10_8000;
 
+/// Where the partition `factory` is in the same layouts.
+const FACTORY: usize = 0x1_0000;
+
 /// Where the slot `ota_0` begins in the same layouts.
 const SLOT_0: usize = 0x11_0000;
 
@@ -28,13 +31,25 @@ const DAMAGE_BYTES: usize = 16;
 const NAMESPACE: Key = Key::from_str("pitstop");
 const DEVICE_KEY: Key = Key::from_str("key");
 
-/// A slot of a built-in layout.
+/// A place for an image in a built-in layout.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Slot {
+    /// `factory`: the updater's.
+    Factory,
     /// `ota_0`.
     First,
     /// `ota_1` of the layout 8mb.
     SecondOf8Mb,
+}
+
+impl Slot {
+    fn start(self) -> usize {
+        match self {
+            Self::Factory => FACTORY,
+            Self::First => SLOT_0,
+            Self::SecondOf8Mb => SLOT_1_OF_8MB,
+        }
+    }
 }
 
 /// The whole flash of one device, byte for byte.
@@ -74,17 +89,23 @@ impl FlashFile {
 
     /// Inverts some bytes in the middle of the application in a slot.
     pub(super) fn damage(&self, slot: Slot) -> anyhow::Result<()> {
-        let start = DAMAGE_OFFSET_BYTES
-            + match slot {
-                Slot::First => SLOT_0,
-                Slot::SecondOf8Mb => SLOT_1_OF_8MB,
-            };
+        let start = DAMAGE_OFFSET_BYTES + slot.start();
         let mut flash = self.read()?;
         let bytes =
             flash.get_mut(start..start + DAMAGE_BYTES).context("the flash file ends before its slot")?;
         for byte in bytes {
             *byte = !*byte;
         }
+        fs::write(&self.path, flash).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// Writes an image into a slot. What was there and is longer stays behind its end.
+    pub(super) fn put(&self, slot: Slot, image: &[u8]) -> anyhow::Result<()> {
+        let start = slot.start();
+        let mut flash = self.read()?;
+        let bytes =
+            flash.get_mut(start..start + image.len()).context("the flash file ends before the image")?;
+        bytes.copy_from_slice(image);
         fs::write(&self.path, flash).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
@@ -116,6 +137,7 @@ mod tests {
         };
         for layout in ["4mb.csv", "8mb.csv"] {
             assert_eq!(place(layout, "vault,"), VAULT, "{layout}");
+            assert_eq!(place(layout, "factory,").start, FACTORY, "{layout}");
             assert_eq!(place(layout, "ota_0,").start, SLOT_0, "{layout}");
         }
         assert_eq!(place("8mb.csv", "ota_1,").start, SLOT_1_OF_8MB);
@@ -150,6 +172,8 @@ mod tests {
         let changed: Vec<usize> = (0..bytes.len()).filter(|&index| bytes[index] != 0xFF).collect();
         let start = SLOT_0 + DAMAGE_OFFSET_BYTES;
         assert_eq!(changed, (start..start + DAMAGE_BYTES).collect::<Vec<_>>());
+        flash.put(Slot::Factory, &[1, 2]).unwrap();
+        assert_eq!(fs::read(flash.path()).unwrap()[FACTORY - 1..FACTORY + 3], [0xFF, 1, 2, 0xFF]);
         assert!(flash.damage(Slot::SecondOf8Mb).unwrap_err().to_string().contains("ends before"));
     }
 }

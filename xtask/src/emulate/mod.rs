@@ -4,7 +4,9 @@
 //! images, and a `pitstop serve` on loopback. Console logs stay in `target/emulate/`. Without an emulator the command
 //! says what to install, prints SKIPPED, and succeeds.
 
+mod entry_state;
 mod exchange;
+mod faults;
 mod flash;
 mod kill;
 mod scenario;
@@ -24,8 +26,18 @@ use scenario::{Outcome, SCENARIOS, Scenario, Stage};
 use world::World;
 
 /// Images that the scenarios use.
-const IMAGES: [&str; 7] =
-    ["updater-esp32c3-qemu", "hello-1.0.0", "hello-1.1.0", "panicky", "hang", "sleeper", "nvs-eraser"];
+const IMAGES: [&str; 10] = [
+    "updater-esp32c3-qemu",
+    "hello-1.0.0",
+    "hello-1.1.0",
+    "panicky",
+    "hang",
+    "sleeper",
+    "nvs-eraser",
+    "rubbish",
+    "entry-state",
+    "ticker",
+];
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {

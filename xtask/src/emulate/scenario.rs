@@ -7,7 +7,7 @@ use emulator::{Emulator, Log, Machine};
 
 use super::flash::{FlashFile, Slot};
 use super::world::World;
-use super::{exchange, tls};
+use super::{entry_state, exchange, faults, tls};
 
 /// A first start with an install on a busy machine: the updater itself gives up after 120 s without an application
 /// (`crates/updater`, `BUDGET_WITHOUT_APP_MS`) and is then started again.
@@ -20,6 +20,9 @@ pub(super) const START: Duration = Duration::from_secs(60);
 /// What the updater prints when it breaks; never wanted.
 pub(super) const PANIC: &str = "pitstop breaks";
 
+/// What it prints first: its name and version.
+pub(super) const GREETING: &str = "pitstop 0.";
+
 pub(super) const ENROLLS: &str = "pitstop enrolls";
 pub(super) const CHECKS_IN: &str = "pitstop checks in";
 pub(super) const INSTALLS: &str = "pitstop installs";
@@ -28,7 +31,7 @@ pub(super) const HANDS_OVER: &str = "pitstop hands over to slot 0";
 const HANDS_OVER_TO_SECOND: &str = "pitstop hands over to slot 1";
 
 /// What the chip's ROM prints first after every reset, and after a wake from deep sleep.
-const ROM: &str = "rst:0x";
+pub(super) const ROM: &str = "rst:0x";
 const ROM_AFTER_DEEP_SLEEP: &str = "rst:0x5 ";
 
 /// One scenario.
@@ -80,6 +83,37 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "app-panics", about: "an app that panics is replaced", run: app_panics },
     Scenario { name: "app-hangs", about: "an app that hangs is replaced after its watchdog", run: app_hangs },
+    Scenario { name: "app-async", about: "an app that lives on interrupts runs", run: app_async },
+    Scenario {
+        name: "updater-as-app",
+        about: "the updater itself, started by the updater, checks in",
+        run: updater_as_app,
+    },
+    Scenario {
+        name: "entry-state",
+        about: "an image finds what the bootloader would have left",
+        run: entry_state::run,
+    },
+    Scenario {
+        name: "registers-kept",
+        about: "an app leaves rubbish in the registers: the updater starts",
+        run: faults::registers_kept,
+    },
+    Scenario {
+        name: "radio-hangs",
+        about: "the updater hangs at every join: the app runs",
+        run: faults::radio_hangs,
+    },
+    Scenario {
+        name: "survey-crashes",
+        about: "the updater crashes at every survey: the app runs",
+        run: faults::survey_crashes,
+    },
+    Scenario {
+        name: "store-away",
+        about: "one slot, a release whose image cannot be had: the app runs",
+        run: store_away,
+    },
     Scenario {
         name: "app-erases-nvs",
         about: "an app that erases nvs leaves the identity",
@@ -272,6 +306,45 @@ fn app_erases_nvs(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     machine.expect(CHECKS_IN, &[ENROLLS, TROUBLE, PANIC], START)?;
     machine.expect("erased label=nvs", &[TROUBLE, PANIC], START)?;
     ensure!(flash.device_key()? == key, "the device has another key");
+    Ok(Outcome::Passed)
+}
+
+fn app_async(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
+    let (_flash, mut machine) = stage.device("4mb", "ticker", "ticker 1.0.0 ")?;
+    machine.expect("tick=20", &[ROM, PANIC], START)?;
+    Ok(Outcome::Passed)
+}
+
+fn updater_as_app(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
+    stage.world.product(stage.name, "4mb", "hello-1.0.0")?;
+    let flash = stage.world.flash(stage.name)?;
+    flash.put(Slot::First, &stage.world.image_bytes("updater-esp32c3-qemu")?)?;
+    // Nothing to install, so that the slot keeps what is in it.
+    stage.world.stop_server();
+    let mut machine = stage.power_on(&flash)?;
+    machine.expect(HANDS_OVER, &[PANIC], START)?;
+    stage.world.start_server()?;
+    // From the slot: interrupts, timers and the network serve it as they do in its own place.
+    machine.expect(GREETING, &[PANIC], START)?;
+    // Were it to hang, the watchdog would bring back the updater in its own place.
+    machine.expect(CHECKS_IN, &[ROM, PANIC], START)?;
+    Ok(Outcome::Passed)
+}
+
+fn store_away(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
+    let (_flash, mut machine) = stage.hello()?;
+    stage.world.publish(stage.name, "hello-1.1.0")?;
+    stage.world.hide_artifacts()?;
+    for _ in 0..2 {
+        machine.reset()?;
+        machine.expect(TROUBLE, &[PANIC], START)?;
+        machine.expect(HANDS_OVER, &[PANIC], INSTALL)?;
+        machine.expect("hello 1.0.0 ", &[PANIC], START)?;
+    }
+    stage.world.show_artifacts()?;
+    machine.reset()?;
+    machine.expect(HANDS_OVER, &[PANIC], INSTALL)?;
+    machine.expect("hello 1.1.0 ", &["hello 1.0.0 ", PANIC], START)?;
     Ok(Outcome::Passed)
 }
 

@@ -222,6 +222,34 @@ impl World {
         self.folder.path().join("data")
     }
 
+    /// Takes the images away from the server, which keeps running.
+    pub(super) fn hide_artifacts(&self) -> anyhow::Result<()> {
+        fs::rename(self.artifacts(), self.hidden_artifacts())
+            .context("the server keeps its artifacts elsewhere")
+    }
+
+    /// Gives them back.
+    pub(super) fn show_artifacts(&self) -> anyhow::Result<()> {
+        let (artifacts, hidden) = (self.artifacts(), self.hidden_artifacts());
+        // The server may have made it anew, with nothing in it.
+        let _ = fs::remove_dir_all(&artifacts);
+        fs::rename(hidden, artifacts).context("the hidden artifacts are gone")
+    }
+
+    fn artifacts(&self) -> PathBuf {
+        self.data().join("artifacts")
+    }
+
+    fn hidden_artifacts(&self) -> PathBuf {
+        self.folder.path().join("hidden-artifacts")
+    }
+
+    /// The content of an image of `cargo xtask firmware`.
+    pub(super) fn image_bytes(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        let image = self.image(name);
+        fs::read(&image).with_context(|| format!("cannot read {image}"))
+    }
+
     fn image(&self, name: &str) -> String {
         self.images.join(format!("{name}.bin")).display().to_string()
     }
