@@ -38,6 +38,8 @@ impl Debugger {
         stream.set_read_timeout(Some(ANSWER))?;
         let mut debugger = Self { stream: BufReader::new(stream) };
         debugger.command("?")?;
+        // QEMU gives single registers to those only who have asked what registers there are.
+        debugger.command("qXfer:features:read:target.xml:0,40")?;
         Ok(debugger)
     }
 
@@ -192,20 +194,28 @@ mod tests {
 
     #[test]
     fn a_chip_is_diverted_to_code_that_hangs() {
-        let (port, server) = serve(&["T05", "OK", "OK", "OK", "f01f0050", "OK"]);
+        let (port, server) = serve(&["T05", "l", "OK", "OK", "OK", "f01f0050", "OK"]);
         let mut debugger = Debugger::attach(port).unwrap();
         debugger.hang().unwrap();
         assert_eq!(debugger.program_counter().unwrap(), SPARE_ADDR);
         debugger.watch(0x6003_B000).unwrap();
         assert_eq!(
             server.join().unwrap(),
-            ["?", "M50001ff0,4:73700430", "M50001ff4,4:6f000000", "P20=f01f0050", "p20", "Z2,6003b000,4"]
+            [
+                "?",
+                "qXfer:features:read:target.xml:0,40",
+                "M50001ff0,4:73700430",
+                "M50001ff4,4:6f000000",
+                "P20=f01f0050",
+                "p20",
+                "Z2,6003b000,4"
+            ]
         );
     }
 
     #[test]
     fn an_order_that_is_not_carried_out_is_an_error() {
-        let (port, server) = serve(&["T05", "E22", "rubbish"]);
+        let (port, server) = serve(&["T05", "l", "E22", "rubbish"]);
         let mut debugger = Debugger::attach(port).unwrap();
         assert!(debugger.crash().unwrap_err().to_string().contains("E22"));
         assert!(debugger.program_counter().is_err());

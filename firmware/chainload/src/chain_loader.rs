@@ -4,15 +4,18 @@ use digest::Digest;
 use digest::consts::U32;
 use embedded_storage::nor_flash::ReadNorFlash;
 
+use crate::found::{Found, Registers};
 use crate::memory::MemoryMap;
 use crate::plan::{Check, LoadPlan, Slot, plan};
 use crate::refused::Refused;
-use crate::script::Control;
 
 /// The chain-loader of a chip.
 pub trait ChainLoader {
     /// The chip's memory.
     const MEMORY: &'static MemoryMap;
+
+    /// The registers of the chip's interrupt controller: esp-hal sets them before the updater's `main`.
+    const CONTROLLER: [Registers; 2];
 
     /// The chip's SHA engine.
     type Sha256: Digest<OutputSize = U32> + Clone;
@@ -31,7 +34,7 @@ pub trait ChainLoader {
         plan::<Self::Sha256, F>(Self::MEMORY, slot, check, flash)
     }
 
-    /// Starts the application. `control` is what the updater itself has found at its entry.
+    /// Starts the application, which finds what the updater has found at its own entry.
     ///
     /// # Safety
     /// - `plan` was made for [`Self::MEMORY`].
@@ -39,5 +42,5 @@ pub trait ChainLoader {
     ///   `esp_hal::init()`.
     /// - The caller's stack and `plan` are outside the reserved memory of the map. So it is with esp-hal's linker
     ///   scripts, unless `plan` is in a heap of reclaimed memory (`dram2_seg`).
-    unsafe fn start(plan: &LoadPlan, control: Control) -> !;
+    unsafe fn start(plan: &LoadPlan, found: &Found) -> !;
 }

@@ -1,9 +1,10 @@
 //! ESP32-C3. Sources: ESP-IDF `soc/esp32c3/register/soc/` and `esp_rom/esp32c3/ld/esp32c3.rom.ld`.
 
+use crate::found::{Found, Registers};
 use crate::memory::MemoryMap;
 use crate::plan::LoadPlan;
-use crate::register::{Register, Run};
-use crate::script::{Cache, Control, Script};
+use crate::register::Register;
+use crate::script::{Cache, Script};
 use crate::{ChainLoader, sha, stub};
 
 /// The chain-loader of the ESP32-C3.
@@ -12,10 +13,6 @@ pub enum Esp32C3 {}
 
 /// `DR_REG_SHA_BASE`.
 pub(crate) const SHA_BASE_ADDR: u32 = 0x6003_B000;
-
-/// The interrupt matrix but for its clock: a line for each source; which lines are on, their kind, and what is pending;
-/// their priorities, and the threshold (`interrupt_core0_reg.h`). A reset makes them 0.
-pub(crate) const INTERRUPT_CONTROLLER: [Run; 2] = [(0x600C_2000, 62), (0x600C_2104, 37)];
 
 /// `EXTMEM_ICACHE_CTRL1_REG` with `EXTMEM_ICACHE_SHUT_IBUS` and `EXTMEM_ICACHE_SHUT_DBUS`.
 const CACHE: Cache = Cache {
@@ -53,6 +50,11 @@ const SHA_USERS: u32 = 1 << 4 | 1 << 5;
 impl ChainLoader for Esp32C3 {
     const MEMORY: &'static MemoryMap = &MemoryMap::ESP32C3;
 
+    // The interrupt matrix but for its clock: a line for each source; which lines are on, their kind, what is pending,
+    // their priorities, and the threshold (`interrupt_core0_reg.h`).
+    const CONTROLLER: [Registers; 2] =
+        [Registers { first_addr: 0x600C_2000, count: 62 }, Registers { first_addr: 0x600C_2104, count: 37 }];
+
     type Sha256 = sha::Sha256;
 
     fn woke_from_deep_sleep() -> bool {
@@ -65,12 +67,12 @@ impl ChainLoader for Esp32C3 {
         RTC_CNTL_WDTWPROTECT.write(0);
     }
 
-    unsafe fn start(plan: &LoadPlan, control: Control) -> ! {
+    unsafe fn start(plan: &LoadPlan, found: &Found) -> ! {
         Self::feed_watchdog();
         // Encrypted flash needs no bit in the entries here.
-        let script = Script::new(plan, Self::MEMORY, &CACHE, 0, control);
+        let script = Script::new(plan, Self::MEMORY, &CACHE, 0, found.control);
         // SAFETY: the script was made for this chip; the rest is the caller's promise.
-        unsafe { stub::run(Self::MEMORY, &script) }
+        unsafe { stub::run(Self::MEMORY, &script, &Self::CONTROLLER, &found.controller) }
     }
 }
 

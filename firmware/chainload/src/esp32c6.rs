@@ -3,10 +3,11 @@
 //! This chip's MMU can have smaller pages. An image that was linked for them is refused when its segments do not suit
 //! pages of 64 KiB, which is what the bootloaders up to ESP-IDF 5 have as well.
 
+use crate::found::{Found, Registers};
 use crate::memory::MemoryMap;
 use crate::plan::LoadPlan;
-use crate::register::{Register, Run};
-use crate::script::{Cache, Control, Script};
+use crate::register::Register;
+use crate::script::{Cache, Script};
 use crate::{ChainLoader, sha, stub};
 
 /// The chain-loader of the ESP32-C6.
@@ -15,11 +16,6 @@ pub enum Esp32C6 {}
 
 /// `DR_REG_SHA_BASE`.
 pub(crate) const SHA_BASE_ADDR: u32 = 0x6008_9000;
-
-/// The interrupt matrix, a line for each source (`interrupt_matrix_reg.h`), and the core's controller: which lines are
-/// on, their kind, and what is pending; their priorities, and the threshold (`plic_reg.h`, machine mode). A reset makes
-/// them 0.
-pub(crate) const INTERRUPT_CONTROLLER: [Run; 2] = [(0x6001_0000, 77), (0x2000_1000, 37)];
 
 /// `EXTMEM_L1_CACHE_CTRL_REG` with `EXTMEM_L1_CACHE_SHUT_IBUS` and `EXTMEM_L1_CACHE_SHUT_DBUS`.
 const CACHE: Cache = Cache {
@@ -65,6 +61,11 @@ const RESET: u32 = 1 << 1;
 impl ChainLoader for Esp32C6 {
     const MEMORY: &'static MemoryMap = &MemoryMap::ESP32C6;
 
+    // The interrupt matrix, a line for each source (`interrupt_matrix_reg.h`), and the core's controller: which lines
+    // are on, their kind, what is pending, their priorities, and the threshold (`plic_reg.h`, machine mode).
+    const CONTROLLER: [Registers; 2] =
+        [Registers { first_addr: 0x6001_0000, count: 77 }, Registers { first_addr: 0x2000_1000, count: 37 }];
+
     type Sha256 = sha::Sha256;
 
     fn woke_from_deep_sleep() -> bool {
@@ -77,13 +78,13 @@ impl ChainLoader for Esp32C6 {
         LP_WDT_WPROTECT.write(0);
     }
 
-    unsafe fn start(plan: &LoadPlan, control: Control) -> ! {
+    unsafe fn start(plan: &LoadPlan, found: &Found) -> ! {
         Self::feed_watchdog();
         let encrypted = (EFUSE_RD_REPEAT_DATA1.read() & FLASH_CRYPT_COUNT).count_ones() % 2 == 1;
         let entry_bits = if encrypted { MMU_SENSITIVE } else { 0 };
-        let script = Script::new(plan, Self::MEMORY, &CACHE, entry_bits, control);
+        let script = Script::new(plan, Self::MEMORY, &CACHE, entry_bits, found.control);
         // SAFETY: the script was made for this chip; the rest is the caller's promise.
-        unsafe { stub::run(Self::MEMORY, &script) }
+        unsafe { stub::run(Self::MEMORY, &script, &Self::CONTROLLER, &found.controller) }
     }
 }
 

@@ -2,17 +2,18 @@
 
 use core::arch::asm;
 
-use crate::chip::INTERRUPT_CONTROLLER;
-use crate::register;
+use crate::found::Registers;
+use crate::register::Register;
 
-/// Makes the controller what a reset of the chip makes it: every source on no line, every line off. esp-hal has set it up
-/// before the updater's `main`; ROM and bootloader leave it alone.
+/// Gives the controller's registers the values of `found`. To be called with interrupts off.
 ///
-/// To be called with interrupts off.
-pub(crate) fn reset_controller() {
-    for registers in INTERRUPT_CONTROLLER {
-        // SAFETY: the chip's table names the controller's registers; 0 turns off what each of them is for.
-        unsafe { register::fill(registers, 0) };
+/// # Safety
+/// `registers` are the chip's interrupt controller's.
+pub(crate) unsafe fn restore_controller(registers: &[Registers], found: &[u32]) {
+    let addrs = registers.iter().flat_map(|run| (run.first_addr..).step_by(4).take(run.count as usize));
+    for (addr, value) in addrs.zip(found) {
+        // SAFETY: registers of 32 bits, as the caller promises; interrupts are not for DMA.
+        unsafe { Register::at(addr) }.write(*value);
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! let plan = Esp32C3::plan(slot, Check::Full, &mut flash)?;   // reads and judges, changes nothing
-//! unsafe { Esp32C3::start(&plan, control) }                   // does not return
+//! unsafe { Esp32C3::start(&plan, &found) }                    // does not return
 //! ```
 //!
 //! # The sequence
@@ -20,8 +20,8 @@
 //! 4. Cache off; the MMU maps the data of the segments for RAM; cached lines dropped; cache on; each segment copied.
 //! 5. Cache off; every MMU entry invalid; the application's read-only data and code mapped, and the first page of
 //!    the read-only data in the last entry too; cached lines dropped; both buses of the cache opened; cache on.
-//! 6. Jump to the entry point, with the stack where the ROM's is (ESP32-C3: 0x3FCD_E700), and with the trap vector and
-//!    the interrupts that the bootloader has left ([`Control`]).
+//! 6. Jump to the entry point, with the stack where the ROM's is (ESP32-C3: 0x3FCD_E700), and with the trap vector,
+//!    the interrupts and the interrupt matrix that the bootloader has left ([`Found`]).
 //!
 //! At a wake from deep sleep ([`Check::Structure`]) the image is not hashed, and RTC memory is left as it is.
 //!
@@ -40,6 +40,7 @@
 compile_error!("one chip at a time: choose the feature esp32c3 or esp32c6");
 
 mod chain_loader;
+pub mod found;
 pub mod memory;
 pub mod plan;
 pub mod refused;
@@ -65,6 +66,7 @@ pub use chain_loader::ChainLoader;
 pub use chip::Esp32C3;
 #[cfg(feature = "esp32c6")]
 pub use chip::Esp32C6;
+pub use found::{Found, Registers};
 pub use memory::MemoryMap;
 pub use plan::{Check, LoadPlan, Slot, plan};
 pub use refused::{Misfit, Refused};

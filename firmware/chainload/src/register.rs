@@ -2,20 +2,6 @@
 
 use core::ptr;
 
-/// Consecutive registers: the address of the first, and how many.
-pub(crate) type Run = (u32, u32);
-
-/// Writes a value to all of them.
-///
-/// # Safety
-/// As for [`Register::at`], for each of them.
-pub(crate) unsafe fn fill((first_addr, count): Run, value: u32) {
-    for addr in (first_addr..).step_by(size_of::<u32>()).take(count as usize) {
-        // SAFETY: the caller's promise.
-        unsafe { Register::at(addr) }.write(value);
-    }
-}
-
 /// A register.
 #[derive(Clone, Copy)]
 pub(crate) struct Register {

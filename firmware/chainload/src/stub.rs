@@ -10,6 +10,7 @@
 
 use core::arch::{asm, global_asm};
 
+use crate::found::Registers;
 use crate::interrupts;
 use crate::memory::MemoryMap;
 use crate::script::{CALL, CLEAR, COPY, JUMP, MAP, MAX_STEPS, Script, Words};
@@ -151,15 +152,16 @@ unsafe extern "C" {
     static chainload_stub: [u32; STUB_BYTES as usize / size_of::<u32>()];
 }
 
-/// Performs the script.
+/// Gives `controller` its contents of `found` back, and performs the script.
 ///
 /// # Safety
-/// The script was made for this chip by [`Script::new`], and nothing that is still in use lies in the reserved memory
+/// The script was made for this chip by [`Script::new`], `controller` is the chip's, and nothing that is still in use lies in the reserved memory
 /// of `map`: not the caller's stack, and not a buffer that a peripheral writes to.
-pub(crate) unsafe fn run(map: &MemoryMap, script: &Script) -> ! {
+pub(crate) unsafe fn run(map: &MemoryMap, script: &Script, controller: &[Registers], found: &[u32]) -> ! {
     // SAFETY: an interrupt's handler would find its code and data overwritten. Nothing turns them on again.
     unsafe { asm!("csrci mstatus, 8") };
-    interrupts::reset_controller();
+    // SAFETY: the caller's promise. What it leads to is no code of ours any more, and interrupts are off.
+    unsafe { interrupts::restore_controller(controller, found) };
 
     // SAFETY: above is a symbol of this name, with as many words.
     let stub = unsafe { &chainload_stub };

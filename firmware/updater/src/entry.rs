@@ -4,15 +4,21 @@
 //! stack and global pointer; the scheduler (esp-rtos 0.4) takes a thread pointer other than 0 for the current task and
 //! stores through it; a trigger of an application's debugger stops whoever comes upon it. So every register is set here.
 //!
-//! What the bootloader has set is recorded first: it belongs to the application, which gets it back from the
+//! What ROM and bootloader have set is recorded first: it belongs to the application, which gets it back from the
 //! chain-loader.
 
 use core::arch::{asm, global_asm};
 
-use chainload::Control;
+use chainload::found::MOST_CONTROLLER_WORDS;
+use chainload::{ChainLoader as _, Found, Registers};
 
-/// `MPP` of `mstatus` is machine mode, everything else is off (RISC-V Privileged Architecture, 3.1.6).
-const MSTATUS: u32 = 0b11 << 11;
+use crate::chip::Loader;
+
+/// The registers of the interrupt controller, which follow those of the processor in [`Found`].
+const FIRST: Registers = Loader::CONTROLLER[0];
+const SECOND: Registers = Loader::CONTROLLER[1];
+
+const _: () = assert!(FIRST.count + SECOND.count <= MOST_CONTROLLER_WORDS as u32);
 
 /// The number of the last debug trigger (ESP32-C3 TRM, 1.9; chips with fewer keep the lower bits).
 const LAST_TRIGGER: u32 = 7;
@@ -43,25 +49,40 @@ global_asm!(
     "
     .pushsection .noinit.updater_entry, \"aw\", @nobits
     .balign 4
-    .global updater_entry_control
-updater_entry_control:
-    .zero   {control_bytes}
+    .global updater_entry_found
+updater_entry_found:
+    .zero   {found_bytes}
     .popsection
+
+    // Records registers at t0, and moves t0 behind them.
+    .macro  record first_addr, count
+    li      t2, \\first_addr
+    li      t3, \\count
+1:  lw      t1, 0(t2)
+    sw      t1, 0(t0)
+    addi    t2, t2, 4
+    addi    t0, t0, 4
+    addi    t3, t3, -1
+    bnez    t3, 1b
+    .endm
 
     .pushsection .init, \"ax\"
     .global updater_entry
 updater_entry:
     .option push
     .option norelax
-    la      t0, updater_entry_control
-    li      t1, {mstatus}
-    csrrw   t1, mstatus, t1
+    la      t0, updater_entry_found
+    csrrw   t1, mstatus, zero
     sw      t1, 0(t0)
     csrr    t1, mtvec
     sw      t1, 4(t0)
     ",
     record_mie!(),
     "
+    addi    t0, t0, 12
+    record  {first_addr}, {first_count}
+    record  {second_addr}, {second_count}
+
     csrw    mscratch, zero
     csrw    mepc, zero
     csrw    mcause, zero
@@ -83,19 +104,22 @@ updater_entry:
     .option pop
     .popsection
     ",
-    control_bytes = const size_of::<Control>(),
-    mstatus = const MSTATUS,
+    found_bytes = const size_of::<Found>(),
+    first_addr = const FIRST.first_addr,
+    first_count = const FIRST.count,
+    second_addr = const SECOND.first_addr,
+    second_count = const SECOND.count,
     last_trigger = const LAST_TRIGGER,
 );
 
 unsafe extern "C" {
-    static updater_entry_control: Control;
+    static updater_entry_found: Found;
 }
 
-/// What the bootloader has left in the processor's control registers.
-pub(crate) fn control() -> Control {
+/// What ROM and bootloader have left.
+pub(crate) fn found() -> &'static Found {
     // SAFETY: written by the first instructions of this program, and by nobody since.
-    unsafe { updater_entry_control }
+    unsafe { &updater_entry_found }
 }
 
 /// Lets interrupts in. To be called once the hardware is initialised: esp-hal runs with them on or off as it finds them.

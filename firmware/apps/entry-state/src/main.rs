@@ -81,7 +81,7 @@ const BLOCKS: [Block; 18] = [
 ];
 
 /// Registers of the processor that are recorded: 31, then the control and status registers below.
-const CPU_WORDS: usize = 32 + 57;
+const CPU_WORDS: usize = 32 + 51;
 
 const BLOCK_WORDS: usize = {
     let (mut words, mut index) = (0, 0);
@@ -210,9 +210,6 @@ entry_state:
     keep    0x803
     keep    0x804
     keep    0x805
-    // 6 to fill the line.
-    addi    t0, t0, 24
-
     la      t1, ENTRY_STATE_BLOCKS
     li      t2, {blocks}
 1:  lw      t3, 0(t1)

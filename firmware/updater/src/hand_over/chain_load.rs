@@ -36,5 +36,5 @@ pub(super) fn check<F: ReadNorFlash>(flash: &mut F, region: Region, depth: Depth
 /// Starts the application. To be called before any peripheral is.
 pub(super) fn start(plan: &Plan) -> ! {
     // SAFETY: the plan was made for this chip and is on the stack; no peripheral has been started.
-    unsafe { Loader::start(plan, entry::control()) }
+    unsafe { Loader::start(plan, entry::found()) }
 }
