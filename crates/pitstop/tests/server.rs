@@ -35,7 +35,7 @@ fn from_a_product_to_a_release() {
         list["items"].as_array().unwrap().iter().map(|item| item["sequence"].clone()).collect();
     assert_eq!(sequences, [7, 2, 1]);
     let shown = bench.text(&["release", "show", "1", "--product", "lamp"]);
-    assert!(shown.contains("300 336 bytes") && shown.contains("Blinks more calmly."), "{shown}");
+    assert!(shown.contains("300 400 bytes") && shown.contains("Blinks more calmly."), "{shown}");
     let more = bench.text(&["release", "list", "--product", "lamp", "--limit", "2"]);
     assert!(more.contains("There are more than 2") && !more.contains("1.0.0"), "{more}");
 }

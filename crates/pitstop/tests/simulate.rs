@@ -37,7 +37,7 @@ fn a_fleet_enrolls_once_and_takes_releases() {
     let herd = simulate(&bench, &["--herd"]);
     assert_eq!((&herd["check_ins"], &herd["lost"]), (&12.into(), &0.into()));
     let download = simulate(&bench, &["--download", "--count", "12"]);
-    assert_eq!(download["downloaded_bytes"], 12 * 150_336_u64, "{download}");
+    assert_eq!(download["downloaded_bytes"], 12 * 150_400_u64, "{download}");
     let full = simulate(&bench, &["--download", "--full-records", "--count", "12"]);
     assert_eq!(full["downloaded_bytes"], download["downloaded_bytes"]);
     let text = bench.text(&[&FLEET[..], &["--count", "12"]].concat());

@@ -105,14 +105,15 @@ async fn meet(bed: Arc<Bed>, mut device: VirtualDevice, case: Case) -> (&'static
     let said = said.lock().unwrap().join("\n");
     assert!(elapsed < Duration::from_millis(BUDGET_MS), "{name}: took {elapsed:?}");
     match end {
-        End::Running(app) if touches != Touches::OnlySlot => {
+        // The only slot is given up for what looks good at its start, and for nothing else.
+        End::Running(app) => {
             assert_eq!((app.version(), app.reason), ("1.0.0", Some(reason)), "{name}: {said}");
             assert_eq!(app.slot, "ota_0", "{name}");
         }
         End::Waiting { reason: found, .. } if touches == Touches::OnlySlot => {
             assert_eq!(found, reason, "{name}: {said}");
         }
-        End::Running(_) | End::Waiting { .. } | End::Dead(_) | End::PowerLost => {
+        End::Waiting { .. } | End::Dead(_) | End::PowerLost => {
             panic!("{name}: {end:?}: {said}")
         }
     }
@@ -322,7 +323,7 @@ fn bad_images() -> Vec<Case> {
     // Whole, but for the chip: its own hash is right too.
     let (hashed, hash) = for_another_chip.split_last_chunk_mut::<32>().unwrap();
     *hash = manifest::Digest::of(hashed).0;
-    let another_chip = "expected an image for chip id 5, found one for 13";
+    let another_chip = "image is for esp32c6, this is esp32c3";
     [
         ("no image", vec![7; 150_000], "not an ESP image"),
         ("an image for another chip", for_another_chip, another_chip),

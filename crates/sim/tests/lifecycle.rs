@@ -160,7 +160,7 @@ async fn a_release_that_the_chain_loader_cannot_start_is_refused() {
     let bed = Bed::start("8mb").await;
     let mut device = bed.manufacture("lamp-1");
     device.set_can_start(|_, segments| {
-        segments.as_slice().iter().map(|segment| segment.len).sum::<u32>() < 4 << 16
+        segments.as_slice().iter().map(|segment| segment.len).sum::<u32>() < 2 << 16
     });
     for (sequence, version, chunks, reason) in
         [(1, "1.0.0", 3, "installed"), (2, "1.1.0", 5, "not-startable")]

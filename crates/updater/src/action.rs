@@ -142,6 +142,8 @@ pub struct Preview {
     pub size_bytes: u32,
     /// Length of the first chunk in bytes.
     pub length_bytes: u32,
+    /// Its digest: headers of other bytes say nothing.
+    pub digest: Digest,
     /// Slot that it is for.
     pub slot: SlotIndex,
     /// Wait this long before the try.

@@ -113,11 +113,15 @@ impl Install {
     /// Looks at the new image before a byte of the old one is erased.
     fn preview(self: Box<Self>) -> (State, Action) {
         let artifact = &self.plan.manifest.artifact;
-        let Some((_, length_bytes)) = artifact.chunk(0) else { return self.failed(Reason::Internal) };
+        let (Some((_, length_bytes)), Some(digest)) = (artifact.chunk(0), artifact.chunks.first().copied())
+        else {
+            return self.failed(Reason::Internal);
+        };
         let preview = Preview {
             artifact: artifact.digest,
             size_bytes: artifact.size_bytes,
             length_bytes,
+            digest,
             slot: self.plan.slot,
             delay_ms: limits::CHUNK_RETRY_MS * u64::from(self.tries),
             timeout_ms: limits::CHUNK_MS,

@@ -273,6 +273,10 @@ impl<B: Board> Shell<'_, B> {
             }
         }
         self.online = Some(online);
+        let found = digest(hash);
+        if found != preview.digest {
+            return Ok(found);
+        }
         let outline = loop {
             match Outline::read(slot_bytes, |offset, buffer: &mut [u8]| copy_known(&known, offset, buffer)) {
                 Ok(outline) => break outline,
@@ -292,7 +296,7 @@ impl<B: Board> Shell<'_, B> {
         };
         let checked = check_headers(self.board, self.map.strategy, &outline.header, &outline.segments);
         self.flash_reason(checked)?;
-        Ok(digest(hash))
+        Ok(found)
     }
 
     /// Downloads one chunk into flash and hashes what is in flash then.
