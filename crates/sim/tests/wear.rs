@@ -137,12 +137,11 @@ fn a_thief_wears_out_what_the_documents_say() {
                 "{}: {layout} {partition}: {erasures} erasures a year",
                 attack.name
             );
-            assert!(*erasures > 0, "{}: {layout}: nothing is worn, which is no attack", attack.name);
-            let row = format!(
-                "| {} | {layout} | {partition} | {erasures} | {} |",
-                attack.name,
-                ENDURANCE / erasures
-            );
+            let row = match ENDURANCE.checked_div(*erasures) {
+                Some(years) => format!("| {} | {layout} | {partition} | {erasures} | {years} |", attack.name),
+                // The only slot is not given up for bytes that are not the release's.
+                None => format!("| {} | {layout} | none | 0 | |", attack.name),
+            };
             if !report.contains(&row) {
                 missing.push(row);
             }
