@@ -20,7 +20,7 @@
 //! Power cuts: replacing a value writes the new one first and then marks the old one erased; where both are found
 //! at the next open, the newer one stays, and where the new one is torn, the old one. Setting a value that is
 //! there already writes nothing, and opening a vault never does: what a power cut left in the middle of something is
-//! repaired with the next write that is meant ([`guard`]).
+//! repaired with the next write that is meant (`guard.rs`).
 //!
 //! Damage: while an item reads as damaged nothing is written, for the next start may read it right, and the repair would
 //! erase it. When that start finds the same damage, it is accepted ([`Vault::accept_damage`]).
