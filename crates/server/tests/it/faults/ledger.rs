@@ -95,6 +95,10 @@ impl Ledger {
         } += 1;
     }
 
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
     pub(super) fn refused(&self) -> u64 {
         self.refused
     }

@@ -72,7 +72,11 @@ pub(super) async fn work(remote: &Remote, ledger: &Shared, until: impl Future<Ou
         clients.spawn(client(number).live());
         clients.spawn(client(number).note());
     }
-    until.await;
+    tokio::select! {
+        () = until => {}
+        // One that found a fault; `until` may wait for what it will not do any more.
+        ended = clients.join_next() => panic!("a client ended before its time: {ended:?}"),
+    }
     stop.cancel();
     clients.join_all().await;
 }
