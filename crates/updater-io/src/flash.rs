@@ -7,11 +7,11 @@ use wire::Reason;
 
 use crate::region::{Region, SECTOR_BYTES};
 
-/// Trouble with flash.
+/// A fault of the flash, or of what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum FlashFault {
     /// The driver could not read.
-    #[error("expected to read {length_bytes} bytes at {address:#x}, found {kind:?}")]
+    #[error("cannot read {length_bytes} bytes at {address:#x}: {kind}")]
     Read {
         /// First address.
         address: u32,
@@ -21,7 +21,7 @@ pub enum FlashFault {
         kind: NorFlashErrorKind,
     },
     /// The driver could not erase.
-    #[error("expected to erase {address:#x} to {end:#x}, found {kind:?}")]
+    #[error("cannot erase {address:#x} to {end:#x}: {kind}")]
     Erase {
         /// First address.
         address: u32,
@@ -31,7 +31,7 @@ pub enum FlashFault {
         kind: NorFlashErrorKind,
     },
     /// The driver could not write.
-    #[error("expected to write {length_bytes} bytes at {address:#x}, found {kind:?}")]
+    #[error("cannot write {length_bytes} bytes at {address:#x}: {kind}")]
     Write {
         /// First address.
         address: u32,

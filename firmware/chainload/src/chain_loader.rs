@@ -30,7 +30,7 @@ pub trait ChainLoader {
     ///
     /// # Errors
     /// [`Refused`]: the image must not be started.
-    fn plan<F: ReadNorFlash>(slot: Slot, check: Check, flash: &mut F) -> Result<LoadPlan, Refused<F::Error>> {
+    fn plan<F: ReadNorFlash>(slot: Slot, check: Check, flash: &mut F) -> Result<LoadPlan, Refused> {
         plan::<Self::Sha256, F>(Self::MEMORY, slot, check, flash)
     }
 

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use digest::Digest;
 use digest::consts::U32;
-use embedded_storage::nor_flash::ReadNorFlash;
+use embedded_storage::nor_flash::{NorFlashError as _, ReadNorFlash};
 use flashfmt::image::boot::{self, LOWEST_LOADED_ADDR};
 use flashfmt::image::{MAX_SEGMENTS, Outline, Segment, Segments};
 use flashfmt::{ImageError, ImageHeader, Progress, SECTOR_BYTES, StreamVerifier};
@@ -69,12 +69,7 @@ pub struct LoadSegment {
 ///
 /// # Errors
 /// [`Refused`]: the image must not be started.
-pub fn plan<H, F>(
-    map: &MemoryMap,
-    slot: Slot,
-    check: Check,
-    flash: &mut F,
-) -> Result<LoadPlan, Refused<F::Error>>
+pub fn plan<H, F>(map: &MemoryMap, slot: Slot, check: Check, flash: &mut F) -> Result<LoadPlan, Refused>
 where
     H: Digest<OutputSize = U32> + Clone,
     F: ReadNorFlash,
@@ -83,7 +78,7 @@ where
     slot.check()?;
     let mut read = |offset: u32, buffer: &mut [u8]| {
         let addr = slot.offset + offset;
-        flash.read(addr, buffer).map_err(|error| Refused::Flash { addr, error })
+        flash.read(addr, buffer).map_err(|error| Refused::Flash { addr, kind: error.kind() })
     };
     match check {
         Check::Full => {

@@ -1,20 +1,19 @@
 //! Why an image is not started.
 
-use core::fmt;
-
+use embedded_storage::nor_flash::NorFlashErrorKind;
 use flashfmt::image::Unbootable;
 use flashfmt::{Chip, ImageError};
 
 /// Why an image is not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused<E: fmt::Debug> {
+pub enum Refused {
     /// The flash cannot be read.
-    #[error("cannot read the flash at {addr:#x}: {error:?}")]
+    #[error("cannot read the flash at {addr:#x}: {kind}")]
     Flash {
         /// Address in flash.
         addr: u32,
         /// What its driver says.
-        error: E,
+        kind: NorFlashErrorKind,
     },
     /// The slot holds no image, or a damaged one.
     #[error(transparent)]

@@ -285,7 +285,7 @@ fn unreadable_flash_is_told_with_its_address() {
     let mut flash = Flash::with(SLOT, &program().build().unwrap());
     flash.broken_addr = Some(SLOT.offset + 0x801);
     let found = plan::<Sha256, _>(&MemoryMap::ESP32C3, SLOT, Check::Full, &mut flash);
-    assert_eq!(found, Err(Refused::Flash { addr: SLOT.offset + 0x800, error: NorFlashErrorKind::Other }));
+    assert_eq!(found, Err(Refused::Flash { addr: SLOT.offset + 0x800, kind: NorFlashErrorKind::Other }));
 }
 
 #[test]

@@ -17,14 +17,14 @@ use super::scenario::{Outcome, PANIC, START, Stage};
 const CHECKS_IN: &str = "pitstop checks in";
 
 /// How a line about a failure begins.
-const TROUBLE: &str = "pitstop trouble ";
+const FAULT: &str = "pitstop fault ";
 
 /// From a line on the console to the end of its connection.
 const CONNECTION_ENDS: Duration = Duration::from_secs(10);
 
 /// What is to be seen of a device that meets a trap.
 struct Expected {
-    /// The reason's code, in the line about its trouble.
+    /// The reason's code, in the line about its fault.
     code: u16,
     /// A part of the cause, in the same line.
     cause: &'static str,
@@ -50,16 +50,16 @@ fn expected(trap: TlsTrap) -> Expected {
     match trap {
         TlsTrap::Good | TlsTrap::Fragmented => served(Seen::IdentifiedCheckIn),
         TlsTrap::ByHand => served(Seen::CheckIn),
-        TlsTrap::WrongName => refused("NotValidForName"),
-        TlsTrap::UnknownCa => refused("UnknownIssuer"),
-        TlsTrap::CaOfSameName | TlsTrap::ForeignSignature => refused("BadSignature"),
+        TlsTrap::WrongName => refused("is for another name"),
+        TlsTrap::UnknownCa => refused("is of an issuer that is not trusted"),
+        TlsTrap::CaOfSameName | TlsTrap::ForeignSignature => refused("has a wrong signature"),
         TlsTrap::ClientCertificate => refused("does not allow extended key usage for server authentication"),
         // Without `std`, rustls does not keep what exactly it was; `crates/sim/tests/tls_traps.rs` looks at it.
-        TlsTrap::DeviceAsCa => refused("Other(OtherError)"),
+        TlsTrap::DeviceAsCa => refused("breaks a rule for certificates"),
         TlsTrap::Expired => refused("certificate expired: "),
         TlsTrap::NotYetValid => refused("certificate not valid yet: "),
-        TlsTrap::NoSignature => refused("got Finished when expecting CertificateVerify"),
-        TlsTrap::NoCertificate => refused("got Finished when expecting Certificate or CertificateRequest"),
+        TlsTrap::NoSignature => refused("message 20 came (RFC 8446 section 4), expected was 15"),
+        TlsTrap::NoCertificate => refused("message 20 came (RFC 8446 section 4), expected was 11 or 13"),
     }
 }
 
@@ -91,12 +91,12 @@ fn meet(stage: &Stage<'_>, runtime: &Runtime, blank: &FlashFile, trap: TlsTrap) 
     provision(&flash, &running)?;
 
     let mut machine = stage.power_on(&flash)?;
-    machine.expect(CHECKS_IN, &[TROUBLE, PANIC], START)?;
-    let line = machine.expect(TROUBLE, &[PANIC], START)?;
+    machine.expect(CHECKS_IN, &[FAULT, PANIC], START)?;
+    let line = machine.expect(FAULT, &[PANIC], START)?;
     let Expected { code, cause, seen: _ } = expected;
     ensure!(
-        line.contains(&format!("{TROUBLE}{code}: ")) && line.contains(cause),
-        "expected trouble {code} with {cause:?}, found {line:?}"
+        line.contains(&format!("{FAULT}{code}: ")) && line.contains(cause),
+        "expected fault {code} with {cause:?}, found {line:?}"
     );
     let seen = runtime.block_on(async { timeout(CONNECTION_ENDS, running.observe()).await });
     let seen = seen.context("the server saw no connection end")?.context("the server is gone")?;

@@ -1,5 +1,6 @@
 //! The shell: performs the engine's actions on a board, and makes no choice of its own.
 
+mod account;
 mod flash;
 mod online;
 mod vaulted;
@@ -19,9 +20,9 @@ use crate::map::Map;
 use crate::region::Region;
 use crate::time::FloorClock;
 
-use online::Online;
 pub use online::ProtocolFault;
-use vaulted::Credentials;
+
+use account::Account;
 
 /// Runs one pit stop to its verdict. `start` is what [`crate::early::begin`] made of the retained register.
 ///
@@ -31,14 +32,15 @@ use vaulted::Credentials;
 pub async fn pit_stop<B: Board>(board: &mut B, start: Start) -> Verdict {
     let (mut state, mut action) = updater::start(start);
     let mut shell = Shell::new(board, start.retained.starts);
+    let mut account = None;
     loop {
         shell.board.observe(Observed::Acting { state: &state, action: &action });
         if let Action::Finish(verdict) = action {
-            shell.disconnect().await;
+            shell.disconnect(account).await;
             return shell.finish(verdict, state.retained());
         }
         shell.board.retain_bits(state.retained().to_bits());
-        let event = shell.perform(action).await.unwrap_or_else(Event::from);
+        let event = shell.perform(&mut account, action).await.unwrap_or_else(Event::from);
         let now_ms = shell.now_ms();
         (state, action) = updater::step(state, event, now_ms);
     }
@@ -51,41 +53,45 @@ struct Shell<'b, B: Board> {
     map: Map,
     /// Starts since power was applied.
     starts: u16,
-    /// What the vault said at the survey.
-    credentials: Option<Credentials>,
-    online: Option<Online<B>>,
 }
 
 impl<'b, B: Board> Shell<'b, B> {
     fn new(board: &'b mut B, starts: u16) -> Self {
         let clock = FloorClock::new(board.facts().build_time_s);
-        Self { board, clock, map: Map::default(), starts, credentials: None, online: None }
+        Self { board, clock, map: Map::default(), starts }
     }
 
-    async fn perform(&mut self, action: Action) -> Result<Event, Failure> {
+    /// A survey that finds one fills in the account, without which there is nobody to speak for on the network.
+    async fn perform(&mut self, account: &mut Option<Account<B>>, action: Action) -> Result<Event, Failure> {
         match action {
-            Action::Survey(scope) => Ok(Event::Surveyed(Box::new(self.survey(scope)?))),
-            Action::Join { timeout_ms } => Ok(self.join(timeout_ms).await?),
-            Action::MakeKey => Ok(self.make_key()?),
-            Action::Enroll { timeout_ms } => self.enroll(timeout_ms).await,
-            Action::Renew { timeout_ms } => self.renew(timeout_ms).await,
-            Action::SaveCertificate { chain, time_floor_s } => {
-                Ok(self.save_certificate(&chain, time_floor_s)?)
+            Action::Survey(scope) => {
+                let (survey, found) = self.survey(scope)?;
+                *account = found;
+                Ok(Event::Surveyed(Box::new(survey)))
             }
-            Action::FetchAnchors { timeout_ms } => self.fetch_anchors(timeout_ms).await,
-            Action::SaveAnchors { anchors } => Ok(self.save_anchors(&anchors)?),
-            Action::CheckIn { check_in, timeout_ms } => self.check_in(&check_in, timeout_ms).await,
+            Action::Join { timeout_ms } => Ok(self.join(known(account)?, timeout_ms).await?),
+            Action::MakeKey => Ok(self.make_key(known(account)?)?),
+            Action::Enroll { timeout_ms } => self.enroll(known(account)?, timeout_ms).await,
+            Action::Renew { timeout_ms } => self.renew(known(account)?, timeout_ms).await,
+            Action::SaveCertificate { chain, time_floor_s } => {
+                Ok(self.save_certificate(known(account)?, &chain, time_floor_s)?)
+            }
+            Action::FetchAnchors { timeout_ms } => self.fetch_anchors(known(account)?, timeout_ms).await,
+            Action::SaveAnchors { anchors } => Ok(self.save_anchors(known(account)?, &anchors)?),
+            Action::CheckIn { check_in, timeout_ms } => {
+                self.check_in(known(account)?, &check_in, timeout_ms).await
+            }
             Action::HashChunk { slot, offset_bytes, length_bytes } => {
                 let slot = self.slot(slot)?;
                 Ok(Event::ChunkHashed(self.hash(slot, offset_bytes, length_bytes)?))
             }
-            Action::Preview(preview) => self.preview(&preview).await,
+            Action::Preview(preview) => self.preview(known(account)?, &preview).await,
             Action::Invalidate { slot } => {
                 let slot = self.slot(slot)?;
                 self.invalidate(slot)?;
                 Ok(Event::Invalidated)
             }
-            Action::FetchChunk(fetch) => self.fetch_chunk(&fetch).await,
+            Action::FetchChunk(fetch) => self.fetch_chunk(known(account)?, &fetch).await,
             Action::Seal { slot, first_sector } => {
                 let slot = self.slot(slot)?;
                 self.seal(slot, &first_sector)?;
@@ -102,7 +108,7 @@ impl<'b, B: Board> Shell<'b, B> {
             Action::SaveTimeFloor { time_floor_s } => Ok(self.save_time_floor(time_floor_s)?),
             Action::ClearCrashes => Ok(self.clear_crashes()?),
             Action::CountCritical { reason } => Ok(self.count_critical(reason)?),
-            Action::Report { report, timeout_ms } => self.report(&report, timeout_ms).await,
+            Action::Report { report, timeout_ms } => self.report(known(account)?, &report, timeout_ms).await,
             // `pit_stop` returns before it gets here.
             Action::Finish(_) => Err(Reason::Internal.into()),
         }
@@ -145,6 +151,11 @@ impl<'b, B: Board> Shell<'b, B> {
         self.board.observe(Observed::Fault { reason, error });
         reason
     }
+}
+
+/// The account that the survey found. The engine asks for none of this without one.
+fn known<B: Board>(account: &mut Option<Account<B>>) -> Result<&mut Account<B>, Reason> {
+    account.as_mut().ok_or(Reason::NotProvisioned)
 }
 
 fn digest<H: sha2::Digest<OutputSize = U32>>(hash: H) -> Digest {

@@ -2,20 +2,21 @@
 
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::future::Future;
 
 use embassy_futures::select::{Either, select};
-use flashfmt::image::{ImageError, Outline};
+use flashfmt::image::{Glance, ImageError, Missing, SEGMENT_HEADER_BYTES};
 use manifest::Digest;
 use rustls::AlertDescription;
-use rustls::pki_types::ServerName;
 use sha2::Digest as _;
 use updater::{Anchors, Chain, Event, Failure, FetchChunk, FirstSector, Preview, limits};
 use wire::{CheckIn, Decision, Message, Reason, Report};
 
+use super::account::Account;
 use super::flash::check_headers;
 use super::vaulted::life;
 use super::{Shell, digest};
@@ -27,7 +28,7 @@ use crate::pki;
 use crate::platform::{JoinRequest, Network, NetworkError, Timer};
 use crate::region::{Region, SECTOR_BYTES};
 use crate::tls::{TlsError, TlsSession, client_config, try_anchors, try_identity};
-use crate::vault::concatenate;
+use crate::vault::{Settings, concatenate};
 
 type Client<B> = HttpClient<TlsSession<<<B as Board>::Network as Network>::Connection>>;
 
@@ -38,25 +39,21 @@ pub(super) struct Online<B: Board> {
     identified: bool,
 }
 
+/// A message to the server.
+struct Post<'b> {
+    path: &'static str,
+    /// For who reads of its failure.
+    what: &'static str,
+    /// The status of a good answer.
+    expected: u16,
+    body: &'b [u8],
+}
+
 /// A part of an artifact, for one range request.
 struct Part {
     artifact: Digest,
     offset_bytes: u32,
     length_bytes: u32,
-}
-
-/// Why the headers of an artifact cannot be judged.
-enum Unread {
-    /// They have been read, and are no good.
-    Image(ImageError),
-    /// They have to be asked for first.
-    Missing { offset_bytes: u32, length_bytes: u32 },
-}
-
-impl From<ImageError> for Unread {
-    fn from(error: ImageError) -> Self {
-        Self::Image(error)
-    }
 }
 
 /// An answer that no good server gives.
@@ -78,7 +75,10 @@ pub enum ProtocolFault {
     #[error("expected the artifact on the server, found status 404; publish the release again")]
     NoArtifact,
     /// Another part of the artifact.
-    #[error("expected bytes {first} to {last} of the artifact, found {found:?}")]
+    #[error(
+        "expected bytes {first} to {last} of the artifact, found {}",
+        found.map_or_else(|| "no Content-Range".into(), |found| format!("{} to {}", found.first, found.last))
+    )]
     Range {
         /// First byte asked for.
         first: u64,
@@ -101,37 +101,28 @@ pub enum ProtocolFault {
         /// The limit.
         timeout_ms: u64,
     },
-    /// The vault has no way to a server.
-    #[error("expected {what} in the vault, found none; provision the device again")]
-    NotProvisioned {
-        /// What is missing.
-        what: &'static str,
-    },
+    /// The vault has a key without a certificate, and nothing to ask for one with.
+    #[error("expected an enrollment token in the vault, found none; provision the device again")]
+    NoToken,
     /// A name that no certificate can carry.
-    #[error("expected a DNS name or an IP address as the server's name, found {found:?}")]
+    #[error("expected a DNS name or an IP address as the server's name, found {found}")]
     ServerName {
         /// The name in the vault.
-        found: alloc::string::String,
+        found: String,
     },
 }
 
 impl<B: Board> Shell<'_, B> {
-    pub(super) async fn join(&mut self, timeout_ms: u64) -> Result<Event, Reason> {
+    pub(super) async fn join(&mut self, account: &Account<B>, timeout_ms: u64) -> Result<Event, Reason> {
         let timer = self.board.timer();
         let turn = self.turn();
-        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
-        let networks = credentials.settings.wifi.clone();
-        let request = JoinRequest {
-            networks: &networks,
-            country: credentials.settings.country,
-            last: credentials.access_point,
-            turn,
-        };
+        let Settings { wifi: networks, country, .. } = &account.settings;
+        let request = JoinRequest { networks, country: *country, last: account.access_point, turn };
         let joined = within(&timer, timeout_ms, self.board.network().join(request)).await;
         match joined {
             Ok(Ok(joined)) => {
                 // Not remembering it costs the next start a scan, no more.
-                let _ = joined.map(|access_point| self.save_access_point(access_point));
+                let _ = joined.map(|access_point| self.save_access_point(account, access_point));
                 Ok(Event::Joined { free_heap_bytes: self.board.free_heap_bytes() })
             }
             Ok(Err(error)) => Err(self.fault(network_reason(error), &error)),
@@ -145,45 +136,54 @@ impl<B: Board> Shell<'_, B> {
         if self.starts > 1 { self.starts } else { self.jitter() as u16 }
     }
 
-    pub(super) async fn enroll(&mut self, timeout_ms: u64) -> Result<Event, Failure> {
-        let key = self.device_key()?;
-        let Some((host, device_id)) = self.names() else {
-            return Err(self.not_provisioned("settings").into());
+    pub(super) async fn enroll(
+        &mut self,
+        account: &mut Account<B>,
+        timeout_ms: u64,
+    ) -> Result<Event, Failure> {
+        let key = self.device_key(account)?;
+        let Some(token) = account.token.clone() else {
+            return Err(self.online_failure(ProtocolFault::NoToken));
         };
-        let token = self.credentials.as_ref().and_then(|credentials| credentials.token.clone());
-        let Some(token) = token else { return Err(self.not_provisioned("an enrollment token").into()) };
+        let (host, device_id) = names(account);
         let chain = self
-            .exchange(timeout_ms, false, async |http| {
+            .exchange(account, timeout_ms, false, async |http| {
                 est::simpleenroll(http, &host, &key, &device_id, &token).await.map_err(Fault::from)
             })
             .await?;
-        Ok(self.certificate_issued(chain)?)
+        Ok(self.certificate_issued(account, chain)?)
     }
 
-    pub(super) async fn renew(&mut self, timeout_ms: u64) -> Result<Event, Failure> {
-        let key = self.device_key()?;
-        let Some((host, device_id)) = self.names() else {
-            return Err(self.not_provisioned("settings").into());
-        };
+    pub(super) async fn renew(
+        &mut self,
+        account: &mut Account<B>,
+        timeout_ms: u64,
+    ) -> Result<Event, Failure> {
+        let key = self.device_key(account)?;
+        let (host, device_id) = names(account);
         let chain = self
-            .exchange(timeout_ms, true, async |http| {
+            .exchange(account, timeout_ms, true, async |http| {
                 est::simplereenroll(http, &host, &key, &device_id).await.map_err(Fault::from)
             })
             .await?;
-        Ok(self.certificate_issued(chain)?)
+        Ok(self.certificate_issued(account, chain)?)
     }
 
     /// Asks for trust anchors on the connection on which the decision came, and tries them on its server: a set that
     /// would lock the device out is refused.
-    pub(super) async fn fetch_anchors(&mut self, timeout_ms: u64) -> Result<Event, Failure> {
-        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
+    pub(super) async fn fetch_anchors(
+        &mut self,
+        account: &mut Account<B>,
+        timeout_ms: u64,
+    ) -> Result<Event, Failure> {
+        let (host, _) = names(account);
         let (anchors, server) = self
-            .exchange(timeout_ms, true, async |http| {
+            .exchange(account, timeout_ms, true, async |http| {
                 let anchors = est::cacerts(http, &host).await?;
                 Ok((anchors, http.stream().server_certificate().cloned()))
             })
             .await?;
-        let name = self.server_name()?;
+        let name = account.server_name().map_err(|fault| self.online_failure(fault))?;
         let provider = self.board.crypto_provider();
         let tried = server
             .ok_or(TlsError::Unexpected)
@@ -193,21 +193,27 @@ impl<B: Board> Shell<'_, B> {
         Ok(Event::AnchorsFetched { digest, anchors: Anchors(concatenate(&anchors)) })
     }
 
-    fn certificate_issued(&mut self, chain: EnrolledChain) -> Result<Event, Reason> {
+    fn certificate_issued(&mut self, account: &Account<B>, chain: EnrolledChain) -> Result<Event, Reason> {
         let leaf = chain.certificates.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
         let facts = self.pki(pki::leaf_facts(leaf))?;
         let life = life(&facts);
-        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
         // The device's clock may be behind the issuer's.
         let now_s = u64::from(self.clock.now_s()).max(facts.not_before_s);
-        let anchors = &credentials.settings.anchors;
+        let anchors = &account.settings.anchors;
         let tried = try_identity(&self.board.crypto_provider(), now_s, anchors, &chain.certificates);
         tried.map_err(|error| self.fault(tls_reason(&error), &error))?;
         Ok(Event::CertificateIssued { life, chain: Chain(concatenate(&chain.certificates)) })
     }
 
-    pub(super) async fn check_in(&mut self, check_in: &CheckIn, timeout_ms: u64) -> Result<Event, Failure> {
-        self.post(wire::CHECK_IN_PATH, "a check-in", 200, &check_in.to_cbor(), timeout_ms, async |http| {
+    pub(super) async fn check_in(
+        &mut self,
+        account: &mut Account<B>,
+        check_in: &CheckIn,
+        timeout_ms: u64,
+    ) -> Result<Event, Failure> {
+        let body = check_in.to_cbor();
+        let post = Post { path: wire::CHECK_IN_PATH, what: "a check-in", expected: 200, body: &body };
+        self.post(account, post, timeout_ms, async |http| {
             let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
             let decision = Decision::from_cbor(&body).map_err(Fault::Cbor)?;
             let certificate = http.stream().server_certificate();
@@ -217,23 +223,28 @@ impl<B: Board> Shell<'_, B> {
         .await
     }
 
-    pub(super) async fn report(&mut self, report: &Report, timeout_ms: u64) -> Result<Event, Failure> {
+    pub(super) async fn report(
+        &mut self,
+        account: &mut Account<B>,
+        report: &Report,
+        timeout_ms: u64,
+    ) -> Result<Event, Failure> {
         let body = report.to_cbor();
-        self.post(wire::REPORTS_PATH, "a report", 204, &body, timeout_ms, async |_| Ok(())).await?;
+        let post = Post { path: wire::REPORTS_PATH, what: "a report", expected: 204, body: &body };
+        self.post(account, post, timeout_ms, async |_| Ok(())).await?;
         Ok(Event::Reported)
     }
 
     async fn post<T>(
         &mut self,
-        path: &'static str,
-        what: &'static str,
-        expected: u16,
-        body: &[u8],
+        account: &mut Account<B>,
+        post: Post<'_>,
         timeout_ms: u64,
         read: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Fault>,
     ) -> Result<T, Failure> {
-        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
-        self.exchange(timeout_ms, true, async |http| {
+        let Post { path, what, expected, body } = post;
+        let (host, _) = names(account);
+        self.exchange(account, timeout_ms, true, async |http| {
             let headers = [("Content-Type", wire::MEDIA_TYPE)];
             let request = Request { method: Method::Post, path, host: &host, headers: &headers, body };
             let head = http.send(&request).await?;
@@ -248,49 +259,56 @@ impl<B: Board> Shell<'_, B> {
 
     /// Looks at an artifact as the hand-over would, and writes nothing: its first chunk, of which the digest goes to the
     /// engine, and the headers of the segments that lie behind the first sector, each by a range request of its own.
-    pub(super) async fn preview(&mut self, preview: &Preview) -> Result<Event, Failure> {
+    pub(super) async fn preview(
+        &mut self,
+        account: &mut Account<B>,
+        preview: &Preview,
+    ) -> Result<Event, Failure> {
         let timer = self.board.timer();
         timer.sleep_ms(preview.delay_ms).await;
         let slot = self.slot(preview.slot)?;
-        match within(&timer, preview.timeout_ms, self.look_at(preview, slot.size_bytes)).await {
+        let looked_at = self.look_at(account, preview, slot.size_bytes);
+        match within(&timer, preview.timeout_ms, looked_at).await {
             Ok(digest) => Ok(Event::Previewed(digest?)),
-            Err(fault) => Err(self.fault(Reason::Timeout, &fault).into()),
+            Err(fault) => Err(self.online_failure(fault)),
         }
     }
 
-    async fn look_at(&mut self, preview: &Preview, slot_bytes: u32) -> Result<Digest, Failure> {
-        let part = Part { artifact: preview.artifact, offset_bytes: 0, length_bytes: preview.length_bytes };
-        let mut online = self.ask_for(&part).await?;
+    async fn look_at(
+        &mut self,
+        account: &mut Account<B>,
+        preview: &Preview,
+        slot_bytes: u32,
+    ) -> Result<Digest, Failure> {
+        let artifact = preview.artifact;
+        let first = Part { artifact, offset_bytes: 0, length_bytes: preview.length_bytes };
+        let mut online = self.ask_for(account, &first).await?;
         let mut hash = B::Sha256::new();
-        let mut known = Vec::new();
+        let mut prefix = vec![0; SECTOR_BYTES.min(first.length_bytes) as usize];
+        self.receive(&mut online, &mut prefix).await?;
+        hash.update(&prefix);
         let mut sector = Vec::with_capacity(SECTOR_BYTES as usize);
-        for start in (0..part.length_bytes).step_by(SECTOR_BYTES as usize) {
-            sector.resize((part.length_bytes - start).min(SECTOR_BYTES) as usize, 0);
+        for start in (SECTOR_BYTES..first.length_bytes).step_by(SECTOR_BYTES as usize) {
+            sector.resize((first.length_bytes - start).min(SECTOR_BYTES) as usize, 0);
             self.receive(&mut online, &mut sector).await?;
             hash.update(&sector);
-            if start == 0 {
-                known.push((0, sector.clone()));
-            }
         }
-        self.online = Some(online);
+        account.online = Some(online);
         let found = digest(hash);
         if found != preview.digest {
             return Ok(found);
         }
+        let mut glance = self.image_format(Glance::new(&prefix, slot_bytes))?;
         let outline = loop {
-            match Outline::read(slot_bytes, |offset, buffer: &mut [u8]| copy_known(&known, offset, buffer)) {
-                Ok(outline) => break outline,
-                Err(Unread::Image(error)) => {
-                    let fault = FlashFault::Image(error);
-                    return Err(self.fault(fault.reason(), &fault).into());
-                }
-                Err(Unread::Missing { offset_bytes, length_bytes }) => {
-                    let part = Part { artifact: preview.artifact, offset_bytes, length_bytes };
-                    let mut online = self.ask_for(&part).await?;
-                    let mut header = vec![0; length_bytes as usize];
-                    self.receive(&mut online, &mut header).await?;
-                    self.online = Some(online);
-                    known.push((offset_bytes, header));
+            match glance.missing() {
+                Missing::Nothing(outline) => break outline,
+                Missing::Header { offset: offset_bytes } => {
+                    let mut record = [0; SEGMENT_HEADER_BYTES];
+                    let part = Part { artifact, offset_bytes, length_bytes: SEGMENT_HEADER_BYTES as u32 };
+                    let mut online = self.ask_for(account, &part).await?;
+                    self.receive(&mut online, &mut record).await?;
+                    account.online = Some(online);
+                    self.image_format(glance.push(&record))?;
                 }
             }
         };
@@ -299,21 +317,34 @@ impl<B: Board> Shell<'_, B> {
         Ok(found)
     }
 
+    fn image_format<T>(&mut self, result: Result<T, ImageError>) -> Result<T, Reason> {
+        self.flash_reason(result.map_err(FlashFault::Image))
+    }
+
     /// Downloads one chunk into flash and hashes what is in flash then.
-    pub(super) async fn fetch_chunk(&mut self, fetch: &FetchChunk) -> Result<Event, Failure> {
+    pub(super) async fn fetch_chunk(
+        &mut self,
+        account: &mut Account<B>,
+        fetch: &FetchChunk,
+    ) -> Result<Event, Failure> {
         let timer = self.board.timer();
         timer.sleep_ms(fetch.delay_ms).await;
         let slot = self.slot(fetch.slot)?;
         let region = self.part(slot, fetch.offset_bytes, fetch.length_bytes)?;
-        match within(&timer, fetch.timeout_ms, self.download(fetch, region)).await {
+        match within(&timer, fetch.timeout_ms, self.download(account, fetch, region)).await {
             Ok(event) => event,
-            Err(fault) => Err(self.fault(Reason::Timeout, &fault).into()),
+            Err(fault) => Err(self.online_failure(fault)),
         }
     }
 
-    async fn download(&mut self, fetch: &FetchChunk, region: Region) -> Result<Event, Failure> {
+    async fn download(
+        &mut self,
+        account: &mut Account<B>,
+        fetch: &FetchChunk,
+        region: Region,
+    ) -> Result<Event, Failure> {
         let FetchChunk { artifact, offset_bytes, length_bytes, .. } = *fetch;
-        let mut online = self.ask_for(&Part { artifact, offset_bytes, length_bytes }).await?;
+        let mut online = self.ask_for(account, &Part { artifact, offset_bytes, length_bytes }).await?;
         let held_bytes = if fetch.hold_first_sector { SECTOR_BYTES.min(length_bytes) } else { 0 };
         let mut held = vec![0; held_bytes as usize];
         self.receive(&mut online, &mut held).await?;
@@ -326,7 +357,7 @@ impl<B: Board> Shell<'_, B> {
             self.receive(&mut online, &mut sector).await?;
             self.write_erased(written.offset + start, &mut sector)?;
         }
-        self.online = Some(online);
+        account.online = Some(online);
         let digest = self.hash_with(region, &held)?;
         if !fetch.hold_first_sector {
             return Ok(Event::ChunkHashed(digest));
@@ -357,11 +388,11 @@ impl<B: Board> Shell<'_, B> {
     }
 
     /// Asks for a part of an artifact, and gives back the connection on which just that part comes.
-    async fn ask_for(&mut self, part: &Part) -> Result<Online<B>, Failure> {
+    async fn ask_for(&mut self, account: &mut Account<B>, part: &Part) -> Result<Online<B>, Failure> {
         let timer = self.board.timer();
         let asked = async {
-            let mut online = self.online(true).await?;
-            self.request(&mut online.http, part).await?;
+            let mut online = self.online(account, true).await?;
+            self.request(&mut online.http, &names(account).0, part).await?;
             Ok::<_, Failure>(online)
         };
         match within(&timer, limits::EXCHANGE_MS, asked).await {
@@ -371,15 +402,14 @@ impl<B: Board> Shell<'_, B> {
     }
 
     /// Asks for a part of an artifact and makes sure that just these bytes come (RFC 9110 section 14).
-    async fn request(&mut self, http: &mut Client<B>, part: &Part) -> Result<(), Failure> {
-        let Some((host, _)) = self.names() else { return Err(self.not_provisioned("settings").into()) };
+    async fn request(&mut self, http: &mut Client<B>, host: &str, part: &Part) -> Result<(), Failure> {
         let first = u64::from(part.offset_bytes);
         let expected_bytes = u64::from(part.length_bytes);
         let last = first + expected_bytes - 1;
         let path = format!("{}{}", wire::ARTIFACTS_PATH, part.artifact);
         let range = format!("bytes={first}-{last}");
         let headers = [("Range", range.as_str())];
-        let request = Request { method: Method::Get, path: &path, host: &host, headers: &headers, body: &[] };
+        let request = Request { method: Method::Get, path: &path, host, headers: &headers, body: &[] };
         let head = match http.send(&request).await {
             Ok(head) => head,
             Err(error) => return Err(self.online_failure(error)),
@@ -391,16 +421,17 @@ impl<B: Board> Shell<'_, B> {
     /// One exchange on the connection, within its time. A connection on which it failed is given up.
     async fn exchange<T>(
         &mut self,
+        account: &mut Account<B>,
         timeout_ms: u64,
         identified: bool,
         act: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Fault>,
     ) -> Result<T, Failure> {
         let timer = self.board.timer();
         let exchange = async {
-            let mut online = self.online(identified).await?;
+            let mut online = self.online(account, identified).await?;
             match act(&mut online.http).await {
                 Ok(answer) => {
-                    self.online = Some(online);
+                    account.online = Some(online);
                     Ok(answer)
                 }
                 Err(fault) => Err(self.online_failure(fault)),
@@ -408,13 +439,13 @@ impl<B: Board> Shell<'_, B> {
         };
         match within(&timer, timeout_ms, exchange).await {
             Ok(result) => result,
-            Err(fault) => Err(self.fault(Reason::Timeout, &fault).into()),
+            Err(fault) => Err(self.online_failure(fault)),
         }
     }
 
     /// The open connection, or a new one. Taken out for the exchange; whoever is done with it puts it back.
-    async fn online(&mut self, identified: bool) -> Result<Online<B>, Reason> {
-        if let Some(online) = self.online.take() {
+    async fn online(&mut self, account: &mut Account<B>, identified: bool) -> Result<Online<B>, Failure> {
+        if let Some(online) = account.online.take() {
             if online.identified == identified && online.http.is_reusable() {
                 return Ok(online);
             }
@@ -422,54 +453,33 @@ impl<B: Board> Shell<'_, B> {
         }
         // Certificates are judged against the uptime of this moment.
         self.now_ms();
-        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
-        let server = credentials.settings.server.clone();
-        let anchors = credentials.settings.anchors.clone();
-        let identity = if identified { self.tls_identity() } else { None };
-        let name = self.server_name()?;
+        let identity = if identified { account.tls_identity() } else { None };
+        let name = account.server_name().map_err(|fault| self.online_failure(fault))?;
         let provider = self.board.crypto_provider();
         let clock = Arc::new(self.clock.clone());
-        let config = match client_config(provider, clock, &anchors, identity) {
+        let Settings { server, anchors, .. } = &account.settings;
+        let config = match client_config(provider, clock, anchors, identity) {
             Ok(config) => Arc::new(config),
-            Err(error) => return Err(self.fault(tls_reason(&error), &error)),
+            Err(error) => return Err(self.fault(tls_reason(&error), &error).into()),
         };
         let connection = match self.board.network().connect(&server.host, server.port).await {
             Ok(connection) => connection,
-            Err(error) => return Err(self.fault(network_reason(error), &error)),
+            Err(error) => return Err(self.fault(network_reason(error), &error).into()),
         };
         match TlsSession::handshake(connection, config, name).await {
             Ok(session) => Ok(Online { http: HttpClient::new(session), identified }),
-            Err(error) => Err(self.fault(tls_reason(&error), &error)),
+            Err(error) => Err(self.fault(tls_reason(&error), &error).into()),
         }
     }
 
     /// Says goodbye (close_notify) to the server; no harm when it does not hear it.
-    pub(super) async fn disconnect(&mut self) {
+    pub(super) async fn disconnect(&mut self, account: Option<Account<B>>) {
         /// A server that does not take two dozen bytes in this time is not waited for.
         const GOODBYE_MS: u64 = 500;
-        if let Some(online) = self.online.take() {
+        if let Some(online) = account.and_then(|account| account.online) {
             let timer = self.board.timer();
             let _ = within(&timer, GOODBYE_MS, online.http.into_stream().close()).await;
         }
-    }
-
-    fn server_name(&mut self) -> Result<ServerName<'static>, Reason> {
-        let Some(credentials) = &self.credentials else { return Err(self.not_provisioned("settings")) };
-        let host = credentials.settings.server.host.clone();
-        ServerName::try_from(host.clone()).map_err(|_| {
-            let fault = ProtocolFault::ServerName { found: host };
-            self.fault(Reason::NotProvisioned, &fault)
-        })
-    }
-
-    /// The Host field and the device's id.
-    fn names(&self) -> Option<(alloc::string::String, alloc::string::String)> {
-        let settings = &self.credentials.as_ref()?.settings;
-        Some((settings.server.authority(), settings.device_id.clone()))
-    }
-
-    fn not_provisioned(&mut self, what: &'static str) -> Reason {
-        self.fault(Reason::NotProvisioned, &ProtocolFault::NotProvisioned { what })
     }
 
     fn online_failure(&mut self, fault: impl Into<Fault>) -> Failure {
@@ -522,17 +532,10 @@ impl From<ProtocolFault> for Fault {
     }
 }
 
-/// Copies bytes of an artifact of which some parts are known.
-fn copy_known(known: &[(u32, Vec<u8>)], offset_bytes: u32, buffer: &mut [u8]) -> Result<(), Unread> {
-    let found = known.iter().find_map(|(start, bytes)| {
-        let first = usize::try_from(offset_bytes.checked_sub(*start)?).ok()?;
-        bytes.get(first..first.checked_add(buffer.len())?)
-    });
-    match found {
-        Some(bytes) => buffer.copy_from_slice(bytes),
-        None => return Err(Unread::Missing { offset_bytes, length_bytes: buffer.len() as u32 }),
-    }
-    Ok(())
+/// The Host field and the device's id.
+fn names<B: Board>(account: &Account<B>) -> (String, String) {
+    let settings = &account.settings;
+    (settings.server.authority(), settings.device_id.clone())
 }
 
 async fn within<T: Timer, O>(
@@ -641,7 +644,7 @@ fn protocol_reason(fault: &ProtocolFault) -> Reason {
         ProtocolFault::NoArtifact => Reason::ArtifactMissing,
         ProtocolFault::Range { .. } | ProtocolFault::Length { .. } => Reason::ServerProtocol,
         ProtocolFault::Timeout { .. } => Reason::Timeout,
-        ProtocolFault::NotProvisioned { .. } | ProtocolFault::ServerName { .. } => Reason::NotProvisioned,
+        ProtocolFault::NoToken | ProtocolFault::ServerName { .. } => Reason::NotProvisioned,
     }
 }
 

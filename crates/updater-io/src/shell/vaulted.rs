@@ -11,16 +11,15 @@ use updater::{
     Anchors, CertificateLife, Chain, Event, Identity, InstallRecord, JournalFacts, Scope, Survey, VaultFacts,
 };
 use wire::{Outcome, Reason};
-use zeroize::Zeroizing;
 
 use super::Shell;
+use super::account::Account;
 use crate::board::Board;
 use crate::journal::{Entry, Journal, JournalError};
 use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
 use crate::region::Region;
-use crate::tls;
-use crate::vault::{Settings, Vault, VaultContents, VaultError, certificates};
+use crate::vault::{Vault, VaultContents, VaultError, certificates};
 
 /// The layout has no vault.
 #[derive(Debug, thiserror::Error)]
@@ -37,19 +36,10 @@ struct NoKey;
 #[error("expected random numbers for a key, found none; the next start tries again")]
 struct NoRandomness;
 
-/// Who the device is and how it proves it, as loaded from the vault.
-pub(super) struct Credentials {
-    pub(super) settings: Settings,
-    pub(super) token: Option<Zeroizing<alloc::string::String>>,
-    pub(super) key: Option<Zeroizing<Vec<u8>>>,
-    pub(super) chain: Option<Vec<CertificateDer<'static>>>,
-    pub(super) access_point: Option<AccessPoint>,
-}
-
 impl<B: Board> Shell<'_, B> {
     /// Reads the partition table, otadata, the headers in the slots, and with the scope for it vault and journal. Writes
     /// nothing to a flash in which the updater has its place.
-    pub(super) fn survey(&mut self, scope: Scope) -> Result<Survey, Reason> {
+    pub(super) fn survey(&mut self, scope: Scope) -> Result<(Survey, Option<Account<B>>), Reason> {
         self.map = self.read_map()?;
         let confirmed_itself = self.keep_place();
         let facts = self.board.facts();
@@ -58,7 +48,11 @@ impl<B: Board> Shell<'_, B> {
             Scope::All => (self.survey_vault(), self.journal_entry()),
             Scope::Slots => (Err(Reason::UpdaterCrashes), None),
         };
-        Ok(Survey {
+        let (vault, account) = match vault {
+            Ok((facts, account)) => (Ok(facts), Some(account)),
+            Err(reason) => (Err(reason), None),
+        };
+        let survey = Survey {
             chip_id: facts.target.chip.id(),
             updater_version: facts.updater_version.to_string(),
             strategy: self.map.strategy.name(),
@@ -67,7 +61,8 @@ impl<B: Board> Shell<'_, B> {
             journal: journal.map(journal_facts).unwrap_or_default(),
             confirmed_itself,
             jitter: self.jitter(),
-        })
+        };
+        Ok((survey, account))
     }
 
     /// Without random numbers there is no jitter; what cannot do without them says so itself.
@@ -77,7 +72,7 @@ impl<B: Board> Shell<'_, B> {
         u32::from_le_bytes(bytes)
     }
 
-    fn survey_vault(&mut self) -> Result<VaultFacts, Reason> {
+    fn survey_vault(&mut self) -> Result<(VaultFacts, Account<B>), Reason> {
         let contents = self.with_vault(|vault| vault.load())?;
         let VaultContents {
             settings,
@@ -113,8 +108,7 @@ impl<B: Board> Shell<'_, B> {
             last_outcome,
             time_floor_s: self.clock.now_s().into(),
         };
-        self.credentials = Some(Credentials { settings, token, key, chain, access_point });
-        Ok(facts)
+        Ok((facts, Account { settings, token, key, chain, access_point, online: None }))
     }
 
     fn optional<T>(&mut self, item: Result<Option<T>, VaultError>) -> Option<T> {
@@ -124,72 +118,66 @@ impl<B: Board> Shell<'_, B> {
         })
     }
 
-    pub(super) fn make_key(&mut self) -> Result<Event, Reason> {
+    pub(super) fn make_key(&mut self, account: &mut Account<B>) -> Result<Event, Reason> {
         // The key's generator cannot say that there are no random numbers.
         let random = self.board.rng().try_fill_bytes(&mut [0; 32]);
         random.map_err(|_| self.fault(Reason::Randomness, &NoRandomness))?;
         let made = DeviceKey::generate(self.board.rng()).and_then(|key| key.to_pkcs8());
         let pkcs8 = made.map_err(|error| self.fault(Reason::Crypto, &error))?;
         self.with_vault(|vault| vault.set_key(&pkcs8))?;
-        if let Some(credentials) = &mut self.credentials {
-            credentials.key = Some(pkcs8);
-        }
+        account.key = Some(pkcs8);
         Ok(Event::KeyStored)
     }
 
     /// Remembers which access point was joined, unless it is the one of last time.
-    pub(super) fn save_access_point(&mut self, access_point: AccessPoint) -> Result<(), Reason> {
-        let known = self.credentials.as_ref().and_then(|credentials| credentials.access_point);
-        if known == Some(access_point) {
+    pub(super) fn save_access_point(
+        &mut self,
+        account: &Account<B>,
+        access_point: AccessPoint,
+    ) -> Result<(), Reason> {
+        if account.access_point == Some(access_point) {
             return Ok(());
         }
         self.with_vault(|vault| vault.set_access_point(access_point))
     }
 
     /// The device's key, ready for use.
-    pub(super) fn device_key(&mut self) -> Result<DeviceKey, Reason> {
-        let pkcs8 = self.credentials.as_ref().and_then(|credentials| credentials.key.as_ref());
-        match pkcs8.map(|pkcs8| DeviceKey::from_pkcs8(pkcs8)) {
+    pub(super) fn device_key(&mut self, account: &Account<B>) -> Result<DeviceKey, Reason> {
+        match account.key.as_ref().map(|pkcs8| DeviceKey::from_pkcs8(pkcs8)) {
             Some(Ok(key)) => Ok(key),
             Some(Err(error)) => Err(self.fault(Reason::Crypto, &error)),
             None => Err(self.fault(Reason::Crypto, &NoKey)),
         }
     }
 
-    /// Key and certificate for mutual TLS, when there are both.
-    pub(super) fn tls_identity(&self) -> Option<tls::Identity> {
-        let credentials = self.credentials.as_ref()?;
-        Some(tls::Identity { chain: credentials.chain.clone()?, key_pkcs8: credentials.key.clone()? })
-    }
-
     pub(super) fn save_certificate(
         &mut self,
+        account: &mut Account<B>,
         chain: &Chain,
         time_floor_s: Option<u64>,
     ) -> Result<Event, Reason> {
         let certificates = self.certificates(&chain.0)?;
-        let key = self.credentials.as_ref().and_then(|credentials| credentials.key.clone());
         self.with_vault(|vault| {
             vault.set_chain(&certificates)?;
             // A vault of before has one copy.
-            key.map_or(Ok(()), |key| vault.set_key(&key))?;
+            account.key.as_ref().map_or(Ok(()), |key| vault.set_key(key))?;
             // The token has done its work. It is deleted after the certificate is safe.
             vault.delete_token()?;
             time_floor_s.map_or(Ok(()), |time_floor_s| vault.set_time_floor_s(seconds(time_floor_s)))
         })?;
-        if let Some(credentials) = &mut self.credentials {
-            credentials.chain = Some(certificates);
-            credentials.token = None;
-        }
+        account.chain = Some(certificates);
+        account.token = None;
         Ok(Event::Saved)
     }
 
-    pub(super) fn save_anchors(&mut self, anchors: &Anchors) -> Result<Event, Reason> {
+    pub(super) fn save_anchors(
+        &mut self,
+        account: &mut Account<B>,
+        anchors: &Anchors,
+    ) -> Result<Event, Reason> {
         let anchors = self.certificates(&anchors.0)?;
         self.with_vault(|vault| vault.set_anchors(&anchors))?;
-        if let Some(credentials) = &mut self.credentials {
-            credentials.settings.anchors = anchors;
-        }
+        account.settings.anchors = anchors;
         Ok(Event::Saved)
     }
 

@@ -1,15 +1,15 @@
-//! What can go wrong, by blame.
+//! What can go wrong, by whose fault it is.
 
 use core::fmt;
 
 use embedded_io_async::ErrorKind;
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, CertificateError, Error};
 
 /// Why there is no TLS connection, or no longer one.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// Network: the connection broke.
-    #[error("the connection to the server was lost ({kind:?}); try again later")]
+    #[error("the connection to the server was lost; try again later")]
     ConnectionLost {
         /// The transport's kind of error.
         kind: ErrorKind,
@@ -22,7 +22,10 @@ pub enum TlsError {
     #[error("the server is not to be trusted; check its certificate and the trust anchors in the vault")]
     ServerRefused(#[source] RustlsError),
     /// Server: it refused the device with an alert, which may be the device's certificate's fault.
-    #[error("the server refused the device with the TLS alert {alert:?}; check the device's certificate")]
+    #[error(
+        "the server refused the device with TLS alert {} (RFC 8446 section 6); check the device's certificate",
+        u8::from(*alert)
+    )]
     RefusedByServer {
         /// The alert (RFC 8446 section 6).
         alert: AlertDescription,
@@ -73,7 +76,7 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// Sorts what rustls reports about a connection by blame.
+    /// Sorts what rustls reports about a connection by whose fault it is.
     pub(super) fn from_rustls(error: Error) -> Self {
         match error {
             Error::InvalidCertificate(_)
@@ -115,13 +118,89 @@ impl embedded_io_async::Error for TlsError {
 }
 
 /// An error of rustls, which is a [`core::error::Error`] by itself only with its feature `std`.
+///
+/// What a person can do something about has words of its own here: rustls has none for it but the names of its types, which
+/// the firmware is built without (`-Zfmt-debug=none`).
 #[derive(Clone, Debug)]
 pub struct RustlsError(pub Error);
 
 impl fmt::Display for RustlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            Error::InvalidCertificate(error) => match certificate(error) {
+                Some(text) => write!(f, "the certificate {text}"),
+                // Those with times and purposes, which rustls tells in words.
+                None => error.fmt(f),
+            },
+            Error::InappropriateHandshakeMessage { expect_types, got_type } => {
+                write!(
+                    f,
+                    "handshake message {} came (RFC 8446 section 4), expected was",
+                    u8::from(*got_type)
+                )?;
+                expect_types.iter().enumerate().try_for_each(|(index, expected)| {
+                    let separator = if index == 0 { "" } else { " or" };
+                    write!(f, "{separator} {}", u8::from(*expected))
+                })
+            }
+            Error::InappropriateMessage { got_type, .. } => {
+                write!(f, "a TLS record of type {} came out of turn", u8::from(*got_type))
+            }
+            Error::InvalidMessage(_) => f.write_str("a TLS message is malformed"),
+            Error::PeerIncompatible(_) => f.write_str("no TLS version, cipher suite or group in common"),
+            Error::PeerMisbehaved(_) => f.write_str("a TLS message is against the protocol"),
+            Error::InconsistentKeys(_) => f.write_str("key and certificate do not belong together"),
+            error => error.fmt(f),
+        }
     }
 }
 
+/// What is wrong with a certificate; `None` where more is known than a fixed text could say.
+fn certificate(error: &CertificateError) -> Option<&'static str> {
+    Some(match error {
+        CertificateError::BadEncoding => "is not an X.509 certificate",
+        CertificateError::UnknownIssuer => "is of an issuer that is not trusted",
+        CertificateError::BadSignature => "has a wrong signature",
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name"
+        }
+        CertificateError::UnhandledCriticalExtension => "has a critical extension that is not known",
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "is signed with an algorithm other than ECDSA on P-256 with SHA-256"
+        }
+        CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYetContext { .. }
+        | CertificateError::InvalidPurposeContext { .. } => return None,
+        // Without `std`, rustls keeps no more of it.
+        _ => "breaks a rule for certificates (RFC 5280)",
+    })
+}
+
 impl core::error::Error for RustlsError {}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use rustls::HandshakeType;
+
+    use super::*;
+
+    /// The firmware prints nothing for `{:?}`.
+    #[test]
+    fn what_is_wrong_is_told_without_the_names_of_types() {
+        let told = |error: Error| format!("{}", RustlsError(error));
+        assert_eq!(
+            told(CertificateError::UnknownIssuer.into()),
+            "the certificate is of an issuer that is not trusted"
+        );
+        let message = Error::InappropriateHandshakeMessage {
+            expect_types: [HandshakeType::Certificate, HandshakeType::CertificateRequest].into(),
+            got_type: HandshakeType::Finished,
+        };
+        assert_eq!(told(message), "handshake message 20 came (RFC 8446 section 4), expected was 11 or 13");
+        let refused = TlsError::RefusedByServer { alert: AlertDescription::BadCertificate };
+        assert!(format!("{refused}").contains("TLS alert 42 "), "{refused}");
+    }
+}

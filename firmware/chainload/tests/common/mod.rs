@@ -76,10 +76,10 @@ pub(crate) fn program_with(load_addr: u32, len: usize) -> Composer {
     Composer::new(Chip::Esp32C3, IRAM).segment(IRAM, &pattern(0x100, 1)).segment(load_addr, &pattern(len, 2))
 }
 
-pub(crate) fn plan_of(image: &Composer, check: Check) -> Result<LoadPlan, Refused<NorFlashErrorKind>> {
+pub(crate) fn plan_of(image: &Composer, check: Check) -> Result<LoadPlan, Refused> {
     plan_bytes(&image.build().unwrap(), check)
 }
 
-pub(crate) fn plan_bytes(image: &[u8], check: Check) -> Result<LoadPlan, Refused<NorFlashErrorKind>> {
+pub(crate) fn plan_bytes(image: &[u8], check: Check) -> Result<LoadPlan, Refused> {
     plan::<Sha256, _>(&MemoryMap::ESP32C3, SLOT, check, &mut Flash::with(SLOT, image))
 }
