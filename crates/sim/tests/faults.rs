@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
+use sim::campaign::fake_server::{Apply, Exchange, Twist};
 use sim::campaign::in_paused_time;
 use sim::campaign::lifecycle::{Lifecycle, prepare};
-use sim::campaign::office::{Apply, Exchange, Twist};
 use sim::campaign::world::{DEVICE, World, application, is_new};
 use sim::device::{DEPARTURE, Moment, Standing, Step, Strike};
 use sim::flash::{Flicker, Pace};
@@ -89,8 +89,7 @@ fn a_crash_outside_the_network_counts_too() {
 /// The early path breaks over the newest application: the ticket must not lead there again.
 #[test]
 fn a_ticket_is_good_for_one_try() {
-    // Not a hang: the bootloader's watchdog, which is armed there, clears the register that names the slot.
-    let ends = [Strike::Refusal, Strike::Reset(Reset::SoftwareSystem, Some(Hint::Panic))];
+    let ends = [Strike::Refusal, Strike::Hang, Strike::Reset(Reset::SoftwareSystem, Some(Hint::Panic))];
     for how in ends {
         in_time(async {
             let mut world = installing("8mb").await;
@@ -109,16 +108,16 @@ fn a_device_with_large_images_reaches_its_server() {
         let mut world = World::manufacture("16mb").unwrap();
         for (sequence, version) in [(1, "1.0.0"), (2, "1.1.0")] {
             let image = application(version, 108).unwrap();
-            let release = world.office.books().publish(sequence, version, image, Vec::new()).unwrap();
-            world.office.books().offer = Some(release);
+            let release = world.server.state().publish(sequence, version, image, Vec::new()).unwrap();
+            world.server.state().offer = Some(release);
             world.device.flash.replace_pace(Pace::Typical);
             assert_eq!(running(world.device.power_on().await.unwrap()).version(), version);
         }
-        let check_ins = world.office.books().picture(DEVICE).check_ins;
+        let check_ins = world.server.state().picture(DEVICE).check_ins;
         let start = world.device.power().clock().mark();
         running(world.device.power_on().await.unwrap());
         let took = start.elapsed();
-        assert!(world.office.books().picture(DEVICE).check_ins > check_ins, "no check-in after {took:?}");
+        assert!(world.server.state().picture(DEVICE).check_ins > check_ins, "no check-in after {took:?}");
         // The hash of what is started, before and after the reset that hands over, is the chip's own.
         assert!(took < Duration::from_secs(30), "{took:?}");
     });
@@ -132,7 +131,7 @@ fn an_artifact_that_cannot_be_had_costs_no_application() {
         in_time(async {
             let mut world = installing("4mb").await;
             let twist = Twist { exchange: Exchange::Artifact, apply: Apply::ToReply(answer) };
-            world.office.books().twists = vec![twist];
+            world.server.state().twists = vec![twist];
             for start in 1..=3 {
                 let end = world.device.power_on().await.unwrap();
                 let runs = matches!(&end, End::Running(app) if app.version() == "1.0.0");
@@ -193,17 +192,17 @@ fn a_key_that_reads_differently_stays() {
 fn a_lost_record_does_not_lose_the_sequence() {
     in_time(async {
         let mut world = installing("8mb").await;
-        let digest = world.office.books().releases[1].manifest.artifact.digest;
+        let digest = world.server.state().releases[1].manifest.artifact.digest;
         assert_eq!(running(world.device.power_on().await.unwrap()).version(), "1.1.0");
         let vault = world.device.layout().find_label("vault").unwrap();
         let bytes = world.device.flash.bytes()[vault.offset as usize..vault.end() as usize].to_vec();
         // The newest record is the last one that was written.
         let at = bytes.windows(32).rposition(|found| found == digest.0).expect("no record");
         world.device.flash.flip_bit(vault.offset + at as u32, 0).unwrap();
-        world.office.books().offer = Some(0);
+        world.server.state().offer = Some(0);
         let app = running(world.device.power_on().await.unwrap());
         assert_eq!(app.reason, Some(Reason::SequenceOlder));
-        world.office.books().offer = Some(1);
+        world.server.state().offer = Some(1);
         let app = running(world.device.power_on().await.unwrap());
         assert_eq!(app.version(), "1.1.0", "{:?}", app.reason);
     });

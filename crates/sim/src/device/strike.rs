@@ -50,9 +50,9 @@ pub struct Standing {
 
 /// The updater's own watchdog (firmware/updater/src/watchdog.rs): RTC watchdog, reset of the core.
 const WATCHDOG: (Reset, Duration) = (Reset::RtcWatchdogCore, Duration::from_secs(30));
-/// What the second-stage bootloader leaves armed (ESP-IDF 5.5, `CONFIG_BOOTLOADER_WDT_TIME_MS`): RTC watchdog, reset of the
-/// system, the RTC domain included.
-const EARLY_WATCHDOG: (Reset, Duration) = (Reset::RtcWatchdogSystem, Duration::from_secs(9));
+/// What the second-stage bootloader leaves armed (ESP-IDF 5.5, `CONFIG_BOOTLOADER_WDT_TIME_MS`), and the updater's first
+/// line lets reset the core alone.
+const EARLY_WATCHDOG: (Reset, Duration) = (Reset::RtcWatchdogCore, Duration::from_secs(9));
 
 impl Strike {
     /// Strikes. Comes back only where there is nothing to strike.

@@ -1,7 +1,7 @@
 //! Before anything is initialised: is this a start that belongs to the application at once?
 //!
 //! With the hand-over ticket, after crashes of the updater, and at a wake from deep sleep, the application gets the hardware
-//! as the bootloader left it: no clock changed, no watchdog touched, no guard on the stack. It cannot tell that the
+//! as the bootloader left it: no clock changed, its watchdog as it was, no guard on the stack. It cannot tell that the
 //! bootloader did not start it.
 
 #[cfg(feature = "chain-load")]
@@ -23,10 +23,11 @@ use updater_io::region::Region;
 
 pub(crate) use way::{Sha256, can_start};
 
-use crate::chip;
+use crate::{chip, watchdog};
 
 /// Hands over and does not come back, or returns what a pit stop begins with.
 pub(crate) fn begin() -> Start {
+    let watchdog = watchdog::keep_register();
     // SAFETY: nothing else has peripherals yet, and when this function returns nobody has these any more.
     let peripherals = unsafe { Peripherals::steal() };
     let mut flash = Fed(FlashStorage::new(peripherals.FLASH));
@@ -36,6 +37,7 @@ pub(crate) fn begin() -> Start {
         Begun::PitStop(start) => start,
         Begun::ResetToSlot => chip::reset(),
         Begun::HandOver(hand_over) => {
+            watchdog.restore();
             chip::retain_bits(hand_over.retained_bits);
             way::start(&hand_over.checked)
         }
