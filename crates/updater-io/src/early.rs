@@ -194,7 +194,8 @@ fn with_hidden_crashes<F: NorFlash, B: EarlyBoard<F>>(
     let region = journal_region(table).filter(|_| start.may_hide_a_crash());
     match region.map(|region| journal::count_crash(flash, region)) {
         Some(Ok(crashes)) => {
-            let start = start.with_crashes(crashes);
+            let slots = u8::try_from(table.app_slots().count()).unwrap_or(u8::MAX);
+            let start = start.with_crashes(crashes, slots);
             board.retain_bits(start.retained.to_bits());
             start
         }

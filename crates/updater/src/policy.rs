@@ -74,18 +74,18 @@ impl Start {
             }
     }
 
-    /// This start with the crashes that the journal has counted. More than [`limits::CRASHES`] are only counted when what
-    /// is done about them did not help: then every second of these starts waits.
+    /// This start with the crashes that the journal has counted, on a device with so many slots. More than
+    /// [`limits::CRASHES`] are only counted when what is done about them did not help. Which slot was looked at is lost with
+    /// the register: each has its turn to be the first, and after them a start waits.
     #[must_use]
-    pub fn with_crashes(self, counted: u32) -> Self {
+    pub fn with_crashes(self, counted: u32, slots: u8) -> Self {
         let counted = u8::try_from(counted).unwrap_or(u8::MAX);
         let crashes = counted.min(limits::CRASHES);
         let in_vain = counted - crashes;
-        let last_run = if in_vain % 2 == 1 { LastRun::Stuck } else { self.last_run };
-        // Which slot was looked at is lost with the register: each has its turn to be the first.
-        let slot = SlotIndex(in_vain / 2);
+        let turn = in_vain % slots.saturating_add(1);
+        let last_run = if in_vain > 0 && turn == slots { LastRun::Stuck } else { self.last_run };
         let failures = in_vain.max(self.retained.failures);
-        let retained = Retained { crashes, failures, slot, ..self.retained };
+        let retained = Retained { crashes, failures, slot: SlotIndex(turn), ..self.retained };
         Self { retained, last_run, ..self }
     }
 
@@ -265,7 +265,7 @@ pub fn failure_class(reason: Reason) -> FailureClass {
         | Reason::Crypto
         | Reason::Internal => FailureClass::Device,
         Reason::NotProvisioned
-        | Reason::NetworkPhaseDeaths
+        | Reason::NetworkPhaseCrashes
         | Reason::BudgetSpent
         | Reason::NothingToRun
         | Reason::UpdaterCrashes
@@ -394,8 +394,14 @@ mod tests {
         };
         assert_eq!(causes(0), [ResetCause::Unknown, ResetCause::Watchdog, ResetCause::Brownout]);
         assert_eq!(causes(Retained::default().to_bits()), []);
-        let counted = Start::new(0, ResetCause::Brownout).with_crashes(70_000);
+        let counted = Start::new(0, ResetCause::Brownout).with_crashes(70_000, 2);
         assert_eq!(skip_network(&counted), Some(Skip::Crashes));
+        // Each slot has its turn to be the first, and after them a start waits.
+        let turns = (3..=7).map(|counted| {
+            let start = Start::new(0, ResetCause::Brownout).with_crashes(counted, 2);
+            (start.last_run != LastRun::Stuck).then_some(start.retained.slot.0)
+        });
+        assert!(turns.eq([Some(0), Some(1), None, Some(0), Some(1)]));
     }
 
     #[test]

@@ -38,7 +38,7 @@ enum How {
     Slow,
 }
 
-/// A failure of each kind (`policy::blame`, `policy::worth_another_try`).
+/// A failure of each kind (`policy::failure_class`, `policy::worth_another_try`).
 const REASONS: [Reason; 7] = [
     Reason::ConnectionLost,
     Reason::DeviceRefused,
@@ -90,14 +90,9 @@ fn early_check(slot: SlotIndex) -> String {
     format!("early check of slot {}", slot.0)
 }
 
-/// Whether looking at this slot before anything is initialised is struck. With the register which slot it was is lost, so
-/// that a device cannot tell one from the other: then all are.
-fn is_struck(at: &str, how: How, slot: SlotIndex) -> bool {
-    match how {
-        How::Reset(_, Content::Cleared) => at.starts_with("early check"),
-        How::Reset(..) | How::Fails(_) | How::Slow => at == early_check(slot),
-    }
-}
+/// Starts after which it is started when each of them loses the register that says which slot was looked at: the journal
+/// counts them, and each slot has its turn (docs/fault-model.md).
+const STARTS_WITHOUT_REGISTER: u32 = 6;
 
 /// The name of an action's kind.
 fn name(action: &Action) -> String {
@@ -127,7 +122,7 @@ impl Device {
         self.bits = start.retained.to_bits();
         if start.may_hide_a_crash() {
             self.world.journal_crashes += 1;
-            start = start.with_crashes(self.world.journal_crashes);
+            start = start.with_crashes(self.world.journal_crashes, self.world.slots.len() as u8);
             self.bits = start.retained.to_bits();
         }
         let skip = policy::skip_network(&start);
@@ -145,7 +140,7 @@ impl Device {
         for slot in slots {
             self.bits = Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits();
             let mut accepted = self.can_be_started(slot);
-            if is_struck(at, how, slot) {
+            if at == early_check(slot) {
                 match how {
                     How::Reset(cause, remains) => return Err(Ends::Struck(cause, remains)),
                     How::Fails(_) => accepted = false,
@@ -203,9 +198,9 @@ impl Device {
     }
 
     /// Whether there is something to start; not the slot over which the updater breaks.
-    fn is_bootable(&self, at: &str, how: How) -> bool {
+    fn is_bootable(&self, at: &str) -> bool {
         let slots = (0..self.world.slots.len()).map(|slot| SlotIndex(slot as u8));
-        slots.into_iter().any(|slot| self.can_be_started(slot) && !is_struck(at, how, slot))
+        slots.into_iter().any(|slot| self.can_be_started(slot) && at != early_check(slot))
     }
 
     /// What decides how the device goes on: all but the count of starts.
@@ -238,7 +233,7 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
         if !seen.insert(device.key(cause, &drought)) {
             return Ok(());
         }
-        let bootable = device.is_bootable(at, how);
+        let bootable = device.is_bootable(at);
         let (mut ends, took_ms) = device.start(cause, at, how);
         if let (Ends::HandsOver(slot), HandOverStrategy::OtadataRollback) = (ends, device.world.strategy) {
             ends = Ends::Started(slot);
@@ -263,7 +258,7 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
                 cause = ResetCause::Software;
                 drought.hand_overs += 1;
             }
-            Ends::Waits(_) if bootable && device.is_bootable(at, how) => {
+            Ends::Waits(_) if bootable && device.is_bootable(at) => {
                 return Err("waits beside an application".to_owned());
             }
             Ends::Waits(after_ms) if after_ms < limits::BACKOFF_MS / 2 => {
@@ -278,7 +273,7 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
                     device.bits = 0;
                 }
                 cause = reset_cause;
-                if bootable && device.is_bootable(at, how) {
+                if bootable && device.is_bootable(at) {
                     drought.starts += 1;
                 } else {
                     drought.struck += 1;
@@ -286,10 +281,14 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
             }
         }
         // Each start may announce a reset that hands over, and one of them is refused.
-        if drought.starts >= STARTS || bootable && drought.hand_overs > STARTS {
+        let starts = match how {
+            How::Reset(_, Content::Cleared) if at.starts_with("early check") => STARTS_WITHOUT_REGISTER,
+            How::Reset(..) | How::Fails(_) | How::Slow => STARTS,
+        };
+        if drought.starts >= starts || bootable && drought.hand_overs > starts {
             return Err(format!("{drought:?}"));
         }
-        // The first deaths may be an accident; what comes after them is a loop.
+        // The first crashes may be an accident; what comes after them is a loop.
         if drought.struck > STARTS {
             return Err(format!("{} tries in a row without a wait", drought.struck));
         }
