@@ -64,8 +64,10 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
 
     let mut rows = Vec::new();
     let mut failure = None;
+    let begin = Instant::now();
     for (index, step) in steps.iter().enumerate() {
-        println!("\n==> [{}/{}] {}", index + 1, steps.len(), step.name);
+        let at_s = begin.elapsed().as_secs();
+        println!("\n==> [{}/{}] {} (at {at_s} s)", index + 1, steps.len(), step.name);
         let start = Instant::now();
         let result = (step.run)(&gate);
         let time = start.elapsed();

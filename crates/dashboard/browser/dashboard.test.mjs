@@ -23,7 +23,7 @@ async function person(options) {
 }
 
 test('a rollout halts, is aborted, and the audit tells', async () => {
-  const { page, troubles, close } = await person();
+  const { page, errors, close } = await person();
   await page.getByRole('region', { name: 'Rollouts' }).getByRole('link').first().click();
   const state = page.locator('#state');
   await state.getByText('running').waitFor();
@@ -57,7 +57,7 @@ test('a rollout halts, is aborted, and the audit tells', async () => {
   const line = page.locator('tbody tr', { hasText: 'rollout.abort' }).first();
   await line.waitFor();
   assert.ok(await line.locator(`a[href="${address}"]`).count() === 1, 'the line leads to the rollout');
-  assert.deepEqual(troubles, []);
+  assert.deepEqual(errors, []);
   await close();
 });
 
@@ -91,7 +91,7 @@ test('a wrong token is told so', async () => {
 });
 
 test('devices are found while one types', async () => {
-  const { page, troubles, close } = await person();
+  const { page, errors, close } = await person();
   await page.getByRole('link', { name: 'Devices', exact: true }).click();
   const rows = page.locator('tbody tr');
   await rows.first().waitFor();
@@ -103,7 +103,7 @@ test('devices are found while one types', async () => {
   assert.equal(await rows.first().getByRole('link').first().textContent(), id);
   assert.ok(page.url().includes(`q=${id}`), 'the address says what is shown');
   assert.equal(await page.locator(':focus').getAttribute('id'), 'q', 'the focus stays where one types');
-  assert.deepEqual(troubles, []);
+  assert.deepEqual(errors, []);
   await close();
 });
 
@@ -146,7 +146,7 @@ for (const [name, options] of [
   ['on a phone', { viewport: PHONE, hasTouch: true, isMobile: true }],
 ]) {
   test(`every page is accessible and holds its shape, ${name}`, async () => {
-    const { page, troubles, close } = await person(options);
+    const { page, errors, close } = await person(options);
     for (const [title, path] of Object.entries(await allPages(page, server))) {
       await page.goto(server.url + path);
       assert.deepEqual(await axe(page), [], title);
@@ -163,7 +163,7 @@ for (const [name, options] of [
       assert.equal(wider, 0, `${title} is wider than the screen`);
       assert.ok(shift < 0.01, `${title} shifts by ${shift}`);
     }
-    assert.deepEqual(troubles, []);
+    assert.deepEqual(errors, []);
     await close();
   });
 }

@@ -51,18 +51,18 @@ export async function startBrowser() {
 export async function openPage(browser, server, options = {}) {
   const context = await browser.newContext({ viewport: DESKTOP, colorScheme: 'light', ...options });
   const page = await context.newPage();
-  const troubles = [];
+  const errors = [];
   page.on('console', (message) => {
     // What htmx prints when a page is left while its events still come.
     const left = message.text() === '[object Event]' || message.text().startsWith('htmx:sseError');
-    if (message.type() === 'error' && !left) troubles.push(message.text());
+    if (message.type() === 'error' && !left) errors.push(message.text());
   });
-  page.on('pageerror', (error) => troubles.push(String(error)));
+  page.on('pageerror', (error) => errors.push(String(error)));
   page.on('request', (request) => {
-    if (!request.url().startsWith(server.url) && !request.url().startsWith('data:')) troubles.push(`asks ${request.url()}`);
+    if (!request.url().startsWith(server.url) && !request.url().startsWith('data:')) errors.push(`asks ${request.url()}`);
   });
   page.setDefaultTimeout(15_000);
-  return { page, troubles, close: () => context.close() };
+  return { page, errors, close: () => context.close() };
 }
 
 export async function logIn(page, server) {

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use sim::End;
+use sim::campaign::fake_server::{Apply, Exchange, Twist};
 use sim::campaign::lifecycle::{Lifecycle, prepare};
-use sim::campaign::office::{Apply, Exchange, Twist};
 use sim::campaign::{Outcome, Part, Size, in_paused_time, plan, replay, run};
 use sim::impostor::{Delivery, Reply};
 use tokio::time::Instant;
@@ -98,7 +98,7 @@ fn a_server_that_goes_silent_in_an_install_is_given_up_soon() {
         let took = in_paused_time(async {
             let mut world = prepare("8mb", Lifecycle::Install).await?.world.restore(1)?;
             let twist = Twist { exchange: Exchange::Artifact, apply: Apply::ToReply(stall) };
-            world.office.books().twists = vec![twist];
+            world.server.state().twists = vec![twist];
             let start = Instant::now();
             let end = world.device.power_on().await?;
             assert!(matches!(&end, End::Running(app) if app.version() == "1.0.0"), "{end:?}");

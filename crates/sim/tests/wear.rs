@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use manifest::Sequence;
 use sim::End;
+use sim::campaign::fake_server::{Apply, Exchange, ServerState, Twist};
 use sim::campaign::in_paused_time;
 use sim::campaign::lifecycle::LAYOUTS;
-use sim::campaign::office::{Apply, Books, Exchange, Twist};
 use sim::campaign::stolen_server::decide;
 use sim::campaign::world::{World, application};
 use sim::impostor::Delivery;
@@ -32,9 +32,9 @@ fn year(layout: &'static str) -> BTreeMap<String, u32> {
             if week % RELEASE_WEEKS == 0 {
                 let version = format!("1.{week}.0");
                 let image = application(&version, 3)?;
-                world.office.books().publish(u64::from(week) + 1, &version, image, Vec::new())?;
+                world.server.state().publish(u64::from(week) + 1, &version, image, Vec::new())?;
             }
-            world.office.books().time_s += WEEK_S;
+            world.server.state().time_s += WEEK_S;
             assert!(matches!(world.device.reset(ResetCause::Software).await?, End::Running(_)));
         }
         let events = world.device.flash.stats().sector_erases.clone();
@@ -66,28 +66,28 @@ struct Attack {
     /// Starts that are counted; more where not each start erases.
     starts: u32,
     /// Beforehand.
-    begin: fn(&mut Books),
+    begin: fn(&mut ServerState),
     /// Before start number n.
-    before_start: fn(&mut Books, u32),
+    before_start: fn(&mut ServerState, u32),
 }
 
 const ATTACKS: [Attack; 3] = [
     Attack {
         name: "a renewal at every start",
         starts: 200,
-        begin: |books| {
-            books.offer = Some(0);
-            let apply = Apply::WithBooks(|_, _, reply| decide(reply, |decision| decision.renew = Some(true)));
-            books.twists = vec![Twist { exchange: Exchange::CheckIn, apply }];
+        begin: |state| {
+            state.offer = Some(0);
+            let apply = Apply::WithState(|_, _, reply| decide(reply, |decision| decision.renew = Some(true)));
+            state.twists = vec![Twist { exchange: Exchange::CheckIn, apply }];
         },
         before_start: |_, _| (),
     },
     Attack {
         name: "wrong bytes at every start",
         starts: 4,
-        begin: |books| {
+        begin: |state| {
             let apply = Apply::ToReply(|reply| reply.delivery(Delivery::CorruptByte { offset: 40_000 }));
-            books.twists = vec![Twist { exchange: Exchange::Artifact, apply }];
+            state.twists = vec![Twist { exchange: Exchange::Artifact, apply }];
         },
         before_start: |_, _| (),
     },
@@ -95,7 +95,7 @@ const ATTACKS: [Attack; 3] = [
         name: "to and fro between releases that may return to each other",
         starts: 4,
         begin: |_| (),
-        before_start: |books, start| books.offer = Some((start % 2) as usize),
+        before_start: |state, start| state.offer = Some((start % 2) as usize),
     },
 ];
 
@@ -104,15 +104,15 @@ fn year_under_attack(layout: &'static str, attack: &Attack) -> BTreeMap<String, 
     in_paused_time(async {
         let mut world = World::manufacture(layout)?;
         let (old, new) = (application("1.0.0", 3)?, application("1.1.0", 3)?);
-        world.office.books().publish(1, "1.0.0", old, Vec::new())?;
+        world.server.state().publish(1, "1.0.0", old, Vec::new())?;
         assert!(matches!(world.device.power_on().await?, End::Running(_)));
-        world.office.books().publish(2, "1.1.0", new, vec![Sequence(1)])?;
-        (attack.begin)(&mut world.office.books());
+        world.server.state().publish(2, "1.1.0", new, vec![Sequence(1)])?;
+        (attack.begin)(&mut world.server.state());
         world.device.flash.reset_stats();
         for start in 1..=attack.starts {
-            (attack.before_start)(&mut world.office.books(), start);
+            (attack.before_start)(&mut world.server.state(), start);
             // Certificates that are issued in the same second would be the same.
-            world.office.books().time_s += 3600;
+            world.server.state().time_s += 3600;
             world.device.reset(ResetCause::Software).await?;
         }
         let sectors = &world.device.flash.stats().sector_erases;

@@ -86,13 +86,13 @@ fn a_fault_strikes_where_it_is_told_to_and_nothing_follows() {
     ] {
         in_time(async {
             let mut world = running("8mb").await;
-            let check_ins = world.office.books().picture(DEVICE).check_ins;
+            let check_ins = world.server.state().picture(DEVICE).check_ins;
             world.device.set_standing(Some(Standing { at, how }));
             let start = world.device.power().clock().mark();
             let step = world.device.start_once(Reset::SoftwareCpu, None).await.unwrap();
             assert!(matches!(step, Step::Struck(by, _) if by == reset), "{at:?}: {step:?}");
             assert!(took_s.contains(&start.elapsed().as_secs()), "{at:?}: {:?}", start.elapsed());
-            assert_eq!(world.office.books().picture(DEVICE).check_ins, check_ins, "{at:?}");
+            assert_eq!(world.server.state().picture(DEVICE).check_ins, check_ins, "{at:?}");
             world.device.set_standing(None);
             let end = world.device.power_on().await.unwrap();
             assert!(matches!(end, End::Running(_)), "{end:?}");

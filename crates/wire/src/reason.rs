@@ -126,8 +126,8 @@ reasons! {
     /// The vault lacks what is needed to reach a server.
     NotProvisioned = 500, "not-provisioned", "the vault lacks what is needed to reach a server";
     /// The updater died three times in a row in the network phase. Of older updaters; others say `updater-crashes`.
-    NetworkPhaseDeaths = 501, "network-phase-deaths",
-        "the updater died three times in a row in the network phase";
+    NetworkPhaseCrashes = 501, "network-phase-crashes",
+        "the updater crashed three times in a row in the network phase";
     /// The time budget was used up.
     BudgetSpent = 502, "budget-spent", "the time budget was used up";
     /// A key could not be made or used.

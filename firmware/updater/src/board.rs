@@ -93,7 +93,7 @@ impl Board for ChipBoard {
     }
 
     fn observe(&mut self, observed: Observed<'_>) {
-        self.console.tell(observed);
+        self.console.print(observed);
     }
 }
 

@@ -4,7 +4,7 @@
 //! pitstop 0.1.0 on ESP32-C3, reset by power-on
 //! pitstop joins the network
 //! pitstop installs 1.1.0 into slot 0: 42 %
-//! pitstop trouble 302: the server cannot be reached: the server did not accept a connection
+//! pitstop fault 302: the server cannot be reached: the server did not accept a connection
 //! pitstop hands over to slot 0
 //! ```
 //!
@@ -29,7 +29,7 @@ pub(crate) use line;
 const PERCENT_STEP: u8 = 5;
 
 /// The first line of a pit stop.
-pub(crate) fn greet(reset_cause: ResetCause) {
+pub(crate) fn print_start(reset_cause: ResetCause) {
     line!("{} on {CHIP}, reset by {}", env!("CARGO_PKG_VERSION"), told(reset_cause));
 }
 
@@ -48,7 +48,7 @@ fn told(reset_cause: ResetCause) -> &'static str {
 }
 
 /// The last line of a pit stop.
-pub(crate) fn part(verdict: &Verdict) {
+pub(crate) fn print_verdict(verdict: &Verdict) {
     match verdict {
         Verdict::HandOver { slot, reason: None } => line!("hands over to slot {}", slot.0),
         Verdict::HandOver { slot, reason: Some(reason) } => {
@@ -68,22 +68,22 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    pub(crate) fn tell(&mut self, observed: Observed<'_>) {
+    pub(crate) fn print(&mut self, observed: Observed<'_>) {
         match observed {
             Observed::Acting { state, action } => {
                 if let Some(text) = narration(action) {
                     line!("{text}");
                 }
-                self.tell_progress(state);
+                self.print_progress(state);
             }
             Observed::Received { .. } => {}
             Observed::Fault { reason, error } => {
-                line!("trouble {}: {reason}: {}", reason.code(), Causes(error));
+                line!("fault {}: {reason}: {}", reason.code(), Causes(error));
             }
         }
     }
 
-    fn tell_progress(&mut self, state: &State) {
+    fn print_progress(&mut self, state: &State) {
         let Some(progress) = state.install_progress() else {
             self.told_percent = None;
             return;

@@ -87,7 +87,7 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
     // Serves the radio's threads and embassy's timers.
     esp_rtos::start(TimerGroup::new(peripherals.TIMG0).timer0, peripherals.FROM_CPU_INTR0);
     watchdog::keep_fed(spawner, watchdog);
-    console::greet(start.told_cause());
+    console::print_start(start.told_cause());
     if start.told_cause() == ResetCause::UpdaterCrash {
         // The panic was the updater's own: the engine counts it, the application must not take it for its own.
         chip::forget_panic();
@@ -113,7 +113,7 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
     }
 
     let verdict = shell::pit_stop(&mut board, start).await;
-    console::part(&verdict);
+    console::print_verdict(&verdict);
     memory::report();
     board.network.leave().await;
     match verdict {

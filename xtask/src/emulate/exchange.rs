@@ -14,7 +14,7 @@ use sim::{End, PowerSwitch, RunningApp, SimFlash, VirtualDevice};
 use tokio::runtime::Runtime;
 
 use super::flash::FlashFile;
-use super::scenario::{CHECKS_IN, ENROLLS, HANDS_OVER, INSTALLS, Outcome, PANIC, START, Stage, TROUBLE};
+use super::scenario::{CHECKS_IN, ENROLLS, FAULT, HANDS_OVER, INSTALLS, Outcome, PANIC, START, Stage};
 
 const LAYOUT: &str = "4mb";
 
@@ -39,8 +39,8 @@ pub(super) fn run(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
 
     fs::write(flash.path(), device.flash.bytes()).context("cannot write the flash file")?;
     let mut machine = stage.power_on(&flash)?;
-    machine.expect(CHECKS_IN, &[ENROLLS, TROUBLE, PANIC], START)?;
-    machine.expect(HANDS_OVER, &[INSTALLS, TROUBLE, PANIC], START)?;
+    machine.expect(CHECKS_IN, &[ENROLLS, FAULT, PANIC], START)?;
+    machine.expect(HANDS_OVER, &[INSTALLS, FAULT, PANIC], START)?;
     machine.expect("hello 1.1.0 ", &[PANIC], START)?;
     stage.world.expect_running(stage.name, "1.1.0")?;
     ensure!(flash.device_key()? == key, "the device has another key");

@@ -26,7 +26,7 @@ pub(super) const GREETING: &str = "pitstop 0.";
 pub(super) const ENROLLS: &str = "pitstop enrolls";
 pub(super) const CHECKS_IN: &str = "pitstop checks in";
 pub(super) const INSTALLS: &str = "pitstop installs";
-pub(super) const TROUBLE: &str = "pitstop trouble";
+pub(super) const FAULT: &str = "pitstop fault";
 pub(super) const HANDS_OVER: &str = "pitstop hands over to slot 0";
 const HANDS_OVER_TO_SECOND: &str = "pitstop hands over to slot 1";
 
@@ -159,11 +159,11 @@ fn first_start(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     let flash = stage.world.flash(stage.name)?;
     ensure!(flash.device_key()?.is_none(), "the device has a key before its first start");
     let mut machine = stage.power_on(&flash)?;
-    machine.expect(ENROLLS, &[TROUBLE, PANIC], START)?;
-    machine.expect("pitstop has a new certificate", &[TROUBLE, PANIC], START)?;
-    machine.expect("pitstop installs 1.0.0", &[TROUBLE, PANIC], START)?;
-    machine.expect("pitstop has installed the release", &[TROUBLE, PANIC], INSTALL)?;
-    machine.expect(HANDS_OVER, &[TROUBLE, PANIC], START)?;
+    machine.expect(ENROLLS, &[FAULT, PANIC], START)?;
+    machine.expect("pitstop has a new certificate", &[FAULT, PANIC], START)?;
+    machine.expect("pitstop installs 1.0.0", &[FAULT, PANIC], START)?;
+    machine.expect("pitstop has installed the release", &[FAULT, PANIC], INSTALL)?;
+    machine.expect(HANDS_OVER, &[FAULT, PANIC], START)?;
     // Straight to the application: not another pit stop first.
     machine.expect("hello 1.0.0 ", &[CHECKS_IN, PANIC], START)?;
     ensure!(flash.device_key()?.is_some(), "the device has no key after its first start");
@@ -176,8 +176,8 @@ fn reset(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     let (flash, mut machine) = stage.hello()?;
     let key = flash.device_key()?;
     machine.reset()?;
-    machine.expect(CHECKS_IN, &[ENROLLS, TROUBLE, PANIC], START)?;
-    machine.expect(HANDS_OVER, &[INSTALLS, TROUBLE, PANIC], START)?;
+    machine.expect(CHECKS_IN, &[ENROLLS, FAULT, PANIC], START)?;
+    machine.expect(HANDS_OVER, &[INSTALLS, FAULT, PANIC], START)?;
     machine.expect("hello 1.0.0 ", &[CHECKS_IN, PANIC], START)?;
     stage.world.expect_running(stage.name, "1.0.0")?;
     ensure!(flash.device_key()? == key, "the device has another key");
@@ -188,11 +188,11 @@ fn update(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     let (_flash, mut machine) = stage.hello()?;
     stage.world.publish(stage.name, "hello-1.1.0")?;
     machine.reset()?;
-    machine.expect("pitstop installs 1.1.0", &[ENROLLS, TROUBLE, PANIC], START)?;
-    machine.expect(HANDS_OVER, &[TROUBLE, PANIC], INSTALL)?;
+    machine.expect("pitstop installs 1.1.0", &[ENROLLS, FAULT, PANIC], START)?;
+    machine.expect(HANDS_OVER, &[FAULT, PANIC], INSTALL)?;
     machine.expect("hello 1.1.0 ", &["hello 1.0.0 ", PANIC], START)?;
     machine.reset()?;
-    machine.expect("hello 1.1.0 ", &[INSTALLS, TROUBLE, PANIC], START)?;
+    machine.expect("hello 1.1.0 ", &[INSTALLS, FAULT, PANIC], START)?;
     stage.world.expect_running(stage.name, "1.1.0")?;
     Ok(Outcome::Passed)
 }
@@ -220,7 +220,7 @@ fn revoked(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     stage.world.revoke(stage.name)?;
     machine.reset()?;
     // Code 307: the server refused this device (docs/protocol.md).
-    machine.expect("pitstop trouble 307", &[INSTALLS, PANIC], START)?;
+    machine.expect("pitstop fault 307", &[INSTALLS, PANIC], START)?;
     machine.expect(HANDS_OVER, &[INSTALLS, PANIC], START)?;
     machine.expect("hello 1.0.0 ", &[PANIC], START)?;
     Ok(Outcome::Passed)
@@ -257,11 +257,11 @@ fn server_down(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     stage.world.stop_server();
     machine.reset()?;
     // Code 302: no connection to the server.
-    machine.expect("pitstop trouble 302", &[PANIC], START)?;
+    machine.expect("pitstop fault 302", &[PANIC], START)?;
     machine.expect("hello 1.0.0 ", &[PANIC], START)?;
     stage.world.start_server()?;
     machine.reset()?;
-    machine.expect(HANDS_OVER, &[TROUBLE, PANIC], START)?;
+    machine.expect(HANDS_OVER, &[FAULT, PANIC], START)?;
     machine.expect("hello 1.0.0 ", &[PANIC], START)?;
     stage.world.expect_running(stage.name, "1.0.0")?;
     Ok(Outcome::Passed)
@@ -272,7 +272,7 @@ fn wrong_ca(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     let flash = stage.world.flash_with_wrong_anchor(stage.name, "hello-1.0.0")?;
     let mut machine = stage.power_on(&flash)?;
     // Code 303: the server's certificate was refused.
-    machine.expect("pitstop trouble 303", &[INSTALLS, PANIC], START)?;
+    machine.expect("pitstop fault 303", &[INSTALLS, PANIC], START)?;
     machine.expect("hello 1.0.0 ", &[INSTALLS, PANIC], START)?;
     let device = stage.world.device(stage.name)?;
     ensure!(device["state"] == "new", "the device gave its token to a server of another CA: {device}");
@@ -294,7 +294,7 @@ fn replaced(stage: &Stage<'_>, mut machine: Machine, end: &str) -> anyhow::Resul
     stage.world.publish(stage.name, "hello-1.1.0")?;
     machine.expect(end, &[PANIC], START)?;
     machine.expect("pitstop installs 1.1.0", &[PANIC], START)?;
-    machine.expect("hello 1.1.0 ", &[TROUBLE, PANIC], INSTALL)?;
+    machine.expect("hello 1.1.0 ", &[FAULT, PANIC], INSTALL)?;
     Ok(Outcome::Passed)
 }
 
@@ -303,8 +303,8 @@ fn app_erases_nvs(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     machine.expect("uptime_s=0", &[], START)?;
     let key = flash.device_key()?;
     machine.reset()?;
-    machine.expect(CHECKS_IN, &[ENROLLS, TROUBLE, PANIC], START)?;
-    machine.expect("erased label=nvs", &[TROUBLE, PANIC], START)?;
+    machine.expect(CHECKS_IN, &[ENROLLS, FAULT, PANIC], START)?;
+    machine.expect("erased label=nvs", &[FAULT, PANIC], START)?;
     ensure!(flash.device_key()? == key, "the device has another key");
     Ok(Outcome::Passed)
 }
@@ -337,7 +337,7 @@ fn store_away(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     stage.world.hide_artifacts()?;
     for _ in 0..2 {
         machine.reset()?;
-        machine.expect(TROUBLE, &[PANIC], START)?;
+        machine.expect(FAULT, &[PANIC], START)?;
         machine.expect(HANDS_OVER, &[PANIC], INSTALL)?;
         machine.expect("hello 1.0.0 ", &[PANIC], START)?;
     }

@@ -11,8 +11,8 @@ use rollout::Plan;
 use serde_json::json;
 use server::{Config, RunningServer};
 
+use super::backend::ask;
 use super::images::{self, Application};
-use super::office::ask;
 use super::stage::Stage;
 use crate::client::Client;
 use crate::client::types::{

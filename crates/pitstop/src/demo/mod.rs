@@ -9,14 +9,14 @@
 //! | `story`, `world`, `refusals` | the story on the virtual device |
 //! | `chip` | the story on the emulated chip |
 //! | `fleet` | a fleet in the middle of a rollout, for the dashboard |
-//! | `office` | what both are made for: server, publisher, product |
+//! | `backend` | what both are made for: server, publisher, product |
 //! | `images` | the applications, and this repository's firmware |
 //! | `stage` | the timeline for people, the events for scripts |
 
+mod backend;
 mod chip;
 mod fleet;
 mod images;
-mod office;
 mod refusals;
 mod stage;
 mod story;

@@ -17,8 +17,8 @@ use sim::net::Route;
 use sim::pki::Identity;
 use wire::{Decision, Message, Reason};
 
+use super::backend::{DEVICE, PRODUCT, ask, start_server};
 use super::images::Images;
-use super::office::{DEVICE, PRODUCT, ask, start_server};
 use super::stage::Stage;
 use super::world::World;
 use crate::client::ClientError;
@@ -50,24 +50,24 @@ pub(super) async fn run(
 
 /// The attacker answers in place of the server, with the server's own key.
 async fn stolen_server(world: &mut World, stage: Stage, images: &Images) -> Result<(), Failure> {
-    let impostor = Impostor::start(&stolen_identity(&world.office.data)?, Vec::new())
+    let impostor = Impostor::start(&stolen_identity(&world.backend.data)?, Vec::new())
         .await
         .map_err(|error| Failure::new(format!("the impostor did not start: {error}")))?;
     let chip = images.first.image.summary.header.chip;
     let next = &images.second.image.bytes;
 
     let stranger = PublisherSigningKey::new(p256::SecretKey::random(&mut rand::rngs::OsRng));
-    let newer = world.office.sign(next, 99, chip.id(), "9.9.9")?;
+    let newer = world.backend.sign(next, 99, chip.id(), "9.9.9")?;
     let by_stranger = sign(&newer, &stranger)?;
-    let mut changed = sign(&newer, &world.office.key.key)?;
+    let mut changed = sign(&newer, &world.backend.key.key)?;
     // A byte of the payload, which the signature covers: the head of the message is 15 bytes long at most.
     changed[40] ^= 1;
     let older = sign(
-        &world.office.sign(&images.first.image.bytes, 1, chip.id(), &images.first.version)?,
-        &world.office.key.key,
+        &world.backend.sign(&images.first.image.bytes, 1, chip.id(), &images.first.version)?,
+        &world.backend.key.key,
     )?;
     let other = if chip == Chip::Esp32S3 { Chip::Esp32C3 } else { Chip::Esp32S3 };
-    let for_another = sign(&world.office.sign(next, 99, other.id(), "9.9.9")?, &world.office.key.key)?;
+    let for_another = sign(&world.backend.sign(next, 99, other.id(), "9.9.9")?, &world.backend.key.key)?;
 
     let attempts = [
         ("stranger", "a release signed by a stranger", by_stranger, Reason::ManifestSignature),
@@ -94,8 +94,8 @@ async fn stolen_server(world: &mut World, stage: Stage, images: &Images) -> Resu
 
 /// The server's own check when an image is published that no slot holds.
 fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
-    let slot_bytes = world.office.product.slots.iter().map(|slot| slot.size_bytes).min().unwrap_or(0);
-    let chip: Chip = world.office.product.chip.parse().map_err(|error| Failure::new(format!("{error}")))?;
+    let slot_bytes = world.backend.product.slots.iter().map(|slot| slot.size_bytes).min().unwrap_or(0);
+    let chip: Chip = world.backend.product.chip.parse().map_err(|error| Failure::new(format!("{error}")))?;
     let image = Composer::new(chip, RAM_ADDR)
         .segment_with_app_desc(
             RAM_ADDR,
@@ -104,13 +104,13 @@ fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
         )
         .build()
         .map_err(|error| Failure::new(format!("the demo's large image cannot be composed: {error}")))?;
-    let manifest = world.office.sign(&image, 99, chip.id(), "9.9.9")?;
+    let manifest = world.backend.sign(&image, 99, chip.id(), "9.9.9")?;
     let signed =
-        Signed::sign(&manifest, &world.office.key.key).map_err(|error| Failure::new(error.to_string()))?;
+        Signed::sign(&manifest, &world.backend.key.key).map_err(|error| Failure::new(error.to_string()))?;
     let digest = manifest.artifact.digest.to_string();
-    ask(|| world.office.client.upload_artifact(&digest, image.len() as u64, image.as_slice()))?;
+    ask(|| world.backend.client.upload_artifact(&digest, image.len() as u64, image.as_slice()))?;
     let refused = tokio::task::block_in_place(|| {
-        world.office.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes()))
+        world.backend.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes()))
     });
     let text = match refused {
         Err(error @ ClientError::Refused { .. }) => error.to_string(),
@@ -128,8 +128,8 @@ fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
 }
 
 async fn revoked(world: &mut World, stage: Stage, images: &Images) -> Result<(), Failure> {
-    ask(|| world.office.client.revoke_device(DEVICE, Some("shown in the demo")))?;
-    world.office.publish(&images.first)?;
+    ask(|| world.backend.client.revoke_device(DEVICE, Some("shown in the demo")))?;
+    world.backend.publish(&images.first)?;
     let app = world.run().await?;
     expect("revoked", app.reason, Reason::DeviceRefused)?;
     let text =
@@ -172,8 +172,8 @@ fn sign(manifest: &manifest::Manifest, key: &PublisherSigningKey) -> Result<Vec<
 
 /// Leads the server's name to another address, as whoever owns the network can; `None` leads it back.
 fn route(world: &mut World, address: Option<std::net::SocketAddr>) {
-    let real = world.office.server.device_addr();
-    let name = world.office.server.device_url().trim_start_matches("https://");
+    let real = world.backend.server.device_addr();
+    let name = world.backend.server.device_url().trim_start_matches("https://");
     let host = name.rsplit_once(':').map_or(name, |(host, _)| host).to_owned();
     world.device.network.set_route(&host, real.port(), Route::To(address.unwrap_or(real)));
 }
@@ -183,7 +183,7 @@ fn restore(world: &mut World, flash: &[u8]) -> Result<(), Failure> {
     restored.map_err(|error| Failure::new(format!("the virtual flash failed: {error}")))
 }
 
-/// The innermost cause of the device's last trouble.
+/// The innermost cause of the device's last fault.
 fn cause(world: &World) -> String {
     world.witness.seen().last_cause.clone().unwrap_or_default()
 }

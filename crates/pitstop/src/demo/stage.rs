@@ -128,7 +128,7 @@ pub(super) struct Seen {
     pub(super) requests: u64,
     /// Bytes of artifacts that arrived.
     pub(super) downloaded_bytes: u64,
-    /// The innermost cause of the last trouble.
+    /// The innermost cause of the last fault.
     pub(super) last_cause: Option<String>,
     /// Whether the device's steps are shown.
     pub(super) narrate: bool,

@@ -45,7 +45,7 @@ pub(super) async fn tell(folder: &Path, images: &Images, stage: Stage) -> Result
 
     let app = world.run().await?;
     persist(&mut world)?;
-    world.office.server.shutdown().await;
+    world.backend.server.shutdown().await;
     let text = format!(
         "Done: {} runs. {} downloaded, {} erased and {} written in flash, {requests} requests, {} refusals.",
         images.second.version,
@@ -71,7 +71,7 @@ pub(super) async fn tell(folder: &Path, images: &Images, stage: Stage) -> Result
 
 /// Publishes an application, power-cycles the device, and expects it to run.
 async fn update(world: &mut World, stage: Stage, application: &Application) -> Result<(), Failure> {
-    world.office.show_publish(application, stage)?;
+    world.backend.show_publish(application, stage)?;
     world.witness.seen().narrate = true;
     let app = world.run().await?;
     world.witness.seen().narrate = false;

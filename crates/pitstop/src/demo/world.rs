@@ -6,8 +6,8 @@ use sim::net::{Link, SimNetwork};
 use sim::{End, PowerSwitch, RunningApp, SimFlash, VirtualDevice};
 use updater_io::platform::WifiCredentials;
 
+use super::backend::Backend;
 use super::images::Application;
-use super::office::Office;
 use super::stage::{Stage, Witness};
 use crate::failure::Failure;
 
@@ -16,7 +16,7 @@ const PASSPHRASE: &str = "an unguessable passphrase";
 
 /// Everything that is on stage.
 pub(super) struct World {
-    pub(super) office: Office,
+    pub(super) backend: Backend,
     pub(super) device: VirtualDevice,
     pub(super) witness: Witness,
     /// The flash as it left the factory, with the enrollment token in its vault.
@@ -31,8 +31,8 @@ impl World {
         stage: Stage,
     ) -> Result<Self, Failure> {
         let chip = images[0].image.summary.header.chip;
-        let office = Office::open(folder, images, chip, None, stage).await?;
-        let flash_bytes = office.layout.flash_bytes();
+        let backend = Backend::open(folder, images, chip, None, stage).await?;
+        let flash_bytes = backend.layout.flash_bytes();
         let mut flash = SimFlash::create(folder.join("flash.bin"), flash_bytes)
             .map_err(|error| Failure::new(format!("the flash file cannot be made: {error}")))?;
         let witness = Witness::new(stage);
@@ -40,7 +40,7 @@ impl World {
         let power = PowerSwitch::new();
         flash.set_power(power.clone());
         let network = SimNetwork::new(Link::Wifi(wifi.to_vec()), power);
-        let (layout, provisioning) = (office.layout.layout.clone(), office.provisioning(&wifi));
+        let (layout, provisioning) = (backend.layout.layout.clone(), backend.provisioning(&wifi));
         let mut device =
             VirtualDevice::manufacture(flash, network, chip, layout, &provisioning, rand::random())
                 .map_err(|error| Failure::new(format!("the virtual device cannot be made: {error}")))?;
@@ -52,7 +52,7 @@ impl World {
             &format!("a virtual {chip} with {} MB of flash, provisioned", flash_bytes >> 20),
             serde_json::json!({ "chip": chip.name(), "flash_bytes": flash_bytes }),
         )?;
-        Ok(Self { office, device, witness, factory_flash })
+        Ok(Self { backend, device, witness, factory_flash })
     }
 
     /// Power off, power on, and what the device does then.

@@ -157,11 +157,11 @@ impl Stage for AppStage {
             let mut world = self.prepared.world.restore(1)?;
             let trace = world.trace();
             // Nothing new while the application misbehaves, so that it is the one that is started.
-            world.office.books().offer = Some(0);
+            world.server.state().offer = Some(0);
             for cause in misdeed.resets {
                 (misdeed.act)(&mut world)?;
                 let watch = Watch::begin(&world)?;
-                let check_ins = world.office.books().picture(super::world::DEVICE).check_ins;
+                let check_ins = world.server.state().picture(super::world::DEVICE).check_ins;
                 let end = world.device.reset(*cause).await?;
                 note(&trace, &end);
                 let by_updater = matches!(&end, End::Running(app) if app.by_updater);
@@ -172,7 +172,7 @@ impl Stage for AppStage {
                     let found = format!("expected the updater to run: {}, {end:?}", misdeed.updater_runs);
                     return Ok((Outcome::Broken(Broken::new(Invariant::Boots, found)), lines(&trace)));
                 }
-                let heard = world.office.books().picture(super::world::DEVICE).check_ins > check_ins;
+                let heard = world.server.state().picture(super::world::DEVICE).check_ins > check_ins;
                 let is_wake = *cause == ResetCause::DeepSleep;
                 // Brownouts in a row may be the updater's own: then a start goes without the network now and then.
                 let may_be_skipped = *cause == ResetCause::Brownout;

@@ -15,7 +15,7 @@ use updater_io::region::Region;
 use updater_io::vault::{Settings, Vault};
 use wire::ResetCause;
 
-use super::office::Exchange;
+use super::fake_server::Exchange;
 use super::world::{DEVICE, World};
 use crate::clock::Mark;
 use crate::{End, SimFlash};
@@ -167,7 +167,7 @@ pub fn after_the_fault(before: &Facts, now: &Facts) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Starts the device until it runs release `goal` of its office, and checks the first six promises on the way. Faults must
+/// Starts the device until it runs release `goal` of its server, and checks the first six promises on the way. Faults must
 /// have stopped.
 ///
 /// # Errors
@@ -178,9 +178,9 @@ pub async fn recovers(
     before: &Facts,
 ) -> anyhow::Result<Result<Recovered, Broken>> {
     let target = {
-        let mut books = world.office.books();
-        books.offer = Some(goal);
-        let release = books.releases.get(goal).context("a goal that the office does not have")?;
+        let mut state = world.server.state();
+        state.offer = Some(goal);
+        let release = state.releases.get(goal).context("a goal that the server does not have")?;
         release.manifest.clone()
     };
     let mut cause = ResetCause::PowerOn;
@@ -225,7 +225,7 @@ impl Watch {
     /// The layout has no vault.
     pub fn begin(world: &World) -> anyhow::Result<Self> {
         let at_start = Facts::of(world.device.flash.bytes(), world.device.layout())?;
-        let artifact_requests = world.office.books().requests(Exchange::Artifact);
+        let artifact_requests = world.server.state().requests(Exchange::Artifact);
         Ok(Self { at_start, began: world.device.power().clock().mark(), artifact_requests })
     }
 
@@ -241,13 +241,13 @@ impl Watch {
         }
         match end {
             End::Running(app) => {
-                let books = world.office.books();
+                let state = world.server.state();
                 let digest = Digest(app.image.digest);
-                if !books.releases.iter().any(|release| release.manifest.artifact.digest == digest) {
+                if !state.releases.iter().any(|release| release.manifest.artifact.digest == digest) {
                     let found = format!("{digest} runs, and nobody signed it");
                     return Err(Broken::new(Invariant::Signed, found));
                 }
-                let installs = books.requests(Exchange::Artifact) > self.artifact_requests;
+                let installs = state.requests(Exchange::Artifact) > self.artifact_requests;
                 let budget = if installs { BUDGET_WITH_INSTALL } else { BUDGET };
                 if self.at_start.is_bootable() && took > budget {
                     return Err(Broken::new(
@@ -276,18 +276,18 @@ impl Watch {
     }
 }
 
-/// At the target: one more start changes nothing, and the office knows.
+/// At the target: one more start changes nothing, and the server knows.
 async fn settled(world: &mut World, goal: usize, before: &Facts) -> anyhow::Result<Result<(), Broken>> {
     let layout = world.device.layout().clone();
     world.device.flash.take_log();
     // Bits of the vault that read differently at each start are repaired when they are seen.
     let flickers = world.device.flash.unstable_bytes() > 0;
-    let check_ins = world.office.books().picture(DEVICE).check_ins;
+    let check_ins = world.server.state().picture(DEVICE).check_ins;
     let end = world.device.reset(ResetCause::Software).await?;
     let operations = world.device.flash.take_log();
     let now = Facts::of(world.device.flash.bytes(), &layout)?;
-    let target = world.office.books().releases.get(goal).map(|release| release.manifest.clone());
-    let target = target.context("a goal that the office does not have")?;
+    let target = world.server.state().releases.get(goal).map(|release| release.manifest.clone());
+    let target = target.context("a goal that the server does not have")?;
     let End::Running(app) = &end else {
         return Ok(Err(Broken::new(Invariant::Boots, format!("after the target: {end:?}"))));
     };
@@ -304,23 +304,23 @@ async fn settled(world: &mut World, goal: usize, before: &Facts) -> anyhow::Resu
     if now.record.as_ref().map(|record| record.sequence) != Some(target.sequence) {
         return Ok(Err(Broken::new(Invariant::Target, format!("the vault says {:?}", now.record))));
     }
-    let picture = world.office.books().picture(DEVICE);
+    let picture = world.server.state().picture(DEVICE);
     let knows = picture.running_sequence == Some(target.sequence.0)
         && picture.running_digest == Some(target.artifact.digest)
         && picture.check_ins > check_ins;
     if !knows {
-        return Ok(Err(Broken::new(Invariant::Picture, format!("the office believes {picture:?}"))));
+        return Ok(Err(Broken::new(Invariant::Picture, format!("the server believes {picture:?}"))));
     }
-    let wanted: Vec<_> = world.office.books().anchors()?.map(CertificateDer::from).collect();
+    let wanted: Vec<_> = world.server.state().anchors()?.map(CertificateDer::from).collect();
     if now.settings.as_ref().is_ok_and(|settings| settings.anchors != wanted) {
-        return Ok(Err(Broken::new(Invariant::Target, "the trust anchors are not the office's")));
+        return Ok(Err(Broken::new(Invariant::Target, "the trust anchors are not the server's")));
     }
     Ok(identity(before, &now).and_then(|()| sequence(before, &now)))
 }
 
 fn identity(before: &Facts, now: &Facts) -> Result<(), Broken> {
     let broken = |found: &str| Err(Broken::new(Invariant::Identity, found));
-    // Anchors may follow the office's, and then they hold the old ones too.
+    // Anchors may follow the server's, and then they hold the old ones too.
     let same = match (&before.settings, &now.settings) {
         (Ok(before), Ok(now)) => {
             let anchors = now.anchors.clone();

@@ -6,7 +6,7 @@ use updater_io::journal::{Entry, Journal};
 use updater_io::region::Region;
 use updater_io::vault::Vault;
 
-use super::office::{CERTIFICATE_S, START_S};
+use super::fake_server::{CERTIFICATE_S, START_S};
 use super::world::{Snapshot, World, application};
 use crate::flash::{Defect, DefectKind, OperationKind};
 use crate::{End, PowerCut, Tear};
@@ -86,7 +86,7 @@ pub struct Prepared {
     pub world: Snapshot,
     /// Defects of the flash during that start.
     pub defects: Vec<Defect>,
-    /// The release that the device must run in the end: an index into the office's releases.
+    /// The release that the device must run in the end: an index into the server's releases.
     pub goal: usize,
 }
 
@@ -97,11 +97,11 @@ pub struct Prepared {
 pub async fn prepare(layout: &'static str, lifecycle: Lifecycle) -> anyhow::Result<Prepared> {
     let mut world = World::manufacture(layout)?;
     let (old, new) = (application("1.0.0", CHUNKS)?, application("1.1.0", CHUNKS)?);
-    let first = world.office.books().publish(1, "1.0.0", old, Vec::new())?;
+    let first = world.server.state().publish(1, "1.0.0", old, Vec::new())?;
     match lifecycle {
         Lifecycle::FirstStart => return Ok(done(&world, layout, first)),
         Lifecycle::Enroll => {
-            world.office.books().offer = None;
+            world.server.state().offer = None;
             return Ok(done(&world, layout, first));
         }
         Lifecycle::Install
@@ -118,15 +118,15 @@ pub async fn prepare(layout: &'static str, lifecycle: Lifecycle) -> anyhow::Resu
         return Ok(done(&world, layout, first));
     }
     if lifecycle == Lifecycle::Renewal {
-        world.office.books().time_s = START_S + CERTIFICATE_S * 2 / 3;
+        world.server.state().time_s = START_S + CERTIFICATE_S * 2 / 3;
         return Ok(done(&world, layout, first));
     }
     if lifecycle == Lifecycle::CaRollover {
-        world.office.books().next_ca = true;
+        world.server.state().next_ca = true;
         return Ok(done(&world, layout, first));
     }
     let reverts = if lifecycle == Lifecycle::Revert { vec![Sequence(1)] } else { Vec::new() };
-    let second = world.office.books().publish(2, "1.1.0", new, reverts)?;
+    let second = world.server.state().publish(2, "1.1.0", new, reverts)?;
     match lifecycle {
         Lifecycle::Resume => {
             let cut = PowerCut { operation: RESUME_AT, tear: Tear::Bits, seed: 7 };
@@ -137,7 +137,7 @@ pub async fn prepare(layout: &'static str, lifecycle: Lifecycle) -> anyhow::Resu
         }
         Lifecycle::Revert => {
             start(&mut world, "1.1.0").await?;
-            world.office.books().offer = Some(first);
+            world.server.state().offer = Some(first);
             return Ok(done(&world, layout, first));
         }
         Lifecycle::JournalWrap => {

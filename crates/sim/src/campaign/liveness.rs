@@ -14,9 +14,9 @@ use updater::reset::{Content, Hint, Reset};
 use updater::{limits, policy};
 use updater_io::board::Observed;
 
+use super::fake_server::{Apply, Exchange, Twist};
 use super::invariants::{self, Broken, Facts, Invariant, STARTS};
 use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
-use super::office::{Apply, Exchange, Twist};
 use super::world::{World, is_new};
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome, write_line};
 use crate::End;
@@ -66,7 +66,7 @@ impl Scenario {
         };
         let prepared = prepare(layout, lifecycle).await?;
         let mut world = prepared.world.restore(1)?;
-        let image = world.office.books().releases.first().context("no release")?.image.clone();
+        let image = world.server.state().releases.first().context("no release")?.image.clone();
         let slot = world.device.layout().slots().next().context("no slot")?.offset;
         world.device.flash.put(slot, image.as_slice())?;
         Ok(Prepared { world: world.snapshot(layout), ..prepared })
@@ -127,7 +127,7 @@ fn answer(world: &mut World, status: u16) {
         503 => |_| Reply::status(503),
         _ => |_| Reply::status(200),
     };
-    world.office.books().twists = vec![Twist { exchange: Exchange::Artifact, apply: Apply::ToReply(apply) }];
+    world.server.state().twists = vec![Twist { exchange: Exchange::Artifact, apply: Apply::ToReply(apply) }];
 }
 
 fn slow_flash(world: &mut World) {
@@ -282,7 +282,7 @@ impl Stage for LivenessStage {
             world.device.flash.replace_pace(Pace::Typical);
             world.device.set_can_start(|_, _| true);
             world.device.network.set_link(super::world::link());
-            world.office.books().twists.clear();
+            world.server.state().twists.clear();
             let recovered = invariants::recovers(&mut world, self.prepared.goal, &self.before).await?;
             Ok((outcome(recovered), lines(&trace)))
         })
@@ -303,10 +303,10 @@ impl LivenessStage {
         for _ in 0..WATCHED {
             let now = Facts::of(world.device.flash.bytes(), &layout)?;
             let promised = self.is_promised(case, &now, &layout);
-            let requests = world.office.books().requests(Exchange::Artifact);
+            let requests = world.server.state().requests(Exchange::Artifact);
             let start = world.device.power().clock().mark();
             let step = world.device.start_once(reset, hint).await?;
-            let installs = world.office.books().requests(Exchange::Artifact) > requests;
+            let installs = world.server.state().requests(Exchange::Artifact) > requests;
             if promised && let Err(broken) = in_time(&start, installs) {
                 return Ok(Err(broken));
             }

@@ -3,14 +3,14 @@
 //!
 //! A campaign is deterministic: a case is a line of text, and that line runs it again
 //! (`cargo xtask campaign --replay CASE`). Devices run the same engine and shell as a chip, with real TLS, against an
-//! [`office`] in the process; tokio's clock is paused, so that waiting costs nothing.
+//! [`server`] in the process; tokio's clock is paused, so that waiting costs nothing.
 
 pub mod app;
+pub mod fake_server;
 pub mod invariants;
 pub mod lifecycle;
 pub mod liveness;
 pub mod network;
-pub mod office;
 mod plan;
 pub mod power;
 pub mod rot;

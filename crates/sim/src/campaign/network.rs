@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::fake_server::{Apply, Exchange, START_S, Twist};
 use super::invariants::{self, Facts, Watch};
 use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
-use super::office::{Apply, Exchange, START_S, Twist};
 use super::world::World;
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome};
 use crate::impostor::{Content, Delivery, Length, RangeAnswer, Reply};
@@ -21,11 +21,11 @@ use crate::proxy::{Action, Direction, Fault};
 pub struct Case {
     layout: usize,
     lifecycle: Lifecycle,
-    fault: Trouble,
+    fault: NetworkFault,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Trouble {
+enum NetworkFault {
     /// The path strikes one connection, counted from 1.
     Path { connection: usize, fault: Fault },
     /// The server answers one kind of request wrongly: an index into [`TWISTS`].
@@ -44,13 +44,13 @@ const SURROUNDINGS: [(&str, Surrounding); 8] = [
     ("no-address", |world| route(world, Route::NoAddress)),
     ("no-answer-from-dns", |world| route(world, Route::Silence)),
     ("nobody-listens", |world| route(world, Route::Refused)),
-    ("clock-at-1970", |world| world.office.books().time_s = 24 * 3600 + 1),
-    ("clock-a-year-behind", |world| world.office.books().time_s = START_S - 365 * 24 * 3600),
-    ("clock-ten-years-ahead", |world| world.office.books().time_s = START_S + 3650 * 24 * 3600),
+    ("clock-at-1970", |world| world.server.state().time_s = 24 * 3600 + 1),
+    ("clock-a-year-behind", |world| world.server.state().time_s = START_S - 365 * 24 * 3600),
+    ("clock-ten-years-ahead", |world| world.server.state().time_s = START_S + 3650 * 24 * 3600),
 ];
 
 fn route(world: &mut World, route: Route) {
-    world.device.network.set_route(super::office::HOST, super::office::PORT, route);
+    world.device.network.set_route(super::fake_server::HOST, super::fake_server::PORT, route);
 }
 
 /// Wrong answers, each by name.
@@ -172,9 +172,9 @@ impl NetworkStage {
             _ => &[Exchange::CheckIn, Exchange::Artifact, Exchange::Report],
         };
         let answers = exchanges.iter().flat_map(|exchange| {
-            (0..TWISTS.len()).map(|twist| Trouble::Answer { exchange: *exchange, twist })
+            (0..TWISTS.len()).map(|twist| NetworkFault::Answer { exchange: *exchange, twist })
         });
-        let surroundings = (0..SURROUNDINGS.len()).map(Trouble::Surroundings);
+        let surroundings = (0..SURROUNDINGS.len()).map(NetworkFault::Surroundings);
         answers.chain(surroundings).map(|fault| self.case(fault)).collect()
     }
 
@@ -194,7 +194,7 @@ impl NetworkStage {
                 for after_bytes in every.chain(some) {
                     for (_, action) in STRIKES {
                         let fault = Fault { direction, after_bytes, action };
-                        cases.push(self.case(Trouble::Path { connection, fault }));
+                        cases.push(self.case(NetworkFault::Path { connection, fault }));
                     }
                 }
             }
@@ -218,7 +218,7 @@ impl NetworkStage {
         (0..count).filter_map(|_| all.get(random.gen_range(0..all.len())).cloned()).collect()
     }
 
-    fn case(&self, fault: Trouble) -> Case {
+    fn case(&self, fault: NetworkFault) -> Case {
         Case { layout: self.layout, lifecycle: self.lifecycle, fault }
     }
 
@@ -237,17 +237,17 @@ impl Stage for NetworkStage {
             let mut world = self.prepared.world.restore(1)?;
             let trace = world.trace();
             let layout = world.device.layout().clone();
-            let right_time_s = world.office.books().time_s;
+            let right_time_s = world.server.state().time_s;
             match case.fault {
-                Trouble::Path { connection, fault } => {
+                NetworkFault::Path { connection, fault } => {
                     (1..connection).for_each(|_| world.device.network.queue_fault(None));
                     world.device.network.queue_fault(Some(fault));
                 }
-                Trouble::Answer { exchange, twist } => {
+                NetworkFault::Answer { exchange, twist } => {
                     let apply = Apply::ToReply(TWISTS[twist].1);
-                    world.office.books().twists = vec![Twist { exchange, apply }];
+                    world.server.state().twists = vec![Twist { exchange, apply }];
                 }
-                Trouble::Surroundings(index) => SURROUNDINGS[index].1(&mut world),
+                NetworkFault::Surroundings(index) => SURROUNDINGS[index].1(&mut world),
             }
             let watch = Watch::begin(&world)?;
             let end = world.device.power_on().await?;
@@ -260,12 +260,12 @@ impl Stage for NetworkStage {
             // The fault is over: the same device, and a good network.
             let flash = world.device.flash.bytes().to_vec();
             {
-                let mut books = world.office.books();
-                books.twists.clear();
-                books.time_s = right_time_s;
+                let mut state = world.server.state();
+                state.twists.clear();
+                state.time_s = right_time_s;
             }
-            let books = world.office.books().clone();
-            let mut world = self.prepared.world.with(flash, books).restore(2)?;
+            let state = world.server.state().clone();
+            let mut world = self.prepared.world.with(flash, state).restore(2)?;
             let recovered = invariants::recovers(&mut world, self.prepared.goal, &self.before).await?;
             Ok((outcome(recovered), lines(&trace)))
         })
@@ -276,7 +276,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "network:{}:{}:", LAYOUTS[self.layout], self.lifecycle.name())?;
         match self.fault {
-            Trouble::Path { connection, fault: Fault { direction, after_bytes, action } } => {
+            NetworkFault::Path { connection, fault: Fault { direction, after_bytes, action } } => {
                 let strike =
                     STRIKES.iter().find(|(_, known)| *known == action).map_or("none", |known| known.0);
                 let way = match direction {
@@ -285,10 +285,10 @@ impl fmt::Display for Case {
                 };
                 write!(f, "path={strike}:{way}={after_bytes}:connection={connection}")
             }
-            Trouble::Answer { exchange, twist } => {
+            NetworkFault::Answer { exchange, twist } => {
                 write!(f, "{}={}", format!("{exchange:?}").to_lowercase(), TWISTS[twist].0)
             }
-            Trouble::Surroundings(index) => write!(f, "{}", SURROUNDINGS[index].0),
+            NetworkFault::Surroundings(index) => write!(f, "{}", SURROUNDINGS[index].0),
         }
     }
 }
@@ -306,8 +306,8 @@ mod tests {
         // The first artifact bytes are enough, and all of them are many.
         let names = |cases: Vec<Case>| -> BTreeSet<String> {
             let is_early = |case: &Case| match case.fault {
-                Trouble::Path { fault, .. } => (5900..6200).contains(&fault.after_bytes),
-                Trouble::Answer { .. } | Trouble::Surroundings(_) => false,
+                NetworkFault::Path { fault, .. } => (5900..6200).contains(&fault.after_bytes),
+                NetworkFault::Answer { .. } | NetworkFault::Surroundings(_) => false,
             };
             cases.into_iter().filter(is_early).map(|case| case.to_string()).collect()
         };

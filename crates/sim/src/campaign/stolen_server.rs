@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use manifest::{Manifest, PublisherSigningKey, Sequence, Signed};
 use wire::{Decision, Message as _, ResetCause};
 
-use super::invariants::{self, Broken, Facts, Invariant, Watch};
-use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
-use super::office::{
-    Apply, Books, CERTIFICATE_S, Ca, Exchange, FixedKey, PRODUCT, Release, START_S, Twist, anchor, ca,
+use super::fake_server::{
+    Apply, CERTIFICATE_S, Ca, Exchange, FixedKey, PRODUCT, Release, START_S, ServerState, Twist, anchor, ca,
     certify, certs_only, csr, publisher,
 };
+use super::invariants::{self, Broken, Facts, Invariant, Watch};
+use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
 use super::world::{DEVICE, World, application};
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome};
 use crate::End;
@@ -50,7 +50,7 @@ struct Attack {
     twists: &'static [(Exchange, Twisting)],
 }
 
-type Twisting = fn(&Books, &ReceivedRequest, Reply) -> anyhow::Result<Reply>;
+type Twisting = fn(&ServerState, &ReceivedRequest, Reply) -> anyhow::Result<Reply>;
 
 const ATTACKS: [Attack; 36] = [
     // Arbitrary software.
@@ -127,8 +127,8 @@ fn stranger() -> anyhow::Result<PublisherSigningKey> {
     Ok(PublisherSigningKey::new(p256::SecretKey::from_slice(&[2; 32])?))
 }
 
-fn release(books: &Books, index: usize) -> anyhow::Result<&Release> {
-    books.releases.get(index).context("a release that the office does not have")
+fn release(state: &ServerState, index: usize) -> anyhow::Result<&Release> {
+    state.releases.get(index).context("a release that the server does not have")
 }
 
 /// The same answer to a check-in, with another decision.
@@ -147,8 +147,12 @@ fn offer(reply: Reply, manifest: &[u8]) -> anyhow::Result<Reply> {
 }
 
 /// The newer release, changed by its publisher.
-fn offer_changed(books: &Books, reply: Reply, change: impl FnOnce(&mut Manifest)) -> anyhow::Result<Reply> {
-    let mut manifest = release(books, NEWER)?.manifest.clone();
+fn offer_changed(
+    state: &ServerState,
+    reply: Reply,
+    change: impl FnOnce(&mut Manifest),
+) -> anyhow::Result<Reply> {
+    let mut manifest = release(state, NEWER)?.manifest.clone();
     change(&mut manifest);
     offer(reply, Signed::sign(&manifest, &publisher()?)?.as_bytes())
 }
@@ -163,15 +167,15 @@ fn strangers_manifest() -> anyhow::Result<Vec<u8>> {
     Ok(Signed::sign(&manifest, &stranger()?)?.as_bytes().to_vec())
 }
 
-fn strangers(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn strangers(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     offer(reply, &strangers_manifest()?)
 }
 
-fn strangers_image(_: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+fn strangers_image(_: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
     Ok(Reply::artifact(&strangers_bytes()?))
 }
 
-fn with_key_id(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn with_key_id(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     let mut bytes = strangers_manifest()?;
     let (ours, theirs) = (stranger()?.publisher_key().id(), publisher()?.publisher_key().id());
     let at = bytes.windows(ours.len()).position(|window| window == ours).context("no key id")?;
@@ -179,86 +183,86 @@ fn with_key_id(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<R
     offer(reply, &bytes)
 }
 
-fn with_signature(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn with_signature(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     /// r and s (RFC 9053 section 2.1), the end of the message.
     const SIGNATURE_BYTES: usize = 64;
     let mut bytes = strangers_manifest()?;
-    let (body_bytes, signed) = (bytes.len() - SIGNATURE_BYTES, &release(books, NEWER)?.signed);
+    let (body_bytes, signed) = (bytes.len() - SIGNATURE_BYTES, &release(state, NEWER)?.signed);
     bytes[body_bytes..].copy_from_slice(&signed[signed.len() - SIGNATURE_BYTES..]);
     offer(reply, &bytes)
 }
 
-fn older(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
-    offer(reply, &release(books, OLDER)?.signed)
+fn older(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+    offer(reply, &release(state, OLDER)?.signed)
 }
 
-fn number_used_twice(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
-    offer_changed(books, reply, |manifest| manifest.sequence = Sequence(RELEASES[INSTALLED].0))
+fn number_used_twice(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+    offer_changed(state, reply, |manifest| manifest.sequence = Sequence(RELEASES[INSTALLED].0))
 }
 
-fn nothing_new(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn nothing_new(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     decide(reply, |decision| decision.manifest = None)
 }
 
-fn installed(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
-    offer(reply, &release(books, INSTALLED)?.signed)
+fn installed(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+    offer(reply, &release(state, INSTALLED)?.signed)
 }
 
-fn expired(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
-    offer_changed(books, reply, |manifest| manifest.expires_at_s = Some(START_S - 1))
+fn expired(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+    offer_changed(state, reply, |manifest| manifest.expires_at_s = Some(START_S - 1))
 }
 
-fn bytes_of_the_older(books: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
-    Ok(Reply::artifact(&release(books, OLDER)?.image))
+fn bytes_of_the_older(state: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+    Ok(Reply::artifact(&release(state, OLDER)?.image))
 }
 
 /// The newer image, after a change to its bytes.
-fn changed_image(books: &Books, change: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<Reply> {
-    let mut image = release(books, NEWER)?.image.to_vec();
+fn changed_image(state: &ServerState, change: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<Reply> {
+    let mut image = release(state, NEWER)?.image.to_vec();
     change(&mut image);
     Ok(Reply::artifact(&image))
 }
 
 const CHUNK: usize = manifest::CHUNK_BYTES as usize;
 
-fn chunk_of_the_older(books: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
-    let older = &release(books, OLDER)?.image;
-    changed_image(books, |image| image[CHUNK..2 * CHUNK].copy_from_slice(&older[CHUNK..2 * CHUNK]))
+fn chunk_of_the_older(state: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+    let older = &release(state, OLDER)?.image;
+    changed_image(state, |image| image[CHUNK..2 * CHUNK].copy_from_slice(&older[CHUNK..2 * CHUNK]))
 }
 
-fn chunks_in_another_order(books: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
-    changed_image(books, |image| image[..2 * CHUNK].rotate_left(CHUNK))
+fn chunks_in_another_order(state: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+    changed_image(state, |image| image[..2 * CHUNK].rotate_left(CHUNK))
 }
 
-fn half_an_image(books: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
-    changed_image(books, |image| image.truncate(image.len() / 2))
+fn half_an_image(state: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+    changed_image(state, |image| image.truncate(image.len() / 2))
 }
 
-fn image_and_more(books: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
-    changed_image(books, |image| image.resize(image.len() + CHUNK, 0))
+fn image_and_more(state: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+    changed_image(state, |image| image.resize(image.len() + CHUNK, 0))
 }
 
-fn another_products(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
-    offer_changed(books, reply, |manifest| manifest.product = "heater".to_owned())
+fn another_products(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+    offer_changed(state, reply, |manifest| manifest.product = "heater".to_owned())
 }
 
-fn another_chips(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
-    offer_changed(books, reply, |manifest| manifest.chip_id = flashfmt::Chip::Esp32C6.id())
+fn another_chips(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+    offer_changed(state, reply, |manifest| manifest.chip_id = flashfmt::Chip::Esp32C6.id())
 }
 
-fn for_a_larger_slot(books: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
-    offer_changed(books, reply, |manifest| manifest.min_slot_bytes = u32::MAX)
+fn for_a_larger_slot(state: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+    offer_changed(state, reply, |manifest| manifest.min_slot_bytes = u32::MAX)
 }
 
-fn time_at_its_end(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn time_at_its_end(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     decide(reply, |decision| decision.server_time_s = u64::MAX)
 }
 
-fn time_at_its_beginning(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn time_at_its_beginning(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     decide(reply, |decision| decision.server_time_s = 0)
 }
 
-fn come_back_never(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn come_back_never(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     decide(reply, |decision| {
         decision.manifest = None;
         decision.next_check_s = Some(u32::MAX);
@@ -266,34 +270,34 @@ fn come_back_never(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Resu
     })
 }
 
-fn unavailable(_: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+fn unavailable(_: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
     let headers = vec![("Retry-After".to_owned(), u32::MAX.to_string())];
     Ok(Reply::new(Content::Answer { status: 503, headers, body: Vec::new() }))
 }
 
-fn renew(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn renew(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     decide(reply, |decision| decision.renew = Some(true))
 }
 
-fn for_another_key(books: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
-    Ok(certify(ca()?, DEVICE, &FixedKey::new(8)?, books.time_s)?.1)
+fn for_another_key(state: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+    Ok(certify(ca()?, DEVICE, &FixedKey::new(8)?, state.time_s)?.1)
 }
 
-fn of_another_ca(books: &Books, request: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
-    Ok(certify(&thief()?, DEVICE, &csr(request)?.public_key, books.time_s)?.1)
+fn of_another_ca(state: &ServerState, request: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+    Ok(certify(&thief()?, DEVICE, &csr(request)?.public_key, state.time_s)?.1)
 }
 
-fn that_has_ended(_: &Books, request: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+fn that_has_ended(_: &ServerState, request: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
     Ok(certify(ca()?, DEVICE, &csr(request)?.public_key, START_S - 2 * CERTIFICATE_S)?.1)
 }
 
-fn ca_itself(_: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+fn ca_itself(_: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
     certs_only(&[anchor()?])
 }
 
-/// A CA with the name of the office's.
+/// A CA with the name of the server's.
 fn thief() -> anyhow::Result<Ca> {
-    Ca::new("office CA", 9)
+    Ca::new("server CA", 9)
 }
 
 fn announce(reply: Reply, anchors: &[&[u8]]) -> anyhow::Result<Reply> {
@@ -301,19 +305,19 @@ fn announce(reply: Reply, anchors: &[&[u8]]) -> anyhow::Result<Reply> {
     decide(reply, |decision| decision.anchors = Some(digest))
 }
 
-fn announce_the_thiefs(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn announce_the_thiefs(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     announce(reply, &[&thief()?.der])
 }
 
-fn thiefs_anchor(_: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+fn thiefs_anchor(_: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
     certs_only(&[&thief()?.der])
 }
 
-fn announce_both(_: &Books, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
+fn announce_both(_: &ServerState, _: &ReceivedRequest, reply: Reply) -> anyhow::Result<Reply> {
     announce(reply, &[anchor()?, &thief()?.der])
 }
 
-fn both_anchors(_: &Books, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
+fn both_anchors(_: &ServerState, _: &ReceivedRequest, _: Reply) -> anyhow::Result<Reply> {
     certs_only(&[anchor()?, &thief()?.der])
 }
 
@@ -372,7 +376,7 @@ async fn run_the_second(layout: &'static str) -> anyhow::Result<Prepared> {
 
 fn publish(world: &World, index: usize, revert_to: Vec<Sequence>) -> anyhow::Result<usize> {
     let (sequence, version) = RELEASES[index];
-    world.office.books().publish(sequence, version, application(version, CHUNKS)?, revert_to)
+    world.server.state().publish(sequence, version, application(version, CHUNKS)?, revert_to)
 }
 
 impl Stage for StolenServerStage {
@@ -391,8 +395,8 @@ impl Stage for StolenServerStage {
             let layout = world.device.layout().clone();
             let before = Facts::of(prepared.world.flash(), &layout)?;
             let twists = attack.twists.iter();
-            world.office.books().twists =
-                twists.map(|&(exchange, apply)| Twist { exchange, apply: Apply::WithBooks(apply) }).collect();
+            world.server.state().twists =
+                twists.map(|&(exchange, apply)| Twist { exchange, apply: Apply::WithState(apply) }).collect();
             for _ in 0..STARTS {
                 let watch = Watch::begin(&world)?;
                 let end = world.device.reset(ResetCause::Software).await?;
@@ -407,19 +411,19 @@ impl Stage for StolenServerStage {
                 }
             }
             // The server is its owner's again.
-            world.office.books().twists.clear();
+            world.server.state().twists.clear();
             let recovered = invariants::recovers(&mut world, prepared.goal, &before).await?;
             Ok((outcome(recovered), lines(&trace)))
         })
     }
 }
 
-/// Of the releases that the office has, the one that ran before may run, or a newer one.
+/// Of the releases that the server has, the one that ran before may run, or a newer one.
 fn nothing_older_runs(world: &World, before: &Facts, end: &End) -> Result<(), Broken> {
     let End::Running(app) = end else { return Ok(()) };
-    let books = world.office.books();
+    let state = world.server.state();
     let release =
-        books.releases.iter().find(|release| release.manifest.artifact.digest.0 == app.image.digest);
+        state.releases.iter().find(|release| release.manifest.artifact.digest.0 == app.image.digest);
     match (release, &before.record) {
         (Some(release), Some(record)) if release.manifest.sequence < record.sequence => {
             let found = format!("release {} runs after {}", release.manifest.sequence, record.sequence);

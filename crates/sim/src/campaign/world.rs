@@ -1,4 +1,4 @@
-//! A device and the office that it belongs to, as one value that can be copied and started again.
+//! A device and the server that it belongs to, as one value that can be copied and started again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
 use updater_io::wifi::CountryCode;
 
-use super::office::{self, Books, Office};
+use super::fake_server::{self, FakeServer, ServerState};
 use crate::flash::Trace;
 use crate::net::{Link, SimNetwork};
 use crate::{PowerSwitch, SimFlash, VirtualDevice};
@@ -21,12 +21,12 @@ use crate::{PowerSwitch, SimFlash, VirtualDevice};
 /// Id of the device.
 pub const DEVICE: &str = "lamp-1";
 
-/// A device and its office.
+/// A device and its server.
 pub struct World {
     /// The device.
     pub device: VirtualDevice,
-    /// Its office.
-    pub office: Office,
+    /// Its server.
+    pub server: FakeServer,
 }
 
 /// A world that stands still, the power off.
@@ -34,7 +34,7 @@ pub struct World {
 pub struct Snapshot {
     layout: &'static str,
     flash: Arc<Vec<u8>>,
-    books: Books,
+    state: ServerState,
 }
 
 impl World {
@@ -45,27 +45,27 @@ impl World {
     pub fn manufacture(layout_name: &'static str) -> anyhow::Result<Self> {
         let layout = Layout::builtin(layout_name)
             .with_context(|| format!("expected a built-in layout, found {layout_name}"))?;
-        let mut books = Books::new();
-        books.expect_device(DEVICE, "token");
-        let office = Office::open(books);
+        let mut state = ServerState::new();
+        state.expect_device(DEVICE, "token");
+        let server = FakeServer::open(state);
         let power = PowerSwitch::new();
         let mut flash = SimFlash::new(layout.needed_flash_bytes().next_power_of_two());
         flash.set_power(power.clone());
-        let network = network(&office, power)?;
-        let server = ServerUrl::parse(&format!("https://{}:{}", office::HOST, office::PORT))?;
+        let network = network(&server, power)?;
+        let url = ServerUrl::parse(&format!("https://{}:{}", fake_server::HOST, fake_server::PORT))?;
         let provisioning = Provisioning {
             device_id: DEVICE,
-            product: office::PRODUCT,
-            server: &server,
+            product: fake_server::PRODUCT,
+            server: &url,
             token: Some("token"),
-            anchors: &[CertificateDer::from(office::anchor()?)],
-            publishers: &PublisherKeys::from_iter([office::publisher_key()?]),
+            anchors: &[CertificateDer::from(fake_server::anchor()?)],
+            publishers: &PublisherKeys::from_iter([fake_server::publisher_key()?]),
             wifi: &[workshop()],
             country: CountryCode::WORLD,
-            time_floor_s: Some(u32::try_from(office::START_S)?),
+            time_floor_s: Some(u32::try_from(fake_server::START_S)?),
         };
         let device = VirtualDevice::manufacture(flash, network, Chip::Esp32C3, layout, &provisioning, 1)?;
-        Ok(Self { device, office })
+        Ok(Self { device, server })
     }
 
     /// The world as it stands.
@@ -73,7 +73,7 @@ impl World {
         Snapshot {
             layout,
             flash: Arc::new(self.device.flash.bytes().to_vec()),
-            books: self.office.books().clone(),
+            state: self.server.state().clone(),
         }
     }
 
@@ -101,19 +101,19 @@ impl Snapshot {
     /// The layout is not built in.
     pub fn restore(&self, seed: u64) -> anyhow::Result<World> {
         let layout = Layout::builtin(self.layout).context("expected a built-in layout, found another")?;
-        let office = Office::open(self.books.clone());
+        let server = FakeServer::open(self.state.clone());
         let power = PowerSwitch::new();
         let mut flash = SimFlash::from_bytes(self.flash.to_vec());
         flash.set_power(power.clone());
-        let network = network(&office, power)?;
+        let network = network(&server, power)?;
         let device = VirtualDevice::from_flash(flash, network, Chip::Esp32C3, layout, seed);
-        Ok(World { device, office })
+        Ok(World { device, server })
     }
 
-    /// The same device with another flash and another office.
+    /// The same device with another flash and another server.
     #[must_use]
-    pub fn with(&self, flash: Vec<u8>, books: Books) -> Self {
-        Self { layout: self.layout, flash: Arc::new(flash), books }
+    pub fn with(&self, flash: Vec<u8>, state: ServerState) -> Self {
+        Self { layout: self.layout, flash: Arc::new(flash), state }
     }
 
     /// The flash.
@@ -122,9 +122,9 @@ impl Snapshot {
     }
 }
 
-fn network(office: &Office, power: PowerSwitch) -> anyhow::Result<SimNetwork> {
+fn network(server: &FakeServer, power: PowerSwitch) -> anyhow::Result<SimNetwork> {
     let mut network = SimNetwork::new(link(), power);
-    network.set_in_process(office.door()?);
+    network.set_in_process(server.door()?);
     Ok(network)
 }
 

@@ -82,7 +82,7 @@ impl Hardware {
             .with_dynamic_tx_buf_num(8)
             .with_rx_ba_win(4);
         let controller = WifiController::new(self.wifi, config).map_err(|error| {
-            line!("trouble: the radio does not start: {error}");
+            line!("fault: the radio does not start: {error}");
             NetworkError::Join
         })?;
         Ok((Link { controller }, Interface::station()))
@@ -150,20 +150,20 @@ impl Link {
         let network = networks.get(usize::from(attempt.network()))?;
         let limit_ms = attempt.limit_ms();
         let joined = with_timeout(Duration::from_millis(limit_ms), self.associate(network, attempt)).await;
-        let trouble = match joined {
+        let error = match joined {
             Ok(Ok(found)) => {
                 line!("joined \"{}\" on channel {}", network.ssid, found.channel);
                 return Some(found);
             }
-            Ok(Err(trouble)) => trouble,
+            Ok(Err(error)) => error,
             Err(_) => {
                 // Else the driver refuses the next attempt.
                 let _ =
                     with_timeout(Duration::from_millis(CANCEL_MS), self.controller.disconnect_async()).await;
-                Trouble::Slow { limit_ms }
+                JoinError::Slow { limit_ms }
             }
         };
-        line!("cannot join \"{}\": {trouble}", network.ssid);
+        line!("cannot join \"{}\": {error}", network.ssid);
         None
     }
 
@@ -171,7 +171,7 @@ impl Link {
         &mut self,
         network: &WifiCredentials,
         attempt: Attempt,
-    ) -> Result<AccessPoint, Trouble> {
+    ) -> Result<AccessPoint, JoinError> {
         let mut station = StationConfig::default()
             .with_ssid(network.ssid.as_str().try_into()?)
             .with_authentication(authentication(network)?);
@@ -192,7 +192,7 @@ fn set_country(country: CountryCode) {
     // SAFETY: the library is initialised, since there is a controller; it copies the text, which has its end.
     let error = unsafe { esp_wifi_set_country_code(text.as_ptr(), true) };
     if error != 0 {
-        line!("trouble: the radio does not take the country {country} (error {error:#x})");
+        line!("fault: the radio does not take the country {country} (error {error:#x})");
     }
 }
 
@@ -225,13 +225,13 @@ fn authentication(network: &WifiCredentials) -> Result<AuthenticationMethodConfi
 }
 
 /// Why an access point could not be joined; for the console.
-enum Trouble {
+enum JoinError {
     Driver(WifiError),
     Association(ConnectionError),
     Slow { limit_ms: u64 },
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Driver(error) => write!(f, "{error}"),
@@ -259,13 +259,13 @@ fn told(reason: DisconnectReason) -> &'static str {
     }
 }
 
-impl From<WifiError> for Trouble {
+impl From<WifiError> for JoinError {
     fn from(error: WifiError) -> Self {
         Self::Driver(error)
     }
 }
 
-impl From<ConnectionError> for Trouble {
+impl From<ConnectionError> for JoinError {
     fn from(error: ConnectionError) -> Self {
         Self::Association(error)
     }

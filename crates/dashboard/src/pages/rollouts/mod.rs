@@ -108,7 +108,7 @@ pub(super) fn table(session: &Session, rollouts: &[&Rollout]) -> Markup {
             thead {
                 tr {
                     th { "Release" } th { "State" } th { "Wave" } th.grow { "Progress" } th.num { "Healthy" }
-                    th.num { "Offered" } th.num { "Trouble" } th.wide { "Channel" } th.wide { "Created" }
+                    th.num { "Offered" } th.num { "Problems" } th.wide { "Channel" } th.wide { "Created" }
                 }
             }
             tbody {

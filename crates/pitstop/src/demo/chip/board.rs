@@ -11,8 +11,8 @@ use wire::Reason;
 
 use super::CHIP;
 use super::console::Line;
+use crate::demo::backend::Backend;
 use crate::demo::images::Application;
-use crate::demo::office::Office;
 use crate::demo::stage::Stage;
 use crate::failure::Failure;
 use crate::flash::plan::{FlashPlan, Ingredients, Part};
@@ -60,12 +60,12 @@ impl<'a> Board<'a> {
     /// Makes the flash file as `pitstop flash --image` does, and a log of the console, both in `folder`.
     pub(super) fn build(
         folder: &Path,
-        office: &Office,
+        backend: &Backend,
         emulator: &'a Emulator,
         updater: &ImageFile,
         stage: Stage,
     ) -> Result<Self, Failure> {
-        let layout = &office.layout;
+        let layout = &backend.layout;
         let places = Places::find(&layout.layout)?;
         let ingredients = Ingredients {
             chip: CHIP,
@@ -76,7 +76,7 @@ impl<'a> Board<'a> {
             app: None,
             without_descriptor: false,
         };
-        let vault = vault::image(places.vault.size, &office.provisioning(&[])).map_err(vault::failure)?;
+        let vault = vault::image(places.vault.size, &backend.provisioning(&[])).map_err(vault::failure)?;
         let name = places.vault.label.as_str().to_owned();
         let plan = FlashPlan::assemble(ingredients)?.with(Part {
             name,
@@ -225,9 +225,7 @@ impl Narrator {
                 self.bar = None;
                 self.stage.verified(self.size_bytes)
             }
-            Line::Trouble { text } => {
-                self.stage.event("trouble", text, json!({ "by": "device", "text": text }))
-            }
+            Line::Fault { text } => self.stage.event("fault", text, json!({ "by": "device", "text": text })),
             Line::Reset
             | Line::Loaded
             | Line::HandsOver { .. }

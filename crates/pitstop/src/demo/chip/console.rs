@@ -30,7 +30,7 @@ pub(super) enum Line<'a> {
     /// All of an image is in the slot.
     Verifies,
     /// Something failed, and the updater goes on.
-    Trouble { text: &'a str },
+    Fault { text: &'a str },
     /// The updater's last words before an application.
     HandsOver { slot: usize, reason: Option<Reason> },
     /// The updater's last words without an application.
@@ -59,8 +59,8 @@ impl<'a> Line<'a> {
         if let Some(hand_over) = text.strip_prefix("hands over to slot ") {
             return hands_over(hand_over).unwrap_or(Self::Updater);
         }
-        if text.starts_with("trouble") {
-            return Self::Trouble { text };
+        if text.starts_with("fault") {
+            return Self::Fault { text };
         }
         if text.starts_with("has nothing to start") {
             return Self::Waits { text };
@@ -142,8 +142,8 @@ hello 1.0.0 reset=CoreSw boot=1 uptime_s=0";
         );
         assert_eq!(Line::read("pitstop hands over to slot 0"), Line::HandsOver { slot: 0, reason: None });
         assert_eq!(
-            Line::read("pitstop trouble 302: the server cannot be reached"),
-            Line::Trouble { text: "trouble 302: the server cannot be reached" }
+            Line::read("pitstop fault 302: the server cannot be reached"),
+            Line::Fault { text: "fault 302: the server cannot be reached" }
         );
         assert!(matches!(Line::read("pitstop breaks: panicked at x"), Line::Breaks { .. }));
         let waits = "pitstop has nothing to start, tries again in 5 s: no slot holds an image (505)";

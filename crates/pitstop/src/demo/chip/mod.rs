@@ -15,9 +15,9 @@ use flashfmt::Chip;
 use serde_json::json;
 use wire::Reason;
 
+use super::backend::{Backend, DEVICE, ask};
 use super::images::{self, Application, Images, Origin};
 use super::introduce;
-use super::office::{DEVICE, Office, ask};
 use super::stage::{Stage, Steps};
 use crate::failure::Failure;
 use crate::inspect::ImageFile;
@@ -70,17 +70,17 @@ pub(super) async fn tell(folder: &Path, images: &Images, cast: &Cast, stage: Sta
 
     stage.act("A server, a publisher, a product, an emulated chip")?;
     introduce(stage, images)?;
-    let office = Office::open(folder, [first, second], CHIP, Some(HOST_SEEN_FROM_INSIDE), stage).await?;
-    let board = Board::build(folder, &office, &cast.emulator, &cast.updater, stage)?;
+    let backend = Backend::open(folder, [first, second], CHIP, Some(HOST_SEEN_FROM_INSIDE), stage).await?;
+    let board = Board::build(folder, &backend, &cast.emulator, &cast.updater, stage)?;
     let greeting = |application: &Application| greeting(images, application);
     steps.end("setup");
 
     stage.act(&format!("First start: enrollment and {}", first.version))?;
-    update(&board, &office, first, &greeting(first), stage)?;
+    update(&board, &backend, first, &greeting(first), stage)?;
     steps.end("first-start");
 
     stage.act(&format!("Power off and on: update to {}", second.version))?;
-    update(&board, &office, second, &greeting(second), stage)?;
+    update(&board, &backend, second, &greeting(second), stage)?;
     steps.end("update");
 
     stage.act("Power off and on: nothing to do")?;
@@ -88,8 +88,8 @@ pub(super) async fn tell(folder: &Path, images: &Images, cast: &Cast, stage: Sta
     steps.end("nothing-new");
 
     stage.act("Power off and on: the device is revoked")?;
-    ask(|| office.client.revoke_device(DEVICE, Some("shown in the demo")))?;
-    office.show_publish(first, stage)?;
+    ask(|| backend.client.revoke_device(DEVICE, Some("shown in the demo")))?;
+    backend.show_publish(first, stage)?;
     let reason = Reason::DeviceRefused;
     fail_softly(&board, second, &greeting(second), reason)?;
     let text = format!("{reason}; {} keeps running, the new release stays away", second.version);
@@ -98,7 +98,7 @@ pub(super) async fn tell(folder: &Path, images: &Images, cast: &Cast, stage: Sta
     steps.end("revoked");
 
     stage.act("Power off and on: the server is down")?;
-    office.server.shutdown().await;
+    backend.server.shutdown().await;
     stage.event("server-stopped", "the server stops", json!({}))?;
     fail_softly(&board, second, &greeting(second), Reason::ServerUnreachable)?;
     steps.end("server-down");
@@ -128,12 +128,12 @@ fn greeting(images: &Images, application: &Application) -> String {
 /// Publishes an application, power-cycles the device, and expects it to be installed and to run.
 fn update(
     board: &Board<'_>,
-    office: &Office,
+    backend: &Backend,
     application: &Application,
     greeting: &str,
     stage: Stage,
 ) -> Result<(), Failure> {
-    office.show_publish(application, stage)?;
+    backend.show_publish(application, stage)?;
     let pit_stop = board.run(application, greeting)?;
     expect(pit_stop.reason, Some(Reason::Installed))?;
     board.show_running(&pit_stop, application)

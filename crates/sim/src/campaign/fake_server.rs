@@ -38,7 +38,7 @@ pub const HOST: &str = "updates.test";
 pub const PORT: u16 = 8443;
 /// Kind of all devices.
 pub const PRODUCT: &str = "lamp";
-/// The office's clock at first, seconds since 1970: November 2026.
+/// The server's clock at first, seconds since 1970: November 2026.
 pub const START_S: u64 = 1_795_000_000;
 /// Life of a device's certificate, in seconds: 90 days, as the real server's.
 pub const CERTIFICATE_S: u64 = 90 * 24 * 3600;
@@ -60,7 +60,7 @@ pub enum Exchange {
     Report,
 }
 
-/// A release that the office has.
+/// A release that the server has.
 #[derive(Clone, Debug)]
 pub struct Release {
     /// What the publisher says of it.
@@ -71,7 +71,7 @@ pub struct Release {
     pub image: Arc<Vec<u8>>,
 }
 
-/// What the office knows of a device, from what the device said.
+/// What the server knows of a device, from what the device said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picture {
     /// Digest of what runs.
@@ -100,13 +100,13 @@ pub struct Twist {
 pub enum Apply {
     /// By what it says alone.
     ToReply(fn(Reply) -> Reply),
-    /// By one who has the books.
-    WithBooks(fn(&Books, &ReceivedRequest, Reply) -> anyhow::Result<Reply>),
+    /// By one who knows the state.
+    WithState(fn(&ServerState, &ReceivedRequest, Reply) -> anyhow::Result<Reply>),
 }
 
-/// Everything that an office remembers.
+/// Everything that a server remembers.
 #[derive(Clone, Debug)]
-pub struct Books {
+pub struct ServerState {
     /// Seconds since 1970.
     pub time_s: u64,
     /// The releases, by publication.
@@ -125,12 +125,12 @@ pub struct Books {
     requests: BTreeMap<Exchange, u32>,
 }
 
-/// A running office.
+/// A running server.
 #[derive(Clone, Debug)]
-pub struct Office(Arc<Mutex<Books>>);
+pub struct FakeServer(Arc<Mutex<ServerState>>);
 
-impl Books {
-    /// Of an office that has nothing yet.
+impl ServerState {
+    /// Of a server that has nothing yet.
     pub fn new() -> Self {
         Self {
             time_s: START_S,
@@ -150,7 +150,7 @@ impl Books {
         self.tokens.insert(id.to_owned(), (token.to_owned(), None));
     }
 
-    /// Publishes a release, signed with the office's publisher key, and offers it to all.
+    /// Publishes a release, signed with the server's publisher key, and offers it to all.
     ///
     /// # Errors
     /// The image is empty or larger than any flash.
@@ -196,7 +196,7 @@ impl Books {
         };
         match self.twists.iter().find(|twist| twist.exchange == exchange).map(|twist| twist.apply) {
             Some(Apply::ToReply(apply)) => apply(right),
-            Some(Apply::WithBooks(apply)) => {
+            Some(Apply::WithState(apply)) => {
                 apply(self, request, right).unwrap_or_else(|_| Reply::status(500))
             }
             None => right,
@@ -284,20 +284,20 @@ impl Books {
     }
 }
 
-impl Default for Books {
+impl Default for ServerState {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Office {
-    /// An office with these books.
-    pub fn open(books: Books) -> Self {
-        Self(Arc::new(Mutex::new(books)))
+impl FakeServer {
+    /// A server in this state.
+    pub fn open(state: ServerState) -> Self {
+        Self(Arc::new(Mutex::new(state)))
     }
 
-    /// The books.
-    pub fn books(&self) -> MutexGuard<'_, Books> {
+    /// What it remembers.
+    pub fn state(&self) -> MutexGuard<'_, ServerState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -308,13 +308,13 @@ impl Office {
     pub fn door(&self) -> anyhow::Result<UnboundedSender<DuplexStream>> {
         let acceptor = acceptor()?;
         let (door, mut visitors) = unbounded_channel::<DuplexStream>();
-        let books = self.clone();
+        let state = self.clone();
         tokio::spawn(async move {
             while let Some(stream) = visitors.recv().await {
-                let (acceptor, books) = (acceptor.clone(), books.clone());
+                let (acceptor, state) = (acceptor.clone(), state.clone());
                 // A handshake that fails is the device's to report.
                 tokio::spawn(async move {
-                    let _ = converse(&acceptor, stream, |request| books.books().answer(&request)).await;
+                    let _ = converse(&acceptor, stream, |request| state.state().answer(&request)).await;
                 });
             }
         });
@@ -369,15 +369,15 @@ impl rcgen::SigningKey for FixedKey {
     }
 }
 
-/// The office's CA, and its certificate in DER.
+/// The server's CA, and its certificate in DER.
 pub struct Ca {
     issuer: Issuer<'static, FixedKey>,
     /// Its certificate.
     pub der: Vec<u8>,
 }
 
-static CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("office CA", 3));
-static NEXT_CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("next office CA", 4));
+static CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("server CA", 3));
+static NEXT_CA: LazyLock<anyhow::Result<Ca>> = LazyLock::new(|| Ca::new("next server CA", 4));
 
 impl Ca {
     /// A CA with this name, whose key has this number.
@@ -414,19 +414,19 @@ static ACCEPTOR: LazyLock<anyhow::Result<TlsAcceptor>> = LazyLock::new(|| {
     Ok(TlsAcceptor::from(Arc::new(server_config(&identity)?)))
 });
 
-/// The office's CA.
+/// The server's CA.
 ///
 /// # Errors
 /// It could not be made.
 pub fn ca() -> anyhow::Result<&'static Ca> {
-    CA.as_ref().map_err(|error| anyhow!("the office has no CA: {error:#}"))
+    CA.as_ref().map_err(|error| anyhow!("the server has no CA: {error:#}"))
 }
 
 fn acceptor() -> anyhow::Result<TlsAcceptor> {
-    ACCEPTOR.as_ref().cloned().map_err(|error| anyhow!("the office has no certificate: {error:#}"))
+    ACCEPTOR.as_ref().cloned().map_err(|error| anyhow!("the server has no certificate: {error:#}"))
 }
 
-/// The office's CA certificate, DER: the trust anchor of its devices.
+/// The server's CA certificate, DER: the trust anchor of its devices.
 ///
 /// # Errors
 /// It could not be made.
@@ -434,7 +434,7 @@ pub fn anchor() -> anyhow::Result<&'static [u8]> {
     Ok(&ca()?.der)
 }
 
-/// The key that signs the office's releases.
+/// The key that signs the server's releases.
 ///
 /// # Errors
 /// It could not be made.

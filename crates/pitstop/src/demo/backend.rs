@@ -27,7 +27,7 @@ pub(super) const PRODUCT: &str = "lamp";
 pub(super) const DEVICE: &str = "lamp-0001";
 
 /// A server with a product, a publisher, and a device that has not enrolled yet.
-pub(super) struct Office {
+pub(super) struct Backend {
     pub(super) server: RunningServer,
     pub(super) client: Client,
     pub(super) data: PathBuf,
@@ -74,7 +74,7 @@ fn layout_for(images: [&Application; 2]) -> Result<NamedLayout, Failure> {
         })
 }
 
-impl Office {
+impl Backend {
     /// Starts the server, and makes the product for `chip` and the device; `folder` receives the server's data and the
     /// publisher's key. `server_name` is as in [`start_server`].
     pub(super) async fn open(
