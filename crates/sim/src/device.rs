@@ -369,7 +369,9 @@ impl VirtualDevice {
         let power = self.power();
         let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
         let pit_stop = survive(async {
-            board.device.reaches(Moment::Setup);
+            if !start.waits_first() {
+                board.device.reaches(Moment::Setup);
+            }
             updater_io::shell::pit_stop(&mut board, start).await
         });
         let verdict = tokio::select! {

@@ -64,6 +64,11 @@ fn applications_misbehave() {
     quick(Part::App);
 }
 
+#[test]
+fn the_same_fault_strikes_at_every_start() {
+    quick(Part::Liveness);
+}
+
 /// Cases that were once found broken, each for its reason in docs/reliability.md.
 #[test]
 fn cases_that_were_found_hold() {

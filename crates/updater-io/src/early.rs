@@ -79,7 +79,7 @@ pub trait EarlyBoard<F> {
 /// Begins a start, and decides whether it hands over at once and to which slot.
 ///
 /// One slot after the other is looked at until one can be started: first the one that was handed over to last, then the
-/// others in the order of the partition table. When there is none, or the partition table cannot be read, a pit stop finds
+/// others in the order of the partition table, around its end. When there is none, or the partition table cannot be read, a pit stop finds
 /// out why and knows what to do.
 pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     board: &mut B,
@@ -95,13 +95,13 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     let Some(table) = PartitionTable::parse(&bytes).ok().filter(|_| read) else {
         return Begun::PitStop(start);
     };
-    let start = with_hidden_crashes(board, flash, &table, start);
+    let start = with_hidden_crashes(board, flash, &table, start.with_slots(slot_count(&table)));
     let Some(way) = early_way(&table, &start) else { return Begun::PitStop(start) };
 
     let slots = || (0..).map(SlotIndex).zip(table.app_slots());
-    let last = slots().filter(|(slot, _)| *slot == start.retained.slot);
-    let others = slots().filter(|(slot, _)| *slot != start.retained.slot);
-    for (slot, partition) in last.chain(others).filter(|(slot, _)| Some(*slot) != start.suspect()) {
+    let from_last = slots().filter(|(slot, _)| *slot >= start.retained.slot);
+    let before = slots().filter(|(slot, _)| *slot < start.retained.slot);
+    for (slot, partition) in from_last.chain(before).filter(|(slot, _)| start.may_try(*slot)) {
         // Should looking at it crash, the next start knows which one it was.
         board.retain_bits(Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits());
         let region = Region::of(&partition);
@@ -145,7 +145,7 @@ enum Way {
 /// `None` asks for a pit stop. By otadata every start is one, but for crashes: the updater writes otadata at its end.
 fn early_way(table: &PartitionTable<'_>, start: &Start) -> Option<Way> {
     match (Strategy::of(table), policy::skip_network(start)?) {
-        _ if start.last_run == LastRun::Stuck => None,
+        _ if start.waits_first() => None,
         (Strategy::OtadataRollback { otadata, ota_count }, Skip::Crashes) => {
             Some(Way::Otadata { otadata, ota_count })
         }
@@ -194,13 +194,16 @@ fn with_hidden_crashes<F: NorFlash, B: EarlyBoard<F>>(
     let region = journal_region(table).filter(|_| start.may_hide_a_crash());
     match region.map(|region| journal::count_crash(flash, region)) {
         Some(Ok(crashes)) => {
-            let slots = u8::try_from(table.app_slots().count()).unwrap_or(u8::MAX);
-            let start = start.with_crashes(crashes, slots);
+            let start = start.with_crashes(crashes, slot_count(table));
             board.retain_bits(start.retained.to_bits());
             start
         }
         Some(Err(_)) | None => start,
     }
+}
+
+fn slot_count(table: &PartitionTable<'_>) -> u8 {
+    u8::try_from(table.app_slots().count()).unwrap_or(u8::MAX)
 }
 
 fn journal_region(table: &PartitionTable<'_>) -> Option<Region> {

@@ -5,7 +5,7 @@ use wire::{HandOverStrategy, Reason, ResetCause};
 use crate::action::Verdict;
 use crate::facts::{CertificateLife, SlotIndex};
 use crate::limits;
-use crate::retained::{Phase, Retained};
+use crate::retained::{CRASHES_MAX, Phase, Retained};
 
 /// What a start begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,10 @@ impl Start {
                     (retained.one_more_failure(), LastRun::Stuck)
                 }
                 Phase::Updater => (retained.one_more_crash(), LastRun::Updater),
+                // The crash of a hand-over at once, which was to end the crashes.
+                Phase::HandingOver if retained.crashes >= limits::CRASHES => {
+                    (retained.one_more_failure().one_more_crash(), LastRun::HandOver)
+                }
                 Phase::HandingOver => (retained.one_more_failure(), LastRun::HandOver),
             },
         };
@@ -72,6 +76,20 @@ impl Start {
                 | ResetCause::External
                 | ResetCause::UpdaterCrash => false,
             }
+    }
+
+    /// Whether this start is to wait before it does anything: whatever it does may be what crashes the updater.
+    #[must_use]
+    pub fn waits_first(&self) -> bool {
+        self.last_run == LastRun::Stuck
+    }
+
+    /// This start on a device with so many slots: when a hand-over at once has crashed over each of them, it waits.
+    #[must_use]
+    pub fn with_slots(self, slots: u8) -> Self {
+        let most = limits::CRASHES.saturating_add(slots.max(1)).min(CRASHES_MAX);
+        let last_run = if self.retained.crashes >= most { LastRun::Stuck } else { self.last_run };
+        Self { last_run, ..self }
     }
 
     /// This start with the crashes that the journal has counted, on a device with so many slots. More than
@@ -105,7 +123,8 @@ impl Start {
     #[must_use]
     pub fn ends_crashes(&self) -> bool {
         match self.last_run {
-            LastRun::Application => true,
+            // Failures are there when it was no application that ran, but a wait.
+            LastRun::Application => self.retained.failures == 0,
             LastRun::Unknown => !self.may_hide_a_crash(),
             LastRun::Ticket | LastRun::Updater | LastRun::HandOver | LastRun::Refused | LastRun::Stuck => {
                 false
@@ -122,6 +141,13 @@ impl Start {
                 None
             }
         }
+    }
+
+    /// Whether a hand-over without a pit stop may look at this slot. Without a register, those before the one whose turn it is
+    /// have had theirs.
+    #[must_use]
+    pub fn may_try(&self, slot: SlotIndex) -> bool {
+        Some(slot) != self.suspect() && !(self.may_hide_a_crash() && slot < self.retained.slot)
     }
 
     /// What the server is told about the end of the last run: a crash of the updater is not the application's.

@@ -6,21 +6,21 @@
 
 use crate::facts::SlotIndex;
 
-/// Bits 0 to 11: starts since power was applied.
-const STARTS_BITS: u32 = 12;
+/// Bits 0 to 10: starts since power was applied.
+const STARTS_BITS: u32 = 11;
 /// Starts are counted modulo this.
 pub const STARTS_MODULUS: u16 = 1 << STARTS_BITS;
-/// Bits 12 to 15: the slot that was handed over to.
+/// Bits 11 to 14: the slot that was handed over to.
 const SLOT_SHIFT: u32 = STARTS_BITS;
 const SLOT_MAX: u8 = 15;
-/// Bits 16 to 19: tries in a row that ended without an application to start.
+/// Bits 15 to 18: tries in a row that ended without an application to start.
 const FAILURES_SHIFT: u32 = SLOT_SHIFT + 4;
 const FAILURES_MAX: u8 = 15;
-/// Bits 20 and 21: crashes of the updater in a row.
+/// Bits 19 to 21: crashes of the updater in a row.
 const CRASHES_SHIFT: u32 = FAILURES_SHIFT + 4;
-const CRASHES_MAX: u8 = 3;
+pub(crate) const CRASHES_MAX: u8 = 7;
 /// Bits 22 and 23: what has the chip.
-const PHASE_SHIFT: u32 = CRASHES_SHIFT + 2;
+const PHASE_SHIFT: u32 = CRASHES_SHIFT + 3;
 const PHASE_MASK: u32 = 3;
 /// Bits 24 to 31: check byte over the other three.
 const CHECK_SHIFT: u32 = 24;
@@ -36,7 +36,7 @@ pub struct Retained {
     pub slot: SlotIndex,
     /// Tries in a row that ended without an application to start, at most 15.
     pub failures: u8,
-    /// Crashes of the updater in a row, at most 3: ends that it did not announce, wherever they came.
+    /// Crashes of the updater in a row, at most 7: ends that it did not announce, wherever they came.
     pub crashes: u8,
     /// What has the chip.
     pub phase: Phase,

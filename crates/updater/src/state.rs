@@ -13,7 +13,7 @@ use crate::facts::{CertificateLife, Identity};
 use crate::install::{Install, Progress};
 use crate::limits;
 use crate::plan::{self, Decided};
-use crate::policy::{self, LastRun, Skip, Start};
+use crate::policy::{self, Skip, Start};
 use crate::retained::Retained;
 use crate::session::{Link, Session};
 
@@ -115,7 +115,7 @@ pub enum AfterCertificate {
 /// waits first.
 #[must_use]
 pub fn start(start: Start) -> (State, Action) {
-    if start.last_run == LastRun::Stuck {
+    if start.waits_first() {
         let retained = policy::after_skip(start.retained);
         let verdict = policy::verdict(None, Some(Reason::UpdaterCrashes), retained.failures, None, 0);
         return end(verdict, retained, false);

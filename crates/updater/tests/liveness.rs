@@ -15,8 +15,7 @@ use manifest::Manifest;
 use updater::policy::Skip;
 use updater::reset::{self, Content, Hint, Reset};
 use updater::{
-    Action, CertificateLife, Event, Identity, LastRun, Phase, Retained, SlotIndex, Start, Verdict, limits,
-    policy,
+    Action, CertificateLife, Event, Identity, Phase, Retained, SlotIndex, Start, Verdict, limits, policy,
 };
 use wire::{HandOverStrategy, Outcome, Reason, ResetCause};
 use world::promise::limit_ms;
@@ -118,26 +117,21 @@ struct Device {
 impl Device {
     /// What the firmware does before anything else (`updater_io::early::begin`).
     fn begin(&mut self, cause: ResetCause, at: &str, how: How) -> Result<Start, Ends> {
-        let mut start = Start::new(self.bits, cause);
+        let slots = self.world.slots.len() as u8;
+        let mut start = Start::new(self.bits, cause).with_slots(slots);
         self.bits = start.retained.to_bits();
         if start.may_hide_a_crash() {
             self.world.journal_crashes += 1;
-            start = start.with_crashes(self.world.journal_crashes, self.world.slots.len() as u8);
+            start = start.with_crashes(self.world.journal_crashes, slots);
             self.bits = start.retained.to_bits();
         }
         let skip = policy::skip_network(&start);
         let by_chain_load = self.world.strategy == HandOverStrategy::ChainLoad;
-        let stuck = start.last_run == LastRun::Stuck;
-        if stuck || skip.is_none() || (!by_chain_load && skip != Some(Skip::Crashes)) {
+        if start.waits_first() || skip.is_none() || (!by_chain_load && skip != Some(Skip::Crashes)) {
             return Ok(start);
         }
-        let last = start.retained.slot;
-        let others =
-            (0..self.world.slots.len()).map(|slot| SlotIndex(slot as u8)).filter(|slot| *slot != last);
-        let worth_it =
-            |slot: &SlotIndex| usize::from(slot.0) < self.world.slots.len() && Some(*slot) != start.suspect();
-        let slots: Vec<_> = [last].into_iter().chain(others).filter(worth_it).collect();
-        for slot in slots {
+        let last = start.retained.slot.0.min(slots);
+        for slot in (last..slots).chain(0..last).map(SlotIndex).filter(|slot| start.may_try(*slot)) {
             self.bits = Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits();
             let mut accepted = self.can_be_started(slot);
             if at == early_check(slot) {

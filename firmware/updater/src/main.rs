@@ -108,7 +108,9 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
         peripherals.USB_DEVICE,
     );
     #[cfg(feature = "wifi")]
-    if let Ok(serial) = &mut serial {
+    let waits_first = start.waits_first();
+    #[cfg(feature = "wifi")]
+    if !waits_first && let Ok(serial) = &mut serial {
         wifi_setup::serve_if_due(&mut board, serial, wifi_setup::FIRST_WORD).await;
     }
 
@@ -121,7 +123,8 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
         Verdict::Restart { after_ms, .. } => {
             let wait = Duration::from_millis(after_ms);
             #[cfg(feature = "wifi")]
-            if let Ok(serial) = &mut serial
+            if !waits_first
+                && let Ok(serial) = &mut serial
                 && wifi_setup::serve_if_due(&mut board, serial, wait).await
             {
                 chip::reset();

@@ -27,8 +27,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at the serial port; its hardware holds 64 bytes, 5 ms of traffic.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Serves the setup when it is due, which it is when the vault is there and names no network, until it is done (then the chip is reset) or nobody has said anything for
-/// `patience`. Says whether it was due.
+/// Serves the setup when it is due, which it is when the vault is there and names no network, until it is done (then the
+/// chip is reset) or nobody has said anything for `patience`. Says whether it was due.
 pub(crate) async fn serve_if_due(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) -> bool {
     let settings = with_vault(board, |vault| vault.settings());
     let Some(settings) = settings.filter(|settings| settings.wifi.is_empty()) else { return false };

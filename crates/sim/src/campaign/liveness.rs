@@ -151,6 +151,18 @@ pub struct Case {
     fault: Fault,
 }
 
+impl Case {
+    /// Whether anything counts its ends: the journal is all that does where the reset clears the register.
+    fn is_counted(&self) -> bool {
+        match self.fault {
+            Fault::Strike(Standing { at: Moment::Reads("journal"), how: Strike::Reset(reset, _) }, _) => {
+                keeps_the_register(reset)
+            }
+            Fault::Strike(..) | Fault::Lasting(_) => true,
+        }
+    }
+}
+
 /// A device, and the moments of its start.
 pub struct LivenessStage {
     layout: usize,
@@ -238,14 +250,8 @@ impl LivenessStage {
             Fault::Lasting(number) if (LASTING[number].leaves_an_app)(layout) => None,
             Fault::Lasting(_) => return false,
         };
-        // Otadata is the way to the application there, and the journal all that counts where the register is cleared.
-        let journal_is_needed = match case.fault {
-            Fault::Strike(Standing { how: Strike::Reset(reset, _), .. }, _) => !keeps_the_register(reset),
-            Fault::Strike(Standing { how: Strike::Hang | Strike::Refusal, .. }, _) | Fault::Lasting(_) => {
-                false
-            }
-        };
-        if spoilt == Some("otadata") || spoilt == Some("journal") && journal_is_needed {
+        // The way to the application there.
+        if spoilt == Some("otadata") || !case.is_counted() {
             return false;
         }
         let mut slots = layout.slots().zip(&now.slots);
@@ -319,7 +325,9 @@ impl LivenessStage {
                 }
                 Step::Ended(end @ End::Waiting { after_ms, .. }) => {
                     note(trace, &end);
-                    if promised {
+                    // The only slot may have been given up for an install.
+                    let now = Facts::of(world.device.flash.bytes(), &layout)?;
+                    if promised && self.is_promised(case, &now, &layout) {
                         let found = format!("{end:?} beside an application");
                         return Ok(Err(Broken::new(Invariant::Lives, found)));
                     }
@@ -340,7 +348,9 @@ impl LivenessStage {
                 }
             }
             drought.promised = if promised { drought.promised + 1 } else { 0 };
-            if let Err(broken) = drought.ends() {
+            if case.is_counted()
+                && let Err(broken) = drought.ends(layout.slots().count())
+            {
                 return Ok(Err(broken));
             }
         }
@@ -350,6 +360,10 @@ impl LivenessStage {
 
 fn keeps_the_register(reset: Reset) -> bool {
     reset.on(Chip::Esp32C3).is_some_and(|entry| entry.remains.rtc == Content::Kept)
+}
+
+fn may_keep_the_register(reset: Reset) -> bool {
+    reset.on(Chip::Esp32C3).is_some_and(|entry| entry.remains.rtc == Content::Undefined)
 }
 
 /// A start with an application to start does not take longer than the budget, or than the watchdog of one that hangs.
@@ -363,23 +377,28 @@ fn in_time(start: &Mark, installs: bool) -> Result<(), Broken> {
 }
 
 impl Drought {
-    fn ends(&self) -> Result<(), Broken> {
+    fn ends(&self, slots: usize) -> Result<(), Broken> {
+        // Where some resets keep the register and some do not, register and journal count apart.
+        let counters = if self.struck.iter().any(|(_, reset)| may_keep_the_register(*reset)) { 2 } else { 1 };
+        let starts = counters * STARTS;
         // A hand-over is a start of its own here, and may be refused once.
-        if self.struck.len() >= STARTS && self.promised >= STARTS || self.promised > 2 * STARTS {
+        if self.struck.len() >= starts && self.promised >= starts || self.promised > 2 * starts {
             let found = format!("{} starts without the application", self.promised);
             return Err(Broken::new(Invariant::Lives, found));
         }
         if self.promised > 0 {
             return Ok(());
         }
-        // Without one, the first crashes may be accidents; tries after them are not faster than the table. A register that
-        // is lost loses their number.
-        let gaps = self.struck.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[0].1));
-        for (number, (gap, reset)) in (0u8..).zip(gaps.skip(usize::from(limits::CRASHES) - 1)) {
-            let failures = if keeps_the_register(reset) { number } else { 0 };
+        // Without one, the first crashes may be accidents; tries after them are not faster than the table. A try is a start
+        // with the hand-overs at once that its crash leads to, one for each slot. A register that is lost loses their number.
+        let first = (counters * usize::from(limits::CRASHES) - 1).min(self.struck.len());
+        for (number, ends) in self.struck[first..].windows(counters * (slots + 1) + 1).enumerate() {
+            let [(begin, reset), .., (end, _)] = ends else { continue };
+            let waits = u8::try_from(number / (slots + 1)).unwrap_or(u8::MAX);
+            let failures = if keeps_the_register(*reset) { waits } else { 0 };
             let least = Duration::from_millis(policy::backoff_ms(failures, None, 0));
-            if gap < least {
-                let found = format!("wait {number} is {gap:?}, not {least:?}");
+            if *end - *begin < least {
+                let found = format!("two tries in {:?}, not in {least:?} (end {number})", *end - *begin);
                 return Err(Broken::new(Invariant::Lives, found));
             }
         }

@@ -34,7 +34,10 @@ pub async fn pit_stop<B: Board>(board: &mut B, start: Start) -> Verdict {
     let mut shell = Shell::new(board, start.retained.starts);
     let mut account = None;
     loop {
-        shell.board.observe(Observed::Acting { state: &state, action: &action });
+        // A start that waits does nothing but that.
+        if !start.waits_first() {
+            shell.board.observe(Observed::Acting { state: &state, action: &action });
+        }
         if let Action::Finish(verdict) = action {
             shell.disconnect(account).await;
             return shell.finish(verdict, state.retained());
