@@ -363,37 +363,36 @@ impl VirtualDevice {
                 self.handed_over = Some(Some(Reason::UpdaterCrashes));
                 return Ok(Step::Departs);
             }
+            Ok(Begun::Wait { after_ms, reason }) => {
+                return Ok(Step::Ended(End::Waiting { after_ms, reason }));
+            }
             Ok(Begun::PitStop(start)) => start,
             Err(Struck { reset, hint }) => return Ok(Step::Struck(reset, hint)),
         };
         let power = self.power();
         let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
         let pit_stop = survive(async {
-            if !start.waits_first() {
-                board.device.reaches(Moment::Setup);
-            }
+            board.device.reaches(Moment::Setup);
             updater_io::shell::pit_stop(&mut board, start).await
         });
-        let verdict = tokio::select! {
+        let ended = tokio::select! {
             biased;
             () = power.lost() => return Ok(Step::Ended(End::PowerLost)),
-            verdict = pit_stop => verdict,
+            ended = pit_stop => ended,
         };
-        let departure = match verdict {
+        let ended = ended.and_then(|ended| struck_in(|| self.reaches(Moment::Departure)).map(|()| ended));
+        let ended = match ended {
             _ if !power.is_on() => return Ok(Step::Ended(End::PowerLost)),
             Err(Struck { reset, hint }) => return Ok(Step::Struck(reset, hint)),
-            Ok(Verdict::Restart { after_ms, reason }) => {
-                return Ok(Step::Ended(End::Waiting { after_ms, reason }));
-            }
-            Ok(Verdict::HandOver { reason, .. }) => {
-                self.handed_over = Some(reason);
-                struck_in(|| self.reaches(Moment::Departure))
-            }
+            Ok(ended) => ended,
         };
-        Ok(match departure {
-            _ if !power.is_on() => Step::Ended(End::PowerLost),
-            Err(Struck { reset, hint }) => Step::Struck(reset, hint),
-            Ok(()) => Step::Departs,
+        self.retained_bits = ended.retained_bits;
+        Ok(match ended.verdict {
+            Verdict::Restart { after_ms, reason } => Step::Ended(End::Waiting { after_ms, reason }),
+            Verdict::HandOver { reason, .. } => {
+                self.handed_over = Some(reason);
+                Step::Departs
+            }
         })
     }
 
@@ -417,6 +416,10 @@ impl VirtualDevice {
         let mut early = Early { retained_bits, chip: self.bootloader.chip, can_start, strike };
         match early::begin(&mut early, &mut self.flash, bits, cause) {
             early::Begun::PitStop(start) => Begun::PitStop(start),
+            early::Begun::Wait { after_ms, reason, retained_bits } => {
+                self.retained_bits = retained_bits;
+                Begun::Wait { after_ms, reason }
+            }
             early::Begun::ResetToSlot => Begun::ResetToSlot,
             early::Begun::HandOver(hand_over) => {
                 self.retained_bits = hand_over.retained_bits;
@@ -463,6 +466,7 @@ enum Begun {
     HandOver(String, Box<ImageSummary>),
     ResetToSlot,
     PitStop(Start),
+    Wait { after_ms: u64, reason: Reason },
 }
 
 /// The chip before anything is initialised.

@@ -14,8 +14,8 @@ use flashfmt::partition::{PartitionTable, TABLE_BYTES};
 use sha2::Digest;
 use sha2::digest::consts::U32;
 use updater::policy::{self, Skip};
-use updater::{LastRun, Phase, Retained, SlotIndex, Start, limits};
-use wire::ResetCause;
+use updater::{Action, LastRun, Phase, Retained, SlotIndex, Start, Verdict, limits};
+use wire::{Reason, ResetCause};
 
 use crate::handover;
 use crate::journal;
@@ -44,6 +44,16 @@ pub enum Begun<T> {
     ResetToSlot,
     /// A pit stop's: give this to [`crate::shell::pit_stop`].
     PitStop(Start),
+    /// Nobody's: write the retained register, wait, and reset the chip. Before clocks, heap and radio are set up, for one of
+    /// them may be what crashes the updater.
+    Wait {
+        /// How long.
+        after_ms: u64,
+        /// Why.
+        reason: Reason,
+        /// What to write to the retained register first.
+        retained_bits: u32,
+    },
 }
 
 /// A hand-over that needs no pit stop.
@@ -96,24 +106,25 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
         return Begun::PitStop(start);
     };
     let start = with_hidden_crashes(board, flash, &table, start.with_slots(slot_count(&table)));
-    let Some(way) = early_way(&table, &start) else { return Begun::PitStop(start) };
+    let Some(way) = early_way(&table, &start) else { return without_hand_over(start) };
 
     let slots = || (0..).map(SlotIndex).zip(table.app_slots());
     let from_last = slots().filter(|(slot, _)| *slot >= start.retained.slot);
     let before = slots().filter(|(slot, _)| *slot < start.retained.slot);
-    for (slot, partition) in from_last.chain(before).filter(|(slot, _)| start.may_try(*slot)) {
+    for (slot, partition) in from_last.chain(before).filter(|(slot, _)| way.includes(*slot, &start)) {
         // Should looking at it crash, the next start knows which one it was.
         board.retain_bits(Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits());
         let region = Region::of(&partition);
         let retained = policy::at_hand_over(policy::after_skip(start.retained), slot, false);
         let begun = match way {
-            Way::ChainLoad(depth) => board.check(flash, region, depth).map(|checked| {
+            // What reads wrong is read once more.
+            Way::ChainLoad(depth) => look_twice(|| board.check(flash, region, depth)).map(|checked| {
                 let retained_bits = retained.to_bits();
                 Begun::HandOver(EarlyHandOver { slot, region, checked, retained_bits })
             }),
             Way::Otadata { otadata, ota_count } => partition
                 .slot()
-                .filter(|_| is_startable(board, flash, region))
+                .filter(|_| look_twice(|| is_startable(board, flash, region).then_some(())).is_some())
                 .and_then(|number| handover::start_once(flash, otadata, ota_count, number.get()).ok())
                 .map(|()| {
                     board.retain_bits(retained.to_bits());
@@ -130,7 +141,24 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     }
     let start = start.refused();
     board.retain_bits(start.retained.to_bits());
-    Begun::PitStop(start)
+    without_hand_over(start)
+}
+
+/// A pit stop, or the wait of a start that does nothing else.
+fn without_hand_over<T>(start: Start) -> Begun<T> {
+    if !start.waits_first() {
+        return Begun::PitStop(start);
+    }
+    match updater::start(start) {
+        (state, Action::Finish(Verdict::Restart { after_ms, reason })) => {
+            Begun::Wait { after_ms, reason, retained_bits: state.retained().to_bits() }
+        }
+        _ => Begun::PitStop(start),
+    }
+}
+
+fn look_twice<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    look().or_else(look)
 }
 
 /// How this start hands over at once.
@@ -140,6 +168,17 @@ enum Way {
     ChainLoad(Depth),
     /// The bootloader does.
     Otadata { otadata: Region, ota_count: u8 },
+}
+
+impl Way {
+    /// Whether to look at this slot. At a wake from deep sleep the application that sleeps is started, and no other one: the
+    /// memory that outlives the sleep is its own.
+    fn includes(self, slot: SlotIndex, start: &Start) -> bool {
+        match self {
+            Self::ChainLoad(Depth::Structure) => slot == start.retained.slot,
+            Self::ChainLoad(Depth::Full) | Self::Otadata { .. } => Some(slot) != start.suspect(),
+        }
+    }
 }
 
 /// `None` asks for a pit stop. By otadata every start is one, but for crashes: the updater writes otadata at its end.

@@ -10,6 +10,8 @@
 use embedded_storage::nor_flash::NorFlash;
 use esp_nvs::platform::software_crc32;
 
+use updater::limits;
+
 use crate::region::{Region, SECTOR_BYTES};
 
 /// The smallest journal, in sectors: one to keep while the other is erased.
@@ -182,7 +184,8 @@ impl Journal {
 pub fn count_crash<F: NorFlash>(flash: &mut F, region: Region) -> Result<u32, JournalError> {
     let mut journal = Journal::open(flash, region)?;
     let last = journal.latest().unwrap_or_default();
-    let crashes = last.crashes.saturating_add(1);
+    // What is done about them goes in circles, which go on.
+    let crashes = last.crashes.checked_add(1).unwrap_or(limits::CRASHES.into());
     journal.append(flash, Entry { crashes, ..last })?;
     Ok(crashes.into())
 }

@@ -75,6 +75,7 @@ fn begin_on(flash: &mut NorMock, bits: u32, cause: ResetCause, good: &[u32]) -> 
             assert_eq!(start.retained.phase, Phase::Updater, "an end from here on is a crash");
             Err(start)
         }
+        Begun::Wait { .. } => panic!("nothing has crashed so often"),
     };
     let handing_over = |retained: &Retained| retained.phase == Phase::HandingOver;
     assert!(early.meanwhile.iter().all(handing_over), "the ticket is spent before it is used");
@@ -101,19 +102,22 @@ fn a_ticket_starts_the_slot_that_was_handed_over_to() {
 fn another_slot_is_started_when_that_one_is_refused() {
     let (decided, asked) = decide("8mb", ticket(1), ResetCause::Software, &[OTA_0]);
     assert_eq!(decided.map(|(slot, retained)| (slot, retained.slot)), Ok((0, SlotIndex(0))));
-    assert_eq!(asked, [(OTA_1, Depth::Full), (OTA_0, Depth::Full)]);
+    assert_eq!(asked, [(OTA_1, Depth::Full), (OTA_1, Depth::Full), (OTA_0, Depth::Full)], "read twice");
     // A number that is no slot of this table names none.
     let (decided, asked) = decide("8mb", ticket(9), ResetCause::Software, &[OTA_1]);
     assert_eq!(decided.map(|(slot, _)| slot), Ok(1));
-    assert_eq!(asked, [(OTA_0, Depth::Full), (OTA_1, Depth::Full)]);
+    assert_eq!(asked, [(OTA_0, Depth::Full), (OTA_0, Depth::Full), (OTA_1, Depth::Full)]);
 }
 
 #[test]
 fn a_wake_from_deep_sleep_looks_at_headers() {
     let bits = Retained { slot: SlotIndex(1), ..Retained::default() }.to_bits();
     let (decided, asked) = decide("8mb", bits, ResetCause::DeepSleep, &[OTA_0]);
-    assert_eq!(decided.map(|(slot, _)| slot), Ok(0));
-    assert_eq!(asked, [(OTA_1, Depth::Structure), (OTA_0, Depth::Structure)]);
+    // Another application would find the first one's memory.
+    assert_eq!(decided.unwrap_err().last_run, LastRun::Application);
+    assert_eq!(asked, [(OTA_1, Depth::Structure), (OTA_1, Depth::Structure)], "read twice");
+    let (decided, asked) = decide("8mb", bits, ResetCause::DeepSleep, &[OTA_0, OTA_1]);
+    assert_eq!((decided.map(|(slot, _)| slot), asked), (Ok(1), vec![(OTA_1, Depth::Structure)]));
     // A register that did not survive names no slot: the pit stop looks into the vault, and nothing is started unhashed.
     let (decided, asked) = decide("8mb", 0, ResetCause::DeepSleep, &[OTA_0]);
     assert_eq!((decided.unwrap_err().last_run, asked), (LastRun::Unknown, vec![]));
@@ -185,4 +189,21 @@ fn resets_that_clear_the_register_are_counted_in_the_journal() {
     assert_eq!(counted(&mut flash), 1);
     assert!(begin_on(&mut flash, 0, ResetCause::Brownout, &[OTA_0]).0.is_err());
     assert!(begin_on(&mut flash, 0, ResetCause::Brownout, &[OTA_0]).0.is_ok());
+}
+
+/// A start that comes after so many waits before anything is set up: there the crash may be.
+#[test]
+fn when_nothing_helps_the_start_waits_at_once() {
+    let crashed = Retained { phase: Phase::Updater, crashes: 3, failures: 2, ..Retained::default() };
+    let mut early = Early { good: &[], register: 0, asked: Vec::new(), meanwhile: Vec::new() };
+    let begun = begin(&mut early, &mut flash("8mb"), crashed.to_bits(), ResetCause::Panic);
+    let Begun::Wait { after_ms, retained_bits, .. } = begun else { panic!("{begun:?}") };
+    assert!(after_ms >= 10_000, "{after_ms}");
+    let retained = Retained::from_bits(retained_bits).unwrap();
+    assert_eq!(
+        (retained.phase, retained.crashes),
+        (Phase::Application, 2),
+        "one more crash tries the slots again"
+    );
+    assert_eq!(early.asked, []);
 }

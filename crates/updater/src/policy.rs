@@ -97,12 +97,12 @@ impl Start {
     /// the register: each has its turn to be the first, and after them a start waits.
     #[must_use]
     pub fn with_crashes(self, counted: u32, slots: u8) -> Self {
-        let counted = u8::try_from(counted).unwrap_or(u8::MAX);
-        let crashes = counted.min(limits::CRASHES);
-        let in_vain = counted - crashes;
-        let turn = in_vain % slots.saturating_add(1);
+        let in_vain = counted.saturating_sub(limits::CRASHES.into());
+        let turn = (in_vain % (u32::from(slots) + 1)) as u8;
         let last_run = if in_vain > 0 && turn == slots { LastRun::Stuck } else { self.last_run };
-        let failures = in_vain.max(self.retained.failures);
+        let up_to = |most: u8, count: u32| u8::try_from(count).unwrap_or(most).min(most);
+        let crashes = up_to(limits::CRASHES, counted);
+        let failures = up_to(u8::MAX, in_vain).max(self.retained.failures);
         let retained = Retained { crashes, failures, slot: SlotIndex(turn), ..self.retained };
         Self { retained, last_run, ..self }
     }
@@ -141,13 +141,6 @@ impl Start {
                 None
             }
         }
-    }
-
-    /// Whether a hand-over without a pit stop may look at this slot. Without a register, those before the one whose turn it is
-    /// have had theirs.
-    #[must_use]
-    pub fn may_try(&self, slot: SlotIndex) -> bool {
-        Some(slot) != self.suspect() && !(self.may_hide_a_crash() && slot < self.retained.slot)
     }
 
     /// What the server is told about the end of the last run: a crash of the updater is not the application's.
@@ -428,6 +421,11 @@ mod tests {
             (start.last_run != LastRun::Stuck).then_some(start.retained.slot.0)
         });
         assert!(turns.eq([Some(0), Some(1), None, Some(0), Some(1)]));
+        // However many they are.
+        for counted in [254, 65_533, u32::MAX - 3] {
+            let waits = |counted| Start::new(0, ResetCause::Brownout).with_crashes(counted, 2).waits_first();
+            assert_eq!((counted..counted + 3).filter(|counted| waits(*counted)).count(), 1, "{counted}");
+        }
     }
 
     #[test]

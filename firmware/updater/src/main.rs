@@ -43,8 +43,7 @@ use esp_rtos::embassy::Executor;
 use esp_storage::FlashStorage;
 use static_cell::StaticCell;
 use updater::{Start, Verdict};
-use updater_io::shell;
-use wire::ResetCause;
+use updater_io::shell::{self, Ended};
 
 use board::ChipBoard;
 use network::{ChipNetwork, Hardware};
@@ -88,10 +87,6 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
     esp_rtos::start(TimerGroup::new(peripherals.TIMG0).timer0, peripherals.FROM_CPU_INTR0);
     watchdog::keep_fed(spawner, watchdog);
     console::print_start(start.told_cause());
-    if start.told_cause() == ResetCause::UpdaterCrash {
-        // The panic was the updater's own: the engine counts it, the application must not take it for its own.
-        chip::forget_panic();
-    }
 
     let hardware = Hardware {
         #[cfg(feature = "wifi")]
@@ -108,30 +103,29 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
         peripherals.USB_DEVICE,
     );
     #[cfg(feature = "wifi")]
-    let waits_first = start.waits_first();
-    #[cfg(feature = "wifi")]
-    if !waits_first && let Ok(serial) = &mut serial {
+    if let Ok(serial) = &mut serial {
         wifi_setup::serve_if_due(&mut board, serial, wifi_setup::FIRST_WORD).await;
     }
 
-    let verdict = shell::pit_stop(&mut board, start).await;
+    let Ended { verdict, retained_bits } = shell::pit_stop(&mut board, start).await;
     console::print_verdict(&verdict);
     memory::report();
     board.network.leave().await;
     match verdict {
-        Verdict::HandOver { .. } => {}
+        Verdict::HandOver { .. } => chip::retain_bits(retained_bits),
         Verdict::Restart { after_ms, .. } => {
             let wait = Duration::from_millis(after_ms);
             #[cfg(feature = "wifi")]
-            if !waits_first
-                && let Ok(serial) = &mut serial
+            if let Ok(serial) = &mut serial
                 && wifi_setup::serve_if_due(&mut board, serial, wait).await
             {
+                chip::retain_bits(retained_bits);
                 chip::reset();
             }
             // Minutes, perhaps an hour, without the radio. No sleep: a wake from deep sleep is taken for the application's
             // (crate `updater-io`, early.rs), and in light sleep the watchdog stands still.
             board.network.stop();
+            chip::retain_bits(retained_bits);
             Timer::after(wait).await;
         }
     }

@@ -1,5 +1,5 @@
 //! No image writes flash with interrupts on: what they run is in flash, which cannot be read while it is busy. Asked of
-//! the features that cargo resolves, since a crate in between can switch one on or leave it off.
+//! the features that cargo resolves, since a crate in between can switch one on.
 
 use anyhow::ensure;
 

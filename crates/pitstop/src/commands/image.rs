@@ -66,6 +66,8 @@ fn page(name: &str, report: &Report) -> Page {
             ("ESP-IDF", Cell::or_dash(Some(&app.idf_version))),
             ("ELF SHA", Cell::from(&app.elf_sha256)),
         ]),
+        // What is no application with one either says so below.
+        None if report.problem.is_some() => page,
         None => page.note(
             "Application: no app descriptor; `release publish` then needs --without-descriptor and --version",
         ),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::fit::{self, Fit, Report};
+use crate::flash::plan::check_updater;
 use crate::flash::updater;
 use crate::inspect::ImageFile;
 use crate::layouts::{NamedLayout, Strategy};
@@ -134,6 +135,7 @@ impl Check {
         let image = ImageFile::read(&app)?;
         let updater = updater.or_else(|| updater::built_before(image.summary.header.chip));
         let updater = updater.map(|path| ImageFile::read(&path)).transpose()?;
+        updater.as_ref().map_or(Ok(()), check_updater)?;
         let report = fit::check(&layout, &image, updater.as_ref());
         for warning in &report.warnings {
             ui.warning(warning);

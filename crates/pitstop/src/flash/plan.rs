@@ -201,12 +201,18 @@ impl FlashPlan {
 
 fn updater_part(updater: &ImageFile, chip: Chip, partition: &Partition) -> Result<Part, PlanError> {
     let part = image_part("an updater", updater, chip, partition)?;
-    let found = match updater.summary.kind() {
-        Kind::Updater => return Ok(part),
+    check_updater(updater)?;
+    Ok(part)
+}
+
+/// Whether an image is the updater.
+pub(crate) fn check_updater(image: &ImageFile) -> Result<(), PlanError> {
+    let found = match image.summary.kind() {
+        Kind::Updater => return Ok(()),
         Kind::Bootloader => "a second-stage bootloader".to_owned(),
         Kind::Undescribed => "an image without app descriptor".to_owned(),
         Kind::Application => {
-            let project = updater.summary.app_desc.map(|app_desc| app_desc.project_name);
+            let project = image.summary.app_desc.map(|app_desc| app_desc.project_name);
             format!("an application (project {})", project.unwrap_or_default().as_str())
         }
     };

@@ -24,7 +24,7 @@ pub enum Moment {
     Reads(&'static str),
     /// The shell is about to perform the action of this name ([`action_name`]).
     Action(&'static str),
-    /// The verdict is known, and the hand-over is prepared.
+    /// The verdict is known, and nothing is left to do but the reset or the wait.
     Departure,
 }
 

@@ -26,27 +26,33 @@ use account::Account;
 
 /// Runs one pit stop to its verdict. `start` is what [`crate::early::begin`] made of the retained register.
 ///
-/// The board's retained register is kept up to date on the way. What remains for the caller is to carry out the
-/// verdict: reset the chip to hand over (with chain-load the register says [`updater::Phase::Ticket`] by now, and the
-/// next start hands over by [`crate::early`]; by otadata the bootloader has been told), or wait and reset.
-pub async fn pit_stop<B: Board>(board: &mut B, start: Start) -> Verdict {
+/// The board's retained register is kept up to date on the way. What remains for the caller is to carry out the verdict.
+pub async fn pit_stop<B: Board>(board: &mut B, start: Start) -> Ended {
     let (mut state, mut action) = updater::start(start);
     let mut shell = Shell::new(board, start.retained.starts);
     let mut account = None;
     loop {
-        // A start that waits does nothing but that.
-        if !start.waits_first() {
-            shell.board.observe(Observed::Acting { state: &state, action: &action });
-        }
+        shell.board.observe(Observed::Acting { state: &state, action: &action });
         if let Action::Finish(verdict) = action {
             shell.disconnect(account).await;
-            return shell.finish(verdict, state.retained());
+            return shell.finish(verdict, state.retained(), start.retained.failures);
         }
         shell.board.retain_bits(state.retained().to_bits());
         let event = shell.perform(&mut account, action).await.unwrap_or_else(Event::from);
         let now_ms = shell.now_ms();
         (state, action) = updater::step(state, event, now_ms);
     }
+}
+
+/// How a pit stop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Reset the chip to hand over (with chain-load the register then says [`updater::Phase::Ticket`], and the next start
+    /// hands over by [`crate::early`]; by otadata the bootloader has been told), or wait and reset.
+    pub verdict: Verdict,
+    /// What to write to the retained register when nothing but that reset or wait is left to do: until then an end is a
+    /// crash of the updater.
+    pub retained_bits: u32,
 }
 
 /// A board, and what the shell holds between two actions.
@@ -56,12 +62,14 @@ struct Shell<'b, B: Board> {
     map: Map,
     /// Starts since power was applied.
     starts: u16,
+    /// What an earlier start has found damaged in the vault; 0 for nothing.
+    known_damage: u32,
 }
 
 impl<'b, B: Board> Shell<'b, B> {
     fn new(board: &'b mut B, starts: u16) -> Self {
         let clock = FloorClock::new(board.facts().build_time_s);
-        Self { board, clock, map: Map::default(), starts }
+        Self { board, clock, map: Map::default(), starts, known_damage: 0 }
     }
 
     /// A survey that finds one fills in the account, without which there is nobody to speak for on the network.
@@ -117,9 +125,8 @@ impl<'b, B: Board> Shell<'b, B> {
         }
     }
 
-    /// Prepares a hand-over. The end is announced when that is done: a crash in it is one of the updater's. When it cannot
-    /// be done, the device waits as without an application.
-    fn finish(&mut self, verdict: Verdict, retained: Retained) -> Verdict {
+    /// Prepares a hand-over. When it cannot be done, the device waits as without an application, after `failures` waits.
+    fn finish(&mut self, verdict: Verdict, retained: Retained, failures: u8) -> Ended {
         let prepared = match verdict {
             Verdict::HandOver { slot, .. } => handover::prepare(self.board.flash(), &self.map, slot),
             Verdict::Restart { .. } => Ok(()),
@@ -129,12 +136,11 @@ impl<'b, B: Board> Shell<'b, B> {
             Err(fault) => {
                 let reason = self.fault(fault.reason(), &fault);
                 let jitter = self.jitter();
-                let verdict = policy::verdict(None, Some(reason), retained.failures, None, jitter);
-                (verdict, policy::at_restart(retained))
+                let verdict = policy::verdict(None, Some(reason), failures, None, jitter);
+                (verdict, policy::at_restart(Retained { failures, ..retained }))
             }
         };
-        self.board.retain_bits(retained.to_bits());
-        verdict
+        Ended { verdict, retained_bits: retained.to_bits() }
     }
 
     fn slot(&self, slot: SlotIndex) -> Result<Region, Reason> {

@@ -41,6 +41,7 @@ impl<B: Board> Shell<'_, B> {
     /// nothing to a flash in which the updater has its place.
     pub(super) fn survey(&mut self, scope: Scope) -> Result<(Survey, Option<Account<B>>), Reason> {
         self.map = self.read_map()?;
+        self.known_damage = self.journal_entry().map_or(0, |entry| entry.vault_damage);
         let confirmed_itself = self.keep_place();
         let facts = self.board.facts();
         let slots = self.survey_slots();
@@ -228,6 +229,13 @@ impl<B: Board> Shell<'_, B> {
         self.append_to_journal(|last| Entry { crashes: 0, ..last })
     }
 
+    fn note_damage(&mut self, vault_damage: u32) {
+        if self.journal_entry().is_none_or(|entry| entry.vault_damage != vault_damage) {
+            // Not noted, it is found again at the next start.
+            let _ = self.append_to_journal(|last| Entry { vault_damage, ..last });
+        }
+    }
+
     fn append_to_journal(&mut self, entry: impl FnOnce(Entry) -> Entry) -> Result<Event, Reason> {
         let Some(region) = self.map.journal else { return Ok(Event::Saved) };
         let flash = self.board.flash();
@@ -256,7 +264,8 @@ impl<B: Board> Shell<'_, B> {
         opened.and_then(Result::ok).map_or(0, |vault| vault.damage())
     }
 
-    /// Opens the vault. Damage that the start before has found too, and counted, is given up with the next write.
+    /// Opens the vault. Damage that an earlier start has found too is given up with the next write; what is new is noted for the
+    /// starts to come.
     fn with_vault<T>(
         &mut self,
         act: impl FnOnce(&mut Vault<'_, B::Flash>) -> Result<T, VaultError>,
@@ -264,12 +273,17 @@ impl<B: Board> Shell<'_, B> {
         let Some(region) = self.map.vault else {
             return Err(self.fault(Reason::NotProvisioned, &NoVault));
         };
-        let known_damage = self.journal_entry().map_or(0, |entry| entry.vault_damage);
+        let known_damage = self.known_damage;
         let done = Vault::open(self.board.flash(), region).and_then(|mut vault| {
             vault.accept_damage(known_damage);
             act(&mut vault)
         });
-        done.map_err(|error| self.fault(Reason::Vault, &error))
+        done.map_err(|error| {
+            if let VaultError::Unsettled { damage } = error {
+                self.note_damage(damage);
+            }
+            self.fault(Reason::Vault, &error)
+        })
     }
 
     pub(super) fn pki<T>(&mut self, result: Result<T, PkiError>) -> Result<T, Reason> {

@@ -38,6 +38,7 @@ use esp_hal::peripherals::LP_AON as Store;
 #[cfg(not(feature = "esp32c6"))]
 use esp_hal::peripherals::LPWR as Store;
 use esp_hal::peripherals::RTC_TIMER;
+use esp_hal::rom::ets_delay_us;
 use esp_hal::rtc_cntl::Rtc;
 use esp_hal::system::{reset_reason, software_reset};
 use flashfmt::image::Target;
@@ -90,6 +91,14 @@ pub(crate) fn target() -> Target {
 pub(crate) fn feed_watchdog() {
     // SAFETY: the driver holds nothing, and feeding is one write to a register.
     Rtc::new(unsafe { RTC_TIMER::steal() }).rwdt.feed();
+}
+
+/// Waits with nothing but what the bootloader has set up, under its watchdog.
+pub(crate) fn wait(after_ms: u64) {
+    for _ in 0..after_ms.div_ceil(100) {
+        feed_watchdog();
+        ets_delay_us(100_000);
+    }
 }
 
 fn write_reset_hint(bits: u32) {

@@ -17,13 +17,14 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use esp_hal::peripherals::Peripherals;
 use esp_storage::FlashStorage;
 use flashfmt::image::Target;
-use updater::Start;
+use updater::{Start, Verdict};
 use updater_io::early::{self, Begun, Depth, EarlyBoard};
 use updater_io::region::Region;
+use wire::ResetCause;
 
 pub(crate) use way::{Sha256, can_start};
 
-use crate::{chip, watchdog};
+use crate::{chip, console, watchdog};
 
 /// Hands over and does not come back, or returns what a pit stop begins with.
 pub(crate) fn begin() -> Start {
@@ -31,11 +32,22 @@ pub(crate) fn begin() -> Start {
     // SAFETY: nothing else has peripherals yet, and when this function returns nobody has these any more.
     let peripherals = unsafe { Peripherals::steal() };
     let mut flash = Fed(FlashStorage::new(peripherals.FLASH));
-    let begun = early::begin(&mut EarlyChip, &mut flash, chip::retained_bits(), chip::reset_cause());
+    let (bits, cause) = (chip::retained_bits(), chip::reset_cause());
+    if Start::new(bits, cause).told_cause() == ResetCause::UpdaterCrash {
+        // The panic was the updater's own: the application must not take it for its own.
+        chip::forget_panic();
+    }
+    let begun = early::begin(&mut EarlyChip, &mut flash, bits, cause);
     drop(flash);
     match begun {
         Begun::PitStop(start) => start,
         Begun::ResetToSlot => chip::reset(),
+        Begun::Wait { after_ms, reason, retained_bits } => {
+            console::print_verdict(&Verdict::Restart { after_ms, reason });
+            chip::retain_bits(retained_bits);
+            chip::wait(after_ms);
+            chip::reset()
+        }
         Begun::HandOver(hand_over) => {
             watchdog.restore();
             chip::retain_bits(hand_over.retained_bits);
