@@ -5,14 +5,14 @@ mod support;
 
 use flashfmt::{Chip, Layout};
 use serde_json::Value;
-use support::{image, pitstop};
+use support::{image, pitstop, updater};
 use tempfile::TempDir;
 
 /// A folder with an application and an updater.
 fn folder(app_bytes: usize) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("app.bin"), image(Chip::Esp32C3, "1.0.0", app_bytes)).unwrap();
-    std::fs::write(folder.path().join("updater.bin"), image(Chip::Esp32C3, "0.1.0", 700_000)).unwrap();
+    std::fs::write(folder.path().join("updater.bin"), updater(700_000)).unwrap();
     folder
 }
 
@@ -20,6 +20,18 @@ fn check(folder: &TempDir, layout: &str, more: &[&str], code: i32) -> (String, S
     let arguments = ["layout", "check", layout, "app.bin", "--updater", "updater.bin"];
     let output = pitstop(folder.path()).args(arguments).args(more).assert().code(code).get_output().clone();
     (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn the_updaters_place_is_the_updaters() {
+    let folder = folder(1000);
+    let arguments = ["layout", "check", "4mb", "app.bin", "--updater", "app.bin"];
+    let output = pitstop(folder.path()).args(arguments).assert().code(1).get_output().clone();
+    let refused = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        refused.contains("expected the updater (project pitstop-updater), found an application"),
+        "{refused}"
+    );
 }
 
 #[test]
