@@ -124,7 +124,8 @@ fn api_fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
              PITSTOP_SCHEMATHESIS"
         ));
     }
-    let test = ["test", "--package", "server", "--test", "it", "--locked"];
+    // The workspace's build is there; the server alone is one with other features.
+    let test = ["test", "--workspace", "--test", "it", "--locked"];
     run(cargo(gate).args(test).args(["--", "--ignored", "--exact", "fuzz::schemathesis_finds_nothing"]))
 }
 
@@ -145,14 +146,11 @@ fn browser(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 
 /// The command line with its one optional part.
 fn otlp(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
-    let package = ["--package", "pitstop", "--features", "otlp", "--locked"];
-    process::run(cargo(gate).arg("clippy").args(package).args([
-        "--all-targets",
-        "--",
-        "--deny",
-        "warnings",
-    ]))?;
-    run(cargo(gate).arg("test").args(package).args(["--test", "otlp"]))
+    // What the workspace's build has is used again.
+    let build = ["--workspace", "--features", "pitstop/otlp", "--locked", "--test", "otlp"];
+    let lints = ["--bin", "pitstop", "--", "--deny", "warnings"];
+    process::run(cargo(gate).arg("clippy").args(build).args(lints))?;
+    run(cargo(gate).arg("test").args(build))
 }
 
 fn doc_tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
