@@ -221,8 +221,7 @@ fn emulate(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
         // `pitstop demo --chip`: ignored among the tests, because they run without an emulator too.
         Ok(emulate::Ending::Passed) => run(cargo(gate).args([
             "test",
-            "--package",
-            "pitstop",
+            "--workspace",
             "--test",
             "demo",
             "--locked",

@@ -112,7 +112,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
 /// Builds the command line and the images; returns the program and the images' folder.
 fn build(root: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    process::run(Command::new(cargo).args(["build", "--package", "pitstop"]).current_dir(root))?;
+    process::run(Command::new(cargo).args(["build", "--workspace", "--bin", "pitstop"]).current_dir(root))?;
     let toolchain = toolchain::find_or_install(root)?;
     let images = default_firmware_dir(root);
     firmware::build_some(root, &toolchain, &images, |image| IMAGES.contains(&image.name))?;
