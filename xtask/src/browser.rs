@@ -57,7 +57,9 @@ fn node(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     let folder = root.join("crates/dashboard/browser");
     // Built before the tests' clock runs.
     process::run(
-        Command::new("cargo").args(["build", "--locked", "--workspace", "--bin", "pitstop"]).current_dir(root),
+        Command::new("cargo")
+            .args(["build", "--locked", "--workspace", "--bin", "pitstop"])
+            .current_dir(root),
     )?;
     process::run(Command::new("npm").args(["ci", "--no-fund", "--no-audit"]).current_dir(&folder))?;
     process::run(

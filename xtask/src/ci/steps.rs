@@ -219,15 +219,9 @@ fn firmware(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 fn emulate(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     match emulate::run(gate.root, &emulate::Arguments::default()) {
         // `pitstop demo --chip`: ignored among the tests, because they run without an emulator too.
-        Ok(emulate::Ending::Passed) => run(cargo(gate).args([
-            "test",
-            "--workspace",
-            "--test",
-            "demo",
-            "--locked",
-            "--",
-            "--ignored",
-        ])),
+        Ok(emulate::Ending::Passed) => {
+            run(cargo(gate).args(["test", "--workspace", "--test", "demo", "--locked", "--", "--ignored"]))
+        }
         // No packager has it, so that continuous integration may lack it.
         Ok(emulate::Ending::Skipped(reason)) => Ok(Outcome::Skipped(reason)),
         Err(error) => match error.downcast::<toolchain::Missing>() {
