@@ -6,7 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 use crate::process;
 
@@ -14,9 +14,6 @@ use crate::process;
 const CHROMIUM: &str = "/usr/bin/chromium";
 /// The oldest Node.js that playwright-core runs on.
 const NODE_MAJOR: u32 = 18;
-
-/// What serves while the browser looks: it prints address and token. It ends by itself should nobody end it.
-const STAGE: &str = "cargo run --quiet --locked --package pitstop -- demo --dashboard --json --for 300";
 
 /// Runs the tests. Errors: a test that failed.
 pub(crate) fn test(root: &Path) -> anyhow::Result<()> {
@@ -61,12 +58,15 @@ fn node(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
             .args(["test", "--no-run", "--locked", "--workspace", "--test", "demo"])
             .current_dir(root),
     )?;
+    // This program is built by the same cargo, into the same folder.
+    let here = env::current_exe().context("this program does not know where it is")?;
+    let pitstop = here.with_file_name(format!("pitstop{}", env::consts::EXE_SUFFIX));
     process::run(Command::new("npm").args(["ci", "--no-fund", "--no-audit"]).current_dir(&folder))?;
     process::run(
         Command::new("node")
             .args(arguments)
             .env("CHROMIUM", chromium())
-            .env("DASHBOARD_STAGE", STAGE)
+            .env("DASHBOARD_STAGE", pitstop)
             .current_dir(&folder),
     )
 }
