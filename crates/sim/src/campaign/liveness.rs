@@ -1,7 +1,7 @@
 //! Liveness: the same fault at every start, for ever. The updater crashes, hangs, is reset or refused always at the same
 //! moment, and the device still starts its application, or backs off.
 //!
-//! Starts are watched one by one ([`VirtualDevice::start_once`]): nothing ends a loop here but the device itself.
+//! Starts are watched one by one (`VirtualDevice::start_once`): nothing ends a loop here but the device itself.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

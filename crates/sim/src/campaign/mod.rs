@@ -2,8 +2,8 @@
 //! docs/fault-model.md ([`invariants`]) must hold.
 //!
 //! A campaign is deterministic: a case is a line of text, and that line runs it again
-//! (`cargo xtask campaign --replay CASE`). Devices run the same engine and shell as a chip, with real TLS, against an
-//! [`server`] in the process; tokio's clock is paused, so that waiting costs nothing.
+//! (`cargo xtask campaign --replay CASE`). Devices run the same engine and shell as a chip, with real TLS, against a
+//! [`fake_server`] in the process; tokio's clock is paused, so that waiting costs nothing.
 
 pub mod app;
 pub mod fake_server;
