@@ -89,8 +89,8 @@ pub trait EarlyBoard<F> {
 /// Begins a start, and decides whether it hands over at once and to which slot.
 ///
 /// One slot after the other is looked at until one can be started: first the one that was handed over to last, then the
-/// others in the order of the partition table, around its end. When there is none, or the partition table cannot be read, a pit stop finds
-/// out why and knows what to do.
+/// others in the order of the partition table, around its end. When there is none, or the partition table cannot be read, a
+/// pit stop finds out why and knows what to do.
 pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
     board: &mut B,
     flash: &mut F,
@@ -118,13 +118,13 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
         let retained = policy::at_hand_over(policy::after_skip(start.retained), slot, false);
         let begun = match way {
             // What reads wrong is read once more.
-            Way::ChainLoad(depth) => look_twice(|| board.check(flash, region, depth)).map(|checked| {
+            Way::ChainLoad(depth) => (0..2).find_map(|_| board.check(flash, region, depth)).map(|checked| {
                 let retained_bits = retained.to_bits();
                 Begun::HandOver(EarlyHandOver { slot, region, checked, retained_bits })
             }),
             Way::Otadata { otadata, ota_count } => partition
                 .slot()
-                .filter(|_| look_twice(|| is_startable(board, flash, region).then_some(())).is_some())
+                .filter(|_| (0..2).any(|_| is_startable(board, flash, region)))
                 .and_then(|number| handover::start_once(flash, otadata, ota_count, number.get()).ok())
                 .map(|()| {
                     board.retain_bits(retained.to_bits());
@@ -155,10 +155,6 @@ fn without_hand_over<T>(start: Start) -> Begun<T> {
         }
         _ => Begun::PitStop(start),
     }
-}
-
-fn look_twice<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    look().or_else(look)
 }
 
 /// How this start hands over at once.

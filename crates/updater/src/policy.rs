@@ -100,9 +100,8 @@ impl Start {
         let in_vain = counted.saturating_sub(limits::CRASHES.into());
         let turn = (in_vain % (u32::from(slots) + 1)) as u8;
         let last_run = if in_vain > 0 && turn == slots { LastRun::Stuck } else { self.last_run };
-        let up_to = |most: u8, count: u32| u8::try_from(count).unwrap_or(most).min(most);
-        let crashes = up_to(limits::CRASHES, counted);
-        let failures = up_to(u8::MAX, in_vain).max(self.retained.failures);
+        let crashes = counted.min(limits::CRASHES.into()) as u8;
+        let failures = (in_vain.min(u8::MAX.into()) as u8).max(self.retained.failures);
         let retained = Retained { crashes, failures, slot: SlotIndex(turn), ..self.retained };
         Self { retained, last_run, ..self }
     }

@@ -156,7 +156,7 @@ impl Case {
     fn is_counted(&self) -> bool {
         match self.fault {
             Fault::Strike(Standing { at: Moment::Reads("journal"), how: Strike::Reset(reset, _) }, _) => {
-                keeps_the_register(reset)
+                register_after(reset) == Some(Content::Kept)
             }
             Fault::Strike(..) | Fault::Lasting(_) => true,
         }
@@ -358,12 +358,9 @@ impl LivenessStage {
     }
 }
 
-fn keeps_the_register(reset: Reset) -> bool {
-    reset.on(Chip::Esp32C3).is_some_and(|entry| entry.remains.rtc == Content::Kept)
-}
-
-fn may_keep_the_register(reset: Reset) -> bool {
-    reset.on(Chip::Esp32C3).is_some_and(|entry| entry.remains.rtc == Content::Undefined)
+/// What is left of the retained register; nothing for a reset that the chip does not have.
+fn register_after(reset: Reset) -> Option<Content> {
+    reset.on(Chip::Esp32C3).map(|entry| entry.remains.rtc)
 }
 
 /// A start with an application to start does not take longer than the budget, or than the watchdog of one that hangs.
@@ -379,7 +376,12 @@ fn in_time(start: &Mark, installs: bool) -> Result<(), Broken> {
 impl Drought {
     fn ends(&self, slots: usize) -> Result<(), Broken> {
         // Where some resets keep the register and some do not, register and journal count apart.
-        let counters = if self.struck.iter().any(|(_, reset)| may_keep_the_register(*reset)) { 2 } else { 1 };
+        let counters =
+            if self.struck.iter().any(|(_, reset)| register_after(*reset) == Some(Content::Undefined)) {
+                2
+            } else {
+                1
+            };
         let starts = counters * STARTS;
         // A hand-over is a start of its own here, and may be refused once.
         if self.struck.len() >= starts && self.promised >= starts || self.promised > 2 * starts {
@@ -395,7 +397,7 @@ impl Drought {
         for (number, ends) in self.struck[first..].windows(counters * (slots + 1) + 1).enumerate() {
             let [(begin, reset), .., (end, _)] = ends else { continue };
             let waits = u8::try_from(number / (slots + 1)).unwrap_or(u8::MAX);
-            let failures = if keeps_the_register(*reset) { waits } else { 0 };
+            let failures = if register_after(*reset) == Some(Content::Kept) { waits } else { 0 };
             let least = Duration::from_millis(policy::backoff_ms(failures, None, 0));
             if *end - *begin < least {
                 let found = format!("two tries in {:?}, not in {least:?} (end {number})", *end - *begin);

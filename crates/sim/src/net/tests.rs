@@ -37,20 +37,20 @@ async fn is_pending(operation: impl Future) -> bool {
 
 #[tokio::test]
 async fn joins_a_network_that_is_in_reach_and_known() {
-    let server = credentials("server", "right");
-    let mut network = SimNetwork::new(Link::Wifi(vec![server.clone()]), PowerSwitch::new());
+    let office = credentials("office", "right");
+    let mut network = SimNetwork::new(Link::Wifi(vec![office.clone()]), PowerSwitch::new());
     assert_eq!(network.join(request(&[], None)).await, Err(NetworkError::Join));
-    assert_eq!(network.join(request(&[credentials("server", "wrong")], None)).await, Err(NetworkError::Join));
-    let known = [credentials("home", "right"), server.clone()];
+    assert_eq!(network.join(request(&[credentials("office", "wrong")], None)).await, Err(NetworkError::Join));
+    let known = [credentials("home", "right"), office.clone()];
     let found = network.join(request(&known, None)).await.unwrap();
     assert_eq!(found.map(|access_point| access_point.network), Some(1));
     assert_eq!((network.counters().joins(), network.counters().scans()), (1, 3));
     assert_eq!(network.join(request(&known, found)).await, Ok(found));
     assert_eq!((network.counters().joins(), network.counters().scans()), (2, 3), "no scan for a known one");
-    network.set_link(Link::Wpa3Only(vec![server.clone()]));
+    network.set_link(Link::Wpa3Only(vec![office.clone()]));
     assert_eq!(network.join(request(&known, found)).await, Err(NetworkError::Wpa3Only));
     let mut nothing_in_reach = SimNetwork::new(Link::Wifi(Vec::new()), PowerSwitch::new());
-    assert_eq!(nothing_in_reach.join(request(&[server], None)).await, Err(NetworkError::Join));
+    assert_eq!(nothing_in_reach.join(request(&[office], None)).await, Err(NetworkError::Join));
     assert_eq!(SimNetwork::new(Link::Wired, PowerSwitch::new()).join(request(&[], None)).await, Ok(None));
 }
 

@@ -29,6 +29,11 @@ impl<B: Board> Account<B> {
         Some(tls::Identity { chain: self.chain.clone()?, key_pkcs8: self.key.clone()? })
     }
 
+    /// The Host field.
+    pub(super) fn authority(&self) -> String {
+        self.settings.server.authority()
+    }
+
     /// The server's name, as its certificate has it.
     pub(super) fn server_name(&self) -> Result<ServerName<'static>, ProtocolFault> {
         let host = self.settings.server.host.clone();

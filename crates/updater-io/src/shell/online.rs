@@ -145,7 +145,7 @@ impl<B: Board> Shell<'_, B> {
         let Some(token) = account.token.clone() else {
             return Err(self.online_failure(ProtocolFault::NoToken));
         };
-        let (host, device_id) = names(account);
+        let (host, device_id) = (account.authority(), account.settings.device_id.clone());
         let chain = self
             .exchange(account, timeout_ms, false, async |http| {
                 est::simpleenroll(http, &host, &key, &device_id, &token).await.map_err(Fault::from)
@@ -160,7 +160,7 @@ impl<B: Board> Shell<'_, B> {
         timeout_ms: u64,
     ) -> Result<Event, Failure> {
         let key = self.device_key(account)?;
-        let (host, device_id) = names(account);
+        let (host, device_id) = (account.authority(), account.settings.device_id.clone());
         let chain = self
             .exchange(account, timeout_ms, true, async |http| {
                 est::simplereenroll(http, &host, &key, &device_id).await.map_err(Fault::from)
@@ -176,7 +176,7 @@ impl<B: Board> Shell<'_, B> {
         account: &mut Account<B>,
         timeout_ms: u64,
     ) -> Result<Event, Failure> {
-        let (host, _) = names(account);
+        let host = account.authority();
         let (anchors, server) = self
             .exchange(account, timeout_ms, true, async |http| {
                 let anchors = est::cacerts(http, &host).await?;
@@ -243,7 +243,7 @@ impl<B: Board> Shell<'_, B> {
         read: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Fault>,
     ) -> Result<T, Failure> {
         let Post { path, what, expected, body } = post;
-        let (host, _) = names(account);
+        let host = account.authority();
         self.exchange(account, timeout_ms, true, async |http| {
             let headers = [("Content-Type", wire::MEDIA_TYPE)];
             let request = Request { method: Method::Post, path, host: &host, headers: &headers, body };
@@ -392,7 +392,7 @@ impl<B: Board> Shell<'_, B> {
         let timer = self.board.timer();
         let asked = async {
             let mut online = self.online(account, true).await?;
-            self.request(&mut online.http, &names(account).0, part).await?;
+            self.request(&mut online.http, &account.authority(), part).await?;
             Ok::<_, Failure>(online)
         };
         match within(&timer, limits::EXCHANGE_MS, asked).await {
@@ -530,12 +530,6 @@ impl From<ProtocolFault> for Fault {
     fn from(fault: ProtocolFault) -> Self {
         Self::Protocol(fault)
     }
-}
-
-/// The Host field and the device's id.
-fn names<B: Board>(account: &Account<B>) -> (String, String) {
-    let settings = &account.settings;
-    (settings.server.authority(), settings.device_id.clone())
 }
 
 async fn within<T: Timer, O>(

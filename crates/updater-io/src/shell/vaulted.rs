@@ -41,12 +41,15 @@ impl<B: Board> Shell<'_, B> {
     /// nothing to a flash in which the updater has its place.
     pub(super) fn survey(&mut self, scope: Scope) -> Result<(Survey, Option<Account<B>>), Reason> {
         self.map = self.read_map()?;
-        self.known_damage = self.journal_entry().map_or(0, |entry| entry.vault_damage);
         let confirmed_itself = self.keep_place();
         let facts = self.board.facts();
         let slots = self.survey_slots();
         let (vault, journal) = match scope {
-            Scope::All => (self.survey_vault(), self.journal_entry()),
+            Scope::All => {
+                let journal = self.journal_entry();
+                self.known_damage = journal.map_or(0, |entry| entry.vault_damage);
+                (self.survey_vault(), journal)
+            }
             Scope::Slots => (Err(Reason::UpdaterCrashes), None),
         };
         let (vault, account) = match vault {
