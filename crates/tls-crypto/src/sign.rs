@@ -5,49 +5,49 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use p256::SecretKey;
 use p256::ecdsa::Signature;
 use p256::ecdsa::signature::Signer as _;
-use p256::pkcs8::{AssociatedOid, DecodePrivateKey};
-use p256::{NistP256, SecretKey};
+use p256::elliptic_curve::sec1::ToEncodedPoint as _;
 use rustls::crypto::KeyProvider;
 use rustls::sign::{Signer, SigningKey, public_key_to_spki};
 use rustls::{Error, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer, alg_id};
-use sec1::EcPrivateKey;
-use sec1::der::Decode;
 use zeroize::Zeroize;
 
 const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
 
-/// Loads private keys of P-256 from PKCS#8 (RFC 5958) or SEC 1 (RFC 5915), and wipes what they were read from.
+/// Loads private keys of P-256 from PKCS#8 (RFC 5958), and wipes what they were read from.
 #[derive(Debug)]
 pub(crate) struct P256Keys;
 
 impl KeyProvider for P256Keys {
     fn load_private_key(&self, mut key_der: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
         let secret = match &key_der {
-            PrivateKeyDer::Pkcs8(der) => SecretKey::from_pkcs8_der(der.secret_pkcs8_der()).ok(),
-            PrivateKeyDer::Sec1(der) => from_sec1_der(der.secret_sec1_der()),
-            // RSA, or a form that rustls may add: not P-256.
+            PrivateKeyDer::Pkcs8(der) => from_pkcs8(der.secret_pkcs8_der()),
+            // RSA, SEC 1, or a form that rustls may add.
             _ => None,
         };
         key_der.zeroize();
-        let expected =
-            "expected a P-256 private key as PKCS#8 or SEC 1 DER, found something else; enroll with one";
+        let expected = "expected a P-256 private key as PKCS#8 with its public half, found something else; enroll with one";
         let secret = secret.ok_or_else(|| Error::General(String::from(expected)))?;
         Ok(Arc::new(P256Key(Arc::new(secret.into()))))
     }
 }
 
-/// p256 0.13 does not look at the curve that a SEC 1 key names.
-fn from_sec1_der(der: &[u8]) -> Option<SecretKey> {
-    let key = EcPrivateKey::from_der(der).ok()?;
-    let curve = key.parameters.and_then(|parameters| parameters.named_curve());
-    if curve.is_some_and(|curve| curve != NistP256::OID) {
-        return None;
-    }
-    SecretKey::try_from(key).ok()
+/// With the public half, which everybody writes, there is one shape (RFC 5958 section 2, RFC 5915 section 3): what comes
+/// before the scalar, the scalar, what comes before the point, the point. The readers of every shape in p256 and sec1 are a
+/// hundredth of the updater's slot.
+fn from_pkcs8(der: &[u8]) -> Option<SecretKey> {
+    let (scalar, rest) = der.strip_prefix(&BEFORE_SCALAR)?.split_first_chunk::<32>()?;
+    let secret = SecretKey::from_slice(scalar).ok()?;
+    let public = secret.public_key().to_encoded_point(false);
+    (rest.strip_prefix(&BEFORE_POINT)? == public.as_bytes()).then_some(secret)
 }
+
+const BEFORE_SCALAR: [u8; 36] = *b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
+    \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20";
+const BEFORE_POINT: [u8; 5] = *b"\xa1\x44\x03\x42\x00";
 
 /// A key that signs with the nonces of RFC 6979, so that a signature needs no random number.
 struct P256Key(Arc<p256::ecdsa::SigningKey>);
@@ -90,9 +90,6 @@ impl Signer for P256Key {
 mod tests {
     use super::*;
     use p256::pkcs8::EncodePrivateKey;
-    use p256::pkcs8::der::asn1::ObjectIdentifier;
-    use sec1::EcParameters;
-    use sec1::der::Encode;
     use std::format;
 
     /// The private key of RFC 6979 appendix A.2.5.
@@ -102,46 +99,46 @@ mod tests {
     const SIGNATURE: &str = "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716\
                              f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8";
 
-    fn sec1(curve: Option<ObjectIdentifier>) -> PrivateKeyDer<'static> {
-        let parameters = curve.map(EcParameters::NamedCurve);
-        let private_key = &hex::decode(PRIVATE).unwrap()[..];
-        let key = EcPrivateKey { private_key, parameters, public_key: None };
-        PrivateKeyDer::Sec1(key.to_der().unwrap().into())
+    fn pkcs8() -> Vec<u8> {
+        let secret = SecretKey::from_slice(&hex::decode(PRIVATE).unwrap()).unwrap();
+        secret.to_pkcs8_der().unwrap().as_bytes().to_vec()
+    }
+
+    fn load(pkcs8: Vec<u8>) -> Result<Arc<dyn SigningKey>, Error> {
+        P256Keys.load_private_key(PrivateKeyDer::Pkcs8(pkcs8.into()))
     }
 
     #[test]
     fn signs_as_in_rfc_6979() {
-        let secret = SecretKey::from_slice(&hex::decode(PRIVATE).unwrap()).unwrap();
-        let pkcs8 = PrivateKeyDer::Pkcs8(secret.to_pkcs8_der().unwrap().as_bytes().to_vec().into());
-        for key in [pkcs8, sec1(None), sec1(Some(NistP256::OID))] {
-            let key = P256Keys.load_private_key(key).unwrap();
-            let signer = key.choose_scheme(&[SignatureScheme::ED25519, SCHEME]).unwrap();
-            let signature = Signature::from_der(&signer.sign(b"sample").unwrap()).unwrap();
-            assert_eq!(hex::encode(signature.to_bytes()), SIGNATURE);
-        }
+        let signer = load(pkcs8()).unwrap().choose_scheme(&[SignatureScheme::ED25519, SCHEME]).unwrap();
+        let signature = Signature::from_der(&signer.sign(b"sample").unwrap()).unwrap();
+        assert_eq!(hex::encode(signature.to_bytes()), SIGNATURE);
     }
 
     #[test]
     fn signs_with_nothing_but_ecdsa_p256_sha256() {
-        let key = P256Keys.load_private_key(sec1(None)).unwrap();
         let others = [SignatureScheme::ECDSA_NISTP384_SHA384, SignatureScheme::RSA_PSS_SHA256];
-        assert!(key.choose_scheme(&others).is_none());
+        assert!(load(pkcs8()).unwrap().choose_scheme(&others).is_none());
     }
 
     #[test]
-    fn a_key_of_another_curve_is_refused() {
-        let secp256k1 = ObjectIdentifier::new_unwrap("1.3.132.0.10");
+    fn another_key_or_a_damaged_one_is_refused() {
         let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-        let rubbish = PrivateKeyDer::Pkcs8(b"no key".to_vec().into());
         let rsa = PrivateKeyDer::Pkcs1(b"no key".to_vec().into());
-        for key in [sec1(Some(secp256k1)), PrivateKeyDer::Pkcs8(p384.serialize_der().into()), rubbish, rsa] {
-            assert!(matches!(P256Keys.load_private_key(key), Err(Error::General(_))));
+        assert!(matches!(P256Keys.load_private_key(rsa), Err(Error::General(_))));
+        let flipped = (0..8 * pkcs8().len()).map(|bit| {
+            let mut key = pkcs8();
+            key[bit / 8] ^= 1 << (bit % 8);
+            key
+        });
+        let others = [p384.serialize_der(), b"no key".to_vec(), pkcs8()[1..].to_vec()];
+        for key in flipped.chain(others) {
+            assert!(matches!(load(key), Err(Error::General(_))));
         }
     }
 
     #[test]
     fn a_key_is_not_printed() {
-        let key = P256Keys.load_private_key(sec1(None)).unwrap();
-        assert_eq!(format!("{key:?}"), "P256Key { .. }");
+        assert_eq!(format!("{:?}", load(pkcs8()).unwrap()), "P256Key { .. }");
     }
 }

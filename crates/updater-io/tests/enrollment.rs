@@ -95,7 +95,7 @@ fn a_request_is_accepted_by_other_implementations() {
 #[test]
 fn keys_are_what_ring_and_rcgen_take() {
     let key = DeviceKey::generate(&mut rng()).unwrap();
-    let stored = key.to_pkcs8().unwrap();
+    let stored = key.to_pkcs8();
     let other = KeyPair::try_from(stored.as_slice()).unwrap();
     assert_eq!(other.public_key_raw(), key.public_key());
     assert_eq!(DeviceKey::from_pkcs8(&other.serialize_der()).unwrap().public_key(), key.public_key());

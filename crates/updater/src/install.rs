@@ -26,7 +26,7 @@ pub struct Install {
     plan: Plan,
     /// How many chunks are in the slot and verified, in the order of [`Plan::chunk_at`].
     position: u32,
-    /// Failed tries for the chunk at `position`, or for the preview.
+    /// Failed tries for the chunk at `position`, to find it in the slot or to fetch it, or for the preview.
     tries: u8,
     /// What is changed of the slot.
     change: Change,
@@ -98,7 +98,15 @@ impl Install {
             Some(_) if self.deadline_ms.is_some_and(|deadline_ms| now_ms >= deadline_ms) => {
                 self.failed(Reason::BudgetSpent)
             }
-            Some(_) if self.gives_up_an_application() => self.preview(),
+            // What was read wrong once would cost the application.
+            Some(_) if self.gives_up_an_application() && self.tries == 0 => {
+                self.tries = 1;
+                self.scan()
+            }
+            Some(_) if self.gives_up_an_application() => {
+                self.tries = 0;
+                self.preview()
+            }
             Some(_) => self.invalidate(),
             None => self.failed(Reason::Internal),
         }

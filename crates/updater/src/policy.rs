@@ -40,10 +40,12 @@ pub enum LastRun {
 
 impl Start {
     /// Reads the retained register. Every end that the updater did not announce is a crash, whatever the cause of the
-    /// reset and wherever it came.
+    /// reset and wherever it came. Only power on says nothing about an end: what it leaves in the register may be anything
+    /// ([`crate::reset`]), and somebody who switches the supply is not made to wait.
     #[must_use]
     pub fn new(retained_bits: u32, reset_cause: ResetCause) -> Self {
-        let (retained, last_run) = match Retained::from_bits(retained_bits).map(Retained::one_more_start) {
+        let survived = Retained::from_bits(retained_bits).filter(|_| reset_cause != ResetCause::PowerOn);
+        let (retained, last_run) = match survived.map(Retained::one_more_start) {
             None => (Retained::default().one_more_start(), LastRun::Unknown),
             Some(retained) => match retained.phase {
                 Phase::Application => (retained, LastRun::Application),
@@ -383,8 +385,7 @@ mod tests {
     #[test]
     fn every_end_that_was_not_announced_is_a_crash() {
         let retained = Retained { crashes: 1, ..Retained::default() };
-        for code in 0..=8 {
-            let cause = ResetCause::from_code(code);
+        for cause in (0..=8).map(ResetCause::from_code).filter(|cause| *cause != ResetCause::PowerOn) {
             let crashes = |phase| begun(Retained { phase, ..retained }, cause).retained.crashes;
             assert_eq!(crashes(Phase::Updater), 2, "{cause:?}");
             assert_eq!(crashes(Phase::Application), 1, "{cause:?}");
@@ -400,8 +401,22 @@ mod tests {
         assert_eq!((start.last_run, start.suspect()), (LastRun::HandOver, Some(SlotIndex(1))));
         assert_eq!((start.retained.phase, start.retained.failures), (Phase::Updater, 1));
         assert_eq!(skip_network(&start), None, "the ticket is spent");
-        let lost = Start::new(u32::MAX, ResetCause::PowerOn);
+        let lost = Start::new(u32::MAX, ResetCause::Watchdog);
         assert_eq!((lost.last_run, lost.suspect()), (LastRun::Unknown, None));
+    }
+
+    /// A supply that was off for so short a time that the register survived, and noise that looks like one.
+    #[test]
+    fn power_on_begins_anew() {
+        for (phase, crashes) in
+            Phase::ALL.into_iter().flat_map(|phase| (0..=CRASHES_MAX).map(move |crashes| (phase, crashes)))
+        {
+            let retained =
+                Retained { phase, crashes, failures: 3, slot: SlotIndex(1), ..Retained::default() };
+            let start = begun(retained, ResetCause::PowerOn);
+            assert_eq!(start, Start::new(0, ResetCause::PowerOn), "{retained:?}");
+            assert_eq!((start.with_slots(2).waits_first(), skip_network(&start)), (false, None));
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [Self::Application, Self::Updater, Self::Ticket, Self::HandingOver];
+    pub(crate) const ALL: [Self; 4] = [Self::Application, Self::Updater, Self::Ticket, Self::HandingOver];
 }
 
 impl Retained {

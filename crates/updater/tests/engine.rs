@@ -508,6 +508,23 @@ fn the_only_application_is_given_up_for_nothing_unseen() {
     }
 }
 
+/// A read that differs once shows another chunk than the one that is there: the release that runs is left alone.
+#[test]
+fn one_wrong_read_gives_up_nothing() {
+    let mut world = World::new(1);
+    let release = release(1, 1, 2);
+    world.install(0, &release);
+    world.record = None;
+    world.offer(&release);
+    let mut once = Some(Event::ChunkHashed(Digest([1; 32])));
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| match action {
+        Action::HashChunk { .. } => once.take(),
+        _ => None,
+    });
+    assert_eq!((verdict, once), (handed_over(0, Some(Reason::Installed)), None));
+    assert_eq!((world.slot_writes, &*world.fetched), (0, &[][..]));
+}
+
 #[test]
 fn a_key_is_made_only_with_a_token_and_only_where_none_is() {
     for (identity, reason) in

@@ -19,7 +19,7 @@ use updater::{
 };
 use wire::{HandOverStrategy, Outcome, Reason, ResetCause};
 use world::promise::limit_ms;
-use world::{World, YEAR_S, release};
+use world::{REASONS, World, YEAR_S, release};
 
 /// Starts after which a bootable application has been started (docs/fault-model.md).
 const STARTS: u32 = 4;
@@ -36,17 +36,6 @@ enum How {
     /// The action takes as long as it may, and works.
     Slow,
 }
-
-/// A failure of each kind (`policy::failure_class`, `policy::worth_another_try`).
-const REASONS: [Reason; 7] = [
-    Reason::ConnectionLost,
-    Reason::DeviceRefused,
-    Reason::ChunkDigest,
-    Reason::ImageInvalid,
-    Reason::FlashWrite,
-    Reason::Vault,
-    Reason::Crypto,
-];
 
 /// Every way, but for the resets after which nobody can tell the fault from a person with a switch.
 fn ways() -> Vec<How> {

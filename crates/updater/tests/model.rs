@@ -1,6 +1,6 @@
 //! The engine's transition system, walked exhaustively: every answer in every state, with at most two faults on a path.
 //!
-//! From each state go: the good answer; a failure of each kind of blame; the good answer after the budget is spent; a
+//! From each state go: the good answer; a failure of each class; the good answer after the budget is spent; a
 //! loss of power before, inside and after what the action does; a crash. A start that ends is followed by the next one.
 //! States that were reached before, with as many faults or fewer, are not walked again, so that the walk ends.
 
@@ -13,22 +13,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use manifest::Sequence;
 use updater::{Action, Event, Identity, Retained, SlotIndex, State, Verdict, Writes, limits};
-use wire::{Reason, ResetCause};
-use world::{World, release};
+use wire::ResetCause;
+use world::{REASONS, World, release};
 
 /// Faults on a path.
 const FAULTS: u8 = 2;
-
-/// One reason for each thing that a failure leads to: see `policy::blame` and `policy::worth_another_try`.
-const REASONS: [Reason; 7] = [
-    Reason::ConnectionLost,
-    Reason::DeviceRefused,
-    Reason::ChunkDigest,
-    Reason::ImageInvalid,
-    Reason::FlashWrite,
-    Reason::Vault,
-    Reason::NotProvisioned,
-];
 
 #[derive(Clone)]
 struct Node {

@@ -194,9 +194,12 @@ async fn enroll(
         )),
         other => failed(&other),
     })?;
-    let key = key.to_pkcs8().map_err(|error| failed(&error))?;
     let leaf = chain.certificates.first().ok_or_else(|| failed(&"there is no certificate"))?;
-    Ok(Identity { key: BASE64_STANDARD.encode(&*key), certificate: BASE64_STANDARD.encode(leaf), id })
+    Ok(Identity {
+        key: BASE64_STANDARD.encode(&*key.to_pkcs8()),
+        certificate: BASE64_STANDARD.encode(leaf),
+        id,
+    })
 }
 
 /// A file to append to, which holds keys.

@@ -25,7 +25,7 @@ pub fn csr(key: &DeviceKey, device_id: &str) -> Result<Vec<u8>, PkiError> {
     if device_id.is_empty() || device_id.len() > MAX_DEVICE_ID_BYTES {
         return Err(PkiError::BadDeviceId { found_bytes: device_id.len() });
     }
-    let info = request_info(device_id, &key.public_key_info()?)
+    let info = request_info(device_id, key.public_key_info().as_ref())
         .map_err(|_| PkiError::Malformed { expected: "a certificate request" })?;
     let signature = key.sign(&info);
     signed(&info, signature.as_bytes()).map_err(|_| PkiError::Malformed { expected: "a certificate request" })

@@ -7,14 +7,30 @@ use p256::SecretKey;
 use p256::ecdsa::signature::Signer;
 use p256::ecdsa::{DerSignature, SigningKey};
 use p256::elliptic_curve::sec1::ToEncodedPoint;
-use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey};
 use rand_core::CryptoRngCore;
+use rustls::pki_types::alg_id;
+use rustls::sign::public_key_to_spki;
 use zeroize::Zeroizing;
 
 use super::PkiError;
 
 /// Length of a public key in bytes: an uncompressed point (SEC 1 section 2.3.3).
 pub const PUBLIC_KEY_BYTES: usize = 65;
+
+/// Length of a private key as PKCS#8 in bytes.
+pub const PKCS8_BYTES: usize = BEFORE_SCALAR.len() + 32 + BEFORE_POINT.len() + PUBLIC_KEY_BYTES;
+
+/// A P-256 key with its public half has one shape as PKCS#8: RFC 5958 section 2 around RFC 5915 section 3. Read and put
+/// together by hand for that: p256's reader of every shape is a hundredth of the updater's slot. This is what comes before
+/// the scalar: `SEQUENCE { INTEGER 0, SEQUENCE { ecPublicKey, prime256v1 }, OCTET STRING SEQUENCE { INTEGER 1, OCTET STRING`.
+const BEFORE_SCALAR: [u8; 36] = [
+    0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+    0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x6d, 0x30, 0x6b, 0x02, 0x01, 0x01,
+    0x04, 0x20,
+];
+
+/// And this before the public half: `[1] { BIT STRING`, no bit of it unused.
+const BEFORE_POINT: [u8; 5] = [0xa1, 0x44, 0x03, 0x42, 0x00];
 
 /// A try fails for one random number in 2^32 (the order of P-256 is just below 2^256), so a second try that fails
 /// says that the numbers are not random.
@@ -39,20 +55,31 @@ impl DeviceKey {
         Err(PkiError::NoRandomness)
     }
 
-    /// Reads a key from PKCS#8 DER (RFC 5958).
+    /// Reads a key from PKCS#8 DER (RFC 5958) with its public half, which must be that of the private one.
     ///
     /// # Errors
     /// [`PkiError::BadKey`]
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, PkiError> {
-        SecretKey::from_pkcs8_der(der).map(Self).map_err(|_| PkiError::BadKey)
+        let (scalar, rest) = der
+            .strip_prefix(&BEFORE_SCALAR)
+            .and_then(<[u8]>::split_first_chunk::<32>)
+            .ok_or(PkiError::BadKey)?;
+        let key = SecretKey::from_slice(scalar).map(Self).map_err(|_| PkiError::BadKey)?;
+        match rest.strip_prefix(&BEFORE_POINT) {
+            Some(point) if point == key.public_key() => Ok(key),
+            Some(_) | None => Err(PkiError::BadKey),
+        }
     }
 
-    /// The key as PKCS#8 DER with its public half, about 140 bytes.
-    ///
-    /// # Errors
-    /// [`PkiError::BadKey`], which no key that exists gives.
-    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, PkiError> {
-        self.0.to_pkcs8_der().map(|document| document.to_bytes()).map_err(|_| PkiError::BadKey)
+    /// The key as PKCS#8 DER with its public half.
+    #[must_use]
+    pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
+        let mut der = Zeroizing::new(Vec::with_capacity(PKCS8_BYTES));
+        der.extend_from_slice(&BEFORE_SCALAR);
+        der.extend_from_slice(Zeroizing::new(self.0.to_bytes()).as_ref());
+        der.extend_from_slice(&BEFORE_POINT);
+        der.extend_from_slice(&self.public_key());
+        der
     }
 
     /// The public half as an uncompressed point.
@@ -64,9 +91,8 @@ impl DeviceKey {
     }
 
     /// The public half as SubjectPublicKeyInfo in DER (RFC 5480 section 2).
-    pub(super) fn public_key_info(&self) -> Result<Vec<u8>, PkiError> {
-        let document = self.0.public_key().to_public_key_der();
-        document.map(|document| document.into_vec()).map_err(|_| PkiError::BadKey)
+    pub(super) fn public_key_info(&self) -> impl AsRef<[u8]> {
+        public_key_to_spki(&alg_id::ECDSA_P256, self.public_key())
     }
 
     /// Signs with ECDSA and SHA-256; the nonce is derived from key and message (RFC 6979), so that a weak random
@@ -121,9 +147,26 @@ mod tests {
     #[test]
     fn keys_survive_storage_and_stay_out_of_debug_output() {
         let key = DeviceKey::generate(&mut Stuck(7)).unwrap();
-        let stored = key.to_pkcs8().unwrap();
+        let stored = key.to_pkcs8();
+        assert_eq!(stored.len(), PKCS8_BYTES);
         assert_eq!(DeviceKey::from_pkcs8(&stored).unwrap().public_key(), key.public_key());
-        assert_eq!(DeviceKey::from_pkcs8(&stored[1..]).unwrap_err(), PkiError::BadKey);
         assert_eq!(alloc::format!("{key:?}"), "DeviceKey(..)");
+    }
+
+    /// Wherever a bit is wrong: in the shape, in the private half or in the public one.
+    #[test]
+    fn one_flipped_bit_or_another_length_is_no_key() {
+        let stored = DeviceKey::generate(&mut Stuck(7)).unwrap().to_pkcs8();
+        for bit in 0..8 * PKCS8_BYTES {
+            let mut flipped = stored.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(DeviceKey::from_pkcs8(&flipped).unwrap_err(), PkiError::BadKey, "bit {bit}");
+        }
+        for length in 0..PKCS8_BYTES {
+            assert_eq!(DeviceKey::from_pkcs8(&stored[..length]).unwrap_err(), PkiError::BadKey, "{length}");
+        }
+        let mut longer = stored.clone();
+        longer.push(0);
+        assert_eq!(DeviceKey::from_pkcs8(&longer).unwrap_err(), PkiError::BadKey);
     }
 }

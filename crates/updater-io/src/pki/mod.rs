@@ -29,7 +29,10 @@ pub enum PkiError {
     #[error("expected a certificate for an EC P-256 key, found one for another kind of key")]
     NotP256,
     /// Vault: the device's key cannot be read.
-    #[error("expected the device's EC P-256 key as PKCS#8, found something else; provision the device again")]
+    #[error(
+        "expected the device's EC P-256 key as PKCS#8 with its public half, found something else; provision the device \
+         again"
+    )]
     BadKey,
     /// Device: the random number generator failed, or its numbers are no keys time after time.
     #[error("the random number generator does not deliver; the device cannot make a key")]

@@ -483,7 +483,12 @@ impl<B: Board> Shell<'_, B> {
     }
 
     fn online_failure(&mut self, fault: impl Into<Fault>) -> Failure {
-        let fault = fault.into();
+        self.fault_online(fault.into())
+    }
+
+    /// Once for all kinds of fault: in each of its places it would be a hundredth of the updater's code.
+    #[inline(never)]
+    fn fault_online(&mut self, fault: Fault) -> Failure {
         let retry_after_s = fault.retry_after_s();
         let reason = match fault {
             Fault::Http(error) => self.fault(http_reason(&error), &error),

@@ -126,8 +126,9 @@ impl<B: Board> Shell<'_, B> {
         // The key's generator cannot say that there are no random numbers.
         let random = self.board.rng().try_fill_bytes(&mut [0; 32]);
         random.map_err(|_| self.fault(Reason::Randomness, &NoRandomness))?;
-        let made = DeviceKey::generate(self.board.rng()).and_then(|key| key.to_pkcs8());
-        let pkcs8 = made.map_err(|error| self.fault(Reason::Crypto, &error))?;
+        let made = DeviceKey::generate(self.board.rng());
+        let key = made.map_err(|error| self.fault(Reason::Crypto, &error))?;
+        let pkcs8 = key.to_pkcs8();
         self.with_vault(|vault| vault.set_key(&pkcs8))?;
         account.key = Some(pkcs8);
         Ok(Event::KeyStored)

@@ -19,6 +19,18 @@ pub(crate) fn publisher() -> PublisherSigningKey {
     PublisherSigningKey::new(p256::SecretKey::from_slice(&[7; 32]).unwrap())
 }
 
+/// A failure for each thing that one leads to (`policy::failure_class`, `policy::worth_another_try`).
+pub(crate) const REASONS: [Reason; 8] = [
+    Reason::ConnectionLost,
+    Reason::DeviceRefused,
+    Reason::ChunkDigest,
+    Reason::ImageInvalid,
+    Reason::FlashWrite,
+    Reason::Vault,
+    Reason::Crypto,
+    Reason::NotProvisioned,
+];
+
 /// A release of `chunks` chunks; `build` makes the content unique. The last chunk is short.
 pub(crate) fn release(sequence: u64, build: u8, chunks: u32) -> Manifest {
     let mut image = vec![build; chunks as usize * 65_536 - 100];
