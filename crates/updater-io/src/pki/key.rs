@@ -18,7 +18,7 @@ use super::PkiError;
 pub const PUBLIC_KEY_BYTES: usize = 65;
 
 /// Length of a private key as PKCS#8 in bytes.
-pub const PKCS8_BYTES: usize = BEFORE_SCALAR.len() + 32 + BEFORE_POINT.len() + PUBLIC_KEY_BYTES;
+const PKCS8_BYTES: usize = BEFORE_SCALAR.len() + 32 + BEFORE_POINT.len() + PUBLIC_KEY_BYTES;
 
 /// A P-256 key with its public half has one shape as PKCS#8: RFC 5958 section 2 around RFC 5915 section 3. Read and put
 /// together by hand for that: p256's reader of every shape is a hundredth of the updater's slot. This is what comes before
