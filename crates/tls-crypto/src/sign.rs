@@ -29,7 +29,8 @@ impl KeyProvider for P256Keys {
             _ => None,
         };
         key_der.zeroize();
-        let expected = "expected a P-256 private key as PKCS#8 with its public half, found something else; enroll with one";
+        let expected = "expected a P-256 private key as PKCS#8 with its public half, found something else; \
+                        enroll with one";
         let secret = secret.ok_or_else(|| Error::General(String::from(expected)))?;
         Ok(Arc::new(P256Key(Arc::new(secret.into()))))
     }
@@ -45,9 +46,15 @@ fn from_pkcs8(der: &[u8]) -> Option<SecretKey> {
     (rest.strip_prefix(&BEFORE_POINT)? == public.as_bytes()).then_some(secret)
 }
 
-const BEFORE_SCALAR: [u8; 36] = *b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\
-    \x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20";
-const BEFORE_POINT: [u8; 5] = *b"\xa1\x44\x03\x42\x00";
+/// `SEQUENCE { INTEGER 0, SEQUENCE { ecPublicKey, prime256v1 }, OCTET STRING SEQUENCE { INTEGER 1, OCTET STRING`
+const BEFORE_SCALAR: [u8; 36] = [
+    0x30, 0x81, 0x87, 0x02, 0x01, 0x00, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
+    0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x04, 0x6d, 0x30, 0x6b, 0x02, 0x01, 0x01,
+    0x04, 0x20,
+];
+
+/// `[1] { BIT STRING`
+const BEFORE_POINT: [u8; 5] = [0xa1, 0x44, 0x03, 0x42, 0x00];
 
 /// A key that signs with the nonces of RFC 6979, so that a signature needs no random number.
 struct P256Key(Arc<p256::ecdsa::SigningKey>);

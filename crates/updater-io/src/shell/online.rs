@@ -486,7 +486,7 @@ impl<B: Board> Shell<'_, B> {
         self.fault_online(fault.into())
     }
 
-    /// Once for all kinds of fault: in each of its places it would be a hundredth of the updater's code.
+    /// Apart, and not inlined: else each kind of fault brings these tables into its place.
     #[inline(never)]
     fn fault_online(&mut self, fault: Fault) -> Failure {
         let retry_after_s = fault.retry_after_s();
