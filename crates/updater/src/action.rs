@@ -5,7 +5,7 @@ use core::fmt;
 use manifest::Digest;
 use wire::{CheckIn, Outcome, Reason, Report};
 
-use crate::carried::{Anchors, Chain, FirstSector};
+use crate::carried::{Anchors, Chain, FirstSector, Key, Token};
 use crate::facts::SlotIndex;
 use crate::record::InstallRecord;
 
@@ -24,16 +24,24 @@ pub enum Action {
     MakeKey,
     /// Ask for the first certificate (EST `simpleenroll`).
     Enroll {
+        /// What the certificate is to be for.
+        key: Key,
+        /// What lets the device in.
+        token: Token,
         /// Give up after this.
         timeout_ms: u64,
     },
     /// Ask for the next certificate (EST `simplereenroll`).
     Renew {
+        /// What the certificate is to be for.
+        key: Key,
         /// Give up after this.
         timeout_ms: u64,
     },
     /// Store a certificate.
     SaveCertificate {
+        /// What it is for.
+        key: Key,
         /// What `Enroll` or `Renew` brought.
         chain: Chain,
         /// The time floor to store with it, seconds since 1970; `None` to keep the stored one.

@@ -2,10 +2,21 @@
 //! it, so that no action can lack what it needs.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use zeroize::Zeroizing;
+
 use crate::plan::SECTOR_BYTES;
+
+/// The device's private key, PKCS#8 DER (RFC 5958).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(pub Zeroizing<Vec<u8>>);
+
+/// The one-time enrollment token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub Zeroizing<String>);
 
 /// A certificate chain: DER certificates one after the other, the device's own first.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +32,7 @@ pub struct FirstSector(pub Box<[u8; SECTOR_BYTES as usize]>);
 
 macro_rules! terse_debug {
     ($($name:ident),*) => {$(
-        /// Says how much it is: the bytes would fill a console.
+        /// Says how much it is: the bytes would fill a console, or give a secret away.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, concat!(stringify!($name), "({} bytes)"), self.0.len())
@@ -29,4 +40,4 @@ macro_rules! terse_debug {
         }
     )*};
 }
-terse_debug!(Chain, Anchors, FirstSector);
+terse_debug!(Key, Token, Chain, Anchors, FirstSector);

@@ -3,7 +3,7 @@
 use manifest::Digest;
 use wire::{AnchorsDigest, Decision, Reason};
 
-use crate::carried::{Anchors, Chain, FirstSector};
+use crate::carried::{Anchors, Chain, FirstSector, Key};
 use crate::facts::{CertificateLife, ImageFacts, Survey};
 
 /// The answer to an action.
@@ -17,7 +17,7 @@ pub enum Event {
         free_heap_bytes: Option<u32>,
     },
     /// Answers `MakeKey`: a new key is in the vault.
-    KeyStored,
+    KeyStored(Key),
     /// Answers `Enroll` and `Renew`: a certificate for the device's key has been issued.
     CertificateIssued {
         /// Its validity.

@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use wire::{AnchorsDigest, HandOverStrategy, Outcome, Reason, Running};
 
 use crate::InstallRecord;
+use crate::carried::{Key, Token};
 
 /// Number of an application slot, in the order of the partition table (`ota_0` is 0 in the default layouts).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
@@ -102,18 +103,32 @@ pub struct VaultFacts {
 }
 
 /// How far the device's identity has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// No key, and no token that would let a new one enroll.
+    /// No certificate, and no token to ask for one with.
     Missing,
     /// No key yet, and a token.
-    Token,
-    /// A key, no certificate for it.
-    Key,
+    Token(Token),
+    /// A key, no certificate for it, and the token to ask for one with.
+    Key {
+        /// What the certificate will be for.
+        key: Key,
+        /// What lets it enroll.
+        token: Token,
+    },
     /// Key and certificate.
-    Certified(CertificateLife),
+    Certified(Certified),
     /// Key or certificate are there, and neither copy can be read. A new key would not be let in: the token is used up.
     Damaged,
+}
+
+/// A key for which there is a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// The key.
+    pub key: Key,
+    /// How long its certificate is valid.
+    pub life: CertificateLife,
 }
 
 /// The validity of the device's certificate, seconds since 1970.

@@ -36,11 +36,11 @@ mod session;
 pub mod state;
 
 pub use action::{Action, FetchChunk, Preview, Scope, Verdict, Writes};
-pub use carried::{Anchors, Chain, FirstSector};
+pub use carried::{Anchors, Chain, FirstSector, Key, Token};
 pub use event::{Event, Failure};
 pub use facts::{
-    CertificateLife, Identity, ImageFacts, JournalFacts, SlotContent, SlotFacts, SlotIndex, Survey,
-    VaultFacts,
+    CertificateLife, Certified, Identity, ImageFacts, JournalFacts, SlotContent, SlotFacts, SlotIndex,
+    Survey, VaultFacts,
 };
 pub use install::Progress;
 pub use plan::Plan;

@@ -6,10 +6,11 @@ use manifest::Signed;
 use wire::{Decision, Reason};
 
 use crate::action::{Action, Scope, Verdict};
+use crate::carried::{Key, Token};
 use crate::choice::Choice;
 use crate::closing::{Closing, close, refuse};
 use crate::event::{Event, Failure};
-use crate::facts::{CertificateLife, Identity};
+use crate::facts::{Certified, Identity};
 use crate::install::{Install, Progress};
 use crate::limits;
 use crate::plan::{self, Decided};
@@ -64,11 +65,11 @@ pub enum State {
     /// Waits for a network.
     Joining(Box<Session>),
     /// Waits for the device's key to be in the vault.
-    MakingKey(Box<Session>),
+    MakingKey(Box<Session>, Token),
     /// Waits for the first certificate.
-    Enrolling(Box<Session>),
+    Enrolling(Box<Session>, Key),
     /// Waits for a certificate to be in the vault.
-    SavingCertificate(Box<Session>, CertificateLife, AfterCertificate),
+    SavingCertificate(Box<Session>, Certified, AfterCertificate),
     /// Waits for the decision.
     CheckingIn(Box<Session>),
     /// Waits for the server's trust anchors; the decision is known, and says that the vault has others.
@@ -76,7 +77,7 @@ pub enum State {
     /// Waits for the trust anchors to be in the vault.
     SavingAnchors(Box<Session>, Decision),
     /// Waits for the next certificate; the decision is known.
-    Renewing(Box<Session>, Decision),
+    Renewing(Box<Session>, Key, Decision),
     /// Waits for the digest of a chunk in the slot.
     Scanning(Box<Install>),
     /// Waits for the judgement on the new image, before the only application is given up for it.
@@ -153,21 +154,25 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             }
             other => close(*session, failure(other)),
         },
-        State::MakingKey(session) => match event {
-            Event::KeyStored => enroll(session, now_ms),
+        State::MakingKey(session, token) => match event {
+            Event::KeyStored(key) => enroll(session, key, token, now_ms),
             other => close(*session, failure(other)),
         },
-        State::Enrolling(session) => match event {
+        State::Enrolling(session, key) => match event {
             Event::CertificateIssued { life, chain } => (
-                State::SavingCertificate(session, life, AfterCertificate::CheckIn),
-                Action::SaveCertificate { chain, time_floor_s: None },
+                State::SavingCertificate(
+                    session,
+                    Certified { key: key.clone(), life },
+                    AfterCertificate::CheckIn,
+                ),
+                Action::SaveCertificate { key, chain, time_floor_s: None },
             ),
             other => close(*session, failure(other)),
         },
-        State::SavingCertificate(mut session, life, after) => match event {
+        State::SavingCertificate(mut session, certified, after) => match event {
             Event::Saved => {
                 if let Ok(vault) = &mut session.survey.vault {
-                    vault.identity = Identity::Certified(life);
+                    vault.identity = Identity::Certified(certified);
                 }
                 match after {
                     AfterCertificate::CheckIn => check_in(session, now_ms),
@@ -200,12 +205,13 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             Event::Saved | Event::Failed(_) => renew_or_act(session, decision, now_ms),
             other => close(*session, failure(other)),
         },
-        State::Renewing(session, decision) => match event {
+        State::Renewing(session, key, decision) => match event {
             Event::CertificateIssued { life, chain } => {
                 let time_floor_s = Some(session.now_s());
+                let certified = Certified { key: key.clone(), life };
                 (
-                    State::SavingCertificate(session, life, AfterCertificate::Act(decision)),
-                    Action::SaveCertificate { chain, time_floor_s },
+                    State::SavingCertificate(session, certified, AfterCertificate::Act(decision)),
+                    Action::SaveCertificate { key, chain, time_floor_s },
                 )
             }
             // A third of the old certificate's life is left for another try; an update does not wait for it.
@@ -256,7 +262,7 @@ fn failure(event: Event) -> Failure {
         Event::PutOff { reason, retry_after_s } => Failure { reason, retry_after_s: Some(retry_after_s) },
         Event::Surveyed(_)
         | Event::Joined { .. }
-        | Event::KeyStored
+        | Event::KeyStored(_)
         | Event::CertificateIssued { .. }
         | Event::AnchorsFetched { .. }
         | Event::Saved
@@ -287,8 +293,8 @@ impl State {
             | Self::Choosing(_)
             | Self::Remembering(_)
             | Self::Joining(_)
-            | Self::MakingKey(_)
-            | Self::Enrolling(_)
+            | Self::MakingKey(..)
+            | Self::Enrolling(..)
             | Self::SavingCertificate(..)
             | Self::CheckingIn(_)
             | Self::FetchingAnchors(..)
@@ -307,13 +313,13 @@ impl State {
             Self::Choosing(choice) => choice.session().start.retained,
             Self::Remembering(session)
             | Self::Joining(session)
-            | Self::MakingKey(session)
-            | Self::Enrolling(session)
+            | Self::MakingKey(session, _)
+            | Self::Enrolling(session, _)
             | Self::SavingCertificate(session, ..)
             | Self::CheckingIn(session)
             | Self::FetchingAnchors(session, _)
             | Self::SavingAnchors(session, _)
-            | Self::Renewing(session, _) => session.start.retained,
+            | Self::Renewing(session, ..) => session.start.retained,
             Self::Scanning(install)
             | Self::Previewing(install)
             | Self::Invalidating(install)
@@ -352,12 +358,11 @@ fn set_out(mut session: Session, now_ms: u64) -> (State, Action) {
         // A ticket that comes to a pit stop is spent.
         Some(Skip::DeepSleepWake | Skip::Ticket) | None => {}
     }
-    let identity = session.survey.vault.as_ref().map(|vault| vault.identity);
-    match identity {
+    match session.survey.vault.as_ref().map(|vault| &vault.identity) {
         Err(&reason) => close(session, reason),
         Ok(Identity::Damaged) => close(session, Reason::IdentityDamaged),
         Ok(Identity::Missing) => close(session, Reason::NotProvisioned),
-        Ok(Identity::Token | Identity::Key | Identity::Certified(_)) => {
+        Ok(Identity::Token(_) | Identity::Key { .. } | Identity::Certified(_)) => {
             match session.timeout_ms(limits::JOIN_MS, now_ms + limits::EXCHANGE_LEAST_MS) {
                 Some(timeout_ms) => (State::Joining(Box::new(session)), Action::Join { timeout_ms }),
                 None => close(session, Reason::BudgetSpent),
@@ -367,9 +372,9 @@ fn set_out(mut session: Session, now_ms: u64) -> (State, Action) {
 }
 
 fn joined(session: Box<Session>, now_ms: u64) -> (State, Action) {
-    match session.survey.vault.as_ref().map(|vault| vault.identity) {
-        Ok(Identity::Token) => (State::MakingKey(session), Action::MakeKey),
-        Ok(Identity::Key) => enroll(session, now_ms),
+    match session.survey.vault.as_ref().map(|vault| vault.identity.clone()) {
+        Ok(Identity::Token(token)) => (State::MakingKey(session, token), Action::MakeKey),
+        Ok(Identity::Key { key, token }) => enroll(session, key, token, now_ms),
         Ok(Identity::Certified(_)) => check_in(session, now_ms),
         Ok(Identity::Damaged) => close(*session, Reason::IdentityDamaged),
         Ok(Identity::Missing) => close(*session, Reason::NotProvisioned),
@@ -377,9 +382,11 @@ fn joined(session: Box<Session>, now_ms: u64) -> (State, Action) {
     }
 }
 
-fn enroll(session: Box<Session>, now_ms: u64) -> (State, Action) {
+fn enroll(session: Box<Session>, key: Key, token: Token, now_ms: u64) -> (State, Action) {
     match session.timeout_ms(limits::EXCHANGE_MS, now_ms) {
-        Some(timeout_ms) => (State::Enrolling(session), Action::Enroll { timeout_ms }),
+        Some(timeout_ms) => {
+            (State::Enrolling(session, key.clone()), Action::Enroll { key, token, timeout_ms })
+        }
         None => close(*session, Reason::BudgetSpent),
     }
 }
@@ -400,10 +407,7 @@ fn decided(
     server_not_after_s: Option<u64>,
     now_ms: u64,
 ) -> (State, Action) {
-    let own = match session.survey.vault.as_ref().map(|vault| vault.identity) {
-        Ok(Identity::Certified(life)) => Some(life),
-        Ok(Identity::Missing | Identity::Token | Identity::Key | Identity::Damaged) | Err(_) => None,
-    };
+    let own = certified(&session).map(|certified| certified.life);
     let server_time_s = policy::credible_time_s(decision.server_time_s, own, server_not_after_s);
     session.link = Link::Authenticated { server_time_s, backoff_s: decision.backoff_s };
     let own_anchors = session.survey.vault.as_ref().map(|vault| vault.anchors).ok();
@@ -418,15 +422,22 @@ fn decided(
 
 /// Renews the certificate when it is time, or when the server asks for it; else acts on the decision.
 fn renew_or_act(session: Box<Session>, decision: Decision, now_ms: u64) -> (State, Action) {
-    let due = match session.survey.vault.as_ref().map(|vault| vault.identity) {
-        Ok(Identity::Certified(life)) => {
-            decision.renew == Some(true) || policy::renewal_due(life, session.now_s())
-        }
-        Ok(Identity::Missing | Identity::Token | Identity::Key | Identity::Damaged) | Err(_) => false,
+    let is_due = |certified: &&Certified| {
+        decision.renew == Some(true) || policy::renewal_due(certified.life, session.now_s())
     };
-    match session.timeout_ms(limits::EXCHANGE_MS, now_ms) {
-        Some(timeout_ms) if due => (State::Renewing(session, decision), Action::Renew { timeout_ms }),
-        Some(_) | None => act(*session, decision, now_ms),
+    let due = certified(&session).filter(is_due).map(|certified| certified.key.clone());
+    match (due, session.timeout_ms(limits::EXCHANGE_MS, now_ms)) {
+        (Some(key), Some(timeout_ms)) => {
+            (State::Renewing(session, key.clone(), decision), Action::Renew { key, timeout_ms })
+        }
+        (None, _) | (_, None) => act(*session, decision, now_ms),
+    }
+}
+
+fn certified(session: &Session) -> Option<&Certified> {
+    match &session.survey.vault.as_ref().ok()?.identity {
+        Identity::Certified(certified) => Some(certified),
+        Identity::Missing | Identity::Token(_) | Identity::Key { .. } | Identity::Damaged => None,
     }
 }
 

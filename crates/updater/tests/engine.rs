@@ -13,7 +13,7 @@ use updater::{
 };
 use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 use world::promise::Watch;
-use world::{World, YEAR_S, first_chunk, release, sign};
+use world::{World, YEAR_S, certified, enrolling, first_chunk, key, release, sign, token};
 
 fn handed_over(slot: u8, reason: Option<Reason>) -> Verdict {
     Verdict::HandOver { slot: SlotIndex(slot), reason }
@@ -26,7 +26,7 @@ fn outcome(sequence: u64, reason: Reason) -> Outcome {
 #[test]
 fn first_start_enrolls_installs_and_hands_over() {
     let mut world = World::new(1);
-    world.identity = Identity::Token;
+    world.identity = Identity::Token(token());
     let first = release(1, 1, 4);
     world.offer(&first);
     assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
@@ -692,12 +692,12 @@ fn the_certificate_is_renewed_at_two_thirds_and_the_update_goes_on() {
     world.install(0, &release(1, 1, 2));
     world.offer(&release(2, 2, 2));
     let life = CertificateLife { not_before_s: YEAR_S, not_after_s: YEAR_S + 90 };
-    world.identity = Identity::Certified(life);
+    world.identity = certified(life);
     world.decision.server_time_s = YEAR_S + 60;
     assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
-    assert_ne!(world.identity, Identity::Certified(life));
+    assert_ne!(world.identity, certified(life));
     // A renewal that fails does not hold up the update.
-    world.identity = Identity::Certified(life);
+    world.identity = certified(life);
     world.offer(&release(3, 3, 2));
     world.retained = Retained::default();
     let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
@@ -780,7 +780,7 @@ fn a_device_that_is_put_off_waits_as_told_only_when_it_has_nothing_to_start() {
     };
     for (at, reason) in [("CheckIn", Reason::ServerFailed), ("Enroll", Reason::EnrollmentPending)] {
         let mut world = World::new(1);
-        world.identity = if at == "Enroll" { Identity::Key } else { world.identity };
+        world.identity = if at == "Enroll" { enrolling() } else { world.identity };
         world.offer(&release(2, 2, 2));
         let (verdict, _) = world.pit_stop(ResetCause::PowerOn, put_off(at, reason));
         let Verdict::Restart { after_ms, reason: found } = verdict else { panic!("{verdict:?}") };
@@ -916,7 +916,7 @@ fn an_application_waits_no_longer_than_its_budget() {
             Action::Join { timeout_ms }
             | Action::CheckIn { timeout_ms, .. }
             | Action::FetchAnchors { timeout_ms }
-            | Action::Renew { timeout_ms } => *timeout_ms,
+            | Action::Renew { timeout_ms, .. } => *timeout_ms,
             _ => 0,
         };
         assert!(now_ms + timeout_ms <= limits::BUDGET_MS, "{action:?} after {now_ms} ms");
@@ -957,7 +957,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let life = CertificateLife { not_before_s: 0, not_after_s: u64::MAX };
     prop_oneof![
         Just(Event::Joined { free_heap_bytes: None }),
-        Just(Event::KeyStored),
+        Just(Event::KeyStored(key())),
         Just(Event::CertificateIssued { life, chain: Chain(vec![]) }),
         Just(Event::Saved),
         Just(Event::AnchorsFetched { digest: [2; 8].into(), anchors: Anchors(vec![]) }),

@@ -19,7 +19,7 @@ use updater::{
 };
 use wire::{HandOverStrategy, Outcome, Reason, ResetCause};
 use world::promise::limit_ms;
-use world::{REASONS, World, YEAR_S, release};
+use world::{REASONS, World, YEAR_S, certified, release, token};
 
 /// Starts after which a bootable application has been started (docs/fault-model.md).
 const STARTS: u32 = 4;
@@ -297,18 +297,18 @@ fn worlds() -> Vec<(String, World)> {
                 world.offer(new);
             });
             add("fresh", &|world, old, _| {
-                world.identity = Identity::Token;
+                world.identity = Identity::Token(token());
                 world.offer(old);
             });
             add("fresh with an application", &|world, old, new| {
-                world.identity = Identity::Token;
+                world.identity = Identity::Token(token());
                 world.put(0, old);
                 world.offer(new);
             });
             add("a renewal and a new CA", &|world, old, _| {
                 world.install(0, old);
-                world.identity =
-                    Identity::Certified(CertificateLife { not_before_s: YEAR_S, not_after_s: YEAR_S + 90 });
+                let life = CertificateLife { not_before_s: YEAR_S, not_after_s: YEAR_S + 90 };
+                world.identity = certified(life);
                 world.decision.server_time_s = YEAR_S + 80;
                 world.decision.anchors = Some([2; 8].into());
                 world.served_anchors = [2; 8].into();

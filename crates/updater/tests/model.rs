@@ -14,7 +14,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use manifest::Sequence;
 use updater::{Action, Event, Identity, Retained, SlotIndex, State, Verdict, Writes, limits};
 use wire::ResetCause;
-use world::{REASONS, World, release};
+use world::{REASONS, World, release, token};
 
 /// Faults on a path.
 const FAULTS: u8 = 2;
@@ -162,7 +162,7 @@ fn every_reachable_state_keeps_the_promise() {
     let mut states = Vec::new();
     for slots in [1, 2] {
         let mut fresh = World::new(slots);
-        fresh.identity = Identity::Token;
+        fresh.identity = Identity::Token(token());
         fresh.offer(&new);
         let mut running = World::new(slots);
         running.install(0, &old);

@@ -1,10 +1,6 @@
 //! Who the device is to its server, and the connection to it.
 
-use alloc::string::String;
-use alloc::vec::Vec;
-
-use rustls::pki_types::{CertificateDer, ServerName};
-use zeroize::Zeroizing;
+use rustls::pki_types::ServerName;
 
 use super::online::{Online, ProtocolFault};
 use crate::board::Board;
@@ -15,25 +11,14 @@ use crate::vault::Settings;
 /// What a survey found in the vault, and what became of it since.
 pub(super) struct Account<B: Board> {
     pub(super) settings: Settings,
-    pub(super) token: Option<Zeroizing<String>>,
-    pub(super) key: Option<Zeroizing<Vec<u8>>>,
-    pub(super) chain: Option<Vec<CertificateDer<'static>>>,
+    /// What it shows in a handshake, once it has a certificate.
+    pub(super) identity: Option<tls::Identity>,
     pub(super) access_point: Option<AccessPoint>,
     /// The connection, while one is open.
     pub(super) online: Option<Online<B>>,
 }
 
 impl<B: Board> Account<B> {
-    /// Key and certificate for mutual TLS, when there are both.
-    pub(super) fn tls_identity(&self) -> Option<tls::Identity> {
-        Some(tls::Identity { chain: self.chain.clone()?, key_pkcs8: self.key.clone()? })
-    }
-
-    /// The Host field.
-    pub(super) fn authority(&self) -> String {
-        self.settings.server.authority()
-    }
-
     /// The server's name, as its certificate has it.
     pub(super) fn server_name(&self) -> Result<ServerName<'static>, ProtocolFault> {
         let host = self.settings.server.host.clone();

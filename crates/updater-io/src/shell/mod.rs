@@ -23,6 +23,7 @@ use crate::time::FloorClock;
 pub use online::ProtocolFault;
 
 use account::Account;
+use online::Ask;
 
 /// Runs one pit stop to its verdict. `start` is what [`crate::early::begin`] made of the retained register.
 ///
@@ -81,16 +82,22 @@ impl<'b, B: Board> Shell<'b, B> {
                 Ok(Event::Surveyed(Box::new(survey)))
             }
             Action::Join { timeout_ms } => Ok(self.join(known(account)?, timeout_ms).await?),
-            Action::MakeKey => Ok(self.make_key(known(account)?)?),
-            Action::Enroll { timeout_ms } => self.enroll(known(account)?, timeout_ms).await,
-            Action::Renew { timeout_ms } => self.renew(known(account)?, timeout_ms).await,
-            Action::SaveCertificate { chain, time_floor_s } => {
-                Ok(self.save_certificate(known(account)?, &chain, time_floor_s)?)
+            Action::MakeKey => Ok(self.make_key()?),
+            Action::Enroll { key, token, timeout_ms } => {
+                self.exchange(known(account)?, Ask::Enroll { key: &key, token: &token }, timeout_ms).await
             }
-            Action::FetchAnchors { timeout_ms } => self.fetch_anchors(known(account)?, timeout_ms).await,
+            Action::Renew { key, timeout_ms } => {
+                self.exchange(known(account)?, Ask::Renew { key: &key }, timeout_ms).await
+            }
+            Action::SaveCertificate { key, chain, time_floor_s } => {
+                Ok(self.save_certificate(known(account)?, key, &chain, time_floor_s)?)
+            }
+            Action::FetchAnchors { timeout_ms } => {
+                self.exchange(known(account)?, Ask::Anchors, timeout_ms).await
+            }
             Action::SaveAnchors { anchors } => Ok(self.save_anchors(known(account)?, &anchors)?),
             Action::CheckIn { check_in, timeout_ms } => {
-                self.check_in(known(account)?, &check_in, timeout_ms).await
+                self.exchange(known(account)?, Ask::CheckIn(&check_in), timeout_ms).await
             }
             Action::HashChunk { slot, offset_bytes, length_bytes } => {
                 let slot = self.slot(slot)?;
@@ -119,7 +126,9 @@ impl<'b, B: Board> Shell<'b, B> {
             Action::SaveTimeFloor { time_floor_s } => Ok(self.save_time_floor(time_floor_s)?),
             Action::ClearCrashes => Ok(self.clear_crashes()?),
             Action::CountCritical { reason } => Ok(self.count_critical(reason)?),
-            Action::Report { report, timeout_ms } => self.report(known(account)?, &report, timeout_ms).await,
+            Action::Report { report, timeout_ms } => {
+                self.exchange(known(account)?, Ask::Report(&report), timeout_ms).await
+            }
             // `pit_stop` returns before it gets here.
             Action::Finish(_) => Err(Reason::Internal.into()),
         }

@@ -12,8 +12,9 @@ use embassy_futures::select::{Either, select};
 use flashfmt::image::{Glance, ImageError, Missing, SEGMENT_HEADER_BYTES};
 use manifest::Digest;
 use rustls::AlertDescription;
+use rustls::pki_types::CertificateDer;
 use sha2::Digest as _;
-use updater::{Anchors, Chain, Event, Failure, FetchChunk, FirstSector, Preview, limits};
+use updater::{Anchors, Chain, Event, Failure, FetchChunk, FirstSector, Key, Preview, Token, limits};
 use wire::{CheckIn, Decision, Message, Reason, Report};
 
 use super::account::Account;
@@ -24,7 +25,7 @@ use crate::board::{Board, Observed};
 use crate::est::{self, EnrolledChain, EstError};
 use crate::flash::FlashFault;
 use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, ResponseHead};
-use crate::pki;
+use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::{JoinRequest, Network, NetworkError, Timer};
 use crate::region::{Region, SECTOR_BYTES};
 use crate::tls::{TlsError, TlsSession, client_config, try_anchors, try_identity};
@@ -39,14 +40,35 @@ pub(super) struct Online<B: Board> {
     identified: bool,
 }
 
-/// A message to the server.
-struct Post<'b> {
-    path: &'static str,
-    /// For who reads of its failure.
-    what: &'static str,
-    /// The status of a good answer.
-    expected: u16,
-    body: &'b [u8],
+/// What is asked in one exchange.
+pub(super) enum Ask<'a> {
+    /// The first certificate.
+    Enroll { key: &'a Key, token: &'a Token },
+    /// The next certificate.
+    Renew { key: &'a Key },
+    /// The server's trust anchors.
+    Anchors,
+    /// What to do.
+    CheckIn(&'a CheckIn),
+    /// Nothing: it is told.
+    Report(&'a Report),
+}
+
+impl Ask<'_> {
+    /// Whether the device shows its certificate: before the first one it has none.
+    fn is_identified(&self) -> bool {
+        match self {
+            Self::Enroll { .. } => false,
+            Self::Renew { .. } | Self::Anchors | Self::CheckIn(_) | Self::Report(_) => true,
+        }
+    }
+}
+
+/// What the server answers; certificates are still to be tried.
+enum Answer {
+    Event(Event),
+    Chain(EnrolledChain),
+    Anchors { anchors: Vec<CertificateDer<'static>>, server: Option<CertificateDer<'static>> },
 }
 
 /// A part of an artifact, for one range request.
@@ -101,9 +123,6 @@ pub enum ProtocolFault {
         /// The limit.
         timeout_ms: u64,
     },
-    /// The vault has a key without a certificate, and nothing to ask for one with.
-    #[error("expected an enrollment token in the vault, found none; provision the device again")]
-    NoToken,
     /// A name that no certificate can carry.
     #[error("expected a DNS name or an IP address as the server's name, found {found}")]
     ServerName {
@@ -136,125 +155,60 @@ impl<B: Board> Shell<'_, B> {
         if self.starts > 1 { self.starts } else { self.jitter() as u16 }
     }
 
-    pub(super) async fn enroll(
+    /// One exchange on the connection, within its time. A connection on which it failed is given up.
+    pub(super) async fn exchange(
         &mut self,
         account: &mut Account<B>,
+        ask: Ask<'_>,
         timeout_ms: u64,
     ) -> Result<Event, Failure> {
-        let key = self.device_key(account)?;
-        let Some(token) = account.token.clone() else {
-            return Err(self.online_failure(ProtocolFault::NoToken));
+        let timer = self.board.timer();
+        let exchange = async {
+            let mut online = self.online(account, ask.is_identified()).await?;
+            let answer = match answer_to::<B>(&mut online.http, &account.settings, ask).await {
+                Ok(answer) => answer,
+                Err(fault) => return Err(self.online_failure(fault)),
+            };
+            account.online = Some(online);
+            Ok(match answer {
+                Answer::Event(event) => event,
+                Answer::Chain(chain) => self.certificate_issued(&account.settings, chain)?,
+                Answer::Anchors { anchors, server } => self.anchors_fetched(account, &anchors, server)?,
+            })
         };
-        let (host, device_id) = (account.authority(), account.settings.device_id.clone());
-        let chain = self
-            .exchange(account, timeout_ms, false, async |http| {
-                est::simpleenroll(http, &host, &key, &device_id, &token).await.map_err(Fault::from)
-            })
-            .await?;
-        Ok(self.certificate_issued(account, chain)?)
+        match within(&timer, timeout_ms, exchange).await {
+            Ok(result) => result,
+            Err(fault) => Err(self.online_failure(fault)),
+        }
     }
 
-    pub(super) async fn renew(
-        &mut self,
-        account: &mut Account<B>,
-        timeout_ms: u64,
-    ) -> Result<Event, Failure> {
-        let key = self.device_key(account)?;
-        let (host, device_id) = (account.authority(), account.settings.device_id.clone());
-        let chain = self
-            .exchange(account, timeout_ms, true, async |http| {
-                est::simplereenroll(http, &host, &key, &device_id).await.map_err(Fault::from)
-            })
-            .await?;
-        Ok(self.certificate_issued(account, chain)?)
-    }
-
-    /// Asks for trust anchors on the connection on which the decision came, and tries them on its server: a set that
-    /// would lock the device out is refused.
-    pub(super) async fn fetch_anchors(
-        &mut self,
-        account: &mut Account<B>,
-        timeout_ms: u64,
-    ) -> Result<Event, Failure> {
-        let host = account.authority();
-        let (anchors, server) = self
-            .exchange(account, timeout_ms, true, async |http| {
-                let anchors = est::cacerts(http, &host).await?;
-                Ok((anchors, http.stream().server_certificate().cloned()))
-            })
-            .await?;
-        let name = account.server_name().map_err(|fault| self.online_failure(fault))?;
-        let provider = self.board.crypto_provider();
-        let tried = server
-            .ok_or(TlsError::Unexpected)
-            .and_then(|server| try_anchors(&provider, &self.clock, &anchors, &server, &name));
-        tried.map_err(|error| self.fault(tls_reason(&error), &error))?;
-        let digest = wire::anchors_digest(anchors.iter().map(AsRef::as_ref));
-        Ok(Event::AnchorsFetched { digest, anchors: Anchors(concatenate(&anchors)) })
-    }
-
-    fn certificate_issued(&mut self, account: &Account<B>, chain: EnrolledChain) -> Result<Event, Reason> {
+    fn certificate_issued(&mut self, settings: &Settings, chain: EnrolledChain) -> Result<Event, Reason> {
         let leaf = chain.certificates.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
         let facts = self.pki(pki::leaf_facts(leaf))?;
         let life = life(&facts);
         // The device's clock may be behind the issuer's.
         let now_s = u64::from(self.clock.now_s()).max(facts.not_before_s);
-        let anchors = &account.settings.anchors;
-        let tried = try_identity(&self.board.crypto_provider(), now_s, anchors, &chain.certificates);
+        let provider = self.board.crypto_provider();
+        let tried = try_identity(&provider, now_s, &settings.anchors, &chain.certificates);
         tried.map_err(|error| self.fault(tls_reason(&error), &error))?;
         Ok(Event::CertificateIssued { life, chain: Chain(concatenate(&chain.certificates)) })
     }
 
-    pub(super) async fn check_in(
+    /// Tries anchors on the server that they came from: a set that would lock the device out is refused.
+    fn anchors_fetched(
         &mut self,
-        account: &mut Account<B>,
-        check_in: &CheckIn,
-        timeout_ms: u64,
+        account: &Account<B>,
+        anchors: &[CertificateDer<'static>],
+        server: Option<CertificateDer<'static>>,
     ) -> Result<Event, Failure> {
-        let body = check_in.to_cbor();
-        let post = Post { path: wire::CHECK_IN_PATH, what: "a check-in", expected: 200, body: &body };
-        self.post(account, post, timeout_ms, async |http| {
-            let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
-            let decision = Decision::from_cbor(&body).map_err(Fault::Cbor)?;
-            let certificate = http.stream().server_certificate();
-            let facts = certificate.and_then(|certificate| pki::leaf_facts(certificate).ok());
-            Ok(Event::Decided { decision, server_not_after_s: facts.map(|facts| facts.not_after_s) })
-        })
-        .await
-    }
-
-    pub(super) async fn report(
-        &mut self,
-        account: &mut Account<B>,
-        report: &Report,
-        timeout_ms: u64,
-    ) -> Result<Event, Failure> {
-        let body = report.to_cbor();
-        let post = Post { path: wire::REPORTS_PATH, what: "a report", expected: 204, body: &body };
-        self.post(account, post, timeout_ms, async |_| Ok(())).await?;
-        Ok(Event::Reported)
-    }
-
-    async fn post<T>(
-        &mut self,
-        account: &mut Account<B>,
-        post: Post<'_>,
-        timeout_ms: u64,
-        read: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Fault>,
-    ) -> Result<T, Failure> {
-        let Post { path, what, expected, body } = post;
-        let host = account.authority();
-        self.exchange(account, timeout_ms, true, async |http| {
-            let headers = [("Content-Type", wire::MEDIA_TYPE)];
-            let request = Request { method: Method::Post, path, host: &host, headers: &headers, body };
-            let head = http.send(&request).await?;
-            if head.status != expected {
-                let (found, retry_after_s) = (head.status, head.retry_after_s);
-                return Err(Fault::from(ProtocolFault::Status { what, expected, found, retry_after_s }));
-            }
-            read(http).await
-        })
-        .await
+        let name = account.server_name().map_err(|fault| self.online_failure(fault))?;
+        let provider = self.board.crypto_provider();
+        let tried = server
+            .ok_or(TlsError::Unexpected)
+            .and_then(|server| try_anchors(&provider, &self.clock, anchors, &server, &name));
+        tried.map_err(|error| self.fault(tls_reason(&error), &error))?;
+        let digest = wire::anchors_digest(anchors.iter().map(AsRef::as_ref));
+        Ok(Event::AnchorsFetched { digest, anchors: Anchors(concatenate(anchors)) })
     }
 
     /// Looks at an artifact as the hand-over would, and writes nothing: its first chunk, of which the digest goes to the
@@ -392,7 +346,7 @@ impl<B: Board> Shell<'_, B> {
         let timer = self.board.timer();
         let asked = async {
             let mut online = self.online(account, true).await?;
-            self.request(&mut online.http, &account.authority(), part).await?;
+            self.request(&mut online.http, &account.settings.server.authority(), part).await?;
             Ok::<_, Failure>(online)
         };
         match within(&timer, limits::EXCHANGE_MS, asked).await {
@@ -418,31 +372,6 @@ impl<B: Board> Shell<'_, B> {
         checked.map_err(|fault| self.online_failure(fault))
     }
 
-    /// One exchange on the connection, within its time. A connection on which it failed is given up.
-    async fn exchange<T>(
-        &mut self,
-        account: &mut Account<B>,
-        timeout_ms: u64,
-        identified: bool,
-        act: impl AsyncFnOnce(&mut Client<B>) -> Result<T, Fault>,
-    ) -> Result<T, Failure> {
-        let timer = self.board.timer();
-        let exchange = async {
-            let mut online = self.online(account, identified).await?;
-            match act(&mut online.http).await {
-                Ok(answer) => {
-                    account.online = Some(online);
-                    Ok(answer)
-                }
-                Err(fault) => Err(self.online_failure(fault)),
-            }
-        };
-        match within(&timer, timeout_ms, exchange).await {
-            Ok(result) => result,
-            Err(fault) => Err(self.online_failure(fault)),
-        }
-    }
-
     /// The open connection, or a new one. Taken out for the exchange; whoever is done with it puts it back.
     async fn online(&mut self, account: &mut Account<B>, identified: bool) -> Result<Online<B>, Failure> {
         if let Some(online) = account.online.take() {
@@ -453,7 +382,7 @@ impl<B: Board> Shell<'_, B> {
         }
         // Certificates are judged against the uptime of this moment.
         self.now_ms();
-        let identity = if identified { account.tls_identity() } else { None };
+        let identity = account.identity.clone().filter(|_| identified);
         let name = account.server_name().map_err(|fault| self.online_failure(fault))?;
         let provider = self.board.crypto_provider();
         let clock = Arc::new(self.clock.clone());
@@ -494,6 +423,7 @@ impl<B: Board> Shell<'_, B> {
             Fault::Http(error) => self.fault(http_reason(&error), &error),
             Fault::Est(error) => self.fault(est_reason(&error), &error),
             Fault::Cbor(error) => self.fault(Reason::ServerProtocol, &error),
+            Fault::Key(error) => self.fault(Reason::Crypto, &error),
             Fault::Protocol(fault) => self.fault(protocol_reason(&fault), &fault),
         };
         Failure { reason, retry_after_s }
@@ -505,6 +435,7 @@ enum Fault {
     Http(HttpError),
     Est(EstError),
     Cbor(wire::DecodeError),
+    Key(PkiError),
     Protocol(ProtocolFault),
 }
 
@@ -514,7 +445,7 @@ impl Fault {
         match self {
             Self::Est(EstError::Pending { retry_after_s } | EstError::Status { retry_after_s, .. })
             | Self::Protocol(ProtocolFault::Status { retry_after_s, .. }) => *retry_after_s,
-            Self::Http(_) | Self::Est(_) | Self::Cbor(_) | Self::Protocol(_) => None,
+            Self::Http(_) | Self::Est(_) | Self::Cbor(_) | Self::Key(_) | Self::Protocol(_) => None,
         }
     }
 }
@@ -535,6 +466,62 @@ impl From<ProtocolFault> for Fault {
     fn from(fault: ProtocolFault) -> Self {
         Self::Protocol(fault)
     }
+}
+
+/// Asks, and reads the answer to its end.
+async fn answer_to<B: Board>(
+    http: &mut Client<B>,
+    settings: &Settings,
+    ask: Ask<'_>,
+) -> Result<Answer, Fault> {
+    let (host, device_id) = (settings.server.authority(), &settings.device_id);
+    Ok(match ask {
+        Ask::Enroll { key, token } => {
+            let key = DeviceKey::from_pkcs8(&key.0).map_err(Fault::Key)?;
+            Answer::Chain(est::simpleenroll(http, &host, &key, device_id, &token.0).await?)
+        }
+        Ask::Renew { key } => {
+            let key = DeviceKey::from_pkcs8(&key.0).map_err(Fault::Key)?;
+            Answer::Chain(est::simplereenroll(http, &host, &key, device_id).await?)
+        }
+        Ask::Anchors => {
+            let anchors = est::cacerts(http, &host).await?;
+            Answer::Anchors { anchors, server: http.stream().server_certificate().cloned() }
+        }
+        Ask::CheckIn(check_in) => {
+            let what = Post { path: wire::CHECK_IN_PATH, what: "a check-in", expected: 200 };
+            post::<B>(http, &host, what, &check_in.to_cbor()).await?;
+            let body = http.read_body_to_vec(wire::MAX_DECISION_BYTES).await?;
+            let decision = Decision::from_cbor(&body).map_err(Fault::Cbor)?;
+            let certificate = http.stream().server_certificate();
+            let facts = certificate.and_then(|certificate| pki::leaf_facts(certificate).ok());
+            let server_not_after_s = facts.map(|facts| facts.not_after_s);
+            Answer::Event(Event::Decided { decision, server_not_after_s })
+        }
+        Ask::Report(report) => {
+            let what = Post { path: wire::REPORTS_PATH, what: "a report", expected: 204 };
+            post::<B>(http, &host, what, &report.to_cbor()).await?;
+            Answer::Event(Event::Reported)
+        }
+    })
+}
+
+/// Where a message goes, for who reads of its failure what it is, and the status of a good answer.
+struct Post {
+    path: &'static str,
+    what: &'static str,
+    expected: u16,
+}
+
+async fn post<B: Board>(http: &mut Client<B>, host: &str, post: Post, body: &[u8]) -> Result<(), Fault> {
+    let Post { path, what, expected } = post;
+    let headers = [("Content-Type", wire::MEDIA_TYPE)];
+    let head = http.send(&Request { method: Method::Post, path, host, headers: &headers, body }).await?;
+    if head.status != expected {
+        let (found, retry_after_s) = (head.status, head.retry_after_s);
+        return Err(ProtocolFault::Status { what, expected, found, retry_after_s }.into());
+    }
+    Ok(())
 }
 
 async fn within<T: Timer, O>(
@@ -643,7 +630,7 @@ fn protocol_reason(fault: &ProtocolFault) -> Reason {
         ProtocolFault::NoArtifact => Reason::ArtifactMissing,
         ProtocolFault::Range { .. } | ProtocolFault::Length { .. } => Reason::ServerProtocol,
         ProtocolFault::Timeout { .. } => Reason::Timeout,
-        ProtocolFault::NoToken | ProtocolFault::ServerName { .. } => Reason::NotProvisioned,
+        ProtocolFault::ServerName { .. } => Reason::NotProvisioned,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the shell reads from and writes to the vault and the journal.
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 
@@ -8,9 +8,11 @@ use manifest::Sequence;
 use rand_core::RngCore;
 use rustls::pki_types::CertificateDer;
 use updater::{
-    Anchors, CertificateLife, Chain, Event, Identity, InstallRecord, JournalFacts, Scope, Survey, VaultFacts,
+    Anchors, CertificateLife, Certified, Chain, Event, Identity, InstallRecord, JournalFacts, Key, Scope,
+    Survey, Token, VaultFacts,
 };
 use wire::{Outcome, Reason};
+use zeroize::Zeroizing;
 
 use super::Shell;
 use super::account::Account;
@@ -19,17 +21,13 @@ use crate::journal::{Entry, Journal, JournalError};
 use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
 use crate::region::Region;
+use crate::tls;
 use crate::vault::{Vault, VaultContents, VaultError, certificates};
 
 /// The layout has no vault.
 #[derive(Debug, thiserror::Error)]
 #[error("expected a partition `vault` in the partition table, found none; flash a Pitstop layout")]
 struct NoVault;
-
-/// A key that cannot be used now: the vault's is gone, or the crypto failed.
-#[derive(Debug, thiserror::Error)]
-#[error("expected the device's key in the vault, found none; it will be made at the next start")]
-struct NoKey;
 
 /// The board has no random numbers now.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +93,13 @@ impl<B: Board> Shell<'_, B> {
         let damaged = key.is_err() || chain.is_err();
         let key = self.optional(key);
         let chain = self.optional(chain);
-        let identity = identity(key.as_deref(), chain.as_deref(), token.is_some(), damaged);
+        let identity = identity(key, chain.as_deref(), token, damaged);
+        let shown = match &identity {
+            Identity::Certified(certified) => {
+                chain.map(|chain| tls::Identity { chain, key_pkcs8: certified.key.0.clone() })
+            }
+            Identity::Missing | Identity::Token(_) | Identity::Key { .. } | Identity::Damaged => None,
+        };
         let record = self.optional(record).and_then(|bytes| InstallRecord::from_cbor(&bytes).ok());
         let sequence_floor = self.optional(sequence).map(Sequence);
         let access_point = self.optional(access_point);
@@ -112,7 +116,7 @@ impl<B: Board> Shell<'_, B> {
             last_outcome,
             time_floor_s: self.clock.now_s().into(),
         };
-        Ok((facts, Account { settings, token, key, chain, access_point, online: None }))
+        Ok((facts, Account { settings, identity: shown, access_point, online: None }))
     }
 
     fn optional<T>(&mut self, item: Result<Option<T>, VaultError>) -> Option<T> {
@@ -122,7 +126,7 @@ impl<B: Board> Shell<'_, B> {
         })
     }
 
-    pub(super) fn make_key(&mut self, account: &mut Account<B>) -> Result<Event, Reason> {
+    pub(super) fn make_key(&mut self) -> Result<Event, Reason> {
         // The key's generator cannot say that there are no random numbers.
         let random = self.board.rng().try_fill_bytes(&mut [0; 32]);
         random.map_err(|_| self.fault(Reason::Randomness, &NoRandomness))?;
@@ -130,8 +134,7 @@ impl<B: Board> Shell<'_, B> {
         let key = made.map_err(|error| self.fault(Reason::Crypto, &error))?;
         let pkcs8 = key.to_pkcs8();
         self.with_vault(|vault| vault.set_key(&pkcs8))?;
-        account.key = Some(pkcs8);
-        Ok(Event::KeyStored)
+        Ok(Event::KeyStored(Key(pkcs8)))
     }
 
     /// Remembers which access point was joined, unless it is the one of last time.
@@ -146,18 +149,10 @@ impl<B: Board> Shell<'_, B> {
         self.with_vault(|vault| vault.set_access_point(access_point))
     }
 
-    /// The device's key, ready for use.
-    pub(super) fn device_key(&mut self, account: &Account<B>) -> Result<DeviceKey, Reason> {
-        match account.key.as_ref().map(|pkcs8| DeviceKey::from_pkcs8(pkcs8)) {
-            Some(Ok(key)) => Ok(key),
-            Some(Err(error)) => Err(self.fault(Reason::Crypto, &error)),
-            None => Err(self.fault(Reason::Crypto, &NoKey)),
-        }
-    }
-
     pub(super) fn save_certificate(
         &mut self,
         account: &mut Account<B>,
+        key: Key,
         chain: &Chain,
         time_floor_s: Option<u64>,
     ) -> Result<Event, Reason> {
@@ -165,13 +160,12 @@ impl<B: Board> Shell<'_, B> {
         self.with_vault(|vault| {
             vault.set_chain(&certificates)?;
             // A vault of before has one copy.
-            account.key.as_ref().map_or(Ok(()), |key| vault.set_key(key))?;
+            vault.set_key(&key.0)?;
             // The token has done its work. It is deleted after the certificate is safe.
             vault.delete_token()?;
             time_floor_s.map_or(Ok(()), |time_floor_s| vault.set_time_floor_s(seconds(time_floor_s)))
         })?;
-        account.chain = Some(certificates);
-        account.token = None;
+        account.identity = Some(tls::Identity { chain: certificates, key_pkcs8: key.0 });
         Ok(Event::Saved)
     }
 
@@ -306,24 +300,28 @@ fn journal_facts(entry: Entry) -> JournalFacts {
 /// How far the identity has come. A certificate counts only for the key beside it. Where something is damaged, what is not
 /// there may be what cannot be read.
 fn identity(
-    key: Option<&Vec<u8>>,
+    key: Option<Zeroizing<Vec<u8>>>,
     chain: Option<&[CertificateDer<'_>]>,
-    token: bool,
+    token: Option<Zeroizing<String>>,
     damaged: bool,
 ) -> Identity {
-    let Some(key) = key else {
-        return match (damaged, token) {
-            (true, _) => Identity::Damaged,
-            (false, true) => Identity::Token,
-            (false, false) => Identity::Missing,
+    let token = token.map(Token);
+    let Some(key) = key.map(Key) else {
+        return match token {
+            _ if damaged => Identity::Damaged,
+            Some(token) => Identity::Token(token),
+            None => Identity::Missing,
         };
     };
-    let Ok(key) = DeviceKey::from_pkcs8(key) else { return Identity::Damaged };
+    let Ok(public_key) = DeviceKey::from_pkcs8(&key.0).map(|key| key.public_key()) else {
+        return Identity::Damaged;
+    };
     let leaf = chain.and_then(<[_]>::first).and_then(|leaf| pki::leaf_facts(leaf).ok());
-    match leaf.filter(|leaf| leaf.public_key == key.public_key()) {
-        Some(leaf) => Identity::Certified(life(&leaf)),
-        None if damaged && !token => Identity::Damaged,
-        None => Identity::Key,
+    match (leaf.filter(|leaf| leaf.public_key == public_key), token) {
+        (Some(leaf), _) => Identity::Certified(Certified { key, life: life(&leaf) }),
+        (None, Some(token)) => Identity::Key { key, token },
+        (None, None) if damaged => Identity::Damaged,
+        (None, None) => Identity::Missing,
     }
 }
 
@@ -345,28 +343,42 @@ fn seconds(time_s: u64) -> u32 {
 mod tests {
     use super::*;
 
+    fn key() -> (Zeroizing<Vec<u8>>, CertificateDer<'static>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        (Zeroizing::new(key.serialize_der()), certificate.der().clone())
+    }
+
+    fn token() -> Option<Zeroizing<String>> {
+        Some(Zeroizing::new("token".into()))
+    }
+
     #[test]
     fn a_certificate_counts_only_for_the_key_beside_it() {
-        let [key, other] = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
-        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
-        let chain = [certificate.der().clone()];
-        let [key, other] = [key, other].map(|key| key.serialize_der());
-        assert!(matches!(identity(Some(&key), Some(&chain), false, false), Identity::Certified(_)));
-        assert_eq!(identity(Some(&other), Some(&chain), true, false), Identity::Key);
-        assert_eq!(identity(Some(&key), None, true, false), Identity::Key);
-        assert_eq!(identity(None, Some(&chain), true, false), Identity::Token);
-        assert_eq!(identity(None, None, false, false), Identity::Missing);
+        let ((own, certificate), (other, _)) = (key(), key());
+        let chain = [certificate];
+        let found = identity(Some(own.clone()), Some(&chain), None, false);
+        assert!(matches!(found, Identity::Certified(Certified { key, .. }) if key.0 == own));
+        for (key, chain) in [(other, Some(&chain[..])), (own, None)] {
+            let found = identity(Some(key.clone()), chain, token(), false);
+            assert!(matches!(found, Identity::Key { key: found, .. } if found.0 == key));
+            assert_eq!(identity(Some(key), chain, None, false), Identity::Missing, "nothing to enroll with");
+        }
+        assert!(matches!(identity(None, Some(&chain), token(), false), Identity::Token(_)));
+        assert_eq!(identity(None, None, None, false), Identity::Missing);
     }
 
     /// What is damaged may read right the next time: no new key is made in its place.
     #[test]
     fn a_damaged_identity_is_not_taken_for_a_missing_one() {
-        let key = rcgen::KeyPair::generate().unwrap().serialize_der();
-        for token in [false, true] {
-            assert_eq!(identity(None, None, token, true), Identity::Damaged);
-            assert_eq!(identity(Some(&key[1..].to_vec()), None, token, false), Identity::Damaged);
+        let (key, _) = key();
+        for token in [None, token()] {
+            assert_eq!(identity(None, None, token.clone(), true), Identity::Damaged);
+            let damaged = Zeroizing::new(key[1..].to_vec());
+            assert_eq!(identity(Some(damaged), None, token, false), Identity::Damaged);
         }
-        assert_eq!(identity(Some(&key), None, false, true), Identity::Damaged);
-        assert_eq!(identity(Some(&key), None, true, true), Identity::Key, "a token lets it enroll again");
+        assert_eq!(identity(Some(key.clone()), None, None, true), Identity::Damaged);
+        let found = identity(Some(key), None, token(), true);
+        assert!(matches!(found, Identity::Key { .. }), "a token lets it enroll again");
     }
 }

@@ -6,8 +6,9 @@ pub(crate) mod promise;
 
 use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
 use updater::{
-    Action, Anchors, CertificateLife, Chain, Event, FirstSector, Identity, ImageFacts, InstallRecord,
-    JournalFacts, Phase, Retained, Scope, SlotFacts, SlotIndex, Start, State, Survey, VaultFacts, Verdict,
+    Action, Anchors, CertificateLife, Certified, Chain, Event, FirstSector, Identity, ImageFacts,
+    InstallRecord, JournalFacts, Key, Phase, Retained, Scope, SlotFacts, SlotIndex, Start, State, Survey,
+    Token, VaultFacts, Verdict,
 };
 use wire::{AnchorsDigest, Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 
@@ -42,6 +43,23 @@ pub(crate) fn release(sequence: u64, build: u8, chunks: u32) -> Manifest {
 
 pub(crate) fn sign(manifest: &Manifest) -> Vec<u8> {
     Signed::sign(manifest, &publisher()).unwrap().as_bytes().to_vec()
+}
+
+pub(crate) fn key() -> Key {
+    Key(vec![3; 8].into())
+}
+
+pub(crate) fn token() -> Token {
+    Token(String::from("token").into())
+}
+
+/// A key, and the token to ask for a certificate with.
+pub(crate) fn enrolling() -> Identity {
+    Identity::Key { key: key(), token: token() }
+}
+
+pub(crate) fn certified(life: CertificateLife) -> Identity {
+    Identity::Certified(Certified { key: key(), life })
 }
 
 /// What is in a slot, chunk by chunk. The first sector of chunk 0 is kept apart.
@@ -91,7 +109,7 @@ impl World {
             last_outcome: None,
             anchors: [1; 8].into(),
             served_anchors: [1; 8].into(),
-            identity: Identity::Certified(CertificateLife { not_before_s: YEAR_S, not_after_s: 2 * YEAR_S }),
+            identity: certified(CertificateLife { not_before_s: YEAR_S, not_after_s: 2 * YEAR_S }),
             time_floor_s: YEAR_S,
             vault: Ok(()),
             decision: Decision::new(YEAR_S, None),
@@ -179,7 +197,7 @@ impl World {
                 product: "lamp".into(),
                 publishers: PublisherKeys::from_iter([publisher().publisher_key()]),
                 anchors: self.anchors,
-                identity: self.identity,
+                identity: self.identity.clone(),
                 record: self.record.clone(),
                 sequence_floor: self.record.as_ref().map(|record| record.sequence),
                 last_outcome: self.last_outcome,
@@ -198,8 +216,8 @@ impl World {
             Action::Join { .. } => Event::Joined { free_heap_bytes: Some(40_000) },
             Action::MakeKey => {
                 self.vault_writes += 1;
-                self.identity = Identity::Key;
-                Event::KeyStored
+                self.identity = enrolling();
+                Event::KeyStored(key())
             }
             Action::Enroll { .. } | Action::Renew { .. } => {
                 let now_s = self.decision.server_time_s;
@@ -210,7 +228,7 @@ impl World {
                 self.vault_writes += 1;
                 let now_s = self.decision.server_time_s;
                 let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
-                self.identity = Identity::Certified(life);
+                self.identity = certified(life);
                 self.time_floor_s = time_floor_s.unwrap_or(self.time_floor_s);
                 Event::Saved
             }

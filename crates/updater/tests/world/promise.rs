@@ -19,8 +19,8 @@ pub(crate) fn max_steps(chunks: usize) -> u32 {
 pub(crate) fn limit_ms(action: &Action) -> u64 {
     match action {
         Action::Join { timeout_ms }
-        | Action::Enroll { timeout_ms }
-        | Action::Renew { timeout_ms }
+        | Action::Enroll { timeout_ms, .. }
+        | Action::Renew { timeout_ms, .. }
         | Action::FetchAnchors { timeout_ms }
         | Action::CheckIn { timeout_ms, .. }
         | Action::Report { timeout_ms, .. } => *timeout_ms,
