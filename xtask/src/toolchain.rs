@@ -35,13 +35,15 @@ const OLDEST_LLD: u32 = 15;
 /// What makes the updater small, on top of its profile: no frame pointers, shorter calls and addresses where the linker
 /// sees that they reach, equal functions once, panics without their text and place (the updater restarts and the engine
 /// counts it, so nobody reads them), and no `Debug` output: what is printed has a `Display`.
-const SIZE_RUSTFLAGS: [&str; 9] = [
+const SIZE_RUSTFLAGS: [&str; 10] = [
     // In place of linkall.x in firmware/.cargo/config.toml, whose flags these replace.
     "-Clink-arg=-Tupdater.x",
     "-Clink-arg=--icf=all",
     // What is loaded twice is loaded twice: keeping it costs more instructions than it saves. `--relax-gp` is not here: with
     // it the updater breaks while it enrolls (docs/performance.md).
     "-Cllvm-args=-enable-load-pre=false",
+    // A function this small is no longer than the call of it. LLVM's own limit for small code is 5.
+    "-Cllvm-args=-inline-threshold=8",
     "-Cforce-frame-pointers=no",
     "-Ctarget-feature=+relax",
     "-Zlocation-detail=none",

@@ -9,7 +9,8 @@ use improv::{Action, DeviceInformation, Event, Parser, SILENCE_MS, Service, Stri
 use updater_io::board::Board as _;
 use updater_io::map::Map;
 use updater_io::platform::{JoinRequest, Network as _, WifiCredentials};
-use updater_io::vault::{Vault, VaultError};
+use updater_io::shell::{known_damage, with_vault};
+use updater_io::vault::{self, VaultError};
 use updater_io::wifi::CountryCode;
 
 use crate::board::ChipBoard;
@@ -30,13 +31,37 @@ const POLL: Duration = Duration::from_millis(2);
 /// Serves the setup when it is due, which it is when the vault is there and names no network, until it is done (then the
 /// chip is reset) or nobody has said anything for `patience`. Says whether it was due.
 pub(crate) async fn serve_if_due(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) -> bool {
-    let settings = with_vault(board, |vault| vault.settings());
+    let Ok(map) = Map::read(board.flash()) else { return false };
+    let vault = Vault { known_damage: known_damage(board.flash(), &map), map };
+    let settings = vault.with(board, |vault| vault.settings());
     let Some(settings) = settings.filter(|settings| settings.wifi.is_empty()) else { return false };
-    serve(board, serial, &settings.device_id, patience).await;
+    serve(board, serial, &vault, &settings.device_id, patience).await;
     true
 }
 
-async fn serve(board: &mut ChipBoard, serial: &mut Serial, device_id: &str, patience: Duration) {
+/// Where the vault is, and what an earlier start has found damaged in it.
+struct Vault {
+    map: Map,
+    known_damage: u32,
+}
+
+impl Vault {
+    fn with<T>(
+        &self,
+        board: &mut ChipBoard,
+        act: impl FnOnce(&mut vault::Vault<'_, FlashStorage<'static>>) -> Result<T, VaultError>,
+    ) -> Option<T> {
+        with_vault(board.flash(), &self.map, self.known_damage, act)?.ok()
+    }
+}
+
+async fn serve(
+    board: &mut ChipBoard,
+    serial: &mut Serial,
+    vault: &Vault,
+    device_id: &str,
+    patience: Duration,
+) {
     let device = DeviceInformation {
         firmware: "Pitstop updater",
         version: env!("CARGO_PKG_VERSION"),
@@ -77,7 +102,7 @@ async fn serve(board: &mut ChipBoard, serial: &mut Serial, device_id: &str, pati
                         ssid: settings.ssid.into_string(),
                         passphrase: settings.passphrase.into_string(),
                     };
-                    Some(join(board, &network).await)
+                    Some(join(board, vault, &network).await)
                 }
                 Some(Action::Scan) => Some(Event::Scanned(board.network.scan().await)),
                 None => None,
@@ -87,7 +112,7 @@ async fn serve(board: &mut ChipBoard, serial: &mut Serial, device_id: &str, pati
 }
 
 /// Joins the network, and keeps it when that worked.
-async fn join(board: &mut ChipBoard, network: &WifiCredentials) -> Event {
+async fn join(board: &mut ChipBoard, vault: &Vault, network: &WifiCredentials) -> Event {
     let request = JoinRequest {
         networks: core::slice::from_ref(network),
         country: CountryCode::WORLD,
@@ -98,17 +123,8 @@ async fn join(board: &mut ChipBoard, network: &WifiCredentials) -> Event {
     if !matches!(joined, Ok(Ok(_))) {
         return Event::JoinFailed;
     }
-    match (with_vault(board, |vault| vault.add_wifi(network)), StringList::new(&[])) {
+    match (vault.with(board, |vault| vault.add_wifi(network)), StringList::new(&[])) {
         (Some(()), Ok(urls)) => Event::Joined { urls },
         (_, _) => Event::JoinFailed,
     }
-}
-
-fn with_vault<T>(
-    board: &mut ChipBoard,
-    act: impl FnOnce(&mut Vault<'_, FlashStorage<'static>>) -> Result<T, VaultError>,
-) -> Option<T> {
-    let map = Map::read(board.flash()).ok()?;
-    let vault = Vault::open(board.flash(), map.vault?);
-    vault.and_then(|mut vault| act(&mut vault)).ok()
 }

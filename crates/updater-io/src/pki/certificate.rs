@@ -6,7 +6,6 @@ use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, ObjectIdentifier, UtcTime
 use der::{Decode, Reader, SliceReader, Tag, TagNumber};
 
 use super::PkiError;
-use super::csr::COMMON_NAME;
 
 /// The most certificates in a chain, in a bundle, or among the trust anchors.
 pub const MAX_CERTIFICATES: usize = 8;
@@ -23,14 +22,10 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 /// What the device wants to know of its own certificate. Borrowed from the certificate's DER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeafFacts<'a> {
-    /// Content of the serial number (RFC 5280 section 4.1.2.2), big-endian.
-    pub serial: &'a [u8],
     /// Start of the validity, in seconds since 1970-01-01 UTC.
     pub not_before_s: u64,
     /// End of the validity, in seconds since 1970-01-01 UTC.
     pub not_after_s: u64,
-    /// The first common name of the subject, if it has one in UTF-8.
-    pub common_name: Option<&'a str>,
     /// The EC P-256 public key as a SEC1 point.
     pub public_key: &'a [u8],
 }
@@ -41,11 +36,7 @@ pub struct LeafFacts<'a> {
 /// [`PkiError::Malformed`], and [`PkiError::NotP256`] for a certificate for another kind of key.
 pub fn leaf_facts(der: &[u8]) -> Result<LeafFacts<'_>, PkiError> {
     let malformed = |_| PkiError::Malformed { expected: "an X.509 certificate" };
-    let (facts, key) = walk_certificate(der).map_err(malformed)?;
-    match key {
-        Some(public_key) => Ok(LeafFacts { public_key, ..facts }),
-        None => Err(PkiError::NotP256),
-    }
+    walk_certificate(der).map_err(malformed)?.ok_or(PkiError::NotP256)
 }
 
 /// Whether issuer and subject of a certificate are the same (RFC 5280 section 3.2), as with a trust anchor and with no
@@ -111,8 +102,8 @@ fn walk_signed_data(der: &[u8]) -> der::Result<&[u8]> {
     Ok(certificates.value())
 }
 
-/// The facts but for the key, and the key unless it is of another kind.
-fn walk_certificate(der: &[u8]) -> der::Result<(LeafFacts<'_>, Option<&[u8]>)> {
+/// Nothing for a key of another kind.
+fn walk_certificate(der: &[u8]) -> der::Result<Option<LeafFacts<'_>>> {
     // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm, signatureValue }
     let mut certificate = enter(AnyRef::from_der(der)?, Tag::Sequence)?;
     // TBSCertificate ::= SEQUENCE { version [0] EXPLICIT DEFAULT v1, serialNumber, signature, issuer, validity,
@@ -123,19 +114,15 @@ fn walk_certificate(der: &[u8]) -> der::Result<(LeafFacts<'_>, Option<&[u8]>)> {
     if tbs.peek_tag()? == context(TagNumber::N0) {
         skip(&mut tbs, context(TagNumber::N0))?;
     }
-    let serial = AnyRef::decode(&mut tbs)?;
-    der::Tagged::tag(&serial).assert_eq(Tag::Integer)?;
-    skip(&mut tbs, Tag::Sequence)?;
-    skip(&mut tbs, Tag::Sequence)?;
+    for tag in [Tag::Integer, Tag::Sequence, Tag::Sequence] {
+        skip(&mut tbs, tag)?;
+    }
     let mut validity = enter(AnyRef::decode(&mut tbs)?, Tag::Sequence)?;
     let (not_before_s, not_after_s) = (time(&mut validity)?, time(&mut validity)?);
-    let subject = AnyRef::decode(&mut tbs)?;
+    skip(&mut tbs, Tag::Sequence)?;
     let mut key_info = enter(AnyRef::decode(&mut tbs)?, Tag::Sequence)?;
-
-    let common_name = common_name(subject)?;
     let public_key = p256_key(&mut key_info)?;
-    let facts = LeafFacts { serial: serial.value(), not_before_s, not_after_s, common_name, public_key: &[] };
-    Ok((facts, public_key))
+    Ok(public_key.map(|public_key| LeafFacts { not_before_s, not_after_s, public_key }))
 }
 
 fn walk_names(der: &[u8]) -> der::Result<bool> {
@@ -158,24 +145,6 @@ fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {
         _ => GeneralizedTime::decode(reader)?.to_unix_duration(),
     };
     Ok(duration.as_secs())
-}
-
-/// `Name ::= SEQUENCE OF SET OF SEQUENCE { type, value }` (RFC 5280 section 4.1.2.4).
-fn common_name(subject: AnyRef<'_>) -> der::Result<Option<&str>> {
-    let mut names = enter(subject, Tag::Sequence)?;
-    while !names.is_finished() {
-        let mut attributes = enter(AnyRef::decode(&mut names)?, Tag::Set)?;
-        while !attributes.is_finished() {
-            let mut attribute = enter(AnyRef::decode(&mut attributes)?, Tag::Sequence)?;
-            let name = ObjectIdentifier::decode(&mut attribute)?;
-            let value = AnyRef::decode(&mut attribute)?;
-            let is_text = matches!(der::Tagged::tag(&value), Tag::Utf8String | Tag::PrintableString);
-            if name == COMMON_NAME && is_text {
-                return Ok(core::str::from_utf8(value.value()).ok());
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// `SubjectPublicKeyInfo ::= SEQUENCE { SEQUENCE { algorithm, parameters }, subjectPublicKey BIT STRING }`

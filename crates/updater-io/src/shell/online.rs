@@ -41,20 +41,20 @@ pub(super) struct Online<B: Board> {
 }
 
 /// What is asked in one exchange.
-pub(super) enum Ask<'a> {
+pub(super) enum Ask {
     /// The first certificate.
-    Enroll { key: &'a Key, token: &'a Token },
+    Enroll { key: Key, token: Token },
     /// The next certificate.
-    Renew { key: &'a Key },
+    Renew { key: Key },
     /// The server's trust anchors.
     Anchors,
     /// What to do.
-    CheckIn(&'a CheckIn),
+    CheckIn(CheckIn),
     /// Nothing: it is told.
-    Report(&'a Report),
+    Report(Report),
 }
 
-impl Ask<'_> {
+impl Ask {
     /// Whether the device shows its certificate: before the first one it has none.
     fn is_identified(&self) -> bool {
         match self {
@@ -159,7 +159,7 @@ impl<B: Board> Shell<'_, B> {
     pub(super) async fn exchange(
         &mut self,
         account: &mut Account<B>,
-        ask: Ask<'_>,
+        ask: Ask,
         timeout_ms: u64,
     ) -> Result<Event, Failure> {
         let timer = self.board.timer();
@@ -469,11 +469,7 @@ impl From<ProtocolFault> for Fault {
 }
 
 /// Asks, and reads the answer to its end.
-async fn answer_to<B: Board>(
-    http: &mut Client<B>,
-    settings: &Settings,
-    ask: Ask<'_>,
-) -> Result<Answer, Fault> {
+async fn answer_to<B: Board>(http: &mut Client<B>, settings: &Settings, ask: Ask) -> Result<Answer, Fault> {
     let (host, device_id) = (settings.server.authority(), &settings.device_id);
     Ok(match ask {
         Ask::Enroll { key, token } => {

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::error::Error;
 
+use embedded_storage::nor_flash::NorFlash;
 use manifest::Sequence;
 use rand_core::RngCore;
 use rustls::pki_types::CertificateDer;
@@ -18,6 +19,7 @@ use super::Shell;
 use super::account::Account;
 use crate::board::Board;
 use crate::journal::{Entry, Journal, JournalError};
+use crate::map::Map;
 use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
 use crate::region::Region;
@@ -227,13 +229,6 @@ impl<B: Board> Shell<'_, B> {
         self.append_to_journal(|last| Entry { crashes: 0, ..last })
     }
 
-    fn note_damage(&mut self, vault_damage: u32) {
-        if self.journal_entry().is_none_or(|entry| entry.vault_damage != vault_damage) {
-            // Not noted, it is found again at the next start.
-            let _ = self.append_to_journal(|last| Entry { vault_damage, ..last });
-        }
-    }
-
     fn append_to_journal(&mut self, entry: impl FnOnce(Entry) -> Entry) -> Result<Event, Reason> {
         let Some(region) = self.map.journal else { return Ok(Event::Saved) };
         let flash = self.board.flash();
@@ -262,31 +257,53 @@ impl<B: Board> Shell<'_, B> {
         opened.and_then(Result::ok).map_or(0, |vault| vault.damage())
     }
 
-    /// Opens the vault. Damage that an earlier start has found too is given up with the next write; what is new is noted for the
-    /// starts to come.
     fn with_vault<T>(
         &mut self,
         act: impl FnOnce(&mut Vault<'_, B::Flash>) -> Result<T, VaultError>,
     ) -> Result<T, Reason> {
-        let Some(region) = self.map.vault else {
-            return Err(self.fault(Reason::NotProvisioned, &NoVault));
-        };
-        let known_damage = self.known_damage;
-        let done = Vault::open(self.board.flash(), region).and_then(|mut vault| {
-            vault.accept_damage(known_damage);
-            act(&mut vault)
-        });
-        done.map_err(|error| {
-            if let VaultError::Unsettled { damage } = error {
-                self.note_damage(damage);
-            }
-            self.fault(Reason::Vault, &error)
-        })
+        match with_vault(self.board.flash(), &self.map, self.known_damage, act) {
+            Some(done) => done.map_err(|error| self.fault(Reason::Vault, &error)),
+            None => Err(self.fault(Reason::NotProvisioned, &NoVault)),
+        }
     }
 
     pub(super) fn pki<T>(&mut self, result: Result<T, PkiError>) -> Result<T, Reason> {
         result.map_err(|error| self.fault(Reason::CertificateMismatch, &error as &(dyn Error + 'static)))
     }
+}
+
+/// What an earlier start has found damaged in the vault, for [`with_vault`]; 0 for nothing. To be asked once in a start.
+pub fn known_damage<F: NorFlash>(flash: &mut F, map: &Map) -> u32 {
+    let journal = map.journal.and_then(|region| Journal::open(flash, region).ok());
+    journal.and_then(|journal| journal.latest()).map_or(0, |entry| entry.vault_damage)
+}
+
+/// Opens the vault; `None` in a layout without one. Damage that an earlier start has found too is given up with the next
+/// write. What is new keeps everything from being written, and is noted for the starts to come.
+pub fn with_vault<F: NorFlash, T>(
+    flash: &mut F,
+    map: &Map,
+    known_damage: u32,
+    act: impl FnOnce(&mut Vault<'_, F>) -> Result<T, VaultError>,
+) -> Option<Result<T, VaultError>> {
+    let done = Vault::open(flash, map.vault?).and_then(|mut vault| {
+        vault.accept_damage(known_damage);
+        act(&mut vault)
+    });
+    if let (&Err(VaultError::Unsettled { damage }), Some(journal)) = (&done, map.journal) {
+        // Not noted, it is found again at the next start.
+        let _ = note_damage(flash, journal, damage);
+    }
+    Some(done)
+}
+
+fn note_damage<F: NorFlash>(flash: &mut F, region: Region, vault_damage: u32) -> Result<(), JournalError> {
+    let mut journal = Journal::open(flash, region)?;
+    let last = journal.latest().unwrap_or_default();
+    if last.vault_damage == vault_damage {
+        return Ok(());
+    }
+    journal.append(flash, Entry { vault_damage, ..last })
 }
 
 fn journal_facts(entry: Entry) -> JournalFacts {
