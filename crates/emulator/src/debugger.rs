@@ -8,9 +8,6 @@ use std::time::Duration;
 /// How long the emulator may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Stops a chip that runs (GDB manual, "Interrupts").
-const INTERRUPT: u8 = 3;
-
 /// The program counter, in the numbering of QEMU's `riscv-32bit-cpu.xml`.
 const PROGRAM_COUNTER: u32 = 32;
 
@@ -43,16 +40,6 @@ impl Debugger {
         Ok(debugger)
     }
 
-    /// The program counter.
-    ///
-    /// # Errors
-    /// The emulator does not answer, or with something else than a register.
-    pub fn program_counter(&mut self) -> io::Result<u32> {
-        let answer = self.command(&format!("p{PROGRAM_COUNTER:x}"))?;
-        // Bytes in the order of the chip.
-        u32::from_str_radix(&answer, 16).map(u32::swap_bytes).map_err(|_| unexpected(&answer))
-    }
-
     /// Lets the processor spin with interrupts off once it goes on.
     ///
     /// # Errors
@@ -67,45 +54,6 @@ impl Debugger {
     /// The emulator does not do it.
     pub fn crash(&mut self) -> io::Result<()> {
         self.divert(CRASH)
-    }
-
-    /// Stops the chip at the next write to a word.
-    ///
-    /// # Errors
-    /// The emulator does not do it.
-    pub fn watch(&mut self, addr: u32) -> io::Result<()> {
-        self.order(&format!("Z2,{addr:x},4"))
-    }
-
-    /// Forgets a word that was watched.
-    ///
-    /// # Errors
-    /// The emulator does not do it.
-    pub fn unwatch(&mut self, addr: u32) -> io::Result<()> {
-        self.order(&format!("z2,{addr:x},4"))
-    }
-
-    /// Lets the chip go on until it stops at a watched word, or `timeout` is over. Says whether it was the word.
-    ///
-    /// # Errors
-    /// The emulator does not do it.
-    pub fn run(&mut self, timeout: Duration) -> io::Result<bool> {
-        self.send("c")?;
-        self.stream.get_ref().set_read_timeout(Some(timeout))?;
-        let begins = self.skip_to_packet();
-        self.stream.get_ref().set_read_timeout(Some(ANSWER))?;
-        let stopped_itself = match begins {
-            Ok(()) => true,
-            // The kind is the platform's choice (`TcpStream::set_read_timeout`).
-            Err(late) if matches!(late.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                self.stream.get_mut().write_all(&[INTERRUPT])?;
-                self.skip_to_packet()?;
-                false
-            }
-            Err(error) => return Err(error),
-        };
-        self.packet()?;
-        Ok(stopped_itself)
     }
 
     fn divert(&mut self, code: [u32; 2]) -> io::Result<()> {
@@ -194,11 +142,9 @@ mod tests {
 
     #[test]
     fn a_chip_is_diverted_to_code_that_hangs() {
-        let (port, server) = serve(&["T05", "l", "OK", "OK", "OK", "f01f0050", "OK"]);
+        let (port, server) = serve(&["T05", "l", "OK", "OK", "OK"]);
         let mut debugger = Debugger::attach(port).unwrap();
         debugger.hang().unwrap();
-        assert_eq!(debugger.program_counter().unwrap(), SPARE_ADDR);
-        debugger.watch(0x6003_B000).unwrap();
         assert_eq!(
             server.join().unwrap(),
             [
@@ -206,19 +152,16 @@ mod tests {
                 "qXfer:features:read:target.xml:0,40",
                 "M50001ff0,4:73700430",
                 "M50001ff4,4:6f000000",
-                "P20=f01f0050",
-                "p20",
-                "Z2,6003b000,4"
+                "P20=f01f0050"
             ]
         );
     }
 
     #[test]
     fn an_order_that_is_not_carried_out_is_an_error() {
-        let (port, server) = serve(&["T05", "l", "E22", "rubbish"]);
+        let (port, server) = serve(&["T05", "l", "E22"]);
         let mut debugger = Debugger::attach(port).unwrap();
         assert!(debugger.crash().unwrap_err().to_string().contains("E22"));
-        assert!(debugger.program_counter().is_err());
         server.join().unwrap();
     }
 }
