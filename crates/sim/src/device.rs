@@ -24,6 +24,7 @@ use updater::{Action, Retained, Start, Verdict};
 use updater_io::board::Observed;
 use updater_io::early::{self, Depth, EarlyBoard};
 use updater_io::region::Region;
+use updater_io::shell::KnownDamage;
 use updater_io::vault::{Provisioning, VaultError, provision};
 use wire::{Reason, ResetCause};
 
@@ -373,7 +374,7 @@ impl VirtualDevice {
         let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
         let pit_stop = survive(async {
             board.device.reaches(Moment::Setup);
-            updater_io::shell::pit_stop(&mut board, start).await
+            updater_io::shell::pit_stop(&mut board, start, &mut KnownDamage::default()).await
         });
         let ended = tokio::select! {
             biased;

@@ -99,6 +99,10 @@ pub fn begin<F: NorFlash, B: EarlyBoard<F>>(
 ) -> Begun<B::Checked> {
     let start = Start::new(retained_bits, reset_cause);
     board.retain_bits(start.retained.to_bits());
+    // Reading the partition table may be what crashes.
+    if start.waits_first() {
+        return without_hand_over(start);
+    }
     let mut bytes = [0; TABLE_BYTES];
     // What is not one may be one at the next read.
     let read = read_table(flash, &mut bytes).is_ok() || read_table(flash, &mut bytes).is_ok();

@@ -10,7 +10,7 @@ use support::flash::NorMock;
 use updater_io::map::Map;
 use updater_io::platform::{AccessPoint, WifiCredentials};
 use updater_io::region::{Region, SECTOR_BYTES};
-use updater_io::shell::{known_damage, with_vault};
+use updater_io::shell::{KnownDamage, with_vault};
 use updater_io::vault::{
     ItemError, MAX_WIFI_NETWORKS, Provisioning, ServerUrl, Vault, VaultError, provision,
 };
@@ -413,23 +413,33 @@ fn damage_keeps_everything_from_being_written_until_another_start_finds_the_same
     );
 }
 
-/// Setting up Wi-Fi over the serial port is such a write: a start that finds the same damage as the one before keeps the
-/// network.
+/// Setting up Wi-Fi over the serial port is such a write, before a pit stop and after it. What a start notes is for the next
+/// one, and only when that finds it too before it writes anything.
 #[test]
-fn refused_writes_note_the_damage_and_the_next_start_writes() {
+fn refused_writes_note_the_damage_for_the_next_start_that_finds_it_too() {
     let (mut flash, find) = with_identity();
     let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
     flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
     let map = Map { vault: Some(REGION), journal: Some(journal), ..Map::default() };
-    let head = find(&flash, "sequence");
-    flash.bytes[head + 4] ^= 0x10;
+    let head = find(&flash, "sequence") + 4;
     let home = network("Home", "at least eight");
-    let mut start = || {
-        let known = known_damage(&mut flash, &map);
-        [(); 2].map(|()| with_vault(&mut flash, &map, known, |vault| vault.add_wifi(&home)).unwrap().is_ok())
+    let write = |flash: &mut NorMock, known: &mut KnownDamage| {
+        with_vault(flash, &map, known, |vault| vault.add_wifi(&home)).unwrap().is_ok()
     };
-    assert_eq!(start(), [false; 2], "the same start may read wrong twice");
-    assert_eq!(start(), [true; 2]);
+    let look = |flash: &mut NorMock, known: &mut KnownDamage| {
+        with_vault(flash, &map, known, |vault| vault.sequence()).unwrap().unwrap()
+    };
+
+    flash.bytes[head] ^= 0x10;
+    let mut first = KnownDamage::default();
+    assert_eq!([(); 3].map(|()| write(&mut flash, &mut first)), [false; 3], "it reads wrong all this start");
+    // It reads right when the next start looks, and wrong when that writes.
+    flash.bytes[head] ^= 0x10;
+    let mut second = KnownDamage::default();
+    assert_eq!(look(&mut flash, &mut second), Some(7));
+    flash.bytes[head] ^= 0x10;
+    assert!(!write(&mut flash, &mut second), "nothing is given up that was right at this start");
+    assert!(write(&mut flash, &mut KnownDamage::default()));
 }
 
 /// Without a key in a vault with damage, it may be the key that is damaged.

@@ -42,11 +42,15 @@ use esp_hal::timer::timg::TimerGroup;
 use esp_rtos::embassy::Executor;
 use esp_storage::FlashStorage;
 use static_cell::StaticCell;
+#[cfg(feature = "wifi")]
+use updater::{Phase, Retained};
 use updater::{Start, Verdict};
-use updater_io::shell::{self, Ended};
+use updater_io::shell::{self, Ended, KnownDamage};
 
 use board::ChipBoard;
 use network::{ChipNetwork, Hardware};
+#[cfg(feature = "wifi")]
+use wifi_setup::Setup;
 
 // Time and date of the build are left out: building the same sources again gives the same image.
 esp_bootloader_esp_idf::esp_app_desc!(
@@ -95,6 +99,7 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
     };
     let network = ChipNetwork::new(spawner, hardware);
     let mut board = ChipBoard::new(FlashStorage::new(peripherals.FLASH), network);
+    let mut known_damage = KnownDamage::default();
 
     #[cfg(feature = "wifi")]
     let mut serial = serial::Serial::new(
@@ -103,11 +108,15 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
         peripherals.USB_DEVICE,
     );
     #[cfg(feature = "wifi")]
-    if let Ok(serial) = &mut serial {
-        wifi_setup::serve_if_due(&mut board, serial, wifi_setup::FIRST_WORD).await;
+    if let Ok(serial) = &mut serial
+        && let Setup::Done =
+            wifi_setup::serve_if_due(&mut board, serial, &mut known_damage, wifi_setup::FIRST_WORD).await
+    {
+        chip::retain_bits(Retained { phase: Phase::Application, ..start.retained }.to_bits());
+        chip::reset();
     }
 
-    let Ended { verdict, retained_bits } = shell::pit_stop(&mut board, start).await;
+    let Ended { verdict, retained_bits } = shell::pit_stop(&mut board, start, &mut known_damage).await;
     console::print_verdict(&verdict);
     memory::report();
     board.network.leave().await;
@@ -116,11 +125,14 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
         Verdict::Restart { after_ms, .. } => {
             let wait = Duration::from_millis(after_ms);
             #[cfg(feature = "wifi")]
-            if let Ok(serial) = &mut serial
-                && wifi_setup::serve_if_due(&mut board, serial, wait).await
-            {
-                chip::retain_bits(retained_bits);
-                chip::reset();
+            if let Ok(serial) = &mut serial {
+                match wifi_setup::serve_if_due(&mut board, serial, &mut known_damage, wait).await {
+                    Setup::NotDue => {}
+                    Setup::GivenUp | Setup::Done => {
+                        chip::retain_bits(retained_bits);
+                        chip::reset();
+                    }
+                }
             }
             // Minutes, perhaps an hour, without the radio. No sleep: a wake from deep sleep is taken for the application's
             // (crate `updater-io`, early.rs), and in light sleep the watchdog stands still.

@@ -9,12 +9,12 @@ use improv::{Action, DeviceInformation, Event, Parser, SILENCE_MS, Service, Stri
 use updater_io::board::Board as _;
 use updater_io::map::Map;
 use updater_io::platform::{JoinRequest, Network as _, WifiCredentials};
-use updater_io::shell::{known_damage, with_vault};
+use updater_io::shell::{KnownDamage, with_vault};
 use updater_io::vault::{self, VaultError};
 use updater_io::wifi::CountryCode;
 
 use crate::board::ChipBoard;
-use crate::chip::{self, CHIP};
+use crate::chip::CHIP;
 use crate::console::line;
 use crate::serial::Serial;
 
@@ -28,26 +28,43 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks at the serial port; its hardware holds 64 bytes, 5 ms of traffic.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Serves the setup when it is due, which it is when the vault is there and names no network, until it is done (then the
-/// chip is reset) or nobody has said anything for `patience`. Says whether it was due.
-pub(crate) async fn serve_if_due(board: &mut ChipBoard, serial: &mut Serial, patience: Duration) -> bool {
-    let Ok(map) = Map::read(board.flash()) else { return false };
-    let vault = Vault { known_damage: known_damage(board.flash(), &map), map };
+/// What became of the setup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// There is no vault, or it names a network.
+    NotDue,
+    /// Nobody has said anything for too long.
+    GivenUp,
+    /// A network was joined, and is in the vault. A pit stop begins with a radio that is in no network: reset the chip.
+    Done,
+}
+
+/// Serves the setup when it is due, which it is when the vault is there and names no network, until it is done or nobody has
+/// said anything for `patience`.
+pub(crate) async fn serve_if_due(
+    board: &mut ChipBoard,
+    serial: &mut Serial,
+    known_damage: &mut KnownDamage,
+    patience: Duration,
+) -> Setup {
+    let Ok(map) = Map::read(board.flash()) else { return Setup::NotDue };
+    let mut vault = Vault { map, known_damage };
     let settings = vault.with(board, |vault| vault.settings());
-    let Some(settings) = settings.filter(|settings| settings.wifi.is_empty()) else { return false };
-    serve(board, serial, &vault, &settings.device_id, patience).await;
-    true
+    match settings.filter(|settings| settings.wifi.is_empty()) {
+        Some(settings) => serve(board, serial, &mut vault, &settings.device_id, patience).await,
+        None => Setup::NotDue,
+    }
 }
 
-/// Where the vault is, and what an earlier start has found damaged in it.
-struct Vault {
+/// Where the vault is, and what this start knows of its damage.
+struct Vault<'k> {
     map: Map,
-    known_damage: u32,
+    known_damage: &'k mut KnownDamage,
 }
 
-impl Vault {
+impl Vault<'_> {
     fn with<T>(
-        &self,
+        &mut self,
         board: &mut ChipBoard,
         act: impl FnOnce(&mut vault::Vault<'_, FlashStorage<'static>>) -> Result<T, VaultError>,
     ) -> Option<T> {
@@ -58,17 +75,17 @@ impl Vault {
 async fn serve(
     board: &mut ChipBoard,
     serial: &mut Serial,
-    vault: &Vault,
+    vault: &mut Vault<'_>,
     device_id: &str,
     patience: Duration,
-) {
+) -> Setup {
     let device = DeviceInformation {
         firmware: "Pitstop updater",
         version: env!("CARGO_PKG_VERSION"),
         chip: &CHIP.to_string(),
         device_name: device_id,
     };
-    let Ok(mut service) = Service::new(device) else { return };
+    let Ok(mut service) = Service::new(device) else { return Setup::NotDue };
     line!("waits for Wi-Fi settings on this port (Improv)");
 
     let mut parser = Parser::new();
@@ -93,8 +110,7 @@ async fn serve(
             let step = service.step(happened);
             serial.write(&step.send);
             if is_joined {
-                // A pit stop begins with a radio that is in no network.
-                chip::reset();
+                return Setup::Done;
             }
             event = match step.action {
                 Some(Action::Join(settings)) => {
@@ -109,10 +125,11 @@ async fn serve(
             };
         }
     }
+    Setup::GivenUp
 }
 
 /// Joins the network, and keeps it when that worked.
-async fn join(board: &mut ChipBoard, vault: &Vault, network: &WifiCredentials) -> Event {
+async fn join(board: &mut ChipBoard, vault: &mut Vault<'_>, network: &WifiCredentials) -> Event {
     let request = JoinRequest {
         networks: core::slice::from_ref(network),
         country: CountryCode::WORLD,

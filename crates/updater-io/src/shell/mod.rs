@@ -21,17 +21,18 @@ use crate::region::Region;
 use crate::time::FloorClock;
 
 pub use online::ProtocolFault;
-pub use vaulted::{known_damage, with_vault};
+pub use vaulted::{KnownDamage, with_vault};
 
 use account::Account;
 use online::Ask;
 
 /// Runs one pit stop to its verdict. `start` is what [`crate::early::begin`] made of the retained register.
 ///
-/// The board's retained register is kept up to date on the way. What remains for the caller is to carry out the verdict.
-pub async fn pit_stop<B: Board>(board: &mut B, start: Start) -> Ended {
+/// `known_damage` is one for the whole start: whoever writes to the vault before or after the pit stop uses it too. The
+/// board's retained register is kept up to date on the way. What remains for the caller is to carry out the verdict.
+pub async fn pit_stop<B: Board>(board: &mut B, start: Start, known_damage: &mut KnownDamage) -> Ended {
     let (mut state, mut action) = updater::start(start);
-    let mut shell = Shell::new(board, start.retained.starts);
+    let mut shell = Shell::new(board, start.retained.starts, known_damage);
     let mut account = None;
     loop {
         shell.board.observe(Observed::Acting { state: &state, action: &action });
@@ -64,14 +65,13 @@ struct Shell<'b, B: Board> {
     map: Map,
     /// Starts since power was applied.
     starts: u16,
-    /// What an earlier start has found damaged in the vault; 0 for nothing.
-    known_damage: u32,
+    known_damage: &'b mut KnownDamage,
 }
 
 impl<'b, B: Board> Shell<'b, B> {
-    fn new(board: &'b mut B, starts: u16) -> Self {
+    fn new(board: &'b mut B, starts: u16, known_damage: &'b mut KnownDamage) -> Self {
         let clock = FloorClock::new(board.facts().build_time_s);
-        Self { board, clock, map: Map::default(), starts, known_damage: 0 }
+        Self { board, clock, map: Map::default(), starts, known_damage }
     }
 
     /// A survey that finds one fills in the account, without which there is nobody to speak for on the network.

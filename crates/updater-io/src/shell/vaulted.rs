@@ -47,7 +47,6 @@ impl<B: Board> Shell<'_, B> {
         let (vault, journal) = match scope {
             Scope::All => {
                 let journal = self.journal_entry();
-                self.known_damage = journal.map_or(0, |entry| entry.vault_damage);
                 (self.survey_vault(), journal)
             }
             Scope::Slots => (Err(Reason::UpdaterCrashes), None),
@@ -214,7 +213,7 @@ impl<B: Board> Shell<'_, B> {
 
     /// Counts a critical error. A layout without a journal counts nothing.
     pub(super) fn count_critical(&mut self, reason: Reason) -> Result<Event, Reason> {
-        let (starts, vault_damage) = (self.starts, self.vault_damage());
+        let (starts, vault_damage) = (self.starts, vault_damage(self.board.flash(), &self.map));
         self.append_to_journal(|last| Entry {
             starts: starts.into(),
             critical_errors: last.critical_errors.saturating_add(1),
@@ -251,12 +250,6 @@ impl<B: Board> Shell<'_, B> {
         }
     }
 
-    /// What is damaged in the vault now; 0 for nothing, and for a vault that cannot be opened.
-    fn vault_damage(&mut self) -> u32 {
-        let opened = self.map.vault.map(|region| Vault::open(self.board.flash(), region));
-        opened.and_then(Result::ok).map_or(0, |vault| vault.damage())
-    }
-
     fn with_vault<T>(
         &mut self,
         act: impl FnOnce(&mut Vault<'_, B::Flash>) -> Result<T, VaultError>,
@@ -272,21 +265,39 @@ impl<B: Board> Shell<'_, B> {
     }
 }
 
-/// What an earlier start has found damaged in the vault, for [`with_vault`]; 0 for nothing. To be asked once in a start.
-pub fn known_damage<F: NorFlash>(flash: &mut F, map: &Map) -> u32 {
-    let journal = map.journal.and_then(|region| Journal::open(flash, region).ok());
-    journal.and_then(|journal| journal.latest()).map_or(0, |entry| entry.vault_damage)
+/// Damage in the vault that an earlier start has noted, and that this one has found too when it looked first. It is looked
+/// once in a start: what this start notes itself is for the next one.
+#[derive(Debug, Default)]
+pub struct KnownDamage(Option<u32>);
+
+impl KnownDamage {
+    /// 0 for nothing.
+    fn of<F: NorFlash>(&mut self, flash: &mut F, map: &Map) -> u32 {
+        *self.0.get_or_insert_with(|| {
+            let journal = map.journal.and_then(|region| Journal::open(flash, region).ok());
+            let noted = journal.and_then(|journal| journal.latest()).map_or(0, |entry| entry.vault_damage);
+            if noted != 0 && noted == vault_damage(flash, map) { noted } else { 0 }
+        })
+    }
 }
 
-/// Opens the vault; `None` in a layout without one. Damage that an earlier start has found too is given up with the next
-/// write. What is new keeps everything from being written, and is noted for the starts to come.
+/// What is damaged in the vault now; 0 for nothing, and for a vault that cannot be opened.
+fn vault_damage<F: NorFlash>(flash: &mut F, map: &Map) -> u32 {
+    let opened = map.vault.map(|region| Vault::open(flash, region));
+    opened.and_then(Result::ok).map_or(0, |vault| vault.damage())
+}
+
+/// Opens the vault; `None` in a layout without one. Damage that is known is given up with the next write. What is new keeps
+/// everything from being written, and is noted for the starts to come.
 pub fn with_vault<F: NorFlash, T>(
     flash: &mut F,
     map: &Map,
-    known_damage: u32,
+    known: &mut KnownDamage,
     act: impl FnOnce(&mut Vault<'_, F>) -> Result<T, VaultError>,
 ) -> Option<Result<T, VaultError>> {
-    let done = Vault::open(flash, map.vault?).and_then(|mut vault| {
+    let region = map.vault?;
+    let known_damage = known.of(flash, map);
+    let done = Vault::open(flash, region).and_then(|mut vault| {
         vault.accept_damage(known_damage);
         act(&mut vault)
     });
