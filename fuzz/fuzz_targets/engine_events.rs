@@ -16,7 +16,7 @@ use updater::{
 };
 use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 use world::promise::{Watch, limit_ms};
-use world::{World, first_chunk};
+use world::{World, certified, enrolling, first_chunk, key, token};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -164,10 +164,10 @@ fn survey<'a>(device: &Device, world: &World, made_at: &impl Fn(u8) -> &'a fuzz:
         vault.last_outcome = device.last_outcome.map(|(sequence, reason)| Outcome { sequence, reason });
         vault.time_floor_s = u64::from(device.time_floor_s.max(1));
         vault.identity = match device.identity {
-            None => Identity::Token,
-            Some(None) => Identity::Key,
+            None => Identity::Token(token()),
+            Some(None) => enrolling(),
             Some(Some((not_before_s, not_after_s))) => {
-                Identity::Certified(CertificateLife { not_before_s, not_after_s })
+                certified(CertificateLife { not_before_s, not_after_s })
             }
         };
     }
@@ -185,7 +185,7 @@ impl AnyEvent {
     fn told<'a>(self, survey: &Survey, made_at: &impl Fn(u8) -> &'a fuzz::engine::Made) -> Event {
         match self {
             Self::Joined(free_heap_bytes) => Event::Joined { free_heap_bytes },
-            Self::KeyStored => Event::KeyStored,
+            Self::KeyStored => Event::KeyStored(key()),
             Self::CertificateIssued(not_before_s, not_after_s) => {
                 let life = CertificateLife { not_before_s, not_after_s };
                 Event::CertificateIssued { life, chain: Chain(Vec::new()) }

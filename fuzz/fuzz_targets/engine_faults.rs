@@ -13,8 +13,8 @@ use libfuzzer_sys::fuzz_target;
 use manifest::Manifest;
 use updater::{Action, Event, Identity, InstallRecord, Retained, SlotIndex, Verdict, start, step};
 use wire::{Decision, HandOverStrategy, Reason, ResetCause};
-use world::World;
 use world::promise::{Watch, limit_ms};
+use world::{World, enrolling, token};
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -63,8 +63,8 @@ fuzz_target!(|input: Input| {
     }
     world.identity = match input.identity % 3 {
         0 => world.identity,
-        1 => Identity::Key,
-        _ => Identity::Token,
+        1 => enrolling(),
+        _ => Identity::Token(token()),
     };
     let mut trusted = Vec::new();
     if let Some(made) = input.runs.map(Offer::made) {
