@@ -201,6 +201,24 @@ pub fn set_crashes<F: NorFlash>(flash: &mut F, region: Region, crashes: u32) -> 
     if last.crashes == crashes { Ok(()) } else { journal.append(flash, Entry { crashes, ..last }) }
 }
 
+/// Says what is damaged in the vault. Writes nothing when the journal says so already.
+///
+/// # Errors
+/// As [`Journal::open`] and [`Journal::append`].
+pub fn set_vault_damage<F: NorFlash>(
+    flash: &mut F,
+    region: Region,
+    vault_damage: u32,
+) -> Result<(), JournalError> {
+    let mut journal = Journal::open(flash, region)?;
+    let last = journal.latest().unwrap_or_default();
+    if last.vault_damage == vault_damage {
+        Ok(())
+    } else {
+        journal.append(flash, Entry { vault_damage, ..last })
+    }
+}
+
 fn read<F: NorFlash>(flash: &mut F, address: u32) -> Result<RawEntry, JournalError> {
     let mut raw = [0; ENTRY_BYTES as usize];
     flash.read(address, &mut raw).map_err(|_| JournalError::Flash)?;

@@ -15,6 +15,7 @@ use updater_io::vault::{
     ItemError, MAX_WIFI_NETWORKS, Provisioning, ServerUrl, Vault, VaultError, provision,
 };
 use updater_io::wifi::CountryCode;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 const REGION: Region = Region { offset: SECTOR_BYTES, size_bytes: 4 * SECTOR_BYTES };
 
@@ -136,7 +137,9 @@ fn an_image_of_espressifs_generator_is_read_without_writing() {
     assert_eq!(contents.record, Ok(Some(vec![0xa1, 0x01, 0x02])));
     assert_eq!(contents.time_floor_s, Ok(Some(1_800_000_000)));
     let chain = contents.chain.unwrap().unwrap();
-    assert_eq!(chain.len(), 1);
+    let (_, leaf) = X509Certificate::from_der(&chain[0]).unwrap();
+    let common_name = leaf.subject().iter_common_name().next().unwrap();
+    assert_eq!(common_name.as_str(), Ok("golden-device"));
 
     // And it can be written to.
     Vault::open(&mut flash, region).unwrap().set_record(b"new").unwrap();

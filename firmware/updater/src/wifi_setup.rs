@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(2);
 /// What became of the setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setup {
-    /// There is no vault, or it names a network.
+    /// There is no vault, it names a network, or the device cannot be described to who sets it up.
     NotDue,
     /// Nobody has said anything for too long.
     GivenUp,

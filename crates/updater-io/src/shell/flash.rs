@@ -12,7 +12,7 @@ use updater::{FirstSector, ImageFacts, SlotContent, SlotFacts};
 use wire::Reason;
 
 use super::{Shell, digest};
-use crate::board::{Board, Observed};
+use crate::board::Board;
 use crate::flash::{FlashFault, erase, read, write};
 use crate::handover::{self, Found};
 use crate::map::{Map, Slot, Strategy};
@@ -116,13 +116,7 @@ impl<B: Board> Shell<'_, B> {
     }
 
     pub(super) fn flash_reason<T>(&mut self, result: Result<T, FlashFault>) -> Result<T, Reason> {
-        result.map_err(|fault| self.flash_fault(&fault))
-    }
-
-    /// Apart from the generic one, which would bring it along for every kind of result.
-    fn flash_fault(&mut self, fault: &FlashFault) -> Reason {
-        self.board.observe(Observed::Fault { reason: fault.reason(), error: fault });
-        fault.reason()
+        result.map_err(|fault| self.fault(fault.reason(), &fault))
     }
 }
 

@@ -76,54 +76,63 @@ impl<'b, B: Board> Shell<'b, B> {
 
     /// A survey that finds one fills in the account, without which there is nobody to speak for on the network.
     async fn perform(&mut self, account: &mut Option<Account<B>>, action: Action) -> Result<Event, Failure> {
-        let (ask, timeout_ms) = match action {
-            Action::Enroll { key, token, timeout_ms } => (Ask::Enroll { key, token }, timeout_ms),
-            Action::Renew { key, timeout_ms } => (Ask::Renew { key }, timeout_ms),
-            Action::FetchAnchors { timeout_ms } => (Ask::Anchors, timeout_ms),
-            Action::CheckIn { check_in, timeout_ms } => (Ask::CheckIn(check_in), timeout_ms),
-            Action::Report { report, timeout_ms } => (Ask::Report(report), timeout_ms),
+        match action {
             Action::Survey(scope) => {
                 let (survey, found) = self.survey(scope)?;
                 *account = found;
-                return Ok(Event::Surveyed(Box::new(survey)));
+                Ok(Event::Surveyed(Box::new(survey)))
             }
-            Action::Join { timeout_ms } => return Ok(self.join(known(account)?, timeout_ms).await?),
-            Action::MakeKey => return Ok(self.make_key()?),
+            Action::Join { timeout_ms } => Ok(self.join(known(account)?, timeout_ms).await?),
+            Action::MakeKey => Ok(self.make_key()?),
+            Action::Enroll { key, token, timeout_ms } => {
+                self.exchange(known(account)?, Ask::Enroll { key, token }, timeout_ms).await
+            }
+            Action::Renew { key, timeout_ms } => {
+                self.exchange(known(account)?, Ask::Renew { key }, timeout_ms).await
+            }
             Action::SaveCertificate { key, chain, time_floor_s } => {
-                return Ok(self.save_certificate(known(account)?, key, &chain, time_floor_s)?);
+                Ok(self.save_certificate(known(account)?, key, &chain, time_floor_s)?)
             }
-            Action::SaveAnchors { anchors } => return Ok(self.save_anchors(known(account)?, &anchors)?),
+            Action::FetchAnchors { timeout_ms } => {
+                self.exchange(known(account)?, Ask::Anchors, timeout_ms).await
+            }
+            Action::SaveAnchors { anchors } => Ok(self.save_anchors(known(account)?, &anchors)?),
+            Action::CheckIn { check_in, timeout_ms } => {
+                self.exchange(known(account)?, Ask::CheckIn(check_in), timeout_ms).await
+            }
             Action::HashChunk { slot, offset_bytes, length_bytes } => {
                 let slot = self.slot(slot)?;
-                return Ok(Event::ChunkHashed(self.hash(slot, offset_bytes, length_bytes)?));
+                Ok(Event::ChunkHashed(self.hash(slot, offset_bytes, length_bytes)?))
             }
-            Action::Preview(preview) => return self.preview(known(account)?, &preview).await,
+            Action::Preview(preview) => self.preview(known(account)?, &preview).await,
             Action::Invalidate { slot } => {
                 let slot = self.slot(slot)?;
                 self.invalidate(slot)?;
-                return Ok(Event::Invalidated);
+                Ok(Event::Invalidated)
             }
-            Action::FetchChunk(fetch) => return self.fetch_chunk(known(account)?, &fetch).await,
+            Action::FetchChunk(fetch) => self.fetch_chunk(known(account)?, &fetch).await,
             Action::Seal { slot, first_sector } => {
                 let slot = self.slot(slot)?;
                 self.seal(slot, &first_sector)?;
-                return Ok(Event::Sealed);
+                Ok(Event::Sealed)
             }
             Action::VerifySlot { slot } => {
                 let slot = self.slot(slot)?;
-                return Ok(Event::SlotVerified(self.verify(slot)?));
+                Ok(Event::SlotVerified(self.verify(slot)?))
             }
             Action::SaveRecord { record, outcome, time_floor_s } => {
-                return Ok(self.save_record(&record, outcome, time_floor_s)?);
+                Ok(self.save_record(&record, outcome, time_floor_s)?)
             }
-            Action::SaveNote { outcome } => return Ok(self.save_note(outcome)?),
-            Action::SaveTimeFloor { time_floor_s } => return Ok(self.save_time_floor(time_floor_s)?),
-            Action::ClearCrashes => return Ok(self.clear_crashes()?),
-            Action::CountCritical { reason } => return Ok(self.count_critical(reason)?),
+            Action::SaveNote { outcome } => Ok(self.save_note(outcome)?),
+            Action::SaveTimeFloor { time_floor_s } => Ok(self.save_time_floor(time_floor_s)?),
+            Action::ClearCrashes => Ok(self.clear_crashes()?),
+            Action::CountCritical { reason } => Ok(self.count_critical(reason)?),
+            Action::Report { report, timeout_ms } => {
+                self.exchange(known(account)?, Ask::Report(report), timeout_ms).await
+            }
             // `pit_stop` returns before it gets here.
-            Action::Finish(_) => return Err(Reason::Internal.into()),
-        };
-        self.exchange(known(account)?, ask, timeout_ms).await
+            Action::Finish(_) => Err(Reason::Internal.into()),
+        }
     }
 
     /// Prepares a hand-over. When it cannot be done, the device waits as without an application, after `failures` waits.

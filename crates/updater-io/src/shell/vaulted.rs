@@ -18,11 +18,10 @@ use zeroize::Zeroizing;
 use super::Shell;
 use super::account::Account;
 use crate::board::Board;
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{self, Entry, Journal};
 use crate::map::Map;
 use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
-use crate::region::Region;
 use crate::tls;
 use crate::vault::{Vault, VaultContents, VaultError, certificates};
 
@@ -239,9 +238,8 @@ impl<B: Board> Shell<'_, B> {
     }
 
     fn journal_entry(&mut self) -> Option<Entry> {
-        let region: Region = self.map.journal?;
-        let opened: Result<Journal, JournalError> = Journal::open(self.board.flash(), region);
-        match opened {
+        let region = self.map.journal?;
+        match Journal::open(self.board.flash(), region) {
             Ok(journal) => journal.latest(),
             Err(error) => {
                 self.fault(Reason::FlashRead, &error);
@@ -303,18 +301,9 @@ pub fn with_vault<F: NorFlash, T>(
     });
     if let (&Err(VaultError::Unsettled { damage }), Some(journal)) = (&done, map.journal) {
         // Not noted, it is found again at the next start.
-        let _ = note_damage(flash, journal, damage);
+        let _ = journal::set_vault_damage(flash, journal, damage);
     }
     Some(done)
-}
-
-fn note_damage<F: NorFlash>(flash: &mut F, region: Region, vault_damage: u32) -> Result<(), JournalError> {
-    let mut journal = Journal::open(flash, region)?;
-    let last = journal.latest().unwrap_or_default();
-    if last.vault_damage == vault_damage {
-        return Ok(());
-    }
-    journal.append(flash, Entry { vault_damage, ..last })
 }
 
 fn journal_facts(entry: Entry) -> JournalFacts {
