@@ -6,7 +6,7 @@ use arbitrary::Arbitrary;
 use esp_nvs::platform::software_crc32;
 use fuzz::flash::NorMock;
 use libfuzzer_sys::fuzz_target;
-use updater_io::journal::{Entry, Journal};
+use updater_io::journal::{Entry, Journal, SequenceFloor};
 use updater_io::region::Region;
 
 const REGION: Region = Region { offset: 0, size_bytes: 2 * 4096 };
@@ -17,7 +17,7 @@ struct Input<'a> {
     filled: u8,
     good: Vec<(u8, u32, [u8; 20])>,
     bytes: Vec<(u16, &'a [u8])>,
-    append: Vec<(u32, u32, u16, u16, u32)>,
+    append: Vec<(u32, u32, u32, u16, u16, u32)>,
 }
 
 fuzz_target!(|input: Input| {
@@ -45,22 +45,23 @@ fuzz_target!(|input: Input| {
         u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
     };
     let newest = entries.iter().filter(is_whole).map(|entry| number(entry, 4)).max();
-    let starts = |starts: u32| {
+    let settings = |settings: u32| {
         entries
             .iter()
             .filter(is_whole)
-            .any(|entry| Some(number(entry, 4)) == newest && number(entry, 8) == starts)
+            .any(|entry| Some(number(entry, 4)) == newest && number(entry, 8) == settings)
     };
     let latest = Journal::open(&mut flash.clone(), REGION).unwrap().latest();
     assert_eq!(latest.is_some(), newest.is_some());
-    assert!(latest.is_none_or(|latest| starts(latest.starts)), "{latest:?} is not the newest");
+    assert!(latest.is_none_or(|latest| settings(latest.sequence_floor.settings)), "{latest:?} is not the newest");
 
     let mut journal = Journal::open(&mut flash, REGION).unwrap();
     assert_eq!((flash.erases, flash.writes), (0, 0), "reading writes nothing");
-    for (starts, critical_errors, last_critical_code, crashes, vault_damage) in
+    for (settings, sequence, critical_errors, last_critical_code, crashes, vault_damage) in
         input.append.into_iter().take(8)
     {
-        let entry = Entry { starts, critical_errors, last_critical_code, crashes, vault_damage };
+        let sequence_floor = SequenceFloor { settings, sequence };
+        let entry = Entry { critical_errors, last_critical_code, crashes, vault_damage, sequence_floor };
         journal.append(&mut flash, entry).unwrap();
         assert_eq!(journal.latest(), Some(entry));
         // The last number is followed by none: more entries than the flash endures.

@@ -34,8 +34,7 @@ enum Write<'a> {
     Key(&'a [u8]),
     TimeFloor(u32),
     AccessPoint([u8; 8]),
-    DeleteToken,
-    DeleteOutcome,
+    ClearToken,
     Wifi(&'a str, &'a str),
 }
 
@@ -83,8 +82,7 @@ fn perform(flash: &mut NorMock, write: &Write<'_>, is_forged: bool) {
         Write::Key(key) => vault.set_key(key),
         Write::TimeFloor(time_floor_s) => vault.set_time_floor_s(time_floor_s),
         Write::AccessPoint(bytes) => vault.set_access_point(AccessPoint::from_bytes(bytes)),
-        Write::DeleteToken => vault.delete_token(),
-        Write::DeleteOutcome => vault.delete_outcome(),
+        Write::ClearToken => vault.clear_token(),
         Write::Wifi(ssid, passphrase) => vault.add_wifi(&network(ssid, passphrase)),
     };
     if is_written.is_err() || is_forged {
@@ -101,8 +99,7 @@ fn perform(flash: &mut NorMock, write: &Write<'_>, is_forged: bool) {
         Write::AccessPoint(bytes) => {
             assert_eq!(vault.access_point(), Ok(Some(AccessPoint::from_bytes(bytes))));
         }
-        Write::DeleteToken => assert_eq!(vault.token(), Ok(None)),
-        Write::DeleteOutcome => assert_eq!(vault.outcome(), Ok(None)),
+        Write::ClearToken => assert_eq!(vault.token(), Ok(None)),
         Write::Wifi(ssid, passphrase) => {
             if let Ok(settings) = vault.settings() {
                 assert!(settings.wifi.contains(&network(ssid, passphrase)));

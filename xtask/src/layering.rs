@@ -1,4 +1,4 @@
-//! `cargo xtask layering`: who may depend on whom (DESIGN, "Workspace").
+//! `cargo xtask layering`: who may depend on whom (ARCHITECTURE.md).
 //!
 //! ```text
 //! flashfmt, manifest, wire -> updater -> updater-io -> firmware, sim

@@ -80,7 +80,7 @@ enum Command {
     /// Write the tables of what was shown on which chip, from docs/status.toml
     #[cfg(feature = "emulate")]
     Status,
-    /// Check who may depend on whom (DESIGN, "Workspace")
+    /// Check who may depend on whom (ARCHITECTURE.md)
     Layering,
     /// Check that no golden file differs from what was first committed
     Golden,

@@ -3,6 +3,7 @@
 use flashfmt::partition::{AppSubtype, DataSubtype, PartitionKind};
 use flashfmt::{Layout, Partition};
 use serde::Serialize;
+use server::check_start;
 
 use crate::inspect::ImageFile;
 use crate::layouts::{NamedLayout, Places, Strategy, flash_bytes};
@@ -66,10 +67,6 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
     let mut problems: Vec<String> = slots.iter().filter_map(|fit| fit.problem("the application")).collect();
     // Without descriptor: to look at an image here needs no word of its publisher.
     problems.extend(app.check_application(true).err().map(|problem| problem.to_string()));
-    if !app.summary.header.hash_appended {
-        problems
-            .push("the application has no appended SHA-256; build it without --dont-append-digest".into());
-    }
     let mut updater_fit = None;
     match Places::find(layout) {
         Ok(places) => {
@@ -81,6 +78,7 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
     if let Some(found) = updater.map(|image| image.summary.header.chip).filter(|found| *found != chip) {
         problems.push(format!("the application is for {chip}, the updater for {found}"));
     }
+    problems.extend(refusals(app, layout));
     let too_small = slots.iter().any(|slot| !slot.fits);
     let strategy = Strategy::of(layout);
     let warnings = match strategy {
@@ -99,6 +97,12 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
         problems,
         ways: if too_small { ways(layout, app.bytes.len() as u64) } else { Vec::new() },
     }
+}
+
+/// Why the server would refuse the image as a release of this layout, besides its size.
+fn refusals(app: &ImageFile, layout: &Layout) -> Vec<String> {
+    let unpublishable = app.unpublishable().into_iter();
+    unpublishable.chain(check_start(&app.summary, layout).err().map(|problem| problem.to_string())).collect()
 }
 
 impl Fit {
@@ -252,6 +256,30 @@ mod tests {
         assert_eq!(slot.margin_bytes, 0x2F_0000 - app.bytes.len() as i64);
         assert_eq!(slot.used_percent, 32.5);
         assert_eq!(report.updater.unwrap().label, "factory");
+    }
+
+    /// What `release publish` refuses is no fit here either.
+    #[test]
+    fn what_the_server_would_refuse_does_not_fit() {
+        let problem = |layout, change: &dyn Fn(&mut ImageFile)| {
+            let mut app = image(Chip::Esp32C3, 1000);
+            change(&mut app);
+            let report = check(&NamedLayout::read(layout).unwrap(), &app, None);
+            assert_eq!(report.ok, report.problems.is_empty());
+            report.problems.join("; ")
+        };
+        assert_eq!(problem("4mb", &|_| {}), "");
+        let trailing = problem("4mb", &|app| app.bytes.extend([0xff; 16]));
+        assert!(trailing.starts_with("expected nothing after the image's"), "{trailing}");
+        let no_hash = problem("4mb", &|app| app.summary.header.hash_appended = false);
+        assert!(no_hash.contains("--dont-append-digest"), "{no_hash}");
+        let revisions = |app: &mut ImageFile| {
+            (app.summary.header.min_chip_rev_full, app.summary.header.max_chip_rev_full) = (200, 100);
+        };
+        assert!(problem("4mb", &revisions).contains("found 200 to 100"));
+        let no_entry = |app: &mut ImageFile| app.summary.header.entry_addr = 0;
+        assert!(problem("4mb", &no_entry).starts_with("the updater cannot start this image from slot ota_0"));
+        assert_eq!(problem("8mb-rollback", &no_entry), "", "there the bootloader starts it");
     }
 
     #[test]

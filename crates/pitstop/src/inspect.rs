@@ -9,6 +9,7 @@ use flashfmt::partition::{PartitionKind, TABLE_OFFSET};
 use flashfmt::{Chip, ImageError, ImageSummary, Layout, Partition, PartitionTable, StreamVerifier, layout};
 use manifest::Digest;
 use serde::Serialize;
+use server::{check_image, check_start};
 
 use crate::failure::Failure;
 
@@ -169,14 +170,22 @@ impl ImageFile {
                     kind: segment_kind(header.chip, segment),
                 })
                 .collect(),
-            fits: fits(*image_bytes),
+            fits: fits(&self.summary),
         }
+    }
+
+    /// Why the server would refuse it as a release of any layout, of what is no matter of its kind.
+    pub(crate) fn unpublishable(&self) -> Option<String> {
+        if !self.summary.header.hash_appended {
+            return Some("the image has no appended SHA-256; build it without --dont-append-digest".into());
+        }
+        check_image(&self.summary, self.bytes.len() as u64).err().map(|problem| problem.to_string())
     }
 
     /// Why it cannot be an application. That it is the updater, or says nothing of itself, is no fault of a file.
     fn problem(&self) -> Option<String> {
         match self.check_application(true) {
-            Ok(()) | Err(NotAnApplication::Updater | NotAnApplication::NoDescriptor) => None,
+            Ok(()) | Err(NotAnApplication::Updater | NotAnApplication::NoDescriptor) => self.unpublishable(),
             Err(problem @ (NotAnApplication::Bootloader { .. } | NotAnApplication::Unbootable(_))) => {
                 Some(problem.to_string())
             }
@@ -241,6 +250,8 @@ pub(crate) struct Fit {
     pub(crate) slot: String,
     pub(crate) slot_bytes: u32,
     pub(crate) fits: bool,
+    /// Why it could not be started from a slot of the layout.
+    pub(crate) problem: Option<String>,
 }
 
 /// An address, written in hexadecimal.
@@ -259,7 +270,7 @@ impl Serialize for Address {
     }
 }
 
-fn fits(image_bytes: u32) -> Vec<Fit> {
+fn fits(summary: &ImageSummary) -> Vec<Fit> {
     let fit = |name: &'static str| {
         let layout = Layout::builtin(name)?;
         let smallest = layout.slots().min_by_key(|slot| slot.size)?;
@@ -267,7 +278,8 @@ fn fits(image_bytes: u32) -> Vec<Fit> {
             layout: name,
             slot: smallest.label.to_string(),
             slot_bytes: smallest.size,
-            fits: image_bytes <= smallest.size,
+            fits: summary.image_bytes <= smallest.size,
+            problem: check_start(summary, &layout).err().map(|problem| problem.to_string()),
         })
     };
     layout::BUILTIN.into_iter().filter_map(|(name, _)| fit(name)).collect()
@@ -425,12 +437,20 @@ mod tests {
 
     #[test]
     fn fits_every_slot_of_the_layout_or_none() {
-        let four = |image_bytes| fits(image_bytes).into_iter().find(|fit| fit.layout == "4mb").unwrap();
-        assert_eq!(
-            four(0x2f_0000),
-            Fit { layout: "4mb", slot: "ota_0".to_owned(), slot_bytes: 0x2f_0000, fits: true }
-        );
-        assert!(!four(0x2f_0001).fits);
+        let good = ImageFile::parse(image()).unwrap().summary;
+        let fit = |summary: &ImageSummary, layout| {
+            fits(summary).into_iter().find(|fit| fit.layout == layout).unwrap()
+        };
+        let (slot, slot_bytes) = ("ota_0".to_owned(), 0x2f_0000);
+        assert_eq!(fit(&good, "4mb"), Fit { layout: "4mb", slot, slot_bytes, fits: true, problem: None });
+        let exact = ImageSummary { image_bytes: 0x2f_0000, ..good.clone() };
+        let too_long = ImageSummary { image_bytes: 0x2f_0001, ..good.clone() };
+        assert!(fit(&exact, "4mb").fits && !fit(&too_long, "4mb").fits);
+        // What only the updater's chain-loader cannot start, a bootloader can.
+        let mut nowhere = good;
+        nowhere.header.entry_addr = 0;
+        assert!(fit(&nowhere, "4mb").problem.is_some_and(|problem| problem.contains("slot ota_0")));
+        assert_eq!(fit(&nowhere, "8mb-rollback").problem, None);
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(crate) fn flash_bytes(layout: &Layout) -> u32 {
     layout.needed_flash_bytes().checked_next_power_of_two().unwrap_or(u32::MAX).max(SMALLEST_FLASH_BYTES)
 }
 
-/// How devices with a layout hand over (DESIGN section 3).
+/// How devices with a layout hand over (docs/handover.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strategy {
     /// The updater starts the application itself; any bootloader will do.

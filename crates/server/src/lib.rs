@@ -60,10 +60,11 @@ pub use clock::Clock;
 pub use config::{Config, Limits};
 pub use error::StartError;
 pub use listener::PeerCertificate;
+pub use publish::{Unpublishable, check_image, check_start};
 pub use location::{Artifacts, Database, LocationError, PostgresUrl, S3Location};
 pub use server::{RunningServer, start};
 
-/// The strategy of a product whose layout has an otadata partition (DESIGN section 3).
+/// The strategy of a product whose layout has an otadata partition (docs/handover.md).
 const OTADATA_ROLLBACK: &str = "otadata-rollback";
 
 /// The largest artifact that the server takes, in bytes: the largest flash of an ESP32-C3 or -C6.

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::artifact_store::{ArtifactError, UploadError};
 use crate::crl::CrlError;
 use crate::gate::Denial;
-use crate::publish::PublishError;
+use crate::publish::{PublishError, Unpublishable};
 use crate::role::Role;
 use crate::store::{Failing, StoreError, Unfinished};
 
@@ -178,13 +178,14 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         E::Product { .. } => ("product-mismatch", "For another product"),
         E::Chip { .. } => ("chip-mismatch", "For another chip"),
         E::ArtifactMissing { .. } => ("artifact-missing", "The artifact is not on the server"),
-        E::Image(_) | E::ImageTail { .. } => ("image-invalid", "Not a bootable image"),
+        E::Image(_) | E::Unpublishable(Unpublishable::Tail { .. } | Unpublishable::Revisions { .. }) => ("image-invalid", "Not a bootable image"),
         E::NotAnApplication(_) => ("image-not-an-application", "Not an application"),
         E::NoDescriptor(_) => ("image-without-descriptor", "No app descriptor"),
         E::ImageChip { .. } => ("image-chip-mismatch", "An image for another chip"),
         E::ImageRevision { .. } => ("image-chip-revision", "An image for newer chips"),
-        E::NoRevision { .. } => ("image-invalid", "Not a bootable image"),
-        E::ChainLoad { .. } => ("image-not-chain-loadable", "The updater cannot start this image"),
+        E::Unpublishable(Unpublishable::NotStarted { .. }) => {
+            ("image-not-chain-loadable", "The updater cannot start this image")
+        }
         E::RevertTo { .. } => ("revert-to-unknown", "A release to return to is not there"),
         E::ElfMissing { .. } => ("elf-missing", "The ELF file is not on the server"),
         E::TooLarge { .. } => ("image-too-large", "The image does not fit a slot"),

@@ -13,6 +13,8 @@ use sim::flash::{Flicker, Pace};
 use sim::impostor::Reply;
 use sim::{End, RunningApp};
 use updater::reset::{Hint, Reset};
+use updater_io::journal::Journal;
+use updater_io::region::Region;
 use wire::{Reason, ResetCause};
 
 fn running(end: End) -> RunningApp {
@@ -205,6 +207,64 @@ fn a_lost_record_does_not_lose_the_sequence() {
         world.server.state().offer = Some(1);
         let app = running(world.device.power_on().await.unwrap());
         assert_eq!(app.version(), "1.1.0", "{:?}", app.reason);
+    });
+}
+
+/// Damage in the vault that no start before has seen is left alone for a start: the server hears of the device, and the
+/// release waits.
+#[test]
+fn a_start_that_finds_damage_checks_in_and_begins_nothing() {
+    in_time(async {
+        let mut world = installing("4mb").await;
+        let vault = world.device.layout().find_label("vault").unwrap();
+        let bytes = &world.device.flash.bytes()[vault.offset as usize..vault.end() as usize];
+        let at = bytes.windows(9).rposition(|found| found == b"sequence\0").unwrap();
+        world.device.flash.flip_bit(vault.offset + at as u32 - 4, 3).unwrap();
+        let check_ins = |world: &World| world.server.state().picture(DEVICE).check_ins;
+        let (before, check_ins_before) = (world.device.flash.bytes().to_vec(), check_ins(&world));
+        let app = running(world.device.power_on().await.unwrap());
+        assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::Vault)));
+        assert_eq!(check_ins(&world), check_ins_before + 1);
+        let journal = world.device.layout().find_label("journal").unwrap();
+        for (address, (now, before)) in (0..).zip(world.device.flash.bytes().iter().zip(&before)) {
+            let is_journal = (journal.offset..journal.end()).contains(&address);
+            assert!(now == before || is_journal, "{address:#x} was changed");
+        }
+        assert_eq!(running(world.device.power_on().await.unwrap()).version(), "1.1.0");
+    });
+}
+
+/// Neither does a vault that has lost the record and the number beside it: the journal has the number too. Of settings for
+/// another product it is not.
+#[test]
+fn a_vault_without_record_and_sequence_lets_nothing_older_in() {
+    in_time(async {
+        let mut world = installing("4mb").await;
+        assert_eq!(running(world.device.power_on().await.unwrap()).version(), "1.1.0");
+        let vault = world.device.layout().find_label("vault").unwrap();
+        for key in ["record", "sequence"] {
+            let mut name = [0; 16];
+            name[..key.len()].copy_from_slice(key.as_bytes());
+            let bytes = world.device.flash.bytes()[vault.offset as usize..vault.end() as usize].to_vec();
+            for (at, _) in bytes.windows(16).enumerate().filter(|(_, found)| **found == name) {
+                world.device.flash.flip_bit(vault.offset + at as u32 - 1, 0).unwrap();
+            }
+        }
+        world.server.state().offer = Some(0);
+        for reason in [Reason::Vault, Reason::SequenceOlder, Reason::SequenceOlder] {
+            let app = running(world.device.power_on().await.unwrap());
+            assert_eq!((app.version(), app.reason), ("1.1.0", Some(reason)));
+        }
+        // Settings for another product, as a cable brings them: the journal's number is not theirs.
+        let journal = world.device.layout().find_label("journal").unwrap();
+        let region = Region { offset: journal.offset, size_bytes: journal.size };
+        let mut entries = Journal::open(&mut world.device.flash, region).unwrap();
+        let mut entry = entries.latest().unwrap();
+        assert_eq!(entry.sequence_floor.sequence, 2);
+        entry.sequence_floor.settings ^= 1;
+        entries.append(&mut world.device.flash, entry).unwrap();
+        let app = running(world.device.power_on().await.unwrap());
+        assert_eq!(app.version(), "1.0.0", "{:?}", app.reason);
     });
 }
 

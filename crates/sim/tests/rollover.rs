@@ -87,7 +87,7 @@ async fn power_cuts_while_new_anchors_are_stored_lock_no_device_out() {
             device.power_on().await.unwrap();
             tried += usize::from(!device.flash.is_armed());
             device.flash.disarm();
-            for _ in 0..2 {
+            for _ in 0..3 {
                 device.power_on().await.unwrap();
             }
             assert_eq!(anchors(&mut device), 2, "{what}");

@@ -1,4 +1,4 @@
-//! The hand-over at the end of a pit stop, by both strategies (DESIGN section 3).
+//! The hand-over at the end of a pit stop, by both strategies (docs/handover.md).
 //!
 //! With chain-load nothing is left to do: the engine has set the ticket, and after the reset [`crate::early`] starts
 //! the application.

@@ -1,6 +1,6 @@
-//! The journal: a small append-only ring in flash for boot and crash counters.
+//! The journal: a small append-only ring in flash for crash counters, and for what the vault must not be alone with.
 //!
-//! Entries of 32 bytes are appended one after the other; each holds all counters, so that the newest valid one is
+//! Entries of 32 bytes are appended one after the other; each holds everything, so that the newest valid one is
 //! all there is to know. When a sector is full, the next one is erased: never the one with the newest entry.
 //! Whatever a power cut leaves behind, the newest entry is then the one before the cut or the one being written.
 //!
@@ -31,19 +31,29 @@ const _: () = assert!(CHECKED_BYTES + size_of::<u32>() == ENTRY_BYTES as usize);
 
 type RawEntry = [u8; ENTRY_BYTES as usize];
 
-/// The counters.
+/// What the journal says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Starts that were counted.
-    pub starts: u32,
     /// Critical errors so far.
     pub critical_errors: u32,
     /// Code of the last critical error; 0 for none.
     pub last_critical_code: u16,
     /// Starts in a row that may hide a crash of the updater.
     pub crashes: u16,
-    /// What was found damaged in the vault when a write was refused for it; 0 for nothing. See [`crate::vault`].
+    /// What the last start found damaged in the vault that looked; 0 for nothing. See [`crate::vault`].
     pub vault_damage: u32,
+    /// Under which number nothing is installed when the vault has lost what it knows of it.
+    pub sequence_floor: SequenceFloor,
+}
+
+/// A sequence number, and which settings it is for: a device that is given another product or other publisher keys begins
+/// anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SequenceFloor {
+    /// Stands for the product and its publisher keys.
+    pub settings: u32,
+    /// The number; those that do not fit stay at the end.
+    pub sequence: u32,
 }
 
 /// Why the journal could not be read or written.
@@ -230,26 +240,28 @@ fn is_blank(raw: &RawEntry) -> bool {
 }
 
 /// ```text
-///  0 magic      4 sequence u32   8 starts u32         12 critical_errors u32
-/// 16 last_critical_code u16     18 crashes u16  20 vault_damage u32  24 zero (4 bytes)  28 CRC-32 of bytes 0 to 27
+///  0 magic              4 sequence u32      8 floor's settings u32   12 critical_errors u32
+/// 16 last_critical_code u16    18 crashes u16    20 vault_damage u32    24 floor's sequence u32
+/// 28 CRC-32 of bytes 0 to 27
 /// ```
 /// Numbers are little-endian.
 fn emit(sequence: u32, entry: Entry) -> RawEntry {
-    let Entry { starts, critical_errors, last_critical_code, crashes, vault_damage } = entry;
+    let Entry { critical_errors, last_critical_code, crashes, vault_damage, sequence_floor } = entry;
     let mut raw = [0; ENTRY_BYTES as usize];
     raw[..4].copy_from_slice(&MAGIC);
     raw[4..8].copy_from_slice(&sequence.to_le_bytes());
-    raw[8..12].copy_from_slice(&starts.to_le_bytes());
+    raw[8..12].copy_from_slice(&sequence_floor.settings.to_le_bytes());
     raw[12..16].copy_from_slice(&critical_errors.to_le_bytes());
     raw[16..18].copy_from_slice(&last_critical_code.to_le_bytes());
     raw[18..20].copy_from_slice(&crashes.to_le_bytes());
     raw[20..24].copy_from_slice(&vault_damage.to_le_bytes());
+    raw[24..28].copy_from_slice(&sequence_floor.sequence.to_le_bytes());
     let checksum = software_crc32(0, &raw[..CHECKED_BYTES]);
     raw[CHECKED_BYTES..].copy_from_slice(&checksum.to_le_bytes());
     raw
 }
 
-/// Sequence number and counters of an entry that is whole; nothing otherwise.
+/// Number and content of an entry that is whole; nothing otherwise.
 fn parse(raw: &RawEntry) -> Option<(u32, Entry)> {
     let u32_at = |offset: usize| raw[offset..].first_chunk().copied().map(u32::from_le_bytes);
     let u16_at = |offset: usize| raw[offset..].first_chunk().copied().map(u16::from_le_bytes);
@@ -257,11 +269,11 @@ fn parse(raw: &RawEntry) -> Option<(u32, Entry)> {
         return None;
     }
     let entry = Entry {
-        starts: u32_at(8)?,
         critical_errors: u32_at(12)?,
         last_critical_code: u16_at(16)?,
         crashes: u16_at(18)?,
         vault_damage: u32_at(20)?,
+        sequence_floor: SequenceFloor { settings: u32_at(8)?, sequence: u32_at(24)? },
     };
     Some((u32_at(4)?, entry))
 }

@@ -39,7 +39,7 @@ pub struct Slot {
     pub ota_number: u8,
 }
 
-/// How a device hands over (DESIGN section 3), with what that takes.
+/// How a device hands over (docs/handover.md), with what that takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Strategy {
     /// The updater is in `factory` and starts the application itself.

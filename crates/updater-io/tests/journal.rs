@@ -5,7 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::flash::NorMock;
-use updater_io::journal::{Entry, Journal, JournalError};
+use updater_io::journal::{Entry, Journal, JournalError, SequenceFloor};
 use updater_io::region::{Region, SECTOR_BYTES};
 
 const REGION: Region = Region { offset: SECTOR_BYTES, size_bytes: 2 * SECTOR_BYTES };
@@ -17,11 +17,11 @@ fn flash() -> NorMock {
 
 fn entry(number: u32) -> Entry {
     Entry {
-        starts: number,
         critical_errors: number / 2,
         last_critical_code: number as u16,
         crashes: 1,
         vault_damage: 7,
+        sequence_floor: SequenceFloor { settings: !number, sequence: number },
     }
 }
 

@@ -99,7 +99,9 @@ fn note(session: &Session, reason: Option<Reason>, outcome: Option<Outcome>) -> 
 fn raise_floor(session: &Session) -> Option<Action> {
     let stored_s = session.survey.vault.as_ref().ok()?.time_floor_s;
     match session.link {
-        Link::Authenticated { server_time_s, .. } if policy::time_floor_due(stored_s, server_time_s) => {
+        Link::Authenticated { server_time_s, .. }
+            if session.is_settled() && policy::time_floor_due(stored_s, server_time_s) =>
+        {
             Some(Action::SaveTimeFloor { time_floor_s: server_time_s })
         }
         Link::Silent | Link::Authenticated { .. } => None,

@@ -100,6 +100,8 @@ pub struct VaultFacts {
     pub last_outcome: Option<Outcome>,
     /// The time floor: the later of build time and stored server time, seconds since 1970.
     pub time_floor_s: u64,
+    /// Whether it can be written at this start: nothing in it reads as damaged that no start before has seen.
+    pub is_settled: bool,
 }
 
 /// How far the device's identity has come.

@@ -50,6 +50,11 @@ impl Session {
         }
     }
 
+    /// Whether the vault is there and can be written at this start.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.survey.vault.as_ref().is_ok_and(|vault| vault.is_settled)
+    }
+
     /// The slot to hand over to, among those that were verified: the recorded one when it holds the recorded image, else
     /// one that does, else the recorded one, else the one that was handed over to last, else the first.
     pub(crate) fn boot_slot(&self) -> Option<SlotIndex> {

@@ -541,6 +541,32 @@ fn a_key_is_made_only_with_a_token_and_only_where_none_is() {
     }
 }
 
+/// Damage that no start before has seen: the server hears of the device, and nothing is begun that would have to be written
+/// down.
+#[test]
+fn a_start_with_a_vault_that_cannot_be_written_changes_nothing() {
+    for identity in [World::new(1).identity, enrolling(), Identity::Token(token())] {
+        let is_certified = matches!(identity, Identity::Certified(_));
+        let mut world = World::new(1);
+        world.install(0, &release(1, 1, 2));
+        world.offer(&release(2, 2, 2));
+        world.decision.renew = Some(true);
+        world.decision.anchors = Some(wire::anchors_digest([&b"others"[..]]));
+        world.decision.server_time_s = 3 * YEAR_S;
+        (world.identity, world.is_settled) = (identity, false);
+        let mut check_ins = 0;
+        let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+            check_ins += u32::from(matches!(action, Action::CheckIn { .. }));
+            None
+        });
+        assert_eq!(verdict, handed_over(0, Some(Reason::Vault)));
+        assert_eq!(check_ins, u32::from(is_certified));
+        assert_eq!((world.vault_writes, world.slot_writes, world.reports.len()), (0, 0, 0));
+        assert_eq!(world.criticals, [Reason::Vault]);
+        assert_eq!(world.power_on(), handed_over(0, Some(Reason::Installed)));
+    }
+}
+
 /// Only the slot that is to be started is verified; the next one when it is not as recorded.
 #[test]
 fn slots_are_verified_when_it_is_their_turn() {
@@ -1017,6 +1043,7 @@ fn any_world() -> impl Strategy<Value = World> {
             });
             world.retained = Retained { crashes, phase, ..Retained::default() };
             world.confirmed_itself = serves & 2 != 0;
+            world.is_settled = serves & 12 != 0;
             world
         },
     )

@@ -161,7 +161,7 @@ impl ResetCause {
     }
 }
 
-/// The two ways to give the chip to the application (DESIGN section 3). Codes are append-only.
+/// The two ways to give the chip to the application (docs/handover.md). Codes are append-only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode)]
 #[cbor(index_only)]
 pub enum HandOverStrategy {

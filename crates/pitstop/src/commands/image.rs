@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use flashfmt::image::Kind;
+
 use crate::failure::Failure;
 use crate::inspect::{ImageFile, Report};
 use crate::ui::{Cell, Page, Tone, Ui, bytes, size};
@@ -81,7 +83,9 @@ fn page(name: &str, report: &Report) -> Page {
         ]
     });
     let fits = report.fits.iter().map(|fit| {
-        let verdict = if fit.fits {
+        let verdict = if let Some(problem) = &fit.problem {
+            Cell::new(Tone::Warn, problem.as_str())
+        } else if fit.fits {
             let free = u64::from(fit.slot_bytes) - report.image_bytes;
             Cell::new(Tone::Good, format!("fits, {} free", size(free)))
         } else {
@@ -94,6 +98,9 @@ fn page(name: &str, report: &Report) -> Page {
     // What is no application goes into no slot.
     if report.problem.is_some() {
         return page;
+    }
+    if report.kind == Kind::Updater.name() {
+        return page.note("Layouts: an updater goes into `factory` of each, and into no slot; see `pitstop flash --updater`");
     }
     page.note("Layouts").table(["LAYOUT", "SLOT", "SLOT SIZE", "VERDICT"], fits)
 }

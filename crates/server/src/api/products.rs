@@ -276,7 +276,7 @@ pub(super) async fn find(app: &App, caller: &Caller, name: String) -> Result<Pro
     row.ok_or(Problem::NotFound { kind: "product", name })
 }
 
-/// How devices with this layout hand over (DESIGN section 3).
+/// How devices with this layout hand over (docs/handover.md).
 fn strategy(layout: &Layout) -> &'static str {
     if layout.hands_over_by_otadata() { crate::OTADATA_ROLLBACK } else { "chain-load" }
 }

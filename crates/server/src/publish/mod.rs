@@ -1,18 +1,19 @@
 //! What must hold before a release is published. Every check has its own error, which names both sides.
 
 mod artifact;
+mod image;
 mod warnings;
 
 use std::io;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use chainload::{LoadPlan, MemoryMap, Misfit, Slot};
 use flashfmt::image::{ConfirmsItself, NotAnApplication};
 use flashfmt::{Chip, ImageError, ImageSummary, Layout};
 use manifest::{Digest, Manifest, PublisherKey, PublisherKeys, Signed, VerifyError};
 use serde_json::json;
 
+pub use image::{Unpublishable, check_image, check_start};
 pub(crate) use warnings::Namesake;
 
 use crate::app::App;
@@ -56,8 +57,8 @@ pub(crate) enum PublishError {
     NoDescriptor(NotAnApplication),
     #[error("{0}")]
     NotAnApplication(NotAnApplication),
-    #[error("expected nothing after the image's {image_bytes} bytes, found {extra_bytes} bytes more")]
-    ImageTail { image_bytes: u32, extra_bytes: u64 },
+    #[error(transparent)]
+    Unpublishable(#[from] Unpublishable),
     #[error("expected an image for chip {expected}, found one for {found}")]
     ImageChip { expected: Chip, found: Chip },
     #[error(
@@ -69,10 +70,6 @@ pub(crate) enum PublishError {
          older chips too, or change chip_revision of the product (major * 100 + minor)"
     )]
     ImageRevision { expected: i64, found: u16 },
-    #[error("expected a range of chip revisions, found {min} to {max}; no chip can start this image")]
-    NoRevision { min: u16, max: u16 },
-    #[error("the updater cannot start this image from slot {label}: {misfit}")]
-    ChainLoad { label: String, misfit: Misfit },
     #[error(
         "expected older releases of product {product} in the manifest's revert_to, found {missing}, which it does not \
          have"
@@ -156,15 +153,13 @@ pub(crate) async fn publish(
         }
     })?;
     check_chip_revision(product, &summary)?;
-    let by_otadata = product.strategy == crate::OTADATA_ROLLBACK;
-    if !by_otadata {
-        check_chain_load(product, chip, &summary)?;
-    }
+    let layout = Layout::parse_csv(&product.layout_csv).map_err(|error| stored(product, error))?;
+    check_start(&summary, &layout)?;
     let reverts = check_reverts(app, product, &manifest).await?;
 
     let digest = digest.to_string();
     let mut warnings = Vec::new();
-    if by_otadata {
+    if layout.hands_over_by_otadata() {
         let known = ConfirmsItself::of(summary.app_desc.as_ref(), artifact.names_arduino_files);
         warnings.extend(known.map(|known| known.to_string()));
     }
@@ -208,42 +203,11 @@ pub(crate) async fn publish(
 /// The lowest chip revision of the header against the lowest of the product's chips. Off-spec: `min_chip_rev`, the field
 /// of before ESP-IDF 4.4, means another thing on each chip and is not looked at.
 fn check_chip_revision(product: &ProductRow, summary: &ImageSummary) -> Result<(), PublishError> {
-    let (min, max) = (summary.header.min_chip_rev_full, summary.header.max_chip_rev_full);
-    // 0 is what tools write that know no highest revision.
-    if max != 0 && min > max {
-        return Err(PublishError::NoRevision { min, max });
-    }
+    let min = summary.header.min_chip_rev_full;
     match product.chip_revision.filter(|expected| i64::from(min) > *expected) {
         None => Ok(()),
         Some(expected) => Err(PublishError::ImageRevision { expected, found: min }),
     }
-}
-
-/// Asks the chain-loader's own rules whether it could start the image from every slot. Without a chain-loader for the chip
-/// nothing is known.
-fn check_chain_load(product: &ProductRow, chip: Chip, summary: &ImageSummary) -> Result<(), PublishError> {
-    let map = match chip {
-        Chip::Esp32C3 => MemoryMap::ESP32C3,
-        Chip::Esp32C6 => MemoryMap::ESP32C6,
-        Chip::Esp32
-        | Chip::Esp32S2
-        | Chip::Esp32S3
-        | Chip::Esp32C2
-        | Chip::Esp32H2
-        | Chip::Esp32P4
-        | Chip::Esp32C5
-        | Chip::Esp32C61
-        | Chip::Esp32H21
-        | Chip::Esp32H4
-        | Chip::Esp32S31 => return Ok(()),
-    };
-    let layout = Layout::parse_csv(&product.layout_csv).map_err(|error| stored(product, error))?;
-    for partition in layout.slots() {
-        let slot = Slot { offset: partition.offset, size_bytes: partition.size };
-        LoadPlan::new(&map, slot, &summary.header, &summary.segments)
-            .map_err(|misfit| PublishError::ChainLoad { label: partition.label.to_string(), misfit })?;
-    }
-    Ok(())
 }
 
 /// The releases that the manifest allows to return to; each must be an older one of the product.
@@ -325,10 +289,7 @@ fn check_artifact(
     if summary.header.chip != chip {
         return Err(PublishError::ImageChip { expected: chip, found: summary.header.chip });
     }
-    let extra_bytes = artifact.size_bytes.saturating_sub(summary.image_bytes.into());
-    if extra_bytes > 0 {
-        return Err(PublishError::ImageTail { image_bytes: summary.image_bytes, extra_bytes });
-    }
+    check_image(&summary, artifact.size_bytes)?;
     for SlotSize { label, size_bytes } in slots {
         let (label, slot_bytes) = (label.clone(), *size_bytes);
         if summary.image_bytes > slot_bytes {

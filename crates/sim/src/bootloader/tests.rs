@@ -167,7 +167,7 @@ fn a_new_app_gets_one_start_unless_it_confirms_itself() {
     assert_eq!(started(ROLLBACK, &mut flash), "updater in ota_0");
     assert!(flash.violations().is_empty());
 
-    // DESIGN section 3: one that confirms itself keeps the updater out.
+    // docs/handover.md: one that confirms itself keeps the updater out.
     put_entry(&mut flash, 1, OtaEntry::new(2, OtaState::Valid));
     assert_eq!(started(ROLLBACK, &mut flash), "app in ota_1");
     assert_eq!(started(ROLLBACK, &mut flash), "app in ota_1");

@@ -282,11 +282,23 @@ impl Watch {
     }
 }
 
+/// What is damaged in the vault, or was left there by a power cut.
+fn vault_damage(world: &World) -> anyhow::Result<u32> {
+    let vault = world.device.layout().find_label("vault").context("a layout without a vault")?;
+    let mut flash = SimFlash::from_bytes(world.device.flash.bytes().to_vec());
+    let region = Region { offset: vault.offset, size_bytes: vault.size };
+    Ok(Vault::open(&mut flash, region)?.damage())
+}
+
 /// At the target: one more start changes nothing, and the server knows.
 async fn settled(world: &mut World, goal: usize, before: &Facts) -> anyhow::Result<Result<(), Broken>> {
     let layout = world.device.layout().clone();
     if counted_crashes(world)? > 0 {
         // They are over once the application has run, which the start after that notes.
+        world.device.reset(ResetCause::Software).await?;
+    }
+    if vault_damage(world)? != 0 {
+        // What a power cut left in the vault is repaired by the start after the one that has seen it.
         world.device.reset(ResetCause::Software).await?;
     }
     world.device.flash.take_log();

@@ -13,7 +13,7 @@ use super::lifecycle::{LAYOUTS, Lifecycle, Prepared, prepare};
 use super::world::World;
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome};
 use crate::End;
-use crate::flash::{Defect, DefectKind, Flicker, OnViolation, OperationKind, SECTOR_BYTES};
+use crate::flash::{Defect, DefectKind, Flicker, Misread, OnViolation, OperationKind, SECTOR_BYTES};
 
 /// What happens to the flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,12 @@ pub enum Damage {
     Write(DefectKind),
     /// A sector reads differently now and then: one in so many reads of it.
     Flickers(u32),
+    /// One start reads a bit wrong, each time.
+    Misread,
 }
 
 /// All of them, each by name.
-const DAMAGES: [(&str, Damage); 11] = [
+const DAMAGES: [(&str, Damage); 12] = [
     ("a-bit", Damage::Bits(1)),
     ("2-bits", Damage::Bits(2)),
     ("16-bits", Damage::Bits(16)),
@@ -47,6 +49,7 @@ const DAMAGES: [(&str, Damage); 11] = [
     ("write-fails", Damage::Write(DefectKind::Fails)),
     ("write-does-nothing", Damage::Write(DefectKind::DoesNothing)),
     ("flickers", Damage::Flickers(4)),
+    ("misread", Damage::Misread),
 ];
 
 /// What docs/fault-model.md promises about a region.
@@ -133,7 +136,7 @@ impl RotStage {
     fn promised(&self, case: &Case) -> Promised {
         let worn = matches!(DAMAGES[case.damage].1, Damage::Erase(_) | Damage::Write(_));
         let classic = LAYOUTS[self.layout] == "8mb-rollback";
-        if let Damage::Flickers(_) = DAMAGES[case.damage].1 {
+        if let Damage::Flickers(_) | Damage::Misread = DAMAGES[case.damage].1 {
             // What cannot be read cannot be started; nothing of it may be lost for that.
             return match case.region.as_str() {
                 "table" | "factory" | "otadata" => Promised::Afterwards,
@@ -212,6 +215,9 @@ fn strike(world: &mut World, case: &Case) -> bool {
             flash.set_defects(vec![Defect { addresses: sector, operation: OperationKind::Write, kind }]);
             return true;
         }
+        Damage::Misread => {
+            flash.set_misread(Some(Misread { address: somewhere, mask: 1 << random.gen_range(0..8) }));
+        }
         Damage::Flickers(one_in) => {
             flash.set_flickers(vec![Flicker { addresses: sector, one_in }], case.seed);
             return true;
@@ -241,11 +247,14 @@ impl Stage for RotStage {
                     cause => world.device.reset(cause).await?,
                 };
                 note(&trace, &end);
+                world.device.flash.set_misread(None);
                 let held = match promised {
                     Promised::All | Promised::Application => {
                         let mut held = watch.end(&world, &end);
-                        if worn && held.as_ref().is_err_and(|broken| broken.invariant == Invariant::Flash) {
-                            // A sector that was not erased is written: that is the fault, not the updater's.
+                        let is_hardware = worn || DAMAGES[case.damage].1 == Damage::Misread;
+                        if is_hardware && held.as_ref().is_err_and(|broken| broken.invariant == Invariant::Flash) {
+                            // A sector that was not erased is written, or a 1 over a 0 that was read as one: that is
+                            // the fault, not the updater's.
                             held = Ok(());
                         }
                         held

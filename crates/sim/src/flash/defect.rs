@@ -37,6 +37,26 @@ pub struct Flicker {
     pub one_in: u32,
 }
 
+/// A bit that every read has wrong, although the cell is right: a supply at its lower limit does that for as long as a
+/// start lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misread {
+    /// Where.
+    pub address: u32,
+    /// Which bit.
+    pub mask: u8,
+}
+
+impl Misread {
+    /// Inverts it in what was read from `offset`.
+    pub(super) fn strike(self, offset: u32, bytes: &mut [u8]) {
+        let index = self.address.checked_sub(offset).and_then(|index| usize::try_from(index).ok());
+        if let Some(byte) = index.and_then(|index| bytes.get_mut(index)) {
+            *byte ^= self.mask;
+        }
+    }
+}
+
 impl Flicker {
     /// The address and the mask of the bit that is inverted in a read of `range`.
     pub(super) fn strikes(&self, range: &Range<u32>, noise: &mut StdRng) -> Option<(u32, u8)> {

@@ -7,7 +7,7 @@
 //! - Power can be lost inside any operation ([`PowerCut`]); from then on every operation fails and changes nothing
 //!   until [`PowerSwitch::restore`].
 //! - Bits that a torn operation left between 0 and 1 ([`Tear::Unstable`]) read as either, anew at each read.
-//! - Sectors can be defective ([`Defect`]), and addresses read differently from one read to the next ([`Flicker`]).
+//! - Sectors can be defective ([`Defect`]), and addresses read differently from one read to the next ([`Flicker`]), or wrong for a while ([`Misread`]).
 //! - Every operation takes its time on the device's clock ([`Pace`]).
 //! - Everything is deterministic; the random bits of a tear come from its seed.
 
@@ -32,7 +32,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use cut::{PowerCut, Tear};
-pub use defect::{Defect, DefectKind, Flicker};
+pub use defect::{Defect, DefectKind, Flicker, Misread};
 pub use file::FlashFileError;
 pub use pace::Pace;
 pub use record::{FlashStats, Operation, OperationKind, Violation};
@@ -130,6 +130,7 @@ pub struct SimFlash {
     noise: StdRng,
     defects: Vec<Defect>,
     flickers: Vec<Flicker>,
+    misread: Option<Misread>,
     pace: Pace,
     tripwire: Option<(Range<u32>, Strike)>,
     trace: Option<Trace>,
@@ -174,6 +175,7 @@ impl SimFlash {
             noise: StdRng::seed_from_u64(0),
             defects: Vec::new(),
             flickers: Vec::new(),
+            misread: None,
             pace: Pace::default(),
             tripwire: None,
             trace: None,
@@ -255,6 +257,11 @@ impl SimFlash {
     pub fn set_flickers(&mut self, flickers: Vec<Flicker>, seed: u64) {
         self.flickers = flickers;
         self.noise = StdRng::seed_from_u64(seed);
+    }
+
+    /// Makes every read have a bit wrong from now on, or none.
+    pub fn set_misread(&mut self, misread: Option<Misread>) {
+        self.misread = misread;
     }
 
     /// Says how long operations take from now on, and returns what was said before.
@@ -459,6 +466,9 @@ impl ReadNorFlash for SimFlash {
             if let Some((address, mask)) = flicker.strikes(&range, &mut self.noise) {
                 bytes[(address - offset) as usize] ^= mask;
             }
+        }
+        if let Some(misread) = self.misread {
+            misread.strike(offset, bytes);
         }
         Ok(())
     }

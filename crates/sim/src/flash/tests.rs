@@ -359,6 +359,20 @@ fn operations_take_the_time_of_their_pace() {
 }
 
 #[test]
+fn a_misread_bit_is_wrong_in_every_read_and_right_in_the_cell() {
+    let mut flash = SimFlash::new(BLOCK_BYTES);
+    flash.set_misread(Some(Misread { address: 17, mask: 0x40 }));
+    let read = |flash: &mut SimFlash, address| {
+        let mut bytes = [0; 4];
+        flash.read(address, &mut bytes).unwrap();
+        bytes
+    };
+    assert_eq!([12, 16, 20, 16].map(|at| read(&mut flash, at)[1]), [0xff, 0xbf, 0xff, 0xbf]);
+    flash.set_misread(None);
+    assert_eq!(read(&mut flash, 16), [0xff; 4]);
+}
+
+#[test]
 fn a_flicker_inverts_a_bit_of_some_reads_and_changes_nothing() {
     let reads = |seed| {
         let mut flash = SimFlash::new(BLOCK_BYTES);

@@ -121,7 +121,7 @@ impl<'b, B: Board> Shell<'b, B> {
                 Ok(Event::SlotVerified(self.verify(slot)?))
             }
             Action::SaveRecord { record, outcome, time_floor_s } => {
-                Ok(self.save_record(&record, outcome, time_floor_s)?)
+                Ok(self.save_record(known(account)?, &record, outcome, time_floor_s)?)
             }
             Action::SaveNote { outcome } => Ok(self.save_note(outcome)?),
             Action::SaveTimeFloor { time_floor_s } => Ok(self.save_time_floor(time_floor_s)?),

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::error::Error;
 
 use embedded_storage::nor_flash::NorFlash;
+use esp_nvs::platform::software_crc32;
 use manifest::Sequence;
 use rand_core::RngCore;
 use rustls::pki_types::CertificateDer;
@@ -18,12 +19,13 @@ use zeroize::Zeroizing;
 use super::Shell;
 use super::account::Account;
 use crate::board::Board;
-use crate::journal::{self, Entry, Journal};
+use crate::journal::{self, Entry, Journal, SequenceFloor};
 use crate::map::Map;
 use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
+use crate::region::Region;
 use crate::tls;
-use crate::vault::{Vault, VaultContents, VaultError, certificates};
+use crate::vault::{Settings, Vault, VaultContents, VaultError, certificates};
 
 /// The layout has no vault.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +48,7 @@ impl<B: Board> Shell<'_, B> {
         let (vault, journal) = match scope {
             Scope::All => {
                 let journal = self.journal_entry();
-                (self.survey_vault(), journal)
+                (self.survey_vault(journal), journal)
             }
             Scope::Slots => (Err(Reason::UpdaterCrashes), None),
         };
@@ -74,8 +76,8 @@ impl<B: Board> Shell<'_, B> {
         u32::from_le_bytes(bytes)
     }
 
-    fn survey_vault(&mut self) -> Result<(VaultFacts, Account<B>), Reason> {
-        let contents = self.with_vault(|vault| vault.load())?;
+    fn survey_vault(&mut self, journal: Option<Entry>) -> Result<(VaultFacts, Account<B>), Reason> {
+        let (contents, is_settled) = self.with_vault(|vault| Ok((vault.load()?, vault.damage() == 0)))?;
         let VaultContents {
             settings,
             token,
@@ -101,7 +103,10 @@ impl<B: Board> Shell<'_, B> {
             Identity::Missing | Identity::Token(_) | Identity::Key { .. } | Identity::Damaged => None,
         };
         let record = self.optional(record).and_then(|bytes| InstallRecord::from_cbor(&bytes).ok());
-        let sequence_floor = self.optional(sequence).map(Sequence);
+        let noted = journal.map(|entry| entry.sequence_floor);
+        let noted = noted.filter(|floor| floor.settings == settings_number(&settings));
+        let noted = noted.map(|floor| Sequence(floor.sequence.into()));
+        let sequence_floor = self.optional(sequence).map(Sequence).max(noted);
         let access_point = self.optional(access_point);
         let last_outcome = self.optional(outcome).and_then(|bytes| minicbor::decode::<Outcome>(&bytes).ok());
         let floor_s = self.optional(time_floor_s).unwrap_or(0);
@@ -115,6 +120,7 @@ impl<B: Board> Shell<'_, B> {
             sequence_floor,
             last_outcome,
             time_floor_s: self.clock.now_s().into(),
+            is_settled,
         };
         Ok((facts, Account { settings, identity: shown, access_point, online: None }))
     }
@@ -161,8 +167,8 @@ impl<B: Board> Shell<'_, B> {
             vault.set_chain(&certificates)?;
             // A vault of before has one copy.
             vault.set_key(&key.0)?;
-            // The token has done its work. It is deleted after the certificate is safe.
-            vault.delete_token()?;
+            // The token has done its work. It goes after the certificate is safe.
+            vault.clear_token()?;
             time_floor_s.map_or(Ok(()), |time_floor_s| vault.set_time_floor_s(seconds(time_floor_s)))
         })?;
         account.identity = Some(tls::Identity { chain: certificates, key_pkcs8: key.0 });
@@ -187,10 +193,16 @@ impl<B: Board> Shell<'_, B> {
     /// Stores the record last: it commits the install.
     pub(super) fn save_record(
         &mut self,
+        account: &Account<B>,
         record: &InstallRecord,
         outcome: Outcome,
         time_floor_s: u64,
     ) -> Result<Event, Reason> {
+        let settings = settings_number(&account.settings);
+        let sequence = u32::try_from(record.sequence.0).unwrap_or(u32::MAX);
+        let sequence_floor = SequenceFloor { settings, sequence };
+        // A journal that is worn out keeps nobody from installing; the vault has the number too.
+        let _ = self.append_to_journal(|last| Entry { sequence_floor, ..last });
         self.with_vault(|vault| {
             vault.set_outcome(&outcome_bytes(outcome))?;
             vault.set_time_floor_s(seconds(time_floor_s))?;
@@ -212,17 +224,14 @@ impl<B: Board> Shell<'_, B> {
 
     /// Counts a critical error. A layout without a journal counts nothing.
     pub(super) fn count_critical(&mut self, reason: Reason) -> Result<Event, Reason> {
-        let (starts, vault_damage) = (self.starts, vault_damage(self.board.flash(), &self.map));
         self.append_to_journal(|last| Entry {
-            starts: starts.into(),
             critical_errors: last.critical_errors.saturating_add(1),
             last_critical_code: reason.code(),
-            vault_damage,
             ..last
         })
     }
 
-    /// Notes that counted crashes are over. What was damaged in the vault is kept for the next start.
+    /// Notes that counted crashes are over.
     pub(super) fn clear_crashes(&mut self) -> Result<Event, Reason> {
         self.append_to_journal(|last| Entry { crashes: 0, ..last })
     }
@@ -263,30 +272,47 @@ impl<B: Board> Shell<'_, B> {
     }
 }
 
-/// Damage in the vault that an earlier start has noted, and that this one has found too when it looked first. It is looked
-/// once in a start: what this start notes itself is for the next one.
+/// Damage in the vault that may be given up at this start. It is looked for once in a start, before anything is written.
 #[derive(Debug, Default)]
 pub struct KnownDamage(Option<u32>);
 
+/// How often a start looks for damage that an earlier one has noted.
+const LOOKS: usize = 4;
+
 impl KnownDamage {
     /// 0 for nothing.
-    fn of<F: NorFlash>(&mut self, flash: &mut F, map: &Map) -> u32 {
-        *self.0.get_or_insert_with(|| {
-            let journal = map.journal.and_then(|region| Journal::open(flash, region).ok());
-            let noted = journal.and_then(|journal| journal.latest()).map_or(0, |entry| entry.vault_damage);
-            if noted != 0 && noted == vault_damage(flash, map) { noted } else { 0 }
-        })
+    fn of<F: NorFlash>(&mut self, flash: &mut F, region: Region, journal: Option<Region>) -> u32 {
+        *self.0.get_or_insert_with(|| settle(flash, region, journal))
     }
 }
 
-/// What is damaged in the vault now; 0 for nothing, and for a vault that cannot be opened.
-fn vault_damage<F: NorFlash>(flash: &mut F, map: &Map) -> u32 {
-    let opened = map.vault.map(|region| Vault::open(flash, region));
-    opened.and_then(Result::ok).map_or(0, |vault| vault.damage())
+/// Repairs what is damaged when an earlier start has noted the same, else notes it. Returns what may be given up.
+fn settle<F: NorFlash>(flash: &mut F, region: Region, journal: Option<Region>) -> u32 {
+    let entries = journal.and_then(|journal| Journal::open(flash, journal).ok());
+    let noted = entries.and_then(|entries| entries.latest()).map_or(0, |entry| entry.vault_damage);
+    let mut damage = 0;
+    // Bits that a power cut left between 0 and 1 do not read the same in every look.
+    for _ in 0..if noted == 0 { 1 } else { LOOKS } {
+        let Ok(vault) = Vault::open(flash, region) else { return 0 };
+        damage = vault.damage();
+        if damage == noted && damage != 0 {
+            // What cannot be repaired now is tried again with the next write.
+            let _ = vault.repair(damage);
+            damage = Vault::open(flash, region).map_or(0, |vault| vault.damage());
+            note(flash, journal, damage);
+            return damage;
+        }
+    }
+    // Where nothing can be noted, no later start would know more.
+    if note(flash, journal, damage) { 0 } else { damage }
 }
 
-/// Opens the vault; `None` in a layout without one. Damage that is known is given up with the next write. What is new keeps
-/// everything from being written, and is noted for the starts to come.
+/// Says what is damaged. Returns whether that is in the journal now.
+fn note<F: NorFlash>(flash: &mut F, journal: Option<Region>, damage: u32) -> bool {
+    journal.is_some_and(|journal| journal::set_vault_damage(flash, journal, damage).is_ok())
+}
+
+/// Opens the vault; `None` in a layout without one. Damage that is new keeps everything from being written.
 pub fn with_vault<F: NorFlash, T>(
     flash: &mut F,
     map: &Map,
@@ -294,14 +320,14 @@ pub fn with_vault<F: NorFlash, T>(
     act: impl FnOnce(&mut Vault<'_, F>) -> Result<T, VaultError>,
 ) -> Option<Result<T, VaultError>> {
     let region = map.vault?;
-    let known_damage = known.of(flash, map);
+    let known_damage = known.of(flash, region, map.journal);
     let done = Vault::open(flash, region).and_then(|mut vault| {
         vault.accept_damage(known_damage);
         act(&mut vault)
     });
-    if let (&Err(VaultError::Unsettled { damage }), Some(journal)) = (&done, map.journal) {
+    if let Err(VaultError::Unsettled { damage }) = done {
         // Not noted, it is found again at the next start.
-        let _ = journal::set_vault_damage(flash, journal, damage);
+        note(flash, map.journal, damage);
     }
     Some(done)
 }
@@ -344,6 +370,11 @@ fn identity(
 
 pub(super) fn life(leaf: &pki::LeafFacts<'_>) -> CertificateLife {
     CertificateLife { not_before_s: leaf.not_before_s, not_after_s: leaf.not_after_s }
+}
+
+/// Stands for what a sequence number belongs to.
+fn settings_number(settings: &Settings) -> u32 {
+    software_crc32(software_crc32(0, settings.product.as_bytes()), &settings.publishers.to_bytes())
 }
 
 fn outcome_bytes(outcome: Outcome) -> Vec<u8> {

@@ -1,9 +1,14 @@
-//! Damage in an NVS partition that must not be taken for the leftovers of a power cut.
+//! What an NVS partition hides when it reads wrong, without esp-nvs seeing it: its repairs show the rest.
 //!
 //! Format: ESP-IDF v5.5, `components/nvs_flash/src/nvs_page.{hpp,cpp}`. A page is a sector: header (32 bytes), two bits of
 //! state for each entry (32 bytes), 126 entries of 32 bytes. An item is one entry, and more behind it for its data.
+//!
+//! Nothing in a vault is deleted: a new value takes the place of an old one. So an item that reads as erased has another of
+//! its name, and where it has not, its state was read wrong. Of a blob, which is two items or more, esp-nvs sees it: what is
+//! left does not add up.
 
 use alloc::vec;
+use alloc::vec::Vec;
 
 use embedded_storage::nor_flash::NorFlash;
 use esp_nvs::platform::software_crc32;
@@ -20,8 +25,10 @@ const ENTRIES: usize = 126;
 
 const _: () = assert!(ENTRIES_AT + ENTRIES * ENTRY_BYTES == SECTOR_BYTES as usize);
 
-/// State of an entry that holds something: 0b10. Empty is 0b11, erased 0b00.
-const WRITTEN: u8 = 0b10;
+/// State of an entry: written 0b10, empty 0b11, erased 0b00. Of the three this bit says that it may hold something.
+const NOT_ERASED: u8 = 0b10;
+/// States of a page that holds something: active, full, and about to be erased.
+const PAGE_STATES: [u32; 3] = [0xffff_fffe, 0xffff_fffc, 0xffff_fff8];
 /// Where a page's header has its checksum, and from where on it covers what is before it: the state is not covered.
 const HEADER_CRC_FROM: usize = 4;
 const HEADER_CRC_AT: usize = 28;
@@ -29,38 +36,64 @@ const HEADER_CRC_AT: usize = 28;
 const SPAN_AT: usize = 2;
 /// Where an entry has its checksum, which covers the other bytes.
 const CRC_AT: usize = 4;
+const TYPE_AT: usize = 1;
+/// Types of the items of a blob: in one page, its data, its index.
+const BLOBS: [u8; 3] = [0x41, 0x42, 0x48];
 const KEY_AT: usize = 8;
 const KEY_BYTES: usize = 16;
-/// Data that is taken for the start of an item named by a key has so few bits in another way. Keys differ by more.
-const LIKE_A_KEY_BITS: u32 = 6;
 
-/// What is damaged: items with one of these keys that are there and whose checksum is wrong. 0 for nothing, else a number
-/// that another damage does not have. A page whose own header is not whole is being erased, and holds nothing.
-pub(super) fn fingerprint<F: NorFlash>(
-    flash: &mut F,
-    region: Region,
-    keys: &[&str],
-) -> Result<u32, VaultError> {
+type Name = [u8; KEY_BYTES];
+
+/// What is hidden in a vault.
+pub(super) struct Hidden {
+    /// Addresses of pages that are not blank and whose header is not whole: esp-nvs erases them when it needs room.
+    pub(super) pages: Vec<u32>,
+    /// Stands for items that read as erased while no other has their name; 0 for none.
+    pub(super) items: u32,
+}
+
+/// Looks for what is hidden.
+pub(super) fn hidden<F: NorFlash>(flash: &mut F, region: Region) -> Result<Hidden, VaultError> {
     let mut page = Zeroizing::new(vec![0; SECTOR_BYTES as usize]);
-    let mut fingerprint = 0_u32;
+    let mut pages = Vec::new();
+    let (mut there, mut erased) = (Vec::new(), Vec::new());
     for offset in (region.offset..region.offset + region.size_bytes).step_by(SECTOR_BYTES as usize) {
         read_steadily(flash, offset, &mut page).map_err(|_| VaultError::Flash)?;
-        let header_crc = software_crc32(u32::MAX, &page[HEADER_CRC_FROM..HEADER_CRC_AT]);
-        if u32_at(&page, HEADER_CRC_AT) != header_crc {
-            continue;
-        }
-        let mut index = 0;
-        while let Some(entry) = entry(&page, index) {
-            let written = page[STATES_AT + index / 4] >> (index % 4 * 2) & 0b11 == WRITTEN;
-            let span = usize::from(entry[SPAN_AT]);
-            let whole = is_whole(entry) && (1..=ENTRIES - index).contains(&span);
-            if written && !whole && is_item(entry, keys) {
-                fingerprint = software_crc32(fingerprint ^ offset, entry).max(1);
-            }
-            index += if written && whole { span } else { 1 };
+        if is_page(&page) {
+            names(&page, &mut there, &mut erased);
+        } else if page.iter().any(|byte| *byte != 0xff) {
+            pages.push(offset);
         }
     }
-    Ok(fingerprint)
+    let items = erased.iter().filter(|name| !there.contains(*name));
+    let items = items.fold(0, |items, name| software_crc32(items, name).max(1));
+    Ok(Hidden { pages, items })
+}
+
+fn is_page(page: &[u8]) -> bool {
+    let crc = software_crc32(u32::MAX, &page[HEADER_CRC_FROM..HEADER_CRC_AT]);
+    PAGE_STATES.contains(&u32_at(page, 0)) && u32_at(page, HEADER_CRC_AT) == crc
+}
+
+/// Adds the names of items that are no blobs to those that are there or to those that are erased, each once.
+fn names(page: &[u8], there: &mut Vec<Name>, erased: &mut Vec<Name>) {
+    let mut index = 0;
+    while let Some(entry) = entry(page, index) {
+        let span = usize::from(entry[SPAN_AT]);
+        if !is_whole(entry) || !(1..=ENTRIES - index).contains(&span) {
+            index += 1;
+            continue;
+        }
+        let state = page[STATES_AT + index / 4] >> (index % 4 * 2);
+        let names = if state & NOT_ERASED == 0 { &mut *erased } else { &mut *there };
+        index += span;
+        if let Some(name) = entry[KEY_AT..].first_chunk()
+            && !BLOBS.contains(&entry[TYPE_AT])
+            && !names.contains(name)
+        {
+            names.push(*name);
+        }
+    }
 }
 
 fn entry(page: &[u8], index: usize) -> Option<&[u8; ENTRY_BYTES]> {
@@ -70,16 +103,6 @@ fn entry(page: &[u8], index: usize) -> Option<&[u8; ENTRY_BYTES]> {
 fn is_whole(entry: &[u8; ENTRY_BYTES]) -> bool {
     let covered = [&entry[..CRC_AT], &entry[KEY_AT..]];
     u32_at(entry, CRC_AT) == covered.into_iter().fold(u32::MAX, software_crc32)
-}
-
-/// Whether the entry is the head of an item and not data behind one, which has no checksum of its own.
-fn is_item(entry: &[u8; ENTRY_BYTES], keys: &[&str]) -> bool {
-    let found = &entry[KEY_AT..KEY_AT + KEY_BYTES];
-    keys.iter().any(|key| {
-        let expected = key.bytes().chain(core::iter::repeat(0));
-        let bits = found.iter().zip(expected).map(|(found, expected)| (found ^ expected).count_ones());
-        bits.sum::<u32>() <= LIKE_A_KEY_BITS
-    })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

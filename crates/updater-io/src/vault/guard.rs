@@ -2,7 +2,8 @@
 //!
 //! esp-nvs repairs what a power cut left behind as soon as it opens a partition, and takes an item whose checksum is wrong
 //! for a leftover too. A read that is wrong once would so erase the device's key for good. Here what it wants to write
-//! while it opens is kept in memory, where it reads it back, and goes to flash with the first write that is meant.
+//! while it opens is kept in memory, where it reads it back, and goes to flash with the first write that is meant. What was
+//! kept back is known by a number, and is the same at the next start unless something read wrong.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -11,8 +12,16 @@ use core::cell::Cell;
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use esp_nvs::platform::{Crc, software_crc32};
 
-/// Whether writes go to flash. Shared with whoever opened the vault.
-pub(super) type Writable = Rc<Cell<bool>>;
+use crate::region::SECTOR_BYTES;
+
+/// What the guard shares with whoever opened the vault.
+#[derive(Default)]
+pub(super) struct Gate {
+    /// Whether writes go to flash.
+    pub(super) open: Cell<bool>,
+    /// Stands for everything that was kept back; 0 for nothing.
+    pub(super) kept_back: Cell<u32>,
+}
 
 /// How often a read is repeated until two in a row say the same.
 const READS: usize = 4;
@@ -20,8 +29,8 @@ const READS: usize = 4;
 /// The flash together with the checksum of the format.
 pub(super) struct Guard<'f, F> {
     flash: &'f mut F,
-    writable: Writable,
-    /// What esp-nvs wanted to do when it opened the partition, oldest first.
+    gate: Rc<Gate>,
+    /// What was to be done when the partition was opened, oldest first.
     pending: Vec<Operation>,
 }
 
@@ -31,14 +40,28 @@ enum Operation {
 }
 
 impl<'f, F> Guard<'f, F> {
-    pub(super) fn new(flash: &'f mut F, writable: Writable) -> Self {
-        Self { flash, writable, pending: Vec::new() }
+    /// Pages that are to be erased before anything is written read as erased.
+    pub(super) fn new(flash: &'f mut F, gate: Rc<Gate>, pages: &[u32]) -> Self {
+        let mut guard = Self { flash, gate, pending: Vec::new() };
+        let erasures = pages.iter().map(|page| Operation::Erase { from: *page, to: page + SECTOR_BYTES });
+        erasures.for_each(|erasure| guard.keep_back(erasure));
+        guard
+    }
+
+    fn keep_back(&mut self, operation: Operation) {
+        let (offset, bytes) = match &operation {
+            Operation::Write { offset, bytes } => (*offset, bytes.as_slice()),
+            Operation::Erase { from, .. } => (*from, &[][..]),
+        };
+        let earlier = self.gate.kept_back.get();
+        self.gate.kept_back.set(software_crc32(earlier ^ !offset, bytes).max(1));
+        self.pending.push(operation);
     }
 }
 
 impl<F: NorFlash> Guard<'_, F> {
     /// Does what was put off, in its order: a power cut in between leaves what it always left.
-    fn do_pending(&mut self) -> Result<(), F::Error> {
+    pub(super) fn do_pending(&mut self) -> Result<(), F::Error> {
         for operation in self.pending.drain(..) {
             match operation {
                 Operation::Write { offset, bytes } => self.flash.write(offset, &bytes)?,
@@ -80,20 +103,20 @@ impl<F: NorFlash> NorFlash for Guard<'_, F> {
     const ERASE_SIZE: usize = F::ERASE_SIZE;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
-        if self.writable.get() {
+        if self.gate.open.get() {
             self.do_pending()?;
             return self.flash.erase(from, to);
         }
-        self.pending.push(Operation::Erase { from, to });
+        self.keep_back(Operation::Erase { from, to });
         Ok(())
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        if self.writable.get() {
+        if self.gate.open.get() {
             self.do_pending()?;
             return self.flash.write(offset, bytes);
         }
-        self.pending.push(Operation::Write { offset, bytes: bytes.to_vec() });
+        self.keep_back(Operation::Write { offset, bytes: bytes.to_vec() });
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `device_id`, `product` | string | who the device is |
 //! | `server_url` | string | `https://host:port` |
-//! | `token` | string, optional | one-time enrollment token; deleted after enrollment |
+//! | `token` | string, optional | one-time enrollment token; empty after enrollment |
 //! | `ca` | blob | trust anchors: DER certificates one after the other |
 //! | `publishers` | blob | publisher keys: compressed points one after the other |
 //! | `ssid0`, `pass0` … `ssid7`, `pass7` | strings, optional | Wi-Fi networks, best first |
@@ -22,8 +22,10 @@
 //! there already writes nothing, and opening a vault never does: what a power cut left in the middle of something is
 //! repaired with the next write that is meant (`guard.rs`).
 //!
-//! Damage: while an item reads as damaged nothing is written, for the next start may read it right, and the repair would
-//! erase it. When that start finds the same damage, it is accepted ([`Vault::accept_damage`]).
+//! Damage: while something reads as damaged nothing is written, for the next start may read it right, and the repair would
+//! erase it. When that start finds the same damage, it is repaired ([`Vault::repair`]). What a power cut left in the
+//! middle of something looks the same, and waits for the second start too. Nothing is ever deleted, so that an item that
+//! reads as erased without another of its name is damage as well.
 
 mod damage;
 mod error;
@@ -76,26 +78,6 @@ mod key {
     pub(super) const TIME_FLOOR: &str = "time_floor";
     pub(super) const ACCESS_POINT: &str = "ap";
     pub(super) const SEQUENCE: &str = "sequence";
-
-    /// All but those of Wi-Fi networks, of which a lost one costs a network.
-    pub(super) const ALL: [&str; 16] = [
-        DEVICE_ID,
-        PRODUCT,
-        SERVER_URL,
-        TOKEN,
-        ANCHORS,
-        PUBLISHERS,
-        KEY,
-        KEY_COPY,
-        CHAIN,
-        CHAIN_COPY,
-        RECORD,
-        OUTCOME,
-        TIME_FLOOR,
-        ACCESS_POINT,
-        SEQUENCE,
-        COUNTRY,
-    ];
 }
 
 const WIFI_KEYS: [(&str, &str); 8] = [
@@ -176,7 +158,7 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// # Errors
     /// [`VaultError::Region`] and [`VaultError::Flash`]. Damaged items are no error here.
     pub fn open(flash: &'f mut F, region: Region) -> Result<Self, VaultError> {
-        Store::open(flash, region, &key::ALL).map(Self)
+        Store::open(flash, region).map(Self)
     }
 
     /// Stands for what is damaged, while that keeps everything from being written; 0 for nothing.
@@ -185,9 +167,18 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         self.0.damage()
     }
 
-    /// Says which damage another start has found. The same is given up with the next write.
+    /// Says which damage another start has found. The same keeps nothing from being written.
     pub fn accept_damage(&mut self, damage: u32) {
         self.0.accept_damage(damage);
+    }
+
+    /// Repairs it, when nothing but this is damaged.
+    ///
+    /// # Errors
+    /// [`VaultError`]
+    pub fn repair(mut self, damage: u32) -> Result<(), VaultError> {
+        self.accept_damage(damage);
+        self.0.repair()
     }
 
     /// Reads everything.
@@ -233,13 +224,13 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// # Errors
     /// [`VaultError`]
     pub fn token(&mut self) -> Result<Option<Zeroizing<String>>, VaultError> {
-        Ok(self.0.string(key::TOKEN)?.map(Zeroizing::new))
+        Ok(self.0.string(key::TOKEN)?.filter(|token| !token.is_empty()).map(Zeroizing::new))
     }
 
     /// Reads the device's key, PKCS#8 DER: the first copy that can be read.
     ///
     /// # Errors
-    /// [`VaultError`]; [`VaultError::Damaged`] also when no copy is found in a vault in which something is damaged.
+    /// [`VaultError`], when neither copy can be read.
     pub fn key(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
         Ok(self.first_of([key::KEY, key::KEY_COPY], |_, der| Ok(der))?.map(Zeroizing::new))
     }
@@ -257,10 +248,7 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         copies: [&'static str; 2],
         make: impl Fn(&'static str, Vec<u8>) -> Result<T, VaultError>,
     ) -> Result<Option<T>, VaultError> {
-        let [first, _] = copies;
-        // An item whose head is damaged is not found.
-        let damaged = self.damage() != 0;
-        let mut found = if damaged { Err(VaultError::Damaged { key: first }) } else { Ok(None) };
+        let mut found = Ok(None);
         for key in copies {
             match unless_flash_fails(self.0.blob(key))?
                 .and_then(|der| der.map(|der| make(key, der)).transpose())
@@ -319,12 +307,12 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         bytes.map(|bytes| accept(key::ACCESS_POINT, bytes, access_point)).transpose()
     }
 
-    /// Deletes the enrollment token. None is no error.
+    /// Puts nothing in the place of the enrollment token. None is no error.
     ///
     /// # Errors
     /// [`VaultError`]
-    pub fn delete_token(&mut self) -> Result<(), VaultError> {
-        self.0.delete(key::TOKEN)
+    pub fn clear_token(&mut self) -> Result<(), VaultError> {
+        if self.token()?.is_some() { self.0.set_string(key::TOKEN, "") } else { Ok(()) }
     }
 
     /// Saves the device's key, PKCS#8 DER. To be called before the first certificate is asked for.
@@ -378,14 +366,6 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// [`VaultError`]
     pub fn set_outcome(&mut self, outcome: &[u8]) -> Result<(), VaultError> {
         self.0.set_blob(key::OUTCOME, outcome)
-    }
-
-    /// Deletes the outcome of the last install or refusal. None is no error.
-    ///
-    /// # Errors
-    /// [`VaultError`]
-    pub fn delete_outcome(&mut self) -> Result<(), VaultError> {
-        self.0.delete(key::OUTCOME)
     }
 
     /// Saves the time floor, in seconds since 1970-01-01 UTC.

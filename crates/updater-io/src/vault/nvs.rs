@@ -1,5 +1,6 @@
 //! Items of four types in one namespace of an NVS partition.
 
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -7,7 +8,7 @@ use embedded_storage::nor_flash::NorFlash;
 use esp_nvs::error::Error;
 use esp_nvs::{Get, Key, MAX_KEY_LENGTH, Nvs, Set};
 
-use super::guard::{Guard, Writable};
+use super::guard::{Gate, Guard};
 use super::{MIN_SECTORS, VaultError, damage};
 use crate::region::Region;
 
@@ -16,21 +17,26 @@ const NAMESPACE: Key = Key::from_str("pitstop");
 /// The namespace of the vault.
 pub(super) struct Store<'f, F: NorFlash> {
     nvs: Nvs<Guard<'f, F>>,
-    writable: Writable,
-    /// What is damaged, see [`damage::fingerprint`]; 0 for nothing.
+    gate: Rc<Gate>,
+    /// Stands for what is hidden and what is kept back; 0 for nothing.
     damage: u32,
 }
 
 impl<'f, F: NorFlash> Store<'f, F> {
     /// Opens the partition, and writes nothing.
-    pub(super) fn open(flash: &'f mut F, region: Region, keys: &[&str]) -> Result<Self, VaultError> {
+    pub(super) fn open(flash: &'f mut F, region: Region) -> Result<Self, VaultError> {
         check_region(flash, region)?;
-        let damage = damage::fingerprint(flash, region, keys)?;
-        let writable = Writable::default();
-        let guard = Guard::new(flash, writable.clone());
+        let hidden = damage::hidden(flash, region)?;
+        let gate = Rc::new(Gate::default());
+        let guard = Guard::new(flash, gate.clone(), &hidden.pages);
         let nvs = Nvs::new(region.offset as usize, region.size_bytes as usize, guard);
         // The region is as it should be, so that whatever fails is the flash.
-        nvs.map(|nvs| Self { nvs, writable, damage }).map_err(|_| VaultError::Flash)
+        let nvs = nvs.map_err(|_| VaultError::Flash)?;
+        let damage = match (hidden.items, gate.kept_back.get()) {
+            (0, 0) => 0,
+            (items, kept_back) => (items ^ kept_back).max(1),
+        };
+        Ok(Self { nvs, gate, damage })
     }
 
     pub(super) fn damage(&self) -> u32 {
@@ -44,11 +50,17 @@ impl<'f, F: NorFlash> Store<'f, F> {
         }
     }
 
+    /// Does what was kept back.
+    pub(super) fn repair(mut self) -> Result<(), VaultError> {
+        self.make_writable()?;
+        self.nvs.into_inner().do_pending().map_err(|_| VaultError::Flash)
+    }
+
     fn make_writable(&mut self) -> Result<(), VaultError> {
         if self.damage != 0 {
             return Err(VaultError::Unsettled { damage: self.damage });
         }
-        self.writable.set(true);
+        self.gate.open.set(true);
         Ok(())
     }
 
@@ -82,11 +94,6 @@ impl<'f, F: NorFlash> Store<'f, F> {
 
     pub(super) fn set_long_number(&mut self, key: &'static str, value: u64) -> Result<(), VaultError> {
         self.set(key, value)
-    }
-
-    pub(super) fn delete(&mut self, key: &'static str) -> Result<(), VaultError> {
-        self.make_writable()?;
-        self.nvs.delete(&NAMESPACE, &nvs_key(key)).map_err(|error| sort(key, &error))
     }
 
     fn get<T>(&mut self, key: &'static str) -> Result<Option<T>, VaultError>

@@ -67,7 +67,7 @@ pub fn provision<F: NorFlash>(
     check_region(flash, region)?;
     let end = region.offset + region.size_bytes;
     flash.erase(region.offset, end).map_err(|_| VaultError::Flash)?;
-    let mut store = Store::open(flash, region, &key::ALL)?;
+    let mut store = Store::open(flash, region)?;
     store.set_string(key::DEVICE_ID, device_id)?;
     store.set_string(key::PRODUCT, product)?;
     store.set_string(key::SERVER_URL, &server_url)?;
