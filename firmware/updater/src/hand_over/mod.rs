@@ -13,7 +13,7 @@ mod rollback_only;
 #[cfg(not(feature = "chain-load"))]
 use rollback_only as way;
 
-use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
+use embedded_storage::nor_flash::{ErrorType, ReadNorFlash};
 use esp_hal::peripherals::Peripherals;
 use esp_storage::FlashStorage;
 use flashfmt::image::Target;
@@ -31,7 +31,7 @@ pub(crate) fn begin() -> Start {
     let watchdog = watchdog::keep_register();
     // SAFETY: nothing else has peripherals yet, and when this function returns nobody has these any more.
     let peripherals = unsafe { Peripherals::steal() };
-    let mut flash = Fed(FlashStorage::new(peripherals.FLASH));
+    let mut flash = FlashStorage::new(peripherals.FLASH);
     let (bits, cause) = (chip::retained_bits(), chip::reset_cause());
     if Start::new(bits, cause).told_cause() == ResetCause::UpdaterCrash {
         // The panic was the updater's own: the application must not take it for its own.
@@ -72,19 +72,19 @@ impl<F: ReadNorFlash> EarlyBoard<F> for EarlyChip {
     }
 
     fn check(&mut self, flash: &mut F, slot: Region, depth: Depth) -> Option<way::Plan> {
-        way::check(flash, slot, depth)
+        way::check(&mut Fed(flash), slot, depth)
     }
 }
 
-/// Flash that feeds the bootloader's watchdog when it is read: hashing takes about a second a megabyte, and the bootloader
+/// Flash that feeds the bootloader's watchdog when a slot is read: hashing takes about a second a megabyte, and the bootloader
 /// has left 9 s.
-struct Fed<F>(F);
+struct Fed<'f, F>(&'f mut F);
 
-impl<F: ErrorType> ErrorType for Fed<F> {
+impl<F: ErrorType> ErrorType for Fed<'_, F> {
     type Error = F::Error;
 }
 
-impl<F: ReadNorFlash> ReadNorFlash for Fed<F> {
+impl<F: ReadNorFlash> ReadNorFlash for Fed<'_, F> {
     const READ_SIZE: usize = F::READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
@@ -94,18 +94,5 @@ impl<F: ReadNorFlash> ReadNorFlash for Fed<F> {
 
     fn capacity(&self) -> usize {
         self.0.capacity()
-    }
-}
-
-impl<F: NorFlash> NorFlash for Fed<F> {
-    const WRITE_SIZE: usize = F::WRITE_SIZE;
-    const ERASE_SIZE: usize = F::ERASE_SIZE;
-
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
-        self.0.erase(from, to)
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        self.0.write(offset, bytes)
     }
 }
