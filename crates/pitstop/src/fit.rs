@@ -46,6 +46,7 @@ pub(crate) struct Fit {
     pub(crate) margin_bytes: i64,
     /// How much of the partition the image takes, to a tenth.
     pub(crate) used_percent: f64,
+    /// Whether it has room for the image, and takes it.
     pub(crate) fits: bool,
 }
 
@@ -63,10 +64,8 @@ pub(crate) struct Way {
 pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&ImageFile>) -> Report {
     let layout = &named.layout;
     let chip = app.summary.header.chip;
-    let slots: Vec<Fit> = layout.slots().map(|slot| Fit::of(app, &slot)).collect();
+    let mut slots: Vec<Fit> = layout.slots().map(|slot| Fit::of(app, &slot)).collect();
     let mut problems: Vec<String> = slots.iter().filter_map(|fit| fit.problem("the application")).collect();
-    // Without descriptor: to look at an image here needs no word of its publisher.
-    problems.extend(app.check_application(true).err().map(|problem| problem.to_string()));
     let mut updater_fit = None;
     match Places::find(layout) {
         Ok(places) => {
@@ -78,8 +77,12 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
     if let Some(found) = updater.map(|image| image.summary.header.chip).filter(|found| *found != chip) {
         problems.push(format!("the application is for {chip}, the updater for {found}"));
     }
-    problems.extend(refusals(app, layout));
     let too_small = slots.iter().any(|slot| !slot.fits);
+    let refusals = refusals(app, layout);
+    for slot in &mut slots {
+        slot.fits &= refusals.is_empty();
+    }
+    problems.extend(refusals);
     let strategy = Strategy::of(layout);
     let warnings = match strategy {
         Strategy::ChainLoad => None,
@@ -101,8 +104,12 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
 
 /// Why the server would refuse the image as a release of this layout, besides its size.
 fn refusals(app: &ImageFile, layout: &Layout) -> Vec<String> {
-    let unpublishable = app.unpublishable().into_iter();
-    unpublishable.chain(check_start(&app.summary, layout).err().map(|problem| problem.to_string())).collect()
+    // Without descriptor: to look at an image here needs no word of its publisher.
+    if let Err(problem) = app.check_application(true) {
+        return vec![problem.to_string()];
+    }
+    let unstarted = check_start(&app.summary, layout).err().map(|problem| problem.to_string());
+    app.unpublishable().into_iter().chain(unstarted).collect()
 }
 
 impl Fit {
@@ -234,6 +241,7 @@ mod tests {
         let app_desc = AppDescriptor::new("lamp", "1.0.0");
         let bytes = Composer::new(chip, esp32c3_addr::IRAM)
             .segment_with_app_desc(DATA_ADDR, &app_desc, &vec![5; filling_bytes])
+            .segment(esp32c3_addr::IRAM, &[0; 16])
             .build()
             .unwrap();
         ImageFile::parse(bytes).unwrap()

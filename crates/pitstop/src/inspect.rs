@@ -137,9 +137,11 @@ impl ImageFile {
     /// What there is to say about it.
     pub(crate) fn report(&self) -> Report {
         let ImageSummary { header, image_bytes, digest, segments, app_desc } = &self.summary;
+        let (kind, problem) = (self.summary.kind(), self.problem());
+        let goes_into_a_slot = kind != Kind::Updater && problem.is_none();
         Report {
-            kind: self.summary.kind().name(),
-            problem: self.problem(),
+            kind: kind.name(),
+            problem,
             chip: header.chip.name(),
             entry: Address(header.entry_addr),
             file_bytes: self.bytes.len() as u64,
@@ -170,7 +172,7 @@ impl ImageFile {
                     kind: segment_kind(header.chip, segment),
                 })
                 .collect(),
-            fits: fits(&self.summary),
+            fits: if goes_into_a_slot { fits(&self.summary) } else { Vec::new() },
         }
     }
 
@@ -219,6 +221,7 @@ pub(crate) struct Report {
     pub(crate) max_chip_revision: u16,
     pub(crate) app: Option<AppReport>,
     pub(crate) segments: Vec<SegmentReport>,
+    /// Built-in layouts; none for what goes into no slot.
     pub(crate) fits: Vec<Fit>,
 }
 
@@ -242,7 +245,7 @@ pub(crate) struct SegmentReport {
     pub(crate) kind: &'static str,
 }
 
-/// Whether the image fits the slots of a built-in layout.
+/// Whether the image fits the slots of a built-in layout, and can be started from them.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fit {
     pub(crate) layout: &'static str,
@@ -274,12 +277,13 @@ fn fits(summary: &ImageSummary) -> Vec<Fit> {
     let fit = |name: &'static str| {
         let layout = Layout::builtin(name)?;
         let smallest = layout.slots().min_by_key(|slot| slot.size)?;
+        let problem = check_start(summary, &layout).err().map(|problem| problem.to_string());
         Some(Fit {
             layout: name,
             slot: smallest.label.to_string(),
             slot_bytes: smallest.size,
-            fits: summary.image_bytes <= smallest.size,
-            problem: check_start(summary, &layout).err().map(|problem| problem.to_string()),
+            fits: problem.is_none() && summary.image_bytes <= smallest.size,
+            problem,
         })
     };
     layout::BUILTIN.into_iter().filter_map(|(name, _)| fit(name)).collect()
@@ -449,7 +453,8 @@ mod tests {
         // What only the updater's chain-loader cannot start, a bootloader can.
         let mut nowhere = good;
         nowhere.header.entry_addr = 0;
-        assert!(fit(&nowhere, "4mb").problem.is_some_and(|problem| problem.contains("slot ota_0")));
+        let refused = fit(&nowhere, "4mb");
+        assert!(!refused.fits && refused.problem.is_some_and(|problem| problem.contains("slot ota_0")));
         assert_eq!(fit(&nowhere, "8mb-rollback").problem, None);
     }
 

@@ -60,8 +60,8 @@ pub use clock::Clock;
 pub use config::{Config, Limits};
 pub use error::StartError;
 pub use listener::PeerCertificate;
-pub use publish::{Unpublishable, check_image, check_start};
 pub use location::{Artifacts, Database, LocationError, PostgresUrl, S3Location};
+pub use publish::{Unpublishable, check_image, check_start};
 pub use server::{RunningServer, start};
 
 /// The strategy of a product whose layout has an otadata partition (docs/handover.md).

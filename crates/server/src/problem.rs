@@ -178,7 +178,9 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         E::Product { .. } => ("product-mismatch", "For another product"),
         E::Chip { .. } => ("chip-mismatch", "For another chip"),
         E::ArtifactMissing { .. } => ("artifact-missing", "The artifact is not on the server"),
-        E::Image(_) | E::Unpublishable(Unpublishable::Tail { .. } | Unpublishable::Revisions { .. }) => ("image-invalid", "Not a bootable image"),
+        E::Image(_) | E::Unpublishable(Unpublishable::Tail { .. } | Unpublishable::Revisions { .. }) => {
+            ("image-invalid", "Not a bootable image")
+        }
         E::NotAnApplication(_) => ("image-not-an-application", "Not an application"),
         E::NoDescriptor(_) => ("image-without-descriptor", "No app descriptor"),
         E::ImageChip { .. } => ("image-chip-mismatch", "An image for another chip"),

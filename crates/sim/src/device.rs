@@ -131,7 +131,7 @@ pub enum Step {
     /// Something that lasts.
     Ended(End),
     /// Another start, by the reset that hands over.
-    Departs,
+    Resets,
     /// Another start, by a reset that the updater did not announce.
     Struck(Reset, Option<Hint>),
 }
@@ -302,7 +302,7 @@ impl VirtualDevice {
         for _ in 0..MAX_STARTS {
             match self.start_once(reset, hint).await? {
                 Step::Ended(end) => return Ok(end),
-                Step::Departs => (reset, hint) = DEPARTURE,
+                Step::Resets => (reset, hint) = OWN_RESET,
                 Step::Struck(next, why) => (reset, hint) = (next, why),
             }
         }
@@ -362,7 +362,7 @@ impl VirtualDevice {
             }
             Ok(Begun::ResetToSlot) => {
                 self.handed_over = Some(Some(Reason::UpdaterCrashes));
-                return Ok(Step::Departs);
+                return Ok(Step::Resets);
             }
             Ok(Begun::Wait { after_ms, reason }) => {
                 return Ok(Step::Ended(End::Waiting { after_ms, reason }));
@@ -374,7 +374,7 @@ impl VirtualDevice {
         let mut board = VirtualBoard { timer: SimTimer::start(&power), device: self };
         let pit_stop = survive(async {
             board.device.reaches(Moment::Setup);
-            updater_io::shell::pit_stop(&mut board, start, &mut KnownDamage::default()).await
+            updater_io::shell::pit_stop(&mut board, start, &mut KnownDamage::at(start.told_cause())).await
         });
         let ended = tokio::select! {
             biased;
@@ -392,7 +392,7 @@ impl VirtualDevice {
             Verdict::Restart { after_ms, reason } => Step::Ended(End::Waiting { after_ms, reason }),
             Verdict::HandOver { reason, .. } => {
                 self.handed_over = Some(reason);
-                Step::Departs
+                Step::Resets
             }
         })
     }
@@ -491,6 +491,8 @@ impl EarlyBoard<SimFlash> for Early<'_> {
         *self.retained_bits = bits;
     }
 
+    fn feed_watchdog(&mut self) {}
+
     fn check(&mut self, flash: &mut SimFlash, slot: Region, depth: Depth) -> Option<ImageSummary> {
         if let Some((_, strike)) = self.strike.filter(|(struck, _)| *struck == slot) {
             strike.early(flash.power().clock())?;
@@ -502,7 +504,7 @@ impl EarlyBoard<SimFlash> for Early<'_> {
 }
 
 /// How the updater resets the chip.
-pub const DEPARTURE: (Reset, Option<Hint>) = (Reset::SoftwareSystem, None);
+pub const OWN_RESET: (Reset, Option<Hint>) = (Reset::SoftwareSystem, None);
 
 /// How an application of ESP-IDF, or the hardware under it, brings a start of this cause about.
 fn usual(cause: ResetCause) -> (Reset, Option<Hint>) {

@@ -8,7 +8,7 @@ use sim::campaign::fake_server::{Apply, Exchange, Twist};
 use sim::campaign::in_paused_time;
 use sim::campaign::lifecycle::{Lifecycle, prepare};
 use sim::campaign::world::{DEVICE, World, application, is_new};
-use sim::device::{DEPARTURE, Moment, Standing, Step, Strike};
+use sim::device::{Moment, OWN_RESET, Standing, Step, Strike};
 use sim::flash::{Flicker, Pace};
 use sim::impostor::Reply;
 use sim::{End, RunningApp};
@@ -47,10 +47,10 @@ async fn starts_until_it_runs(
             Step::Ended(End::Running(_)) => return Some(start),
             Step::Ended(End::Waiting { after_ms, .. }) => {
                 tokio::time::sleep(Duration::from_millis(after_ms)).await;
-                (reset, hint) = DEPARTURE;
+                (reset, hint) = OWN_RESET;
             }
             Step::Ended(end) => panic!("{end:?}"),
-            Step::Departs => (reset, hint) = DEPARTURE,
+            Step::Resets => (reset, hint) = OWN_RESET,
             Step::Struck(by, why) => (reset, hint) = (by, why),
         }
     }
@@ -202,8 +202,9 @@ fn a_lost_record_does_not_lose_the_sequence() {
         let at = bytes.windows(32).rposition(|found| found == digest.0).expect("no record");
         world.device.flash.flip_bit(vault.offset + at as u32, 0).unwrap();
         world.server.state().offer = Some(0);
-        let app = running(world.device.power_on().await.unwrap());
-        assert_eq!(app.reason, Some(Reason::SequenceOlder));
+        for reason in [Reason::Vault, Reason::SequenceOlder] {
+            assert_eq!(running(world.device.power_on().await.unwrap()).reason, Some(reason));
+        }
         world.server.state().offer = Some(1);
         let app = running(world.device.power_on().await.unwrap());
         assert_eq!(app.version(), "1.1.0", "{:?}", app.reason);

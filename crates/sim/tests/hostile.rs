@@ -90,8 +90,8 @@ async fn meet(bed: Arc<Bed>, mut device: VirtualDevice, case: Case) -> (&'static
     let before = device.flash.bytes().to_vec();
     let said = Arc::new(Mutex::new(Vec::new()));
     let hears = Arc::clone(&said);
-    device.set_observer(move |news| {
-        if let Observed::Fault { error, .. } = news {
+    device.set_observer(move |observed| {
+        if let Observed::Fault { error, .. } = observed {
             hears.lock().unwrap().push(text(error));
         }
     });

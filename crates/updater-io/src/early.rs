@@ -82,6 +82,9 @@ pub trait EarlyBoard<F> {
     /// Writes the retained register.
     fn retain_bits(&mut self, bits: u32);
 
+    /// Called after each kilobyte or so of a slot that is hashed: it takes longer than the bootloader's watchdog allows.
+    fn feed_watchdog(&mut self);
+
     /// Judges the image in a slot for the chain-loader; `None` refuses it.
     fn check(&mut self, flash: &mut F, slot: Region, depth: Depth) -> Option<Self::Checked>;
 }
@@ -204,10 +207,11 @@ fn early_way(table: &PartitionTable<'_>, start: &Start) -> Option<Way> {
 }
 
 /// Whether a whole image is in a slot, one that the bootloader of this chip starts.
-fn is_startable<F: NorFlash, B: EarlyBoard<F>>(board: &B, flash: &mut F, slot: Region) -> bool {
+fn is_startable<F: NorFlash, B: EarlyBoard<F>>(board: &mut B, flash: &mut F, slot: Region) -> bool {
     let mut verifier = StreamVerifier::with_sha256(slot.size_bytes, B::Sha256::new());
     let mut block = [0; BLOCK_BYTES as usize];
     for offset in (0..slot.size_bytes).step_by(BLOCK_BYTES as usize) {
+        board.feed_watchdog();
         let read = flash.read(slot.offset + offset, &mut block).map(|()| verifier.update(&block));
         match read {
             Ok(Ok(Progress::NeedMore)) => {}

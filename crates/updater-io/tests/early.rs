@@ -38,6 +38,8 @@ struct Early<'a> {
     /// What was asked, with what the register said meanwhile.
     asked: Vec<(u32, Depth)>,
     meanwhile: Vec<Retained>,
+    /// How often the watchdog was fed.
+    fed: usize,
 }
 
 impl EarlyBoard<NorMock> for Early<'_> {
@@ -52,6 +54,10 @@ impl EarlyBoard<NorMock> for Early<'_> {
         self.register = bits;
     }
 
+    fn feed_watchdog(&mut self) {
+        self.fed += 1;
+    }
+
     fn check(&mut self, _: &mut NorMock, slot: Region, depth: Depth) -> Option<Region> {
         self.asked.push((slot.offset, depth));
         self.meanwhile.push(Retained::from_bits(self.register).unwrap());
@@ -63,7 +69,7 @@ impl EarlyBoard<NorMock> for Early<'_> {
 type Decided = Result<(u8, Retained), Start>;
 
 fn begin_on(flash: &mut NorMock, bits: u32, cause: ResetCause, good: &[u32]) -> (Decided, Vec<(u32, Depth)>) {
-    let mut early = Early { good, register: bits, asked: Vec::new(), meanwhile: Vec::new() };
+    let mut early = Early { good, register: bits, asked: Vec::new(), meanwhile: Vec::new(), fed: 0 };
     let decided = match begin(&mut early, flash, bits, cause) {
         Begun::HandOver(hand_over) => {
             assert_eq!(hand_over.checked, hand_over.region);
@@ -195,7 +201,7 @@ fn resets_that_clear_the_register_are_counted_in_the_journal() {
 #[test]
 fn when_nothing_helps_the_start_waits_at_once() {
     let crashed = Retained { phase: Phase::Updater, crashes: 3, failures: 2, ..Retained::default() };
-    let mut early = Early { good: &[], register: 0, asked: Vec::new(), meanwhile: Vec::new() };
+    let mut early = Early { good: &[], register: 0, asked: Vec::new(), meanwhile: Vec::new(), fed: 0 };
     // Nothing is read either: it may be the flash that crashes.
     let mut flash = NorMock::blank(0);
     let begun = begin(&mut early, &mut flash, crashed.to_bits(), ResetCause::Panic);
@@ -208,4 +214,14 @@ fn when_nothing_helps_the_start_waits_at_once() {
         "one more crash tries the slots again"
     );
     assert_eq!(early.asked, []);
+}
+
+/// The bootloader's watchdog bites after 9 s, and a slot of 7 MB is hashed for as long.
+#[test]
+fn the_watchdog_is_fed_while_a_slot_is_hashed() {
+    let mut flash = flash("8mb-rollback");
+    let mut early = Early { good: &[], register: 0, asked: Vec::new(), meanwhile: Vec::new(), fed: 0 };
+    let crashed = Retained { crashes: 2, phase: Phase::Updater, ..Retained::default() };
+    let _ = begin(&mut early, &mut flash, crashed.to_bits(), ResetCause::Panic);
+    assert!(early.fed > 0);
 }

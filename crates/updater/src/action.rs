@@ -215,7 +215,7 @@ impl fmt::Display for Verdict {
 pub enum Writes {
     /// Nothing.
     Nothing,
-    /// The vault.
+    /// The vault, and the journal's note of it: damage, the sequence floor.
     Vault,
     /// The journal.
     Journal,
@@ -228,8 +228,7 @@ impl Action {
     #[must_use]
     pub fn writes(&self) -> Writes {
         match self {
-            Self::Survey(_)
-            | Self::Preview(_)
+            Self::Preview(_)
             | Self::Enroll { .. }
             | Self::Renew { .. }
             | Self::FetchAnchors { .. }
@@ -246,7 +245,8 @@ impl Action {
             | Self::SaveRecord { .. }
             | Self::SaveNote { .. }
             | Self::SaveTimeFloor { .. } => Writes::Vault,
-            Self::ClearCrashes | Self::CountCritical { .. } => Writes::Journal,
+            // A survey notes damage in the vault.
+            Self::Survey(_) | Self::ClearCrashes | Self::CountCritical { .. } => Writes::Journal,
             Self::Invalidate { slot } | Self::Seal { slot, .. } => Writes::Slot(*slot),
             Self::FetchChunk(fetch) => Writes::Slot(fetch.slot),
         }

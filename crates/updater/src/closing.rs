@@ -100,7 +100,7 @@ fn raise_floor(session: &Session) -> Option<Action> {
     let stored_s = session.survey.vault.as_ref().ok()?.time_floor_s;
     match session.link {
         Link::Authenticated { server_time_s, .. }
-            if session.is_settled() && policy::time_floor_due(stored_s, server_time_s) =>
+            if session.vault_is_writable() && policy::time_floor_due(stored_s, server_time_s) =>
         {
             Some(Action::SaveTimeFloor { time_floor_s: server_time_s })
         }

@@ -101,7 +101,7 @@ pub struct VaultFacts {
     /// The time floor: the later of build time and stored server time, seconds since 1970.
     pub time_floor_s: u64,
     /// Whether it can be written at this start: nothing in it reads as damaged that no start before has seen.
-    pub is_settled: bool,
+    pub is_writable: bool,
 }
 
 /// How far the device's identity has come.

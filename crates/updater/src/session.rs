@@ -51,8 +51,8 @@ impl Session {
     }
 
     /// Whether the vault is there and can be written at this start.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.survey.vault.as_ref().is_ok_and(|vault| vault.is_settled)
+    pub(crate) fn vault_is_writable(&self) -> bool {
+        self.survey.vault.as_ref().is_ok_and(|vault| vault.is_writable)
     }
 
     /// The slot to hand over to, among those that were verified: the recorded one when it holds the recorded image, else

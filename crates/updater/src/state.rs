@@ -358,11 +358,11 @@ fn set_out(mut session: Session, now_ms: u64) -> (State, Action) {
         // A ticket that comes to a pit stop is spent.
         Some(Skip::DeepSleepWake | Skip::Ticket) | None => {}
     }
-    let is_settled = session.is_settled();
+    let is_writable = session.vault_is_writable();
     match session.survey.vault.as_ref().map(|vault| &vault.identity) {
         Err(&reason) => close(session, reason),
         // What a server sends could not be kept.
-        Ok(Identity::Token(_) | Identity::Key { .. }) if !is_settled => close(session, Reason::Vault),
+        Ok(Identity::Token(_) | Identity::Key { .. }) if !is_writable => close(session, Reason::Vault),
         Ok(Identity::Damaged) => close(session, Reason::IdentityDamaged),
         Ok(Identity::Missing) => close(session, Reason::NotProvisioned),
         Ok(Identity::Token(_) | Identity::Key { .. } | Identity::Certified(_)) => {
@@ -413,7 +413,7 @@ fn decided(
     let own = certified(&session).map(|certified| certified.life);
     let server_time_s = policy::credible_time_s(decision.server_time_s, own, server_not_after_s);
     session.link = Link::Authenticated { server_time_s, backoff_s: decision.backoff_s };
-    if !session.is_settled() {
+    if !session.vault_is_writable() {
         // The server knows how the device is. What it wants done would have to be written down.
         return Closing::begin(*session, Some(Reason::Vault), None);
     }

@@ -23,7 +23,7 @@ fn table(heading: &str) -> Vec<Vec<&'static str>> {
 
 fn written(class: FailureClass) -> &'static str {
     match class {
-        FailureClass::None => "vault: outcome, time floor, record",
+        FailureClass::None => "journal: the floor; vault: outcome, time floor, record",
         FailureClass::Release | FailureClass::Application => "vault: outcome, unless it is there already",
         FailureClass::Device => "journal: one entry",
         FailureClass::Network | FailureClass::Circumstances => "nothing",

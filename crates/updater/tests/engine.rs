@@ -553,7 +553,7 @@ fn a_start_with_a_vault_that_cannot_be_written_changes_nothing() {
         world.decision.renew = Some(true);
         world.decision.anchors = Some(wire::anchors_digest([&b"others"[..]]));
         world.decision.server_time_s = 3 * YEAR_S;
-        (world.identity, world.is_settled) = (identity, false);
+        (world.identity, world.is_writable) = (identity, false);
         let mut check_ins = 0;
         let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
             check_ins += u32::from(matches!(action, Action::CheckIn { .. }));
@@ -1043,7 +1043,7 @@ fn any_world() -> impl Strategy<Value = World> {
             });
             world.retained = Retained { crashes, phase, ..Retained::default() };
             world.confirmed_itself = serves & 2 != 0;
-            world.is_settled = serves & 12 != 0;
+            world.is_writable = serves & 12 != 0;
             world
         },
     )

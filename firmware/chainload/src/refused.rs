@@ -72,7 +72,7 @@ pub enum Misfit {
     /// A segment where the chain-loader works.
     #[error(
         "segment {index} ({len_bytes:#x} bytes at {load_addr:#010x}) is loaded over the chain-loader, which needs \
-         {reserved_addr:#010x} and up: link it lower, or use the otadata-rollback layout"
+         {reserved_addr:#010x} and up: link it lower"
     )]
     OverLoader {
         /// Which segment.

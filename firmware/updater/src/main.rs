@@ -99,7 +99,7 @@ async fn pit_stop(spawner: Spawner, peripherals: Peripherals, watchdog: Rwdt, st
     };
     let network = ChipNetwork::new(spawner, hardware);
     let mut board = ChipBoard::new(FlashStorage::new(peripherals.FLASH), network);
-    let mut known_damage = KnownDamage::default();
+    let mut known_damage = KnownDamage::at(start.told_cause());
 
     #[cfg(feature = "wifi")]
     let mut serial = serial::Serial::new(

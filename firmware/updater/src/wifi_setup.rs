@@ -91,6 +91,7 @@ async fn serve(
     let mut parser = Parser::new();
     let mut last_byte = Instant::now();
     let mut give_up = Instant::now() + patience;
+    let mut is_refused = false;
     while Instant::now() < give_up {
         let received = match serial.read() {
             Some(byte) => {
@@ -112,13 +113,23 @@ async fn serve(
             if is_joined {
                 return Setup::Done;
             }
+            if is_refused {
+                // The vault may be written at the next start, and never at this one.
+                return Setup::GivenUp;
+            }
             event = match step.action {
                 Some(Action::Join(settings)) => {
                     let network = WifiCredentials {
                         ssid: settings.ssid.into_string(),
                         passphrase: settings.passphrase.into_string(),
                     };
-                    Some(join(board, vault, &network).await)
+                    let joined = join(board, &network).await;
+                    let kept = joined.then(|| vault.with(board, |vault| vault.add_wifi(&network)));
+                    is_refused = kept == Some(None);
+                    Some(match (kept, StringList::new(&[])) {
+                        (Some(Some(())), Ok(urls)) => Event::Joined { urls },
+                        (_, _) => Event::JoinFailed,
+                    })
                 }
                 Some(Action::Scan) => Some(Event::Scanned(board.network.scan().await)),
                 None => None,
@@ -128,20 +139,13 @@ async fn serve(
     Setup::GivenUp
 }
 
-/// Joins the network, and keeps it when that worked.
-async fn join(board: &mut ChipBoard, vault: &mut Vault<'_>, network: &WifiCredentials) -> Event {
+/// Whether the network can be joined.
+async fn join(board: &mut ChipBoard, network: &WifiCredentials) -> bool {
     let request = JoinRequest {
         networks: core::slice::from_ref(network),
         country: CountryCode::WORLD,
         last: None,
         turn: 0,
     };
-    let joined = with_timeout(JOIN_TIMEOUT, board.network.join(request)).await;
-    if !matches!(joined, Ok(Ok(_))) {
-        return Event::JoinFailed;
-    }
-    match (vault.with(board, |vault| vault.add_wifi(network)), StringList::new(&[])) {
-        (Some(()), Ok(urls)) => Event::Joined { urls },
-        (_, _) => Event::JoinFailed,
-    }
+    matches!(with_timeout(JOIN_TIMEOUT, board.network.join(request)).await, Ok(Ok(_)))
 }

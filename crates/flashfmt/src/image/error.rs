@@ -1,5 +1,7 @@
 //! Why an image is refused.
 
+use core::fmt;
+
 use super::{HASH_BYTES, IMAGE_MAGIC, MAX_SEGMENTS, SEGMENT_BYTES_LIMIT};
 use crate::chip::KnownChips;
 
@@ -84,11 +86,42 @@ pub enum ImageError {
         found: u8,
     },
     /// The bytes do not match the appended SHA-256.
-    #[error("image's appended SHA-256 is {found:02x?}, its bytes give {expected:02x?}: the image is damaged")]
+    #[error(
+        "image's appended SHA-256 is {found}, its bytes give {expected}: the image is damaged",
+        found = Hex(*found),
+        expected = Hex(*expected)
+    )]
     Hash {
         /// Computed from the bytes.
         expected: [u8; HASH_BYTES],
         /// Stored in the image.
         found: [u8; HASH_BYTES],
     },
+}
+
+/// A digest as tools print it.
+struct Hex([u8; HASH_BYTES]);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::format;
+
+    use super::*;
+
+    #[test]
+    fn digests_are_printed_as_tools_print_them() {
+        let error = ImageError::Hash { expected: [0x0e; HASH_BYTES], found: [0xf3; HASH_BYTES] };
+        let (found, expected) = ("f3".repeat(HASH_BYTES), "0e".repeat(HASH_BYTES));
+        let text =
+            format!("image's appended SHA-256 is {found}, its bytes give {expected}: the image is damaged");
+        assert_eq!(format!("{error}"), text);
+    }
 }

@@ -50,6 +50,7 @@ fn page(name: &str, report: &Report) -> Page {
         ("chip", Cell::from(report.chip)),
         ("size", Cell::from(format!("{} ({})", bytes(report.image_bytes), size(report.image_bytes)))),
         ("entry", Cell::from(report.entry.to_string())),
+        ("revisions", Cell::from(revisions(report))),
         ("checksum", Cell::new(Tone::Good, report.checksum)),
         ("hash", Cell::new(if report.hash == "ok" { Tone::Good } else { Tone::Warn }, report.hash)),
         ("SHA-256", Cell::from(&report.file_sha256)),
@@ -95,12 +96,23 @@ fn page(name: &str, report: &Report) -> Page {
         [fit.layout.into(), fit.slot.clone().into(), bytes(fit.slot_bytes.into()).into(), verdict]
     });
     let page = page.note("Segments").table(["#", "LOAD ADDRESS", "LENGTH", "KIND"], segments);
-    // What is no application goes into no slot.
-    if report.problem.is_some() {
+    if report.kind == Kind::Updater.name() {
+        return page.note(
+            "Layouts: an updater goes into no slot; `pitstop flash --updater` puts it where it belongs",
+        );
+    }
+    if report.fits.is_empty() {
         return page;
     }
-    if report.kind == Kind::Updater.name() {
-        return page.note("Layouts: an updater goes into `factory` of each, and into no slot; see `pitstop flash --updater`");
-    }
     page.note("Layouts").table(["LAYOUT", "SLOT", "SLOT SIZE", "VERDICT"], fits)
+}
+
+/// The chip revisions that it says it is for, as datasheets write them.
+fn revisions(report: &Report) -> String {
+    let name = |revision: u16| format!("v{}.{}", revision / 100, revision % 100);
+    match (report.min_chip_revision, report.max_chip_revision) {
+        (0, 0 | u16::MAX) => "any".to_owned(),
+        (min, 0 | u16::MAX) => format!("{} and up", name(min)),
+        (min, max) => format!("{} to {}", name(min), name(max)),
+    }
 }

@@ -209,6 +209,7 @@ fn row(what: &str, fit: &Fit) -> [Cell; 5] {
     let verdict = match (fit.fits, fit.used_percent > TIGHT_PERCENT) {
         (true, false) => Cell::new(Tone::Good, format!("fits, {} free", size(margin))),
         (true, true) => Cell::new(Tone::Warn, format!("fits, only {} free", size(margin))),
+        (false, _) if fit.margin_bytes >= 0 => Cell::new(Tone::Bad, "refused"),
         (false, _) => Cell::new(Tone::Bad, format!("too large by {}", bytes(margin))),
     };
     [

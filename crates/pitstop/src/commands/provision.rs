@@ -7,8 +7,8 @@ use crate::commands::flash::identity_facts;
 use crate::commands::identity::{Identity, IdentityOptions};
 use crate::commands::target::{Target, TargetOptions};
 use crate::failure::Failure;
-use crate::flash::file::{FlashFile, find_vault};
-use crate::flash::plan::Part;
+use crate::flash::file::{FlashFile, VaultPlaces};
+use crate::flash::plan::{Part, erased};
 use crate::flash::serial::SerialChip;
 use crate::ui::{Cell, Page, Ui, bytes};
 
@@ -17,8 +17,9 @@ Examples:
   pitstop provision --port /dev/ttyUSB0 --device lamp-0001 --wifi workshop
   pitstop provision --image lamp.bin --device lamp-0001 --wifi work --wifi home
 
-The vault is written anew: the device loses its key and its certificate and
-enrolls again at its next start. Nothing else in the flash changes.";
+The vault is written anew and the journal erased: the device loses its key and
+its certificate, forgets which release was its last, and enrolls again at its
+next start. Nothing else in the flash changes.";
 
 /// Options of `provision`.
 #[derive(Debug, Args)]
@@ -56,25 +57,28 @@ impl Provision {
         let Self { target, identity } = self;
         let (target, serial) = target.choose()?;
         let draft = identity.draft()?;
-        let (found, vault) = match &target {
+        let (found, places) = match &target {
             Target::Port(port) => {
                 let mut chip = SerialChip::connect(port, &serial, ui)?;
-                let vault = find_vault(&chip.read_table()?, &format!("the chip on {port}"))?;
-                (Found::Chip(Box::new(chip)), vault)
+                let places = VaultPlaces::find(&chip.read_table()?, &format!("the chip on {port}"))?;
+                (Found::Chip(Box::new(chip)), places)
             }
             Target::Image(path) => {
                 let file = FlashFile::read(path)?;
-                let vault = *file.vault();
-                (Found::File(file), vault)
+                let places = file.places();
+                (Found::File(file), places)
             }
         };
+        let VaultPlaces { vault, journal } = places;
         draft.try_vault(vault.size)?;
         let identity = draft.issue()?;
         let bytes = identity.vault(vault.size)?;
         match found {
             Found::Chip(mut chip) => {
                 let name = vault.label.as_str().to_owned();
-                chip.write(&[Part { name, offset: vault.offset, bytes }], ui)?;
+                let vault = Part { name, offset: vault.offset, bytes };
+                let parts: Vec<Part> = journal.iter().map(erased).chain([vault]).collect();
+                chip.write(&parts, ui)?;
             }
             Found::File(file) => file.write_vault(&bytes)?,
         }

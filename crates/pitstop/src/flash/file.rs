@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{Partition, PartitionError, PartitionTable};
 
-use super::plan::FlashPlan;
+use super::plan::{ERASED, FlashPlan};
 use crate::failure::Failure;
-use crate::layouts::VAULT_LABEL;
+use crate::layouts::{JOURNAL_LABEL, VAULT_LABEL};
 
 /// The largest flash that a bootloader's header can name.
 const MAX_FILE_BYTES: u64 = 128 << 20;
@@ -54,7 +54,7 @@ pub(crate) enum FlashFileError {
     Short {
         /// Which file.
         path: PathBuf,
-        /// End of the vault.
+        /// End of what it lacks.
         end: u32,
         /// Length of the file.
         found_bytes: usize,
@@ -70,7 +70,15 @@ pub(crate) fn write(path: &Path, plan: &FlashPlan) -> Result<(), FlashFileError>
 pub(crate) struct FlashFile {
     path: PathBuf,
     bytes: Vec<u8>,
-    vault: Partition,
+    places: VaultPlaces,
+}
+
+/// Where a device keeps what it is provisioned with, and what it has learned as that.
+#[derive(Clone, Copy)]
+pub(crate) struct VaultPlaces {
+    pub(crate) vault: Partition,
+    /// Erased with a new vault: it has the sequence number of the last release, and what was damaged in the old vault.
+    pub(crate) journal: Option<Partition>,
 }
 
 impl FlashFile {
@@ -83,31 +91,39 @@ impl FlashFile {
         }
         let bytes = fs::read(path).map_err(failed)?;
         let table = bytes.get(TABLE_OFFSET as usize..).unwrap_or_default();
-        let vault = find_vault(table, &path.display().to_string())?;
-        if vault.end() as usize > bytes.len() {
+        let places = VaultPlaces::find(table, &path.display().to_string())?;
+        let end = places.journal.iter().map(Partition::end).chain([places.vault.end()]).max().unwrap_or(0);
+        if end as usize > bytes.len() {
             let (path, found_bytes) = (path.to_owned(), bytes.len());
-            return Err(FlashFileError::Short { path, end: vault.end(), found_bytes });
+            return Err(FlashFileError::Short { path, end, found_bytes });
         }
-        Ok(Self { path: path.to_owned(), bytes, vault })
+        Ok(Self { path: path.to_owned(), bytes, places })
     }
 
     /// Where the vault is.
-    pub(crate) fn vault(&self) -> &Partition {
-        &self.vault
+    pub(crate) fn places(&self) -> VaultPlaces {
+        self.places
     }
 
-    /// Puts another vault into the file; nothing else in it changes.
+    /// Puts another vault into the file and erases the journal; nothing else in it changes.
     pub(crate) fn write_vault(mut self, vault: &[u8]) -> Result<(), FlashFileError> {
-        self.bytes[self.vault.offset as usize..][..vault.len()].copy_from_slice(vault);
+        self.bytes[self.places.vault.offset as usize..][..vault.len()].copy_from_slice(vault);
+        if let Some(journal) = self.places.journal {
+            self.bytes[journal.offset as usize..journal.end() as usize].fill(ERASED);
+        }
         replace(&self.path, &self.bytes)
     }
 }
 
-/// The vault in a partition table, which is that of `what`.
-pub(crate) fn find_vault(table: &[u8], what: &str) -> Result<Partition, FlashFileError> {
-    let table = PartitionTable::parse(table)
-        .map_err(|source| FlashFileError::Table { what: what.to_owned(), source })?;
-    table.find_label(VAULT_LABEL).ok_or_else(|| FlashFileError::NoVault { what: what.to_owned() })
+impl VaultPlaces {
+    /// Those in a partition table, which is that of `what`.
+    pub(crate) fn find(table: &[u8], what: &str) -> Result<Self, FlashFileError> {
+        let table = PartitionTable::parse(table)
+            .map_err(|source| FlashFileError::Table { what: what.to_owned(), source })?;
+        let vault = table.find_label(VAULT_LABEL);
+        let vault = vault.ok_or_else(|| FlashFileError::NoVault { what: what.to_owned() })?;
+        Ok(Self { vault, journal: table.find_label(JOURNAL_LABEL) })
+    }
 }
 
 /// A new file beside the old one, then renamed over it.

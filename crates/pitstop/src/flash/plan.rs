@@ -13,7 +13,7 @@ use crate::layouts::{NamedLayout, Places, Strategy};
 use crate::publish::application_hint;
 
 /// What erased flash reads as.
-const ERASED: u8 = 0xFF;
+pub(crate) const ERASED: u8 = 0xFF;
 
 /// Bytes for one place in the flash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,9 @@ pub(crate) enum PlanError {
     /// Something else in an application's place.
     #[error(transparent)]
     NotAnApplication(#[from] NotAnApplication),
+    /// What the server would refuse as a release, and the updater as an application.
+    #[error(transparent)]
+    Unpublishable(#[from] server::Unpublishable),
     /// The image is longer than its partition.
     #[error("expected {what} of at most {limit_bytes} bytes (partition {label}), found {found_bytes} bytes")]
     TooLarge {
@@ -142,6 +145,8 @@ impl FlashPlan {
             }
             let part = image_part("an application", app, chip, &places.slot)?;
             app.check_application(without_descriptor)?;
+            server::check_image(&app.summary, app.bytes.len() as u64)?;
+            server::check_start(&app.summary, &layout.layout)?;
             parts.push(part);
         }
         let plan = Self { flash_bytes, parts: Vec::new() };
@@ -237,7 +242,8 @@ fn image_part(
     Ok(Part { name, offset: partition.offset, bytes: image.bytes.clone() })
 }
 
-fn erased(partition: &Partition) -> Part {
+/// A partition that is erased.
+pub(crate) fn erased(partition: &Partition) -> Part {
     let Partition { label, offset, size, .. } = *partition;
     Part { name: label.as_str().to_owned(), offset, bytes: vec![ERASED; size as usize] }
 }
@@ -253,6 +259,12 @@ impl From<PlanError> for Failure {
                 "give updater-CHIP.bin of `cargo xtask firmware` or of a release of Pitstop; an application goes to --app",
             ),
             PlanError::NotAnApplication(problem) => Some(application_hint(problem)),
+            PlanError::Unpublishable(server::Unpublishable::Tail { .. }) => {
+                Some("give the image alone, as the build wrote it, without signature or padding")
+            }
+            PlanError::Unpublishable(
+                server::Unpublishable::Revisions { .. } | server::Unpublishable::NotStarted { .. },
+            ) => Some("`pitstop image inspect` shows its segments, its entry and the revisions it is for"),
             PlanError::TooLarge { .. } => {
                 Some("`pitstop layout check LAYOUT APP` tells how to grow the slot")
             }
@@ -276,6 +288,7 @@ mod tests {
         let app_desc = AppDescriptor::new(project, "1");
         let bytes = Composer::new(chip, esp32c3_addr::IRAM)
             .segment_with_app_desc(DATA_ADDR, &app_desc, &vec![5; filling_bytes])
+            .segment(esp32c3_addr::IRAM, &[0; 16])
             .build()
             .unwrap();
         ImageFile::parse(bytes).unwrap()
@@ -311,6 +324,24 @@ mod tests {
             without_descriptor: false,
         };
         FlashPlan::assemble(ingredients)
+    }
+
+    #[test]
+    fn what_the_server_would_refuse_is_not_flashed() {
+        let refused = |change: &dyn Fn(&mut ImageFile)| {
+            let mut app = app(100);
+            change(&mut app);
+            assemble("4mb", &updater(Chip::Esp32C3, 100), Some(&app)).map(drop)
+        };
+        assert!(refused(&|_| {}).is_ok());
+        let changes: [&dyn Fn(&mut ImageFile); 3] =
+            [&|app| app.bytes.extend([0xff; 16]), &|app| app.summary.header.entry_addr = 0, &|app| {
+                app.summary.header.min_chip_rev_full = 200;
+                app.summary.header.max_chip_rev_full = 100;
+            }];
+        for change in changes {
+            assert!(matches!(refused(change), Err(PlanError::Unpublishable(_))));
+        }
     }
 
     #[test]

@@ -9,9 +9,18 @@ use crate::firmware::{self, BuildError};
 use crate::inspect::{ImageFile, InspectError};
 use crate::ui::Ui;
 
+/// Chips that `cargo xtask firmware` builds an updater for.
+const WITH_UPDATER: &str = "esp32c3, esp32c6";
+
 /// Why there is no updater.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpdaterError {
+    /// Nobody has made one yet.
+    #[error("expected a chip that an updater is built for ({WITH_UPDATER}), found {chip}")]
+    NoUpdater {
+        /// For which chip.
+        chip: Chip,
+    },
     /// Installed elsewhere, so there is nothing to build from.
     #[error("there is no updater image for {chip}: this pitstop runs outside its repository")]
     NoRepository {
@@ -36,6 +45,9 @@ pub(crate) enum UpdaterError {
 
 /// Builds the updater for `chip` in the repository that this program was built from, and reads it.
 pub(crate) fn build(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
+    if !WITH_UPDATER.split(", ").any(|name| name == chip.name()) {
+        return Err(UpdaterError::NoUpdater { chip });
+    }
     let root = firmware::repository().ok_or(UpdaterError::NoRepository { chip })?;
     let spinner = ui.spinner("building the updater; the first time takes minutes");
     let built = firmware::build(root, &name(chip));
@@ -61,6 +73,9 @@ fn name(chip: Chip) -> String {
 impl From<UpdaterError> for Failure {
     fn from(error: UpdaterError) -> Self {
         let hint = match error {
+            UpdaterError::NoUpdater { .. } => {
+                "docs/hardware.md says what works on which chip; an updater of your own goes to --updater FILE"
+            }
             UpdaterError::NoRepository { .. } | UpdaterError::NotBuilt { .. } => {
                 "give the updater's image with --updater FILE"
             }

@@ -24,7 +24,7 @@ pub(crate) fn failure(error: VaultError) -> Failure {
         VaultError::Flash
         | VaultError::Missing { .. }
         | VaultError::Damaged { .. }
-        | VaultError::Unsettled { .. } => None,
+        | VaultError::NewDamage { .. } => None,
     };
     Failure::new(with_causes(&error)).maybe_hint(hint.map(str::to_owned))
 }

@@ -21,7 +21,7 @@ use super::world::{World, is_new};
 use super::{Outcome, Stage, in_paused_time, lines, note, outcome, write_line};
 use crate::End;
 use crate::clock::Mark;
-use crate::device::{DEPARTURE, Moment, Standing, Step, Strike, action_name};
+use crate::device::{Moment, OWN_RESET, Standing, Step, Strike, action_name};
 use crate::flash::Pace;
 use crate::impostor::Reply;
 use crate::net::Link;
@@ -335,12 +335,12 @@ impl LivenessStage {
                         return Ok(Err(Broken::new(Invariant::Lives, format!("{end:?}"))));
                     }
                     tokio::time::sleep(Duration::from_millis(after_ms)).await;
-                    (reset, hint) = DEPARTURE;
+                    (reset, hint) = OWN_RESET;
                 }
                 Step::Ended(end @ (End::Dead(_) | End::PowerLost)) => {
                     return Ok(Err(Broken::new(Invariant::Boots, format!("{end:?}"))));
                 }
-                Step::Departs => (reset, hint) = DEPARTURE,
+                Step::Resets => (reset, hint) = OWN_RESET,
                 Step::Struck(by, why) => {
                     write_line(trace, format!("struck: {by:?} {why:?}"));
                     (reset, hint) = (by, why);

@@ -252,7 +252,9 @@ impl Stage for RotStage {
                     Promised::All | Promised::Application => {
                         let mut held = watch.end(&world, &end);
                         let is_hardware = worn || DAMAGES[case.damage].1 == Damage::Misread;
-                        if is_hardware && held.as_ref().is_err_and(|broken| broken.invariant == Invariant::Flash) {
+                        if is_hardware
+                            && held.as_ref().is_err_and(|broken| broken.invariant == Invariant::Flash)
+                        {
                             // A sector that was not erased is written, or a 1 over a 0 that was read as one: that is
                             // the fault, not the updater's.
                             held = Ok(());

@@ -1,4 +1,4 @@
-//! What can go wrong, by blame.
+//! What can go wrong, by who is at fault.
 
 use crate::tls::TlsError;
 

@@ -13,7 +13,7 @@ use updater::{
     Anchors, CertificateLife, Certified, Chain, Event, Identity, InstallRecord, JournalFacts, Key, Scope,
     Survey, Token, VaultFacts,
 };
-use wire::{Outcome, Reason};
+use wire::{Outcome, Reason, ResetCause};
 use zeroize::Zeroizing;
 
 use super::Shell;
@@ -77,7 +77,7 @@ impl<B: Board> Shell<'_, B> {
     }
 
     fn survey_vault(&mut self, journal: Option<Entry>) -> Result<(VaultFacts, Account<B>), Reason> {
-        let (contents, is_settled) = self.with_vault(|vault| Ok((vault.load()?, vault.damage() == 0)))?;
+        let (contents, is_writable) = self.with_vault(|vault| Ok((vault.load()?, vault.damage() == 0)))?;
         let VaultContents {
             settings,
             token,
@@ -120,7 +120,7 @@ impl<B: Board> Shell<'_, B> {
             sequence_floor,
             last_outcome,
             time_floor_s: self.clock.now_s().into(),
-            is_settled,
+            is_writable,
         };
         Ok((facts, Account { settings, identity: shown, access_point, online: None }))
     }
@@ -272,39 +272,47 @@ impl<B: Board> Shell<'_, B> {
     }
 }
 
-/// Damage in the vault that may be given up at this start. It is looked for once in a start, before anything is written.
-#[derive(Debug, Default)]
-pub struct KnownDamage(Option<u32>);
-
-/// How often a start looks for damage that an earlier one has noted.
-const LOOKS: usize = 4;
+/// Damage in the vault that may be given up at this start: an earlier one has noted it, and this one has found it too when it
+/// looked first, before it wrote anything.
+#[derive(Debug)]
+pub struct KnownDamage {
+    known: Option<u32>,
+    /// Whether this start is another try than the last one.
+    is_new_try: bool,
+}
 
 impl KnownDamage {
+    /// At a start for this reason. One that follows a brownout or a crash of the updater may have the same supply that read
+    /// wrong a moment ago.
+    #[must_use]
+    pub fn at(cause: ResetCause) -> Self {
+        let is_new_try = !matches!(cause, ResetCause::Brownout | ResetCause::UpdaterCrash);
+        Self { known: None, is_new_try }
+    }
+
     /// 0 for nothing.
     fn of<F: NorFlash>(&mut self, flash: &mut F, region: Region, journal: Option<Region>) -> u32 {
-        *self.0.get_or_insert_with(|| settle(flash, region, journal))
+        if let Some(known) = self.known {
+            return known;
+        }
+        let damage = damage(flash, region);
+        let entries = journal.and_then(|journal| Journal::open(flash, journal).ok());
+        let noted = entries.and_then(|entries| entries.latest()).map_or(0, |entry| entry.vault_damage);
+        let known = if damage == noted {
+            if self.is_new_try { damage } else { 0 }
+        } else if note(flash, journal, damage) {
+            0
+        } else {
+            // Where nothing can be noted, no later start would know more.
+            damage
+        };
+        *self.known.insert(known)
     }
 }
 
-/// Repairs what is damaged when an earlier start has noted the same, else notes it. Returns what may be given up.
-fn settle<F: NorFlash>(flash: &mut F, region: Region, journal: Option<Region>) -> u32 {
-    let entries = journal.and_then(|journal| Journal::open(flash, journal).ok());
-    let noted = entries.and_then(|entries| entries.latest()).map_or(0, |entry| entry.vault_damage);
-    let mut damage = 0;
-    // Bits that a power cut left between 0 and 1 do not read the same in every look.
-    for _ in 0..if noted == 0 { 1 } else { LOOKS } {
-        let Ok(vault) = Vault::open(flash, region) else { return 0 };
-        damage = vault.damage();
-        if damage == noted && damage != 0 {
-            // What cannot be repaired now is tried again with the next write.
-            let _ = vault.repair(damage);
-            damage = Vault::open(flash, region).map_or(0, |vault| vault.damage());
-            note(flash, journal, damage);
-            return damage;
-        }
-    }
-    // Where nothing can be noted, no later start would know more.
-    if note(flash, journal, damage) { 0 } else { damage }
+/// What is damaged in the vault; 0 for nothing, and for a vault that cannot be opened.
+fn damage<F: NorFlash>(flash: &mut F, region: Region) -> u32 {
+    Vault::open(flash, region).map_or(0, |vault| vault.damage())
 }
 
 /// Says what is damaged. Returns whether that is in the journal now.
@@ -312,7 +320,8 @@ fn note<F: NorFlash>(flash: &mut F, journal: Option<Region>, damage: u32) -> boo
     journal.is_some_and(|journal| journal::set_vault_damage(flash, journal, damage).is_ok())
 }
 
-/// Opens the vault; `None` in a layout without one. Damage that is new keeps everything from being written.
+/// Opens the vault; `None` in a layout without one. Damage that is known is given up with the next write. What is new keeps
+/// everything from being written, and is noted for the starts to come.
 pub fn with_vault<F: NorFlash, T>(
     flash: &mut F,
     map: &Map,
@@ -321,13 +330,20 @@ pub fn with_vault<F: NorFlash, T>(
 ) -> Option<Result<T, VaultError>> {
     let region = map.vault?;
     let known_damage = known.of(flash, region, map.journal);
+    let mut new_damage = 0;
     let done = Vault::open(flash, region).and_then(|mut vault| {
         vault.accept_damage(known_damage);
+        new_damage = vault.damage();
         act(&mut vault)
     });
-    if let Err(VaultError::Unsettled { damage }) = done {
+    if new_damage != 0 {
         // Not noted, it is found again at the next start.
-        note(flash, map.journal, damage);
+        note(flash, map.journal, new_damage);
+    } else if known_damage != 0 {
+        // What a write has repaired needs no note any more.
+        let left = damage(flash, region);
+        note(flash, map.journal, left);
+        known.known = Some(left);
     }
     Some(done)
 }

@@ -40,11 +40,12 @@ pub enum VaultError {
         /// What is wrong with it.
         source: ItemError,
     },
-    /// Flash: something in the vault reads as damaged, so that nothing is written: the next start may read it right.
+    /// Flash: something in the vault reads as damaged as no earlier start has seen it, so that nothing is written: the next
+    /// start may read it right.
     #[error(
-        "expected a vault without damage to write to, found damage {damage:#010x}; it is given up when the next start finds the same"
+        "expected a vault without new damage to write to, found {damage:#010x}; the next start that finds the same repairs it"
     )]
-    Unsettled {
+    NewDamage {
         /// Stands for what is damaged.
         damage: u32,
     },

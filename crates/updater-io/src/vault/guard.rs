@@ -2,8 +2,8 @@
 //!
 //! esp-nvs repairs what a power cut left behind as soon as it opens a partition, and takes an item whose checksum is wrong
 //! for a leftover too. A read that is wrong once would so erase the device's key for good. Here what it wants to write
-//! while it opens is kept in memory, where it reads it back, and goes to flash with the first write that is meant. What was
-//! kept back is known by a number, and is the same at the next start unless something read wrong.
+//! while it opens is kept in memory, where it reads it back, and goes to flash with the first write that is meant. What is
+//! kept back is known by a number, which is the same at the next start unless something reads another way then.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -61,7 +61,7 @@ impl<'f, F> Guard<'f, F> {
 
 impl<F: NorFlash> Guard<'_, F> {
     /// Does what was put off, in its order: a power cut in between leaves what it always left.
-    pub(super) fn do_pending(&mut self) -> Result<(), F::Error> {
+    fn do_pending(&mut self) -> Result<(), F::Error> {
         for operation in self.pending.drain(..) {
             match operation {
                 Operation::Write { offset, bytes } => self.flash.write(offset, &bytes)?,

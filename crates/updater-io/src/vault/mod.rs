@@ -23,7 +23,7 @@
 //! repaired with the next write that is meant (`guard.rs`).
 //!
 //! Damage: while something reads as damaged nothing is written, for the next start may read it right, and the repair would
-//! erase it. When that start finds the same damage, it is repaired ([`Vault::repair`]). What a power cut left in the
+//! erase it. When that start finds the same damage, it is accepted ([`Vault::accept_damage`]). What a power cut left in the
 //! middle of something looks the same, and waits for the second start too. Nothing is ever deleted, so that an item that
 //! reads as erased without another of its name is damage as well.
 
@@ -167,18 +167,9 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         self.0.damage()
     }
 
-    /// Says which damage another start has found. The same keeps nothing from being written.
+    /// Says which damage another start has found. The same is given up with the next write.
     pub fn accept_damage(&mut self, damage: u32) {
         self.0.accept_damage(damage);
-    }
-
-    /// Repairs it, when nothing but this is damaged.
-    ///
-    /// # Errors
-    /// [`VaultError`]
-    pub fn repair(mut self, damage: u32) -> Result<(), VaultError> {
-        self.accept_damage(damage);
-        self.0.repair()
     }
 
     /// Reads everything.

@@ -8,8 +8,9 @@ use embedded_storage::nor_flash::NorFlash;
 use esp_nvs::error::Error;
 use esp_nvs::{Get, Key, MAX_KEY_LENGTH, Nvs, Set};
 
+use super::damage::{self, Name};
 use super::guard::{Gate, Guard};
-use super::{MIN_SECTORS, VaultError, damage};
+use super::{MIN_SECTORS, VaultError};
 use crate::region::Region;
 
 const NAMESPACE: Key = Key::from_str("pitstop");
@@ -18,8 +19,9 @@ const NAMESPACE: Key = Key::from_str("pitstop");
 pub(super) struct Store<'f, F: NorFlash> {
     nvs: Nvs<Guard<'f, F>>,
     gate: Rc<Gate>,
-    /// Stands for what is hidden and what is kept back; 0 for nothing.
+    /// Stands for what is hidden and what is kept back; 0 for nothing, and when it is known.
     damage: u32,
+    damaged: Vec<Name>,
 }
 
 impl<'f, F: NorFlash> Store<'f, F> {
@@ -36,7 +38,7 @@ impl<'f, F: NorFlash> Store<'f, F> {
             (0, 0) => 0,
             (items, kept_back) => (items ^ kept_back).max(1),
         };
-        Ok(Self { nvs, gate, damage })
+        Ok(Self { nvs, gate, damage, damaged: hidden.damaged })
     }
 
     pub(super) fn damage(&self) -> u32 {
@@ -50,15 +52,9 @@ impl<'f, F: NorFlash> Store<'f, F> {
         }
     }
 
-    /// Does what was kept back.
-    pub(super) fn repair(mut self) -> Result<(), VaultError> {
-        self.make_writable()?;
-        self.nvs.into_inner().do_pending().map_err(|_| VaultError::Flash)
-    }
-
     fn make_writable(&mut self) -> Result<(), VaultError> {
         if self.damage != 0 {
-            return Err(VaultError::Unsettled { damage: self.damage });
+            return Err(VaultError::NewDamage { damage: self.damage });
         }
         self.gate.open.set(true);
         Ok(())
@@ -102,6 +98,7 @@ impl<'f, F: NorFlash> Store<'f, F> {
     {
         match self.nvs.get(&NAMESPACE, &nvs_key(key)) {
             Ok(value) => Ok(Some(value)),
+            Err(Error::KeyNotFound) if self.damaged.contains(&name(key)) => Err(VaultError::Damaged { key }),
             Err(Error::KeyNotFound | Error::NamespaceNotFound) => Ok(None),
             Err(error) => Err(sort(key, &error)),
         }
@@ -123,6 +120,13 @@ pub(super) fn check_region<F: NorFlash>(flash: &F, region: Region) -> Result<(),
     } else {
         Err(VaultError::Region { offset: region.offset, size_bytes: region.size_bytes })
     }
+}
+
+/// A key as it stands in the head of an item.
+fn name(key: &str) -> Name {
+    let mut name = Name::default();
+    name.iter_mut().zip(key.bytes()).for_each(|(place, byte)| *place = byte);
+    name
 }
 
 /// Keys are the constants of this module; a test sees to it that each is short enough.

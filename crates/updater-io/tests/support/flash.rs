@@ -26,7 +26,15 @@ impl NorMock {
     }
 
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, erases: 0, writes: 0, power_bytes: None, blank_only: false, worn_out: false, misread: None }
+        Self {
+            bytes,
+            erases: 0,
+            writes: 0,
+            power_bytes: None,
+            blank_only: false,
+            worn_out: false,
+            misread: None,
+        }
     }
 
     /// The same flash after the power came back.

@@ -76,7 +76,7 @@ pub(crate) struct World {
     pub(crate) record: Option<InstallRecord>,
     pub(crate) last_outcome: Option<Outcome>,
     /// Whether the vault can be written.
-    pub(crate) is_settled: bool,
+    pub(crate) is_writable: bool,
     pub(crate) anchors: AnchorsDigest,
     /// What `cacerts` gives.
     pub(crate) served_anchors: AnchorsDigest,
@@ -109,7 +109,7 @@ impl World {
             known_images: Vec::new(),
             record: None,
             last_outcome: None,
-            is_settled: true,
+            is_writable: true,
             anchors: [1; 8].into(),
             served_anchors: [1; 8].into(),
             identity: certified(CertificateLife { not_before_s: YEAR_S, not_after_s: 2 * YEAR_S }),
@@ -205,7 +205,7 @@ impl World {
                 sequence_floor: self.record.as_ref().map(|record| record.sequence),
                 last_outcome: self.last_outcome,
                 time_floor_s: self.time_floor_s,
-                is_settled: self.is_settled,
+                is_writable: self.is_writable,
             }),
             journal: JournalFacts { crashes: self.journal_crashes, ..JournalFacts::default() },
             confirmed_itself: self.confirmed_itself,
@@ -365,7 +365,7 @@ impl World {
             if let Action::Finish(verdict) = action {
                 assert_eq!(state, State::Done { verdict, retained: self.retained });
                 // The next start finds what this one has.
-                self.is_settled = true;
+                self.is_writable = true;
                 return (verdict, steps);
             }
             let event = match meddle(self, &action) {

@@ -71,6 +71,10 @@ impl<F: ReadNorFlash> EarlyBoard<F> for EarlyChip {
         chip::retain_bits(bits);
     }
 
+    fn feed_watchdog(&mut self) {
+        chip::feed_watchdog();
+    }
+
     fn check(&mut self, flash: &mut F, slot: Region, depth: Depth) -> Option<way::Plan> {
         way::check(&mut Fed(flash), slot, depth)
     }
