@@ -7,6 +7,7 @@ use manifest::{PublisherKey, PublisherKeys};
 use proptest::prelude::*;
 use rustls::pki_types::CertificateDer;
 use support::flash::NorMock;
+use updater_io::journal::Journal;
 use updater_io::map::Map;
 use updater_io::platform::{AccessPoint, WifiCredentials};
 use updater_io::region::{Region, SECTOR_BYTES};
@@ -471,6 +472,48 @@ fn after_a_brownout_nothing_is_given_up() {
         with_vault(&mut flash, &map, &mut known, |vault| vault.set_outcome(b"new")).unwrap().is_ok()
     });
     assert_eq!(written, [false, false, false, true]);
+}
+
+/// As bits that a power cut left between 0 and 1 do.
+#[test]
+fn damage_that_never_reads_twice_the_same_is_given_up_in_the_end() {
+    let (mut flash, find) = with_identity();
+    let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
+    flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
+    let map = Map { vault: Some(REGION), journal: Some(journal), ..Map::default() };
+    let heads = ["sequence", "key2"].map(|key| find(&flash, key) + 4);
+    let written = (0..20).position(|start: usize| {
+        let mut known = KnownDamage::at(ResetCause::Software);
+        flash.misread = Some((heads[start % 2], 1));
+        with_vault(&mut flash, &map, &mut known, |_| Ok(())).unwrap().unwrap();
+        flash.misread = Some((heads[(start + 1) % 2], 2));
+        with_vault(&mut flash, &map, &mut known, |vault| vault.set_outcome(b"new")).unwrap().is_ok()
+    });
+    assert_eq!(written, Some(8));
+    flash.misread = None;
+    let mut known = KnownDamage::at(ResetCause::Software);
+    with_vault(&mut flash, &map, &mut known, |vault| vault.set_outcome(b"newer")).unwrap().unwrap();
+    assert_eq!(Journal::open(&mut flash, journal).unwrap().latest().unwrap().vault_damage, 0);
+}
+
+/// What no write repairs is noted once, and keeps nothing from being written.
+#[test]
+fn damage_that_stays_is_noted_once() {
+    let mut flash = provisioned();
+    let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
+    flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
+    let map = Map { vault: Some(REGION), journal: Some(journal), ..Map::default() };
+    let at = flash.bytes.windows(4).position(|found| found == b"home").unwrap();
+    flash.bytes[at] ^= 1;
+    flash.writes = 0;
+    let writes = [(); 4].map(|()| {
+        let mut known = KnownDamage::at(ResetCause::Software);
+        with_vault(&mut flash, &map, &mut known, |vault| vault.load()).unwrap().unwrap();
+        std::mem::take(&mut flash.writes)
+    });
+    assert_eq!(writes, [1, 0, 0, 0]);
+    let mut known = KnownDamage::at(ResetCause::Software);
+    with_vault(&mut flash, &map, &mut known, |vault| vault.set_outcome(b"new")).unwrap().unwrap();
 }
 
 /// A network whose passphrase cannot be read is not taken for an open one.

@@ -25,7 +25,7 @@ use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
 use crate::region::Region;
 use crate::tls;
-use crate::vault::{Settings, Vault, VaultContents, VaultError, certificates};
+use crate::vault::{ANY_DAMAGE, DAMAGE_BITS, Settings, Vault, VaultContents, VaultError, certificates};
 
 /// The layout has no vault.
 #[derive(Debug, thiserror::Error)]
@@ -277,9 +277,15 @@ impl<B: Board> Shell<'_, B> {
 #[derive(Debug)]
 pub struct KnownDamage {
     known: Option<u32>,
+    /// Starts in a row that have found new damage, should this be one.
+    starts: u32,
     /// Whether this start is another try than the last one.
     is_new_try: bool,
 }
+
+/// After so many starts in a row that have each found another damage it is given up too: bits that a power cut left between 0
+/// and 1 never read twice the same.
+const PATIENCE: u32 = 8;
 
 impl KnownDamage {
     /// At a start for this reason. One that follows a brownout or a crash of the updater may have the same supply that read
@@ -287,7 +293,7 @@ impl KnownDamage {
     #[must_use]
     pub fn at(cause: ResetCause) -> Self {
         let is_new_try = !matches!(cause, ResetCause::Brownout | ResetCause::UpdaterCrash);
-        Self { known: None, is_new_try }
+        Self { known: None, starts: 0, is_new_try }
     }
 
     /// 0 for nothing.
@@ -298,26 +304,32 @@ impl KnownDamage {
         let damage = damage(flash, region);
         let entries = journal.and_then(|journal| Journal::open(flash, journal).ok());
         let noted = entries.and_then(|entries| entries.latest()).map_or(0, |entry| entry.vault_damage);
-        let known = if damage == noted {
-            if self.is_new_try { damage } else { 0 }
-        } else if note(flash, journal, damage) {
-            0
-        } else {
+        let is_same = noted & DAMAGE_BITS == damage;
+        self.starts = (noted >> DAMAGE_BITS.count_ones()) + 1;
+        let is_over = self.starts > PATIENCE;
+        let known = match damage {
             // Where nothing can be noted, no later start would know more.
-            damage
+            _ if !is_same && !self.note(flash, journal, damage) => ANY_DAMAGE,
+            0 => 0,
+            _ if !self.is_new_try => 0,
+            _ if is_over => ANY_DAMAGE,
+            damage if is_same => damage,
+            _ => 0,
         };
         *self.known.insert(known)
+    }
+
+    /// Says what is damaged. Returns whether that is in the journal now.
+    fn note<F: NorFlash>(&self, flash: &mut F, journal: Option<Region>, damage: u32) -> bool {
+        let starts = self.starts.min(0xff) << DAMAGE_BITS.count_ones();
+        let noted = if damage == 0 { 0 } else { damage | starts };
+        journal.is_some_and(|journal| journal::set_vault_damage(flash, journal, noted).is_ok())
     }
 }
 
 /// What is damaged in the vault; 0 for nothing, and for a vault that cannot be opened.
 fn damage<F: NorFlash>(flash: &mut F, region: Region) -> u32 {
     Vault::open(flash, region).map_or(0, |vault| vault.damage())
-}
-
-/// Says what is damaged. Returns whether that is in the journal now.
-fn note<F: NorFlash>(flash: &mut F, journal: Option<Region>, damage: u32) -> bool {
-    journal.is_some_and(|journal| journal::set_vault_damage(flash, journal, damage).is_ok())
 }
 
 /// Opens the vault; `None` in a layout without one. Damage that is known is given up with the next write. What is new keeps
@@ -338,12 +350,14 @@ pub fn with_vault<F: NorFlash, T>(
     });
     if new_damage != 0 {
         // Not noted, it is found again at the next start.
-        note(flash, map.journal, new_damage);
+        known.note(flash, map.journal, new_damage);
     } else if known_damage != 0 {
         // What a write has repaired needs no note any more.
         let left = damage(flash, region);
-        note(flash, map.journal, left);
-        known.known = Some(left);
+        if left != known_damage {
+            known.note(flash, map.journal, left);
+            known.known = Some(if known_damage == ANY_DAMAGE { ANY_DAMAGE } else { left });
+        }
     }
     Some(done)
 }

@@ -57,6 +57,12 @@ use provision::check_network;
 /// The smallest vault, in sectors: what Espressif's tools ask of any NVS partition (one is always kept free).
 pub const MIN_SECTORS: u32 = 3;
 
+/// The bits of [`Vault::damage`].
+pub const DAMAGE_BITS: u32 = 0xff_ffff;
+
+/// For [`Vault::accept_damage`]: whatever is damaged.
+pub const ANY_DAMAGE: u32 = u32::MAX;
+
 /// The most Wi-Fi networks.
 pub const MAX_WIFI_NETWORKS: usize = WIFI_KEYS.len();
 

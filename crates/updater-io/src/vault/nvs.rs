@@ -10,7 +10,7 @@ use esp_nvs::{Get, Key, MAX_KEY_LENGTH, Nvs, Set};
 
 use super::damage::{self, Name};
 use super::guard::{Gate, Guard};
-use super::{MIN_SECTORS, VaultError};
+use super::{ANY_DAMAGE, DAMAGE_BITS, MIN_SECTORS, VaultError};
 use crate::region::Region;
 
 const NAMESPACE: Key = Key::from_str("pitstop");
@@ -36,7 +36,7 @@ impl<'f, F: NorFlash> Store<'f, F> {
         let nvs = nvs.map_err(|_| VaultError::Flash)?;
         let damage = match (hidden.items, gate.kept_back.get()) {
             (0, 0) => 0,
-            (items, kept_back) => (items ^ kept_back).max(1),
+            (items, kept_back) => ((items ^ kept_back) & DAMAGE_BITS).max(1),
         };
         Ok(Self { nvs, gate, damage, damaged: hidden.damaged })
     }
@@ -47,7 +47,7 @@ impl<'f, F: NorFlash> Store<'f, F> {
 
     /// What is damaged may be given up: it was found so at another start too.
     pub(super) fn accept_damage(&mut self, damage: u32) {
-        if self.damage == damage {
+        if damage == self.damage || damage == ANY_DAMAGE {
             self.damage = 0;
         }
     }
