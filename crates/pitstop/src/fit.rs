@@ -78,7 +78,7 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
         problems.push(format!("the application is for {chip}, the updater for {found}"));
     }
     let too_small = slots.iter().any(|slot| !slot.fits);
-    let refusals = refusals(app, layout);
+    let refusals = refusals(app, layout, too_small);
     for slot in &mut slots {
         slot.fits &= refusals.is_empty();
     }
@@ -103,12 +103,13 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
 }
 
 /// Why the server would refuse the image as a release of this layout, besides its size.
-fn refusals(app: &ImageFile, layout: &Layout) -> Vec<String> {
+fn refusals(app: &ImageFile, layout: &Layout, too_small: bool) -> Vec<String> {
     // Without descriptor: to look at an image here needs no word of its publisher.
     if let Err(problem) = app.check_application(true) {
         return vec![problem.to_string()];
     }
-    let unstarted = check_start(&app.summary, layout).err().map(|problem| problem.to_string());
+    let unstarted = check_start(&app.summary, layout).err().filter(|_| !too_small);
+    let unstarted = unstarted.map(|problem| problem.to_string());
     app.unpublishable().into_iter().chain(unstarted).collect()
 }
 

@@ -277,13 +277,14 @@ fn fits(summary: &ImageSummary) -> Vec<Fit> {
     let fit = |name: &'static str| {
         let layout = Layout::builtin(name)?;
         let smallest = layout.slots().min_by_key(|slot| slot.size)?;
-        let problem = check_start(summary, &layout).err().map(|problem| problem.to_string());
+        let has_room = summary.image_bytes <= smallest.size;
+        let problem = check_start(summary, &layout).err().filter(|_| has_room);
         Some(Fit {
             layout: name,
             slot: smallest.label.to_string(),
             slot_bytes: smallest.size,
-            fits: problem.is_none() && summary.image_bytes <= smallest.size,
-            problem,
+            fits: has_room && problem.is_none(),
+            problem: problem.map(|problem| problem.to_string()),
         })
     };
     layout::BUILTIN.into_iter().filter_map(|(name, _)| fit(name)).collect()

@@ -2,6 +2,7 @@
 
 mod account;
 mod flash;
+mod known_damage;
 mod online;
 mod vaulted;
 
@@ -20,8 +21,8 @@ use crate::map::Map;
 use crate::region::Region;
 use crate::time::FloorClock;
 
+pub use known_damage::{KnownDamage, with_vault};
 pub use online::ProtocolFault;
-pub use vaulted::{KnownDamage, with_vault};
 
 use account::Account;
 use online::Ask;
