@@ -53,7 +53,10 @@ fuzz_target!(|input: Input| {
     };
     let latest = Journal::open(&mut flash.clone(), REGION).unwrap().latest();
     assert_eq!(latest.is_some(), newest.is_some());
-    assert!(latest.is_none_or(|latest| settings(latest.sequence_floor.settings)), "{latest:?} is not the newest");
+    assert!(
+        latest.is_none_or(|latest| settings(latest.sequence_floor.settings)),
+        "{latest:?} is not the newest"
+    );
 
     let mut journal = Journal::open(&mut flash, REGION).unwrap();
     assert_eq!((flash.erases, flash.writes), (0, 0), "reading writes nothing");

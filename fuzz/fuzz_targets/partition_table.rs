@@ -150,6 +150,8 @@ impl<F> EarlyBoard<F> for Accepting {
 
     fn retain_bits(&mut self, _: u32) {}
 
+    fn feed_watchdog(&mut self) {}
+
     fn check(&mut self, _: &mut F, slot: Region, _: Depth) -> Option<()> {
         assert!(slot.end().is_some_and(|end| end <= FLASH_BYTES));
         Some(())

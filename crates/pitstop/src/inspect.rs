@@ -448,8 +448,8 @@ mod tests {
         };
         let (slot, slot_bytes) = ("ota_0".to_owned(), 0x2f_0000);
         assert_eq!(fit(&good, "4mb"), Fit { layout: "4mb", slot, slot_bytes, fits: true, problem: None });
-        let exact = ImageSummary { image_bytes: 0x2f_0000, ..good.clone() };
-        let too_long = ImageSummary { image_bytes: 0x2f_0001, ..good.clone() };
+        let exact = ImageSummary { image_bytes: 0x2f_0000, ..good };
+        let too_long = ImageSummary { image_bytes: 0x2f_0001, ..good };
         assert!(fit(&exact, "4mb").fits && !fit(&too_long, "4mb").fits);
         // What only the updater's chain-loader cannot start, a bootloader can.
         let mut nowhere = good;

@@ -23,7 +23,7 @@ use crate::journal::{Entry, Journal, SequenceFloor};
 use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::AccessPoint;
 use crate::tls;
-use crate::vault::{ANY_DAMAGE, DAMAGE_BITS, Settings, Vault, VaultContents, VaultError, certificates};
+use crate::vault::{Settings, Vault, VaultContents, VaultError, certificates};
 
 /// The layout has no vault.
 #[derive(Debug, thiserror::Error)]
