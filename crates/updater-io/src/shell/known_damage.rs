@@ -57,6 +57,28 @@ impl KnownDamage {
         *self.known.insert(known)
     }
 
+    /// Goes by what was seen when the vault was used: damage that is new, and what a write has repaired.
+    fn was_used<F: NorFlash>(
+        &mut self,
+        flash: &mut F,
+        region: Region,
+        journal: Option<Region>,
+        new_damage: u32,
+    ) {
+        let Some(known) = self.known else { return };
+        if new_damage != 0 {
+            // Not noted, it is found again at the next start.
+            self.note(flash, journal, new_damage);
+        } else if known != 0 {
+            // What a write has repaired needs no note any more.
+            let left = damage(flash, region);
+            if left != known {
+                self.note(flash, journal, left);
+                self.known = Some(if known == ANY_DAMAGE { ANY_DAMAGE } else { left });
+            }
+        }
+    }
+
     /// Says what is damaged. Returns whether that is in the journal now.
     fn note<F: NorFlash>(&self, flash: &mut F, journal: Option<Region>, damage: u32) -> bool {
         let starts = self.starts.min(0xff) << DAMAGE_BITS.count_ones();
@@ -86,16 +108,6 @@ pub fn with_vault<F: NorFlash, T>(
         new_damage = vault.damage();
         act(&mut vault)
     });
-    if new_damage != 0 {
-        // Not noted, it is found again at the next start.
-        known.note(flash, map.journal, new_damage);
-    } else if known_damage != 0 {
-        // What a write has repaired needs no note any more.
-        let left = damage(flash, region);
-        if left != known_damage {
-            known.note(flash, map.journal, left);
-            known.known = Some(if known_damage == ANY_DAMAGE { ANY_DAMAGE } else { left });
-        }
-    }
+    known.was_used(flash, region, map.journal, new_damage);
     Some(done)
 }
