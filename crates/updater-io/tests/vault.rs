@@ -472,6 +472,8 @@ fn after_a_brownout_nothing_is_given_up() {
         with_vault(&mut flash, &map, &mut known, |vault| vault.set_outcome(b"new")).unwrap().is_ok()
     });
     assert_eq!(written, [false, false, false, true]);
+    // With the repair, not at a later start that has nothing to do.
+    assert_eq!(Journal::open(&mut flash, journal).unwrap().latest().unwrap().vault_damage, 0);
 }
 
 /// As bits that a power cut left between 0 and 1 do.
