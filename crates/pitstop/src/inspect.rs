@@ -179,7 +179,7 @@ impl ImageFile {
     /// Why the server would refuse it as a release of any layout, of what is no matter of its kind.
     pub(crate) fn unpublishable(&self) -> Option<String> {
         if !self.summary.header.hash_appended {
-            return Some("the image has no appended SHA-256; build it without --dont-append-digest".into());
+            return Some(ImageError::HashNotAppended.to_string());
         }
         check_image(&self.summary, self.bytes.len() as u64).err().map(|problem| problem.to_string())
     }

@@ -40,7 +40,8 @@ pub struct Entry {
     pub last_critical_code: u16,
     /// Starts in a row that may hide a crash of the updater.
     pub crashes: u16,
-    /// What the last start found damaged in the vault that looked, below how many in a row have found something; 0 for nothing. See [`crate::vault`].
+    /// What the last start found damaged in the vault that looked, below how many in a row have found something; 0 for
+    /// nothing. See [`crate::vault`].
     pub vault_damage: u32,
     /// Under which number nothing is installed when the vault has lost what it knows of it.
     pub sequence_floor: SequenceFloor,

@@ -421,14 +421,23 @@ fn damage_keeps_everything_from_being_written_until_another_start_finds_the_same
     );
 }
 
+/// Puts a journal behind the vault.
+fn add_journal(flash: &mut NorMock) -> Map {
+    let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
+    flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
+    Map { vault: Some(REGION), journal: Some(journal), ..Map::default() }
+}
+
+fn noted_damage(flash: &mut NorMock, map: &Map) -> u32 {
+    Journal::open(flash, map.journal.unwrap()).unwrap().latest().unwrap().vault_damage
+}
+
 /// Setting up Wi-Fi over the serial port is such a write, before a pit stop and after it. What a start notes is for the next
 /// one, and only when that finds it too before it writes anything.
 #[test]
 fn refused_writes_note_the_damage_for_the_next_start_that_finds_it_too() {
     let (mut flash, find) = with_identity();
-    let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
-    flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
-    let map = Map { vault: Some(REGION), journal: Some(journal), ..Map::default() };
+    let map = add_journal(&mut flash);
     let head = find(&flash, "sequence") + 4;
     let home = network("Home", "at least eight");
     let write = |flash: &mut NorMock, known: &mut KnownDamage| {
@@ -461,9 +470,7 @@ fn refused_writes_note_the_damage_for_the_next_start_that_finds_it_too() {
 #[test]
 fn after_a_brownout_nothing_is_given_up() {
     let (mut flash, find) = with_identity();
-    let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
-    flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
-    let map = Map { vault: Some(REGION), journal: Some(journal), ..Map::default() };
+    let map = add_journal(&mut flash);
     let head = find(&flash, "sequence") + 4;
     flash.bytes[head] ^= 0x10;
     let causes = [ResetCause::PowerOn, ResetCause::Brownout, ResetCause::UpdaterCrash, ResetCause::Software];
@@ -473,16 +480,14 @@ fn after_a_brownout_nothing_is_given_up() {
     });
     assert_eq!(written, [false, false, false, true]);
     // With the repair, not at a later start that has nothing to do.
-    assert_eq!(Journal::open(&mut flash, journal).unwrap().latest().unwrap().vault_damage, 0);
+    assert_eq!(noted_damage(&mut flash, &map), 0);
 }
 
 /// As bits that a power cut left between 0 and 1 do.
 #[test]
 fn damage_that_never_reads_twice_the_same_is_given_up_in_the_end() {
     let (mut flash, find) = with_identity();
-    let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
-    flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
-    let map = Map { vault: Some(REGION), journal: Some(journal), ..Map::default() };
+    let map = add_journal(&mut flash);
     let heads = ["sequence", "key2"].map(|key| find(&flash, key) + 4);
     let written = (0..20).position(|start: usize| {
         let mut known = KnownDamage::at(ResetCause::Software);
@@ -495,16 +500,14 @@ fn damage_that_never_reads_twice_the_same_is_given_up_in_the_end() {
     flash.misread = None;
     let mut known = KnownDamage::at(ResetCause::Software);
     with_vault(&mut flash, &map, &mut known, |vault| vault.set_outcome(b"newer")).unwrap().unwrap();
-    assert_eq!(Journal::open(&mut flash, journal).unwrap().latest().unwrap().vault_damage, 0);
+    assert_eq!(noted_damage(&mut flash, &map), 0);
 }
 
 /// What no write repairs is noted once, and keeps nothing from being written.
 #[test]
 fn damage_that_stays_is_noted_once() {
     let mut flash = provisioned();
-    let journal = Region { offset: REGION.offset + REGION.size_bytes, size_bytes: 2 * SECTOR_BYTES };
-    flash.bytes.resize((journal.offset + journal.size_bytes) as usize, 0xff);
-    let map = Map { vault: Some(REGION), journal: Some(journal), ..Map::default() };
+    let map = add_journal(&mut flash);
     let at = flash.bytes.windows(4).position(|found| found == b"home").unwrap();
     flash.bytes[at] ^= 1;
     flash.writes = 0;

@@ -291,12 +291,17 @@ impl Watch {
     }
 }
 
+/// A copy of a partition.
+fn copy_of(world: &World, label: &str) -> Option<(SimFlash, Region)> {
+    let partition = world.device.layout().find_label(label)?;
+    let bytes = &world.device.flash.bytes()[partition.offset as usize..][..partition.size as usize];
+    Some((SimFlash::from_bytes(bytes.to_vec()), Region { offset: 0, size_bytes: partition.size }))
+}
+
 /// What is damaged in the vault, or was left there by a power cut.
 fn vault_damage(world: &World) -> anyhow::Result<u32> {
-    let vault = world.device.layout().find_label("vault").context("a layout without a vault")?;
-    let mut flash = SimFlash::from_bytes(world.device.flash.bytes().to_vec());
-    let region = Region { offset: vault.offset, size_bytes: vault.size };
-    Ok(Vault::open(&mut flash, region)?.damage())
+    let (mut copy, region) = copy_of(world, "vault").context("a layout without a vault")?;
+    Ok(Vault::open(&mut copy, region)?.damage())
 }
 
 /// At the target: one more start changes nothing, and the server knows.
@@ -358,11 +363,8 @@ async fn stays_at_target(
 
 /// What the journal says last.
 fn journal(world: &World) -> anyhow::Result<journal::Entry> {
-    let Some(journal) = world.device.layout().find_label("journal") else { return Ok(Default::default()) };
-    let bytes = &world.device.flash.bytes()[journal.offset as usize..][..journal.size as usize];
-    let region = Region { offset: 0, size_bytes: journal.size };
-    let journal = Journal::open(&mut SimFlash::from_bytes(bytes.to_vec()), region)?;
-    Ok(journal.latest().unwrap_or_default())
+    let Some((mut copy, region)) = copy_of(world, "journal") else { return Ok(journal::Entry::default()) };
+    Ok(Journal::open(&mut copy, region)?.latest().unwrap_or_default())
 }
 
 fn identity(before: &Facts, now: &Facts) -> Result<(), Broken> {
