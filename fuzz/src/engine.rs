@@ -68,7 +68,7 @@ pub struct Made {
     /// What was signed.
     pub manifest: Manifest,
     pub message: Vec<u8>,
-    /// Whether the publisher signed it, for this device.
+    /// Whether the publisher signed it, for this device. It may have expired.
     pub is_trusted: bool,
 }
 
@@ -125,7 +125,7 @@ impl Offer {
             Twist::Nothing | Twist::Stranger | Twist::Flipped(_) | Twist::CutOff(_) => {}
         }
         let secret = if self.twist == Twist::Stranger { [8; 32] } else { PUBLISHER };
-        Made::signed(manifest, &secret, self.twist == Twist::Nothing)
+        Made::signed(manifest, &secret, matches!(self.twist, Twist::Nothing | Twist::Expired))
     }
 }
 

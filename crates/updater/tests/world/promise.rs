@@ -9,10 +9,11 @@ use updater::{Action, Event, InstallRecord, SlotContent, SlotIndex, Start, Surve
 /// The longest that an action without a time limit takes: hashing 64 KiB, or some sectors of flash.
 pub(crate) const LOCAL_MS: u64 = 500;
 
-/// The most actions of a pit stop with an image of so many chunks: each is hashed once, the slot invalidated for it, and it
-/// is fetched as often as is tried; before and after that comes what a start does once.
-pub(crate) fn max_steps(chunks: usize) -> u32 {
-    (2 + u32::from(limits::CHUNK_TRIES)) * chunks as u32 + 20
+/// The most actions of a pit stop with so many slots and an image of so many chunks: a slot is verified twice before it is
+/// given up; each chunk is hashed once, the slot invalidated for it, and it is fetched as often as is tried; before and
+/// after that comes what a start does once.
+fn max_steps(slots: usize, chunks: usize) -> u32 {
+    2 * slots as u32 + (2 + u32::from(limits::CHUNK_TRIES)) * chunks as u32 + 18
 }
 
 /// How long the shell lets an action take.
@@ -57,7 +58,8 @@ pub(crate) struct Watch {
     previewed: Option<Digest>,
     record: Option<InstallRecord>,
     time_floor_s: u64,
-    /// Releases that the publisher signed for this device.
+    /// Releases that the publisher signed for this device and that have not expired; one that has may repair what is
+    /// installed.
     trusted: Vec<Manifest>,
     longest: usize,
     /// The image that is being installed, and the slot.
@@ -81,24 +83,33 @@ struct Slot {
 }
 
 impl Watch {
-    /// Watches the pit stop of a device as the engine is told that it is.
-    pub(crate) fn new(start: &Start, survey: &Survey, trusted: &[Manifest]) -> Self {
+    /// Watches the pit stop of a device as the engine is told that it is. The publisher signed `signed` for it.
+    pub(crate) fn new(start: &Start, survey: &Survey, signed: &[Manifest]) -> Self {
         let slot = |slot: &updater::SlotFacts| Slot {
             size_bytes: slot.size_bytes,
             was_blank: slot.content == SlotContent::Blank,
             ..Slot::default()
         };
         let vault = survey.vault.as_ref().ok();
+        let record = vault.and_then(|vault| vault.record.clone());
+        let time_floor_s = vault.map_or(0, |vault| vault.time_floor_s);
+        let is_trusted = |manifest: &&Manifest| {
+            let repairs = record.as_ref().is_some_and(|record| {
+                record.sequence == manifest.sequence && record.digest == manifest.artifact.digest
+            });
+            repairs || manifest.expires_at_s.is_none_or(|expires_at_s| expires_at_s >= time_floor_s)
+        };
+        let trusted: Vec<_> = signed.iter().filter(is_trusted).cloned().collect();
         Self {
             slots: survey.slots.iter().map(slot).collect(),
             suspect: start.suspect(),
             startable: Vec::new(),
             set_out: false,
             previewed: None,
-            record: vault.and_then(|vault| vault.record.clone()),
-            time_floor_s: vault.map_or(0, |vault| vault.time_floor_s),
-            trusted: trusted.to_vec(),
+            record,
+            time_floor_s,
             longest: trusted.iter().map(|manifest| manifest.artifact.chunks.len()).max().unwrap_or(0),
+            trusted,
             install: None,
             recorded: false,
             steps: 1,
@@ -110,7 +121,7 @@ impl Watch {
     pub(crate) fn saw(&mut self, action: &Action, event: &Event, took_ms: u64) {
         self.steps += 1;
         self.now_ms = self.now_ms.saturating_add(took_ms);
-        let max_steps = max_steps(self.longest);
+        let max_steps = max_steps(self.slots.len(), self.longest);
         assert!(self.steps <= max_steps, "{} steps: {action:?}", self.steps);
         if !matches!(action, Action::VerifySlot { .. } | Action::SaveNote { .. }) && !self.set_out {
             self.set_out = true;
