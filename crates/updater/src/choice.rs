@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use crate::action::Action;
 use crate::facts::{ImageFacts, SlotContent, SlotIndex};
+use crate::limits;
+use crate::retained::{Phase, Retained};
 use crate::session::Session;
 use crate::state::{State, chosen};
 
@@ -41,8 +43,14 @@ impl Choice {
         Self::look_at_next(session, left, now_ms)
     }
 
-    pub(crate) fn session(&self) -> &Session {
-        &self.session
+    /// What the register says meanwhile. A third crash in a row is taken for the slot's, where another one could be started
+    /// instead: it is left out at the start after it.
+    pub(crate) fn retained(&self) -> Retained {
+        let retained = self.session.start.retained;
+        if self.left.is_empty() || retained.crashes + 1 < limits::CRASHES {
+            return retained;
+        }
+        Retained { phase: Phase::HandingOver, slot: self.slot, ..retained }
     }
 
     fn look_at_next(session: Box<Session>, mut left: Vec<SlotIndex>, now_ms: u64) -> (State, Action) {

@@ -54,8 +54,8 @@ impl Start {
                     (retained.one_more_failure(), LastRun::Stuck)
                 }
                 Phase::Updater => (retained.one_more_crash(), LastRun::Updater),
-                // The crash of a hand-over at once, which was to end the crashes.
-                Phase::HandingOver if retained.crashes >= limits::CRASHES => {
+                // The crash of a hand-over at once, which was to end the crashes; or the third in a row, over a slot.
+                Phase::HandingOver if retained.crashes + 1 >= limits::CRASHES => {
                     (retained.one_more_failure().one_more_crash(), LastRun::HandOver)
                 }
                 Phase::HandingOver => (retained.one_more_failure(), LastRun::HandOver),

@@ -310,7 +310,7 @@ impl State {
     pub fn retained(&self) -> Retained {
         match self {
             Self::Surveying(start) => start.retained,
-            Self::Choosing(choice) => choice.session().start.retained,
+            Self::Choosing(choice) => choice.retained(),
             Self::Remembering(session)
             | Self::Joining(session)
             | Self::MakingKey(session, _)

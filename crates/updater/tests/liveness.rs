@@ -73,9 +73,22 @@ fn ways() -> Vec<How> {
 
 const CHIPS: [Chip; 4] = [Chip::Esp32, Chip::Esp32C3, Chip::Esp32C6, Chip::Esp32S3];
 
+/// How the names of [`early_check`] and [`every_look`] begin.
+const LOOKS: [&str; 2] = ["early check", "every look"];
+
 /// The moment at which a slot is looked at before anything is initialised.
 fn early_check(slot: SlotIndex) -> String {
     format!("early check of slot {}", slot.0)
+}
+
+/// Every look at a slot: then, and when a pit stop verifies it.
+fn every_look(slot: SlotIndex) -> String {
+    format!("every look at slot {}", slot.0)
+}
+
+/// Whether a look at this slot before anything is initialised is struck.
+fn is_looked_at(at: &str, slot: SlotIndex) -> bool {
+    at == early_check(slot) || at == every_look(slot)
 }
 
 /// Starts after which it is started when each of them loses the register that says which slot was looked at: the journal
@@ -124,7 +137,7 @@ impl Device {
         {
             self.bits = Retained { slot, phase: Phase::HandingOver, ..start.retained }.to_bits();
             let mut accepted = self.can_be_started(slot);
-            if at == early_check(slot) {
+            if is_looked_at(at, slot) {
                 match how {
                     How::Reset(cause, remains) => return Err(Ends::Struck(cause, remains)),
                     How::Fails(_) => accepted = false,
@@ -165,7 +178,10 @@ impl Device {
                     Verdict::Restart { after_ms, .. } => (Ends::Waits(after_ms), now_ms),
                 };
             }
-            let struck = name(&action) == at;
+            let struck = match action {
+                Action::VerifySlot { slot } if at == every_look(slot) => true,
+                _ => name(&action) == at,
+            };
             let event = match how {
                 How::Reset(reset, remains) if struck => return (Ends::Struck(reset, remains), now_ms),
                 How::Fails(reason) if struck => Event::Failed(reason),
@@ -184,7 +200,7 @@ impl Device {
     /// Whether there is something to start; not the slot over which the updater breaks.
     fn is_bootable(&self, at: &str) -> bool {
         let slots = (0..self.world.slots.len()).map(|slot| SlotIndex(slot as u8));
-        slots.into_iter().any(|slot| self.can_be_started(slot) && at != early_check(slot))
+        slots.into_iter().any(|slot| self.can_be_started(slot) && !is_looked_at(at, slot))
     }
 
     /// What decides how the device goes on: all but the count of starts.
@@ -266,7 +282,9 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
         }
         // Each start may announce a reset that hands over, and one of them is refused.
         let starts = match how {
-            How::Reset(_, Content::Cleared) if at.starts_with("early check") => STARTS_WITHOUT_REGISTER,
+            How::Reset(_, Content::Cleared) if LOOKS.iter().any(|look| at.starts_with(look)) => {
+                STARTS_WITHOUT_REGISTER
+            }
             How::Reset(..) | How::Fails(_) | How::Slow => STARTS,
         };
         if drought.starts >= starts || bootable && drought.hand_overs > starts {
@@ -292,6 +310,12 @@ fn worlds() -> Vec<(String, World)> {
                 worlds.push((format!("{strategy:?}, {slots} slots, {what}"), world));
             };
             add("nothing new", &|world, old, _| world.install(0, old));
+            if slots == 2 {
+                add("two applications", &|world, old, new| {
+                    world.put(1, old);
+                    world.install(0, new);
+                });
+            }
             add("a release", &|world, old, new| {
                 world.install(0, old);
                 world.offer(new);
@@ -349,13 +373,15 @@ fn actions(world: &World) -> BTreeSet<String> {
 fn with_the_same_fault_for_ever_an_application_is_started_and_tries_are_backed_off() {
     let (mut cases, mut wrong, mut struck) = (0, Vec::new(), BTreeSet::new());
     for (what, world) in worlds() {
-        let slots = (0..world.slots.len()).map(|slot| early_check(SlotIndex(slot as u8)));
+        let slots = (0..world.slots.len()).map(|slot| SlotIndex(slot as u8));
+        let slots = slots.flat_map(|slot| [early_check(slot), every_look(slot)]);
         for action in actions(&world).into_iter().chain(slots) {
             // A survey fails when there is no partition table to be read, a verification when the image is none; the only
             // slot that cannot be erased is given up for the install that tried it (docs/fault-model.md).
             let only = world.slots.len() == 1;
-            let fails_for_good =
-                ["Survey", "VerifySlot"].contains(&&*action) || only && action == "Invalidate";
+            let fails_for_good = ["Survey", "VerifySlot"].contains(&&*action)
+                || action.starts_with("every look")
+                || only && action == "Invalidate";
             let possible = |how: &How| !(matches!(how, How::Fails(_)) && fails_for_good);
             for how in ways().into_iter().filter(possible) {
                 cases += 1;
