@@ -16,7 +16,7 @@ use super::fault::{Fault, Suite, TestId};
 use crate::process;
 
 /// How long a test may take: five times the slowest one here on two busy cores. One that takes longer does not end.
-const TEST_LIMIT: Duration = Duration::from_secs(60);
+const TEST_LIMIT: Duration = Duration::from_secs(180);
 
 /// The copy.
 pub(super) struct Tree {
