@@ -43,7 +43,9 @@ struct Row {
 
 const TABLE: &[Row] = &[
     // Drives an emulated chip from outside: for the demo and for `emulate`, and no part of what runs on it.
-    Row { name: "emulator", runs: Runs::OnHost, may_use: &[] },
+    Row { name: "emulator", runs: Runs::OnHost, may_use: &["chip", "flashfmt", "sim"] },
+    // Runs images of the firmware. Its flash and its bootloader are sim's, so that both worlds have one.
+    Row { name: "chip", runs: Runs::OnHost, may_use: &["flashfmt", "sim", "updater"] },
     Row { name: "flashfmt", runs: Runs::OnDevice, may_use: &[] },
     // Used by the firmware alone: it is no part of a pit stop.
     Row { name: "improv", runs: Runs::OnDevice, may_use: &[] },

@@ -69,7 +69,7 @@ enum Command {
     Mutants(mutants::Arguments),
     /// Build updater and example applications into ESP images (exit code 3: no toolchain for the chip)
     Firmware(firmware::Arguments),
-    /// Run updater, server and applications together on an emulated ESP32-C3 (SKIPPED without an emulator)
+    /// Run updater, server and applications together on an emulated ESP32-C3
     #[cfg(feature = "emulate")]
     Emulate(emulate::Arguments),
     /// Measure the server against nginx, and with a fleet of 100,000 devices (minutes)

@@ -23,7 +23,7 @@ const CRASH: [u32; 2] = [0, 0];
 
 /// A debugger. The chip stands still while it is not told to go on; dropping it lets the chip go on.
 #[derive(Debug)]
-pub struct Debugger {
+pub(crate) struct Debugger {
     stream: BufReader<TcpStream>,
 }
 
@@ -41,18 +41,12 @@ impl Debugger {
     }
 
     /// Lets the processor spin with interrupts off once it goes on.
-    ///
-    /// # Errors
-    /// The emulator does not do it.
-    pub fn hang(&mut self) -> io::Result<()> {
+    pub(crate) fn hang(&mut self) -> io::Result<()> {
         self.divert(HANG)
     }
 
     /// Lets the processor come upon no instruction once it goes on.
-    ///
-    /// # Errors
-    /// The emulator does not do it.
-    pub fn crash(&mut self) -> io::Result<()> {
+    pub(crate) fn crash(&mut self) -> io::Result<()> {
         self.divert(CRASH)
     }
 

@@ -76,6 +76,17 @@ pub enum MachineError {
         /// The console's last lines, each on a line of its own.
         last_lines: String,
     },
+    /// The flash file cannot be used.
+    #[error("cannot use the flash file {}: {source}", .path.display())]
+    Flash {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The chip's network cannot be made.
+    #[error("no network for the chip: {0}")]
+    Network(#[source] chip::net::NetworkError),
     /// The emulator's monitor is closed.
     #[error("the emulator does not take commands: {0}")]
     Monitor(#[source] io::Error),

@@ -1,56 +1,97 @@
 //! A chip with power.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::env;
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use crate::board::{Board, Lines, Order};
 use crate::debugger::free_port;
-use crate::{Debugger, Emulator, Log, MachineError};
+use crate::process::QemuProcess;
+use crate::{Debugger, FindError, Log, MachineError, Qemu};
 
 /// Lines of the console that an error shows.
 const SHOWN_LINES: usize = 15;
 
+/// What the chip is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// The crate `chip`: an ESP32-C3 in this program.
+    Chip,
+    /// A QEMU that was found on this computer.
+    Qemu(Qemu),
+}
+
+impl Emulator {
+    /// The QEMU that `PITSTOP_QEMU` names, or the crate `chip`.
+    ///
+    /// # Errors
+    /// It names none that knows the chip.
+    pub fn chosen() -> Result<Self, FindError> {
+        match env::var_os("PITSTOP_QEMU") {
+            Some(_) => Qemu::find().map(Self::Qemu),
+            None => Ok(Self::Chip),
+        }
+    }
+}
+
+impl fmt::Display for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chip => f.write_str("the crate chip"),
+            Self::Qemu(qemu) => qemu.fmt(f),
+        }
+    }
+}
+
 /// A chip with power. Dropping it cuts the power, at whatever it is doing.
 #[derive(Debug)]
 pub struct Machine {
-    child: Child,
-    monitor: ChildStdin,
+    power: Power,
     console: Receiver<String>,
     shown: VecDeque<String>,
-    debugger_port: u16,
     log: Log,
 }
 
+#[derive(Debug)]
+enum Power {
+    Chip(Board),
+    Qemu(QemuProcess),
+}
+
 impl Machine {
-    /// Switches on a chip with this flash file. What it writes to its flash goes to the file at once.
+    /// Switches on a chip with this flash file. What it writes to its flash goes to the file.
     ///
     /// # Errors
     /// The emulator does not start. One that starts and then ends is found by the first wait for a line.
     pub fn power_on(emulator: &Emulator, flash: &Path, log: &Log) -> Result<Self, MachineError> {
-        let debugger_port = free_port().map_err(MachineError::Debugger)?;
-        Self::start(emulator.command(flash, debugger_port), debugger_port, log)
+        match emulator {
+            Emulator::Chip => {
+                log.line("--- power on");
+                let (sender, console) = mpsc::channel();
+                let board = Board::power_on(flash, Lines::new(sender, log.clone()))?;
+                Ok(Self::with(Power::Chip(board), console, log))
+            }
+            Emulator::Qemu(qemu) => {
+                let debugger_port = free_port().map_err(MachineError::Debugger)?;
+                Self::start(qemu.command(flash, debugger_port), debugger_port, log)
+            }
+        }
     }
 
-    fn start(mut command: Command, debugger_port: u16, log: &Log) -> Result<Self, MachineError> {
-        let failed = |command: &Command, source| MachineError::Start {
-            program: PathBuf::from(command.get_program()),
-            source,
-        };
+    /// Switches on a chip in a program.
+    fn start(command: Command, debugger_port: u16, log: &Log) -> Result<Self, MachineError> {
         log.line("--- power on");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|source| failed(&command, source))?;
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(monitor), Some(output), Some(errors)) = pipes else {
-            return Err(failed(&command, io::Error::other("it has no pipes")));
-        };
         let (sender, console) = mpsc::channel();
-        read_lines(output, sender.clone(), log.clone());
-        read_lines(errors, sender, log.clone());
-        Ok(Self { child, monitor, console, shown: VecDeque::new(), debugger_port, log: log.clone() })
+        let process = QemuProcess::start(command, debugger_port, &sender, log)?;
+        Ok(Self::with(Power::Qemu(process), console, log))
+    }
+
+    fn with(power: Power, console: Receiver<String>, log: &Log) -> Self {
+        Self { power, console, shown: VecDeque::new(), log: log.clone() }
     }
 
     /// The next line of the console, without its end. `wanted` is what it is read for, as errors name it.
@@ -99,27 +140,40 @@ impl Machine {
         }
     }
 
-    /// Resets the chip by the emulator's monitor. Memory keeps its contents, and the chip goes on to state the cause of
-    /// the reset before this one.
+    /// Resets the chip, as its button does. A QEMU keeps memory, and goes on to state the cause of the reset before.
     ///
     /// # Errors
     /// The emulator ended.
     pub fn reset(&mut self) -> Result<(), MachineError> {
         self.log.line("--- reset");
-        // Ctrl-A c switches between console and monitor (QEMU, "Keys in the character backend multiplexer").
-        self.monitor
-            .write_all(b"\x01csystem_reset\n\x01c")
-            .and_then(|()| self.monitor.flush())
-            .map_err(MachineError::Monitor)
+        match &mut self.power {
+            Power::Chip(board) => board.order(Order::Reset),
+            Power::Qemu(process) => process.reset(),
+        }
     }
 
-    /// Stops the chip, for a debugger.
+    /// Lets the processor stand still with interrupts off.
     ///
     /// # Errors
-    /// The emulator has none, or does not answer.
-    pub fn debug(&mut self) -> Result<Debugger, MachineError> {
-        self.log.line("--- debugger");
-        Debugger::attach(self.debugger_port).map_err(MachineError::Debugger)
+    /// The emulator ended, or has no debugger that does it.
+    pub fn hang(&mut self) -> Result<(), MachineError> {
+        self.log.line("--- hangs");
+        match &mut self.power {
+            Power::Chip(board) => board.order(Order::Hang),
+            Power::Qemu(process) => process.debug(Debugger::hang),
+        }
+    }
+
+    /// Lets the processor come upon no instruction.
+    ///
+    /// # Errors
+    /// The emulator ended, or has no debugger that does it.
+    pub fn crash(&mut self) -> Result<(), MachineError> {
+        self.log.line("--- crashes");
+        match &mut self.power {
+            Power::Chip(board) => board.order(Order::Crash),
+            Power::Qemu(process) => process.debug(Debugger::crash),
+        }
     }
 
     /// Cuts the power; returns what was printed that nobody waited for.
@@ -129,9 +183,10 @@ impl Machine {
     }
 
     fn cut_power(&mut self) {
-        // Fails only when it ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match &mut self.power {
+            Power::Chip(board) => board.cut_power(),
+            Power::Qemu(process) => process.end(),
+        }
     }
 
     fn last_lines(&self) -> String {
@@ -145,20 +200,6 @@ impl Drop for Machine {
         self.cut_power();
         self.log.line("--- power off");
     }
-}
-
-/// Reads lines until the end, in a thread: into the log, and to whoever waits for one.
-fn read_lines(output: impl Read + Send + 'static, sender: Sender<String>, log: Log) {
-    thread::spawn(move || {
-        for line in BufReader::new(output).split(b'\n') {
-            let Ok(line) = line else { return };
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            log.line(&line);
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
 }
 
 #[cfg(all(test, unix))]

@@ -33,7 +33,9 @@ const ALLOWED: &[Allowed] = &[
     allowed("cpu", 0x18, 0x7C, "an entry point has no caller that would pass or keep anything"),
     allowed("60002000", 0x04, 0x28, SPI1),
     allowed("60002000", 0x58, 0x94, SPI1),
+    allowed("60008000", 0x00, 0x00, RTC),
     allowed("60008000", 0x1C, 0x34, RTC),
+    allowed("60008000", 0x3C, 0x3C, "what wakes the chip from sleep: set before each sleep"),
     allowed("60008000", 0x50, 0x50, "STORE0 is the updater's"),
     allowed("60008000", 0x54, 0x54, "STORE1: how fast the slow clock is; each program measures it"),
     allowed("60008000", 0x70, 0x70, RTC),
@@ -68,6 +70,10 @@ const MSTATUS: u32 = 0x80;
 const MPP: u32 = 3 << 11;
 const PAST: &str = "what the last trap came from; a reset need not clear it (RISC-V Privileged Architecture, 3.4), and there was \
                     one in the updater's first start";
+
+/// Where it prints `tp`.
+const TP: u32 = 0x10;
+const NO_TASK: &str = "tp: ROM and bootloader leave what they found; the updater leaves 0";
 
 /// A register: its base, as it is printed, and its offset.
 type Register = (String, u32);
@@ -156,7 +162,9 @@ impl Difference {
         };
         let differing = self.by_bootloader.unwrap_or(0) ^ self.by_updater.unwrap_or(0);
         let is_mpp = self.base == "cpu" && self.offset == MSTATUS && differing & !MPP == 0;
-        ALLOWED.iter().find(is_this).map(|allowed| allowed.why).or(is_mpp.then_some(PAST))
+        let is_tp = self.base == "cpu" && self.offset == TP && self.by_updater == Some(0);
+        let listed = ALLOWED.iter().find(is_this).map(|allowed| allowed.why);
+        listed.or(is_mpp.then_some(PAST)).or(is_tp.then_some(NO_TASK))
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn radio_hangs(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     machine.reset()?;
     for start in 1..=STARTS {
         match next(&mut machine, &["pitstop joins the network", HELLO], START)? {
-            0 => machine.debug()?.hang()?,
+            0 => machine.hang()?,
             _ => {
                 ensure!(start > 1, "the application was started without a pit stop");
                 return Ok(Outcome::Passed);
@@ -52,7 +52,7 @@ pub(super) fn survey_crashes(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
             ensure!(start > 1, "the application was started without a pit stop");
             return Ok(Outcome::Passed);
         }
-        machine.debug()?.crash()?;
+        machine.crash()?;
         machine.expect(PANIC, &[HELLO], START)?;
     }
     bail!("it crashes at every start, and the application is not started")

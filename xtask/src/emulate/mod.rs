@@ -1,8 +1,8 @@
 //! `cargo xtask emulate`: updater, server and applications together, on an emulated ESP32-C3.
 //!
-//! Everything is real but the chip: the ROM and bootloader of the ESP32-C3, the updater's image, the applications'
-//! images, and a `pitstop serve` on loopback. Console logs stay in `target/emulate/`. Without an emulator the command
-//! says what to install, prints SKIPPED, and succeeds.
+//! Everything is real but the chip: the updater's image, the applications' images, and a `pitstop serve` on loopback. The
+//! chip is the crate `chip`, or with `--on qemu` Espressif's QEMU, a second opinion; without it that says what to install,
+//! prints SKIPPED, and succeeds. Console logs stay in `target/emulate/`.
 
 mod entry_state;
 mod exchange;
@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use emulator::{Emulator, HOW_TO_INSTALL, Log};
+use emulator::{Emulator, HOW_TO_INSTALL, Log, Qemu};
 
 use crate::{default_firmware_dir, firmware, process, toolchain};
 use scenario::{Outcome, SCENARIOS, Scenario, Stage};
@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Run only this scenario; may be given more than once
     #[arg(long, value_name = "SCENARIO", value_parser = names())]
     only: Vec<String>,
+    /// What the chip is
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    on: On,
     /// List the scenarios and run none
     #[arg(long)]
     list: bool,
@@ -53,6 +56,16 @@ pub(crate) struct Arguments {
     /// Seed of those moments [default: chosen and printed]
     #[arg(long, value_name = "SEED", requires = "kill")]
     seed: Option<u64>,
+}
+
+/// What the chip is.
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum On {
+    /// The crate chip
+    #[default]
+    Chip,
+    /// Espressif's QEMU, from PATH or PITSTOP_QEMU
+    Qemu,
 }
 
 /// How the command ended when nothing failed.
@@ -74,9 +87,12 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
         }
         return Ok(Ending::Passed);
     }
-    let emulator = match Emulator::find() {
-        Ok(emulator) => emulator,
-        Err(reason) => return Ok(Ending::Skipped(format!("{reason}\n{HOW_TO_INSTALL}"))),
+    let emulator = match arguments.on {
+        On::Chip => Emulator::Chip,
+        On::Qemu => match Qemu::find() {
+            Ok(qemu) => Emulator::Qemu(qemu),
+            Err(reason) => return Ok(Ending::Skipped(format!("{reason}\n{HOW_TO_INSTALL}"))),
+        },
     };
     println!("emulator: {emulator}");
     let logs = root.join("target/emulate");

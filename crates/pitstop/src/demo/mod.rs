@@ -42,8 +42,8 @@ Examples:
   pitstop demo --chip                             on an emulated ESP32-C3
   pitstop demo --dashboard                        200 devices and a rollout, to look at in a browser
 
---chip needs Espressif's QEMU for RISC-V: qemu-system-riscv32 on PATH, or its
-path in PITSTOP_QEMU.";
+--chip needs the firmware's toolchain and nothing else. With PITSTOP_QEMU, the
+path of Espressif's qemu-system-riscv32, that emulates the chip.";
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -57,7 +57,7 @@ pub(crate) struct Demo {
     #[arg(long = "app", value_name = "FILE")]
     apps: Vec<PathBuf>,
 
-    /// On an emulated ESP32-C3, from its ROM to the application, instead of the virtual device
+    /// On an emulated ESP32-C3 that runs the real images, instead of the virtual device
     #[arg(long)]
     chip: bool,
 

@@ -1,4 +1,4 @@
-//! The story on an emulated ESP32-C3: ROM, bootloader, updater and applications are the real images.
+//! The story on an emulated ESP32-C3: updater and applications are the real images.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -35,9 +35,9 @@ pub(super) struct Cast {
     updater: ImageFile,
 }
 
-/// The emulator, or what to install.
+/// The crate `chip`, or the QEMU that was asked for.
 pub(super) fn find_emulator() -> Result<Emulator, Failure> {
-    Emulator::find().map_err(|error| Failure::new(error.to_string()).hint(HOW_TO_INSTALL))
+    Emulator::chosen().map_err(|error| Failure::new(error.to_string()).hint(HOW_TO_INSTALL))
 }
 
 impl Cast {

@@ -1,4 +1,4 @@
-//! Finding an emulator on this computer.
+//! QEMU, where this computer has one that knows the chip.
 
 use std::env;
 use std::ffi::OsString;
@@ -21,15 +21,15 @@ const PROGRAM: &str = "qemu-system-riscv32";
 /// The machine that is needed, as `-machine help` lists it.
 const MACHINE: &str = "esp32c3";
 
-/// A program that emulates the ESP32-C3. Displayed as its path.
+/// A QEMU that emulates the ESP32-C3. Displayed as its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Emulator {
+pub struct Qemu {
     program: PathBuf,
     /// Folder with the chip's ROM, when it is not where the program looks for it by itself.
     data: Option<PathBuf>,
 }
 
-impl Emulator {
+impl Qemu {
     /// The program in `PITSTOP_QEMU`, else the one on `PATH`.
     ///
     /// `PITSTOP_QEMU_DATA` is the folder with the ROMs; without it, `../pc-bios` as seen from the program is taken when
@@ -80,7 +80,7 @@ impl Emulator {
     }
 }
 
-impl fmt::Display for Emulator {
+impl fmt::Display for Qemu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.program.display())
     }
@@ -111,18 +111,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let script = |text: &str| crate::machine::tests::script(folder.path(), text);
         let with = script("printf 'Supported machines are:\\nesp32c3   Espressif\\n'");
-        assert_eq!(Emulator::choose(Some(with.clone()), None).unwrap().data, None);
+        assert_eq!(Qemu::choose(Some(with.clone()), None).unwrap().data, None);
         std::fs::create_dir(folder.path().join("pc-bios")).unwrap();
-        let beside = Emulator::choose(Some(with.clone()), None).unwrap();
+        let beside = Qemu::choose(Some(with.clone()), None).unwrap();
         assert_eq!(beside.data, Some(folder.path().join("pc-bios")));
-        let named = Emulator::choose(Some(with), Some("roms".into())).unwrap();
+        let named = Qemu::choose(Some(with), Some("roms".into())).unwrap();
         assert_eq!(named.data, Some("roms".into()));
 
         let without = script("printf 'Supported machines are:\\nvirt   esp32c3x\\n'");
-        assert!(matches!(Emulator::choose(Some(without), None), Err(FindError::NoMachine { .. })));
+        assert!(matches!(Qemu::choose(Some(without), None), Err(FindError::NoMachine { .. })));
         let broken = script("exit 3");
-        assert!(matches!(Emulator::choose(Some(broken), None), Err(FindError::Status { .. })));
+        assert!(matches!(Qemu::choose(Some(broken), None), Err(FindError::Status { .. })));
         let nothing = folder.path().join("nothing");
-        assert!(matches!(Emulator::choose(Some(nothing), None), Err(FindError::Start { .. })));
+        assert!(matches!(Qemu::choose(Some(nothing), None), Err(FindError::Start { .. })));
     }
 }
