@@ -42,10 +42,6 @@ struct Row {
 }
 
 const TABLE: &[Row] = &[
-    // Drives an emulated chip from outside: for the demo and for `emulate`, and no part of what runs on it.
-    Row { name: "emulator", runs: Runs::OnHost, may_use: &["chip", "flashfmt", "sim"] },
-    // Runs images of the firmware. Its flash and its bootloader are sim's, so that both worlds have one.
-    Row { name: "chip", runs: Runs::OnHost, may_use: &["flashfmt", "sim", "updater"] },
     Row { name: "flashfmt", runs: Runs::OnDevice, may_use: &[] },
     // Used by the firmware alone: it is no part of a pit stop.
     Row { name: "improv", runs: Runs::OnDevice, may_use: &[] },
@@ -60,6 +56,10 @@ const TABLE: &[Row] = &[
         runs: Runs::OnHost,
         may_use: &["flashfmt", "manifest", "tls-crypto", "updater", "updater-io", "wire"],
     },
+    // Runs images of the firmware. Its flash and its bootloader are sim's, so that both worlds have one.
+    Row { name: "chip", runs: Runs::OnHost, may_use: &["flashfmt", "sim", "updater"] },
+    // Drives an emulated chip from outside: for the demo and for `emulate`, and no part of what runs on it.
+    Row { name: "emulator", runs: Runs::OnHost, may_use: &["chip", "flashfmt", "sim"] },
     // Pure: the server asks it, and the command line writes and shows plans.
     Row { name: "rollout", runs: Runs::OnHost, may_use: &["manifest", "wire"] },
     // The half of it that judges images is pure; the server asks it about releases.
