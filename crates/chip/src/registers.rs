@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn registers_and_functions_have_names() {
         assert_eq!(name_of(0x6000_8038), "RTC_CNTL.reset_state");
-        assert_eq!(name_of(0x600C_2004), "INTERRUPT_CORE0.core_0_intr_map+0x4");
+        assert_eq!(name_of(0x600C_2004), "INTERRUPT_CORE0.core_0_intr_map[1]");
         assert_eq!(rom_function(0x4000_0050), Some("ets_delay_us"));
         assert_eq!(rom_function(0x4000_0051), None);
     }

@@ -43,7 +43,8 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn power_on(flash: &Path, lines: Lines) -> Result<Self, MachineError> {
+    /// `seed` is for what silicon leaves to chance.
+    pub(crate) fn power_on(flash: &Path, seed: u64, lines: Lines) -> Result<Self, MachineError> {
         let failed = |source| MachineError::Flash { path: flash.to_owned(), source };
         let size_bytes = fs::metadata(flash).map_err(failed)?.len();
         let size_bytes = u32::try_from(size_bytes).unwrap_or(u32::MAX);
@@ -51,7 +52,7 @@ impl Board {
             SimFlash::open(flash, size_bytes).map_err(|error| failed(std::io::Error::other(error)))?;
         let network = UserNetwork::new().map_err(MachineError::Network)?;
         let (orders, received) = mpsc::channel();
-        let chip = Chip::new(flash, Bootloader::new(Kind::Esp32C3), 0);
+        let chip = Chip::new(flash, Bootloader::new(Kind::Esp32C3), seed);
         let surroundings = Surroundings { chip, network, lines, orders: received, saved: Instant::now() };
         let thread = thread::spawn(|| surroundings.run());
         Ok(Self { orders: Some(orders), thread: Some(thread) })

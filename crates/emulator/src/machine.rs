@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::env;
 use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -70,9 +71,11 @@ impl Machine {
     pub fn power_on(emulator: &Emulator, flash: &Path, log: &Log) -> Result<Self, MachineError> {
         match emulator {
             Emulator::Chip => {
-                log.line("--- power on");
+                // Another noise at each power on, as on silicon.
+                let seed = RandomState::new().build_hasher().finish();
+                log.line(&format!("--- power on, seed {seed}"));
                 let (sender, console) = mpsc::channel();
-                let board = Board::power_on(flash, Lines::new(sender, log.clone()))?;
+                let board = Board::power_on(flash, seed, Lines::new(sender, log.clone()))?;
                 Ok(Self::with(Power::Chip(board), console, log))
             }
             Emulator::Qemu(qemu) => {
