@@ -38,9 +38,11 @@ const ALLOWED: &[Allowed] = &[
     allowed("60008000", 0x3C, 0x3C, "what wakes the chip from sleep: set before each sleep"),
     allowed("60008000", 0x50, 0x50, "STORE0 is the updater's"),
     allowed("60008000", 0x54, 0x54, "STORE1: how fast the slow clock is; each program measures it"),
+    allowed("60008000", 0x58, 0x5C, NOISE),
     allowed("60008000", 0x70, 0x70, RTC),
     allowed("60008000", 0x80, 0x8C, RTC),
     allowed("60008000", 0xAC, 0xAC, "super watchdog: esp-hal and ESP-IDF's bootloader turn it off"),
+    allowed("60008000", 0xC0, 0xC4, NOISE),
     allowed("60008000", 0xD8, 0xD8, "brownout: as after power-on; an emulator may begin with something else"),
     allowed(
         "6001f000",
@@ -50,6 +52,8 @@ const ALLOWED: &[Allowed] = &[
     ),
 ];
 
+const NOISE: &str =
+    "STORE2, 3, 6 and 7: nobody here writes them, and after each power on they hold something else";
 const SPI1: &str = "the last command to the flash; each one sets all that it needs";
 
 /// `rtc_init` of ESP-IDF 5.5 (`esp_hw_support/port/esp32c3/rtc_init.c`).
