@@ -5,12 +5,15 @@ use flashfmt::image::ImageSummary;
 use flashfmt::partition::Partition;
 use sim::bootloader::{Boot, Bootloader, NothingReason};
 use sim::flash::FlashError;
-use updater::reset::Content;
-use updater::reset::Reset;
+use updater::reset::{Content, Level, Reset};
 
-use crate::bus::{Bus, CPU_PER_CONF, SRAM_ADDR, SRAM_BYTES, SYSCLK_CONF};
+use crate::bus::{
+    Bus, CODE_ADDR, CPU_PER_CONF, DATA_ADDR, RTC_FAST_ADDR, RTC_FAST_BYTES, SRAM_ADDR, SRAM_BYTES,
+    SYSCLK_CONF, WINDOW_BYTES, in_window,
+};
 use crate::cpu::{Cpu, csr};
 use crate::fault::Fault;
+use crate::peripherals::cache::{ENTRIES, LAST_ENTRY, PAGE_SHIFT};
 use crate::time;
 
 /// What the processor finds at an image's entry, as seen with the ROM and ESP-IDF's bootloader in an emulator.
@@ -27,10 +30,7 @@ const REGISTERS: [(u32, u32); 4] =
 /// What they take apart from reading the flash.
 const TIME: std::time::Duration = std::time::Duration::from_millis(30);
 
-/// Where flash is mapped, on either bus.
-const WINDOWS: [std::ops::Range<u32>; 2] = [0x3C00_0000..0x3C80_0000, 0x4200_0000..0x4280_0000];
-const RTC_FAST: std::ops::Range<u32> = 0x5000_0000..0x5000_2000;
-const PAGE_BYTES: u32 = 0x1_0000;
+const PAGE_BYTES: u32 = 1 << PAGE_SHIFT;
 /// Timer wake (`RTC_TIMER_TRIG_EN`).
 const TIMER_WAKE: u32 = 1 << 3;
 
@@ -52,21 +52,19 @@ pub(crate) fn reset(cpu: &mut Cpu, bus: &mut Bus, reset: Reset, bootloader: &Boo
         Content::Undefined => {
             let noise = [(); 8].map(|()| bus.noise());
             bus.new_rtc(noise);
+            bus.forget_rtc_fast();
         }
     }
     if entry.remains.sram == Content::Undefined {
         bus.forget_sram();
     }
-    if entry.remains.rtc == Content::Undefined {
-        bus.forget_rtc_fast();
-    }
-    if entry.level > updater::reset::Level::Cpu {
+    if entry.level > Level::Cpu {
         bus.reset_core();
         bus.rtc.reset_watchdog();
     } else {
         bus.reset_processor_parts();
     }
-    if entry.level == updater::reset::Level::Chip || reset == Reset::DeepSleep {
+    if entry.level == Level::Chip || reset == Reset::DeepSleep {
         for index in 1..32 {
             let noise = bus.noise();
             cpu.set_x(index, noise);
@@ -117,11 +115,11 @@ fn start(cpu: &mut Cpu, bus: &mut Bus, bootloader: &Bootloader, reset: Reset) ->
 
 /// Copies what belongs into RAM, and maps the rest.
 fn load(bus: &mut Bus, partition: &Partition, image: &ImageSummary, reset: Reset) -> Result<(), Fault> {
-    for entry in 0..128 {
+    for entry in 0..ENTRIES {
         bus.cache.map(entry, None);
     }
     // By which the bootloader has looked at the image (seen in QEMU with that bootloader).
-    bus.cache.map(127, Some(partition.offset / PAGE_BYTES));
+    bus.cache.map(LAST_ENTRY, Some(partition.offset / PAGE_BYTES));
     for segment in image.segments.as_slice() {
         let from = partition.offset + segment.data_offset;
         // A gap that puts the next segment where it can be mapped.
@@ -129,14 +127,14 @@ fn load(bus: &mut Bus, partition: &Partition, image: &ImageSummary, reset: Reset
             continue;
         }
         // After deep sleep the RTC's memory holds what the program has put there (`should_load`, `esp_image_format.c`).
-        if reset == Reset::DeepSleep && RTC_FAST.contains(&segment.load_addr) {
+        if reset == Reset::DeepSleep && in_window(segment.load_addr, RTC_FAST_ADDR, RTC_FAST_BYTES) {
             continue;
         }
-        if WINDOWS.iter().any(|window| window.contains(&segment.load_addr)) {
+        if [DATA_ADDR, CODE_ADDR].iter().any(|window| in_window(segment.load_addr, *window, WINDOW_BYTES)) {
             let pages = (segment.load_addr % PAGE_BYTES + segment.len).div_ceil(PAGE_BYTES);
             for page in 0..pages {
-                let entry = (segment.load_addr / PAGE_BYTES + page) % 128;
-                bus.cache.map(entry as usize, Some(from / PAGE_BYTES + page));
+                let entry = (segment.load_addr / PAGE_BYTES + page) as usize % ENTRIES;
+                bus.cache.map(entry, Some(from / PAGE_BYTES + page));
             }
         } else {
             let bytes = bus.flash.bytes()[from as usize..][..segment.len as usize].to_vec();

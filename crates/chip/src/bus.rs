@@ -30,15 +30,15 @@ pub(crate) const SRAM_ADDR: u32 = 0x3FC8_0000;
 pub(crate) const SRAM_CODE_ADDR: u32 = 0x4038_0000;
 pub(crate) const SRAM_BYTES: u32 = 0x6_0000;
 /// RTC fast memory.
-const RTC_FAST_ADDR: u32 = 0x5000_0000;
-const RTC_FAST_BYTES: u32 = 0x2000;
+pub(crate) const RTC_FAST_ADDR: u32 = 0x5000_0000;
+pub(crate) const RTC_FAST_BYTES: u32 = 0x2000;
 /// The ROM: its code runs as `rom` does it.
 pub(crate) const ROM_ADDR: u32 = 0x4000_0000;
 pub(crate) const ROM_BYTES: u32 = 0x6_0000;
 /// Flash through the cache: 128 pages of 64 KiB on either bus.
-const DATA_ADDR: u32 = 0x3C00_0000;
-const CODE_ADDR: u32 = 0x4200_0000;
-const WINDOW_BYTES: u32 = 0x80_0000;
+pub(crate) const DATA_ADDR: u32 = 0x3C00_0000;
+pub(crate) const CODE_ADDR: u32 = 0x4200_0000;
+pub(crate) const WINDOW_BYTES: u32 = 0x80_0000;
 const REGISTERS_ADDR: u32 = 0x6000_0000;
 const REGISTERS_BYTES: u32 = 0xD_1000;
 
@@ -153,15 +153,10 @@ pub(crate) struct Bus {
 
 impl Bus {
     pub(crate) fn new(flash: SimFlash, seed: u64) -> Self {
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut sram = Ram::new(SRAM_BYTES);
-        let mut rtc_fast = Ram::new(RTC_FAST_BYTES);
-        sram.fill(&mut random);
-        rtc_fast.fill(&mut random);
-        let store = [(); 8].map(|()| random.next_u32());
+        // The reset at power on puts the noise in.
         Self {
-            sram,
-            rtc_fast,
+            sram: Ram::new(SRAM_BYTES),
+            rtc_fast: Ram::new(RTC_FAST_BYTES),
             flash_worked: flash.power().clock().worked(),
             flash,
             flash_busy_until: 0,
@@ -174,14 +169,14 @@ impl Bus {
             interrupts: Interrupts::at_reset(),
             systimer: Systimer::at_reset(0),
             groups: [TimerGroup::at_reset(), TimerGroup::at_reset()],
-            rtc: Rtc::new(0, store),
+            rtc: Rtc::new(0, [0; 8]),
             uart: Uart::default(),
             spi_flash: SpiFlash::default(),
             sha: Sha::default(),
             ethernet: Ethernet::at_reset(),
             plain: plain::at_reset(),
             from_cpu: [false; 4],
-            random,
+            random: StdRng::seed_from_u64(seed),
             fault: None,
             sent: Vec::new(),
         }
@@ -319,7 +314,7 @@ impl Bus {
     /// Frames go from and to memory.
     fn exchange_frames(&mut self) {
         while let Some(outgoing) = self.ethernet.next_outgoing() {
-            // A descriptor that points nowhere is the end of the run, by the fault that is kept.
+            // A descriptor that points nowhere loses its frame.
             if let Ok(frame) = self.read_bytes(outgoing.addr, outgoing.len_bytes) {
                 self.sent.push(frame);
             }
@@ -499,7 +494,7 @@ impl Bus {
     }
 }
 
-const fn in_window(addr: u32, first: u32, bytes: u32) -> bool {
+pub(crate) const fn in_window(addr: u32, first: u32, bytes: u32) -> bool {
     addr.wrapping_sub(first) < bytes
 }
 

@@ -74,16 +74,17 @@ fn ways() -> Vec<How> {
 const CHIPS: [Chip; 4] = [Chip::Esp32, Chip::Esp32C3, Chip::Esp32C6, Chip::Esp32S3];
 
 /// How the names of [`early_check`] and [`every_look`] begin.
-const LOOKS: [&str; 2] = ["early check", "every look"];
+const EARLY_CHECK: &str = "early check of slot";
+const EVERY_LOOK: &str = "every look at slot";
 
 /// The moment at which a slot is looked at before anything is initialised.
 fn early_check(slot: SlotIndex) -> String {
-    format!("early check of slot {}", slot.0)
+    format!("{EARLY_CHECK} {}", slot.0)
 }
 
 /// Every look at a slot: then, and when a pit stop verifies it.
 fn every_look(slot: SlotIndex) -> String {
-    format!("every look at slot {}", slot.0)
+    format!("{EVERY_LOOK} {}", slot.0)
 }
 
 /// Whether a look at this slot before anything is initialised is struck.
@@ -282,7 +283,7 @@ fn live(world: &World, at: &str, how: How) -> Result<(), String> {
         }
         // Each start may announce a reset that hands over, and one of them is refused.
         let starts = match how {
-            How::Reset(_, Content::Cleared) if LOOKS.iter().any(|look| at.starts_with(look)) => {
+            How::Reset(_, Content::Cleared) if at.starts_with(EARLY_CHECK) || at.starts_with(EVERY_LOOK) => {
                 STARTS_WITHOUT_REGISTER
             }
             How::Reset(..) | How::Fails(_) | How::Slow => STARTS,
@@ -380,7 +381,7 @@ fn with_the_same_fault_for_ever_an_application_is_started_and_tries_are_backed_o
             // slot that cannot be erased is given up for the install that tried it (docs/fault-model.md).
             let only = world.slots.len() == 1;
             let fails_for_good = ["Survey", "VerifySlot"].contains(&&*action)
-                || action.starts_with("every look")
+                || action.starts_with(EVERY_LOOK)
                 || only && action == "Invalidate";
             let possible = |how: &How| !(matches!(how, How::Fails(_)) && fails_for_good);
             for how in ways().into_iter().filter(possible) {

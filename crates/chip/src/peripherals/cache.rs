@@ -9,8 +9,9 @@ use crate::registers;
 
 const EXTMEM: u32 = 0x600C_4000;
 const MMU_TABLE: u32 = 0x600C_5000;
-const ENTRIES: usize = 128;
-const PAGE_SHIFT: u32 = 16;
+pub(crate) const ENTRIES: usize = 128;
+pub(crate) const LAST_ENTRY: usize = ENTRIES - 1;
+pub(crate) const PAGE_SHIFT: u32 = 16;
 
 const CTRL: u32 = EXTMEM;
 const CTRL1: u32 = EXTMEM + 0x04;

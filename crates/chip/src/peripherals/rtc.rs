@@ -159,7 +159,6 @@ impl Rtc {
 
     pub(crate) fn read(&self, offset: u32) -> Option<u32> {
         Some(match offset {
-            OPTIONS0 | SLP_TIMER0 | SLP_TIMER1 | WAKEUP_STATE => self.registers[offset as usize / 4],
             TIME_UPDATE | WDTFEED | INT_CLR | INT_ENA_W1TS | INT_ENA_W1TC => 0,
             TIME_LOW0 => self.taken as u32,
             TIME_HIGH0 => (self.taken >> 32) as u32 & 0xFFFF,
@@ -173,7 +172,6 @@ impl Rtc {
             INT_ST => self.raw & self.enabled,
             STORE0..=0x5C => self.store[(offset - STORE0) as usize / 4],
             0xB8..=0xC4 => self.store[4 + (offset - 0xB8) as usize / 4],
-            WDTCONFIG0..=WDTCONFIG4 => self.registers[offset as usize / 4],
             WDTWPROTECT => {
                 if self.is_unlocked {
                     KEY
@@ -181,7 +179,6 @@ impl Rtc {
                     0
                 }
             }
-            SWD_CONF => self.registers[offset as usize / 4],
             SWD_WPROTECT => {
                 if self.swd_is_unlocked {
                     SWD_KEY
@@ -193,6 +190,9 @@ impl Rtc {
             SLP_REJECT_CAUSE => 0,
             SLP_WAKEUP_CAUSE => self.wakeup_cause,
             DATE => 0x0200_7270,
+            OPTIONS0 | SLP_TIMER0 | SLP_TIMER1 | WAKEUP_STATE | SWD_CONF | WDTCONFIG0..=WDTCONFIG4 => {
+                self.registers[offset as usize / 4]
+            }
             _ if is_plain(offset) => self.registers[offset as usize / 4],
             _ => return None,
         })
