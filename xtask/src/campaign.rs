@@ -12,7 +12,10 @@ use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::campaign::{Batch, Outcome, Part, Size, Tally, plan, replay, run};
 
-use crate::{reliability, server_campaign};
+use crate::{server_campaign, tables};
+
+/// The page in docs/ with the tables.
+const PAGE: &str = "reliability.md";
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -72,14 +75,14 @@ pub(crate) fn run_campaigns(root: &Path, arguments: &Arguments) -> anyhow::Resul
             cases += rows.iter().map(|row| row.tally.cases).sum::<usize>();
             broken += rows.iter().map(|row| row.tally.broken.len()).sum::<usize>();
             if arguments.write {
-                reliability::write(root, part.name(), &table(&rows))?;
+                tables::write(root, PAGE, part.name(), &table(&rows))?;
             }
         }
         if server {
             let rows = server_campaign::run(root, seed.wrapping_add(round))?;
             cases += server_campaign::faults(&rows);
             if arguments.write {
-                reliability::write(root, server_campaign::NAME, &server_campaign::table(&rows))?;
+                tables::write(root, PAGE, server_campaign::NAME, &server_campaign::table(&rows))?;
             }
         }
         if end.is_none_or(|end| Instant::now() >= end) {

@@ -7,9 +7,9 @@
 
 mod steps;
 
-use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use anyhow::{Context as _, bail};
 
@@ -44,6 +44,18 @@ enum Outcome {
 }
 
 impl Gate<'_> {
+    /// Removes what a step has built that no other step uses. A service's disk is small and thrown away; a person builds again
+    /// tomorrow.
+    ///
+    /// Errors: it cannot be removed.
+    fn discard(&self, folder: &str) -> anyhow::Result<()> {
+        let folder = self.root.join(folder);
+        if self.strict && folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
     /// A tool is missing: skips the step on a person's machine, fails it on a CI machine.
     fn missing(&self, reason: String) -> anyhow::Result<Outcome> {
         if self.strict {
@@ -120,6 +132,19 @@ mod tests {
         let gate = |strict| Gate { root: Path::new("."), strict };
         assert!(matches!(gate(false).missing("no tool".into()), Ok(Outcome::Skipped(_))));
         assert!(gate(true).missing("no tool".into()).is_err());
+    }
+
+    #[test]
+    fn what_only_one_step_uses_is_removed_by_the_service_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("target/fuzz");
+        for strict in [false, true] {
+            fs::create_dir_all(&folder).unwrap();
+            let gate = Gate { root: root.path(), strict };
+            gate.discard("target/fuzz").unwrap();
+            assert_eq!(folder.exists(), !strict);
+            gate.discard("target/none").unwrap();
+        }
     }
 
     #[test]

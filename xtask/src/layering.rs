@@ -88,7 +88,11 @@ const TABLE: &[Row] = &[
         ],
     },
     // `emulate` drives tests, for which sim has the hostile servers.
-    Row { name: "xtask", runs: Runs::OnHost, may_use: &["emulator", "flashfmt", "sim"] },
+    Row {
+        name: "xtask",
+        runs: Runs::OnHost,
+        may_use: &["chip", "emulator", "flashfmt", "sim", "tls-crypto"],
+    },
     Row {
         name: "updater-firmware",
         runs: Runs::InFirmware,

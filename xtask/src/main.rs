@@ -30,16 +30,19 @@ mod firmware;
 mod fuzz;
 mod golden;
 mod image;
+#[cfg(feature = "emulate")]
+mod lab;
 mod layering;
 #[cfg(feature = "emulate")]
 mod mutants;
 mod process;
 #[cfg(feature = "emulate")]
-mod reliability;
 #[cfg(feature = "emulate")]
 mod server_campaign;
 #[cfg(feature = "emulate")]
 mod status;
+#[cfg(feature = "emulate")]
+mod tables;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
@@ -72,6 +75,9 @@ enum Command {
     /// Run updater, server and applications together on an emulated ESP32-C3
     #[cfg(feature = "emulate")]
     Emulate(emulate::Arguments),
+    /// Run the updater's image in a world that is the same every time: count its instructions, cut its power at every moment
+    #[cfg(feature = "emulate")]
+    Lab(lab::Arguments),
     /// Measure the server against nginx, and with a fleet of 100,000 devices (minutes)
     #[cfg(feature = "emulate")]
     BenchServer(bench_server::Arguments),
@@ -101,6 +107,8 @@ fn main() -> ExitCode {
             emulate::Ending::Passed => {}
             emulate::Ending::Skipped(reason) => println!("SKIPPED: {reason}"),
         }),
+        #[cfg(feature = "emulate")]
+        Command::Lab(arguments) => lab::run(root, &arguments),
         #[cfg(feature = "emulate")]
         Command::BenchServer(arguments) => bench_server::run_bench(root, &arguments),
         Command::Screenshots => browser::screenshots(root),

@@ -15,12 +15,13 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use fault::{Area, Fault, Suite, TestId};
+use fault::{Area, CaughtBy, Fault, Suite, TestId};
 use tree::{Ran, Tree};
 
-use crate::{process, reliability};
+use crate::{process, tables};
 
-/// Its table in docs/reliability.md.
+/// Its table, and the page in docs/.
+const PAGE: &str = "reliability.md";
 const TABLE: &str = "mutants";
 
 #[derive(clap::Args)]
@@ -93,12 +94,9 @@ pub(crate) fn run_mutants(root: &Path, arguments: &Arguments) -> anyhow::Result<
     for fault in &faults {
         bar.set_message(fault.name.clone());
         let planted = Instant::now();
-        let (fate, words) = match tree.with_fault(fault, || tree.run(&fault.caught_by)) {
-            Ok(Ran::Failed(_) | Ran::Died) => (Fate::Caught, format!("by {}", fault.caught_by)),
-            Ok(Ran::DidNotEnd) => (Fate::Hangs, format!("{} does not end", fault.caught_by)),
-            Ok(Ran::Passed) => (Fate::Survived, format!("{} passes with it", fault.caught_by)),
-            Err(error) => (Fate::Error, format!("{error:#}")),
-        };
+        let (fate, words) = tree
+            .with_fault(fault, || try_fault(&tree, fault))
+            .unwrap_or_else(|error| (Fate::Error, format!("{error:#}")));
         let (name, time) = (&fault.name, planted.elapsed().as_secs_f64());
         bar.suspend(|| println!("{:<8} {name:<34} {time:>5.1} s  {words}", fate.word()));
         fates.insert(name.as_str(), fate);
@@ -121,9 +119,31 @@ pub(crate) fn run_mutants(root: &Path, arguments: &Arguments) -> anyhow::Result<
     }
     if arguments.write {
         let date = process::read(Command::new("date").arg("+%Y-%m-%d"))?;
-        reliability::write(root, TABLE, &table(&areas, &date, |name| fates.get(name).copied()))?;
+        tables::write(root, PAGE, TABLE, &table(&areas, &date, |name| fates.get(name).copied()))?;
     }
     Ok(())
+}
+
+/// What becomes of a fault that is in the copy, and what to say of it.
+fn try_fault(tree: &Tree, fault: &Fault) -> anyhow::Result<(Fate, String)> {
+    let by = &fault.caught_by;
+    let survived = || (Fate::Survived, format!("{by} passes with it"));
+    Ok(match by {
+        CaughtBy::Test(test) => match tree.run(test)? {
+            Ran::Failed(_) | Ran::Died => (Fate::Caught, format!("by {by}")),
+            Ran::DidNotEnd => (Fate::Hangs, format!("{by} does not end")),
+            Ran::Passed => survived(),
+        },
+        CaughtBy::Lab(check) => match (tree.ask(*check)?, &fault.says) {
+            (Some(answer), Some(expected)) if !answer.contains(expected) => {
+                (Fate::Survived, format!("{by} fails, and does not say {expected:?}: {answer}"))
+            }
+            (Some(answer), _) => {
+                (Fate::Caught, format!("by {by}: {}", answer.lines().next().unwrap_or_default()))
+            }
+            (None, _) => survived(),
+        },
+    })
 }
 
 impl Fate {
@@ -140,11 +160,26 @@ impl Fate {
 /// The tests must pass as long as there is no fault, or what they say of one means nothing.
 fn check_without_faults(tree: &Tree, faults: &[&Fault]) -> anyhow::Result<()> {
     let mut packages = BTreeMap::<&str, BTreeSet<&TestId>>::new();
+    let mut checks = BTreeSet::new();
     for fault in faults {
-        packages.entry(&fault.caught_by.package).or_default().insert(&fault.caught_by);
+        match &fault.caught_by {
+            CaughtBy::Test(test) => {
+                packages.entry(&test.package).or_default().insert(test);
+            }
+            CaughtBy::Lab(check) => {
+                checks.insert(*check);
+            }
+        }
     }
-    let bar = progress("without", packages.len())?;
+    let bar = progress("without", packages.len() + checks.len())?;
     let mut broken = Vec::new();
+    for check in checks {
+        bar.set_message(format!("lab {}", check.name()));
+        if let Some(answer) = tree.ask(check)? {
+            broken.push(format!("`lab {}` fails without any fault: {answer}", check.name()));
+        }
+        bar.inc(1);
+    }
     for (package, tests) in packages {
         bar.set_message(format!("the tests of {package}"));
         let programs = tree.build(package, &tests.iter().map(|test| test.suite.clone()).collect())?;
@@ -171,7 +206,12 @@ fn check_without_faults(tree: &Tree, faults: &[&Fault]) -> anyhow::Result<()> {
 /// Plants a fault and shows every test of the package that fails.
 fn every_test(tree: &Tree, fault: &Fault) -> anyhow::Result<()> {
     println!("\n{}: {}", fault.name, fault.means);
-    let package = &fault.caught_by.package;
+    let CaughtBy::Test(TestId { package, .. }) = &fault.caught_by else {
+        bail!(
+            "{} is in the firmware, which has no tests of its own; run it without --every-test",
+            fault.name
+        );
+    };
     tree.with_fault(fault, || {
         for program in tree.build(package, &BTreeSet::new())? {
             let binary = match &program.suite {
@@ -248,7 +288,7 @@ mod tests {
     #[test]
     fn the_report_lists_these_faults() {
         let text = include_str!("../../docs/reliability.md");
-        let (_, found, _) = reliability::split(text, TABLE).unwrap();
+        let (_, found, _) = tables::split(text, TABLE).unwrap();
         let is_row = |line: &&str| line.starts_with("| `");
         let found: Vec<_> = found.lines().filter(is_row).map(|line| line.replace(DOES_NOT_END, "")).collect();
         let expected: Vec<_> = faults().iter().map(|fault| format!("{} |", row(fault))).collect();

@@ -127,6 +127,8 @@ pub(crate) struct Bus {
     /// Until when the flash reads, erases or programs for the ROM's driver.
     pub(crate) flash_busy_until: u64,
     pub(crate) cache: Cache,
+    /// Where in the flash the image is whose entry is awaited.
+    pub(crate) awaited_image: Range<u32>,
     pub(crate) now: u64,
     ticks_per_instruction: u64,
     /// The tick at which a peripheral has something to do.
@@ -161,6 +163,7 @@ impl Bus {
             flash,
             flash_busy_until: 0,
             cache: Cache::at_reset(),
+            awaited_image: 0..0,
             now: 0,
             ticks_per_instruction: 4,
             next_event: 0,
@@ -344,6 +347,12 @@ impl Bus {
         self.fault.take().unwrap_or(Fault::Nothing { addr, access })
     }
 
+    /// Where in the flash the running image has its read-only data, which begin with its description: at the first address of
+    /// the window for data (`memory.ld.in` of ESP-IDF 5.5, esp-hal's `memory.x`).
+    pub(crate) fn image_addr(&self) -> Option<u32> {
+        self.cache.flash_addr(DATA_ADDR, false)
+    }
+
     /// Where in the flash the cache finds an address of its windows.
     fn mapped(&mut self, addr: u32, access: Access) -> Result<u32, Refused> {
         if self.now < self.flash_busy_until {
@@ -351,7 +360,12 @@ impl Bus {
         }
         let is_code = addr >= CODE_ADDR;
         match self.cache.flash_addr(addr, is_code) {
-            Some(flash_addr) if (flash_addr as usize) < self.flash.bytes().len() => Ok(flash_addr),
+            Some(flash_addr) if (flash_addr as usize) < self.flash.bytes().len() => {
+                if self.cache.is_old(flash_addr) {
+                    return Err(self.refuse(Fault::FlashChanged { addr, access }));
+                }
+                Ok(flash_addr)
+            }
             _ => Err(Refused::Fault),
         }
     }
@@ -556,6 +570,10 @@ impl Memory for Bus {
         } else {
             self.rtc_fast.version(addr.wrapping_sub(RTC_FAST_ADDR))
         }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.image_addr().is_some_and(|addr| self.awaited_image.contains(&addr))
     }
 
     #[inline]

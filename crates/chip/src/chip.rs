@@ -1,5 +1,6 @@
 //! The chip as a whole.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use sim::bootloader::{Bootloader, NothingReason};
@@ -8,7 +9,7 @@ use updater::reset::Reset;
 
 use crate::boot::{self, Booted};
 use crate::bus::{Bus, ROM_ADDR, ROM_BYTES};
-use crate::cpu::{Cpu, Exception, Pause};
+use crate::cpu::{Cpu, Exception, NOWHERE, Pause};
 use crate::fault::Fault;
 use crate::peripherals::rtc::Wanted;
 use crate::rom::{Call, Called};
@@ -31,6 +32,8 @@ pub enum Stopped {
     NothingToStart(NothingReason),
     /// The flash lost its power.
     PowerLost,
+    /// The processor is at the entry of the image that was awaited ([`Chip::await_entry`]).
+    Entered,
     /// The model does not go on.
     Fault {
         /// Why.
@@ -143,6 +146,27 @@ impl Chip {
         self.bus.now = self.bus.now.saturating_add(time::ticks(time));
     }
 
+    /// Ends the run when the processor comes to the entry of an image; `partition` is where in the flash the image is.
+    pub fn await_entry(&mut self, entry_addr: u32, partition: Range<u32>) {
+        self.cpu.awaited = entry_addr;
+        self.bus.awaited_image = partition;
+    }
+
+    /// Where in the flash the first page of the running image's data is, if it has mapped any.
+    pub fn image_addr(&self) -> Option<u32> {
+        self.bus.image_addr()
+    }
+
+    /// Watches how far down a stack reaches from now on.
+    pub fn watch_stack(&mut self, stack: Range<u32>) {
+        self.cpu.watch_stack(stack);
+    }
+
+    /// How far down the watched stack has reached, and an address in the function that was there.
+    pub fn lowest_stack(&self) -> (u32, u32) {
+        self.cpu.lowest_stack()
+    }
+
     /// Runs until so long after the power came on, or until something happens that the caller has to know.
     pub fn run(&mut self, until: Duration) -> Stopped {
         let until = time::ticks(until);
@@ -210,6 +234,10 @@ impl Chip {
             Pause::Wait => {
                 self.is_waiting = true;
                 None
+            }
+            Pause::Awaited => {
+                self.cpu.awaited = NOWHERE;
+                Some(Stopped::Entered)
             }
             Pause::Stop => self.bus.take_fault().map(|fault| self.fault(fault)),
         }

@@ -49,6 +49,14 @@ pub enum Fault {
         /// What was tried.
         access: Access,
     },
+    /// Flash was accessed through the cache, which may still hold what was there before a change. Silicon gives one or the
+    /// other.
+    FlashChanged {
+        /// The address in the cache's window.
+        addr: u32,
+        /// What was tried.
+        access: Access,
+    },
     /// The processor sleeps, and nothing can wake it.
     SleepsForEver,
 }
@@ -74,6 +82,11 @@ impl fmt::Display for Fault {
                 f,
                 "{access:?} from {addr:#010x} through the cache while the flash erases or programs; interrupts must be \
                  off, and code and data in RAM"
+            ),
+            Self::FlashChanged { addr, access } => write!(
+                f,
+                "{access:?} from {addr:#010x} through the cache, which may hold what was there before the flash was \
+                 changed; invalidate it first"
             ),
             Self::SleepsForEver => f.write_str("waits for an interrupt that cannot come"),
         }

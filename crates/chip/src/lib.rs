@@ -19,4 +19,5 @@ mod time;
 
 pub use chip::{Chip, Stopped};
 pub use fault::{Access, Fault};
+pub use registers::rom_addr;
 pub use updater::reset::Reset;

@@ -41,6 +41,11 @@ pub(crate) fn rom_function(addr: u32) -> Option<&'static str> {
     FUNCTIONS.get(&addr).copied()
 }
 
+/// Where a function of the ROM is, by its name in the ROM's linker scripts.
+pub fn rom_addr(name: &str) -> Option<u32> {
+    entries(ROM).find(|(_, found)| *found == name).map(|(addr, _)| addr)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +56,7 @@ mod tests {
         assert_eq!(name_of(0x600C_2004), "INTERRUPT_CORE0.core_0_intr_map[1]");
         assert_eq!(rom_function(0x4000_0050), Some("ets_delay_us"));
         assert_eq!(rom_function(0x4000_0051), None);
+        assert_eq!((rom_addr("ets_delay_us"), rom_addr("ets_delay")), (Some(0x4000_0050), None));
     }
 
     #[test]

@@ -158,7 +158,9 @@ fn without_power_nothing_runs_and_with_it_the_chip_starts_anew() {
 fn the_cache_shows_what_was_written() {
     // Entry 5 of the MMU, which both windows share, shows the scratch part.
     let code = Code::at(FLASH).store(0x600C_5000 + 4 * 5, SCRATCH >> 16).load(S0, 0x3C05_0000);
-    let code = code.rom(ERASE, &[SCRATCH / SECTOR]).load(S1, 0x3C05_0000).rom(WRITE, &[SCRATCH, DATA, 4]);
+    let invalidated = |code: Code| code.rom("Cache_Invalidate_ICache_All", &[]);
+    let code = invalidated(code.rom(ERASE, &[SCRATCH / SECTOR])).load(S1, 0x3C05_0000);
+    let code = invalidated(code.rom(WRITE, &[SCRATCH, DATA, 4]));
     let program = code.load(S2, 0x3C05_0000).load(S3, 0x4205_0000).tell(S0).tell(S1).tell(S2).tell(S3).end();
     let parts = [(FLASH, program.bytes()), (DATA, 0x1357_9BDF_u32.to_le_bytes().to_vec())];
     let mut chip = chip_with_seed(flash_of(&parts), 1);
@@ -173,4 +175,52 @@ fn the_flash_says_how_large_it_is() {
     let program = Code::at(FLASH).store(0x6000_2000, 1 << 28).label("wait").load(S0, 0x6000_2000);
     let [id] = results(&[program.load(S1, 0x6000_2058).end()], [S1]);
     assert_eq!(id >> 16, 22, "2 to the power of 22 bytes");
+}
+
+/// A program that reads a page of the scratch part through the cache, changes it, does something, and reads again at `addr`.
+fn read_change_read(between: impl Fn(Code) -> Code, addr: u32) -> (Stopped, Vec<u32>) {
+    const WINDOW: u32 = 0x3C05_0000;
+    let code = Code::at(RAM).store(0x600C_5000 + 4 * 5, SCRATCH >> 16).load(S0, WINDOW + 0x40).tell(S0);
+    let code = between(code.rom(ERASE, &[SCRATCH / SECTOR])).load(S0, WINDOW + addr).tell(S0).end();
+    let mut chip = chip_with_seed(flash(&[code, Code::at(FLASH).ret()]), 1);
+    chip.flash_mut().fill(USED, OLD).unwrap();
+    let stopped = go(&mut chip, MS * 500);
+    (stopped, told(&mut chip))
+}
+
+#[test]
+fn a_read_of_what_was_changed_behind_the_cache_stops_the_run() {
+    let invalidations: [fn(Code) -> Code; 4] = [
+        |code| code.rom("Cache_Invalidate_ICache_All", &[]),
+        |code| code.rom("Cache_Invalidate_Addr", &[0x3C05_0000, 64]),
+        |code| code.store(0x600C_4028, 1),
+        |code| code.rom("Cache_Disable_ICache", &[]).rom("Cache_Enable_ICache", &[]),
+    ];
+    let old = u32::from_le_bytes([OLD; 4]);
+    for invalidate in invalidations {
+        let (stopped, told) = read_change_read(invalidate, 0x40);
+        assert!(matches!(stopped, Stopped::Idle { .. }), "{stopped:?}");
+        assert_eq!(told, [old, u32::MAX]);
+    }
+    // The same line, and one that the cache does not hold.
+    let suspended = |code: Code| code.rom("Cache_Suspend_ICache", &[]).rom("Cache_Resume_ICache", &[]);
+    for between in [suspended, |code| code] {
+        let (stopped, told) = read_change_read(between, 0x44);
+        let Stopped::Fault { fault, .. } = stopped else { panic!("{stopped:?}") };
+        assert!(fault.to_string().contains("invalidate it first"), "{fault}");
+        assert_eq!(told, [old]);
+        assert_eq!(read_change_read(between, 0x60).1, [old, u32::MAX]);
+    }
+}
+
+#[test]
+fn code_that_was_changed_behind_the_cache_stops_the_run() {
+    let code = Code::at(RAM).call(FLASH).tell(A0);
+    // The image's own pages.
+    let code = (0x10..0x30).fold(code, |code, sector| code.rom(ERASE, &[sector])).call(FLASH).tell(A0).end();
+    let mut chip = chip_with_seed(flash(&[code, Code::at(FLASH).li(A0, 1).ret()]), 1);
+    let stopped = go(&mut chip, MS * 3000);
+    let Stopped::Fault { fault, pc } = stopped else { panic!("{stopped:?}") };
+    assert!(fault.to_string().contains("Fetch"), "{fault}");
+    assert_eq!((pc, told(&mut chip)), (FLASH, vec![1]));
 }

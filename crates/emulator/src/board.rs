@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use flashfmt::chip::Chip as Kind;
 use sim::bootloader::Bootloader;
 use sim::flash::SimFlash;
 
-use crate::{Log, MachineError};
+use crate::watch::{Event, Watch};
+use crate::{Log, MachineError, Symbols};
 
 /// The chip's time between two looks at its surroundings.
 const SLICE: Duration = Duration::from_millis(2);
@@ -44,7 +46,13 @@ pub(crate) struct Board {
 
 impl Board {
     /// `seed` is for what silicon leaves to chance.
-    pub(crate) fn power_on(flash: &Path, seed: u64, lines: Lines) -> Result<Self, MachineError> {
+    pub(crate) fn power_on(
+        flash: &Path,
+        seed: u64,
+        symbols: Arc<Symbols>,
+        watch: Option<Watch>,
+        lines: Lines,
+    ) -> Result<Self, MachineError> {
         let failed = |source| MachineError::Flash { path: flash.to_owned(), source };
         let size_bytes = fs::metadata(flash).map_err(failed)?.len();
         let size_bytes = u32::try_from(size_bytes).unwrap_or(u32::MAX);
@@ -53,7 +61,8 @@ impl Board {
         let network = UserNetwork::new().map_err(MachineError::Network)?;
         let (orders, received) = mpsc::channel();
         let chip = Chip::new(flash, Bootloader::new(Kind::Esp32C3), seed);
-        let surroundings = Surroundings { chip, network, lines, orders: received, saved: Instant::now() };
+        let surroundings =
+            Surroundings { chip, network, symbols, watch, lines, orders: received, saved: Instant::now() };
         let thread = thread::spawn(|| surroundings.run());
         Ok(Self { orders: Some(orders), thread: Some(thread) })
     }
@@ -90,19 +99,26 @@ impl Lines {
         for byte in bytes {
             if *byte == b'\n' {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.begun)).trim_end().to_owned();
-                self.log.line(&line);
-                // Nobody waits any more when the machine is being switched off.
-                let _ = self.sender.send(line);
+                self.add(line);
             } else {
                 self.begun.push(*byte);
             }
         }
+    }
+
+    /// A line, whatever of another has begun.
+    fn add(&self, line: String) {
+        self.log.line(&line);
+        // Nobody waits any more when the machine is being switched off.
+        let _ = self.sender.send(line);
     }
 }
 
 struct Surroundings {
     chip: Chip,
     network: UserNetwork,
+    symbols: Arc<Symbols>,
+    watch: Option<Watch>,
     lines: Lines,
     orders: Receiver<Order>,
     saved: Instant,
@@ -117,6 +133,7 @@ impl Surroundings {
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return,
             }
+            self.await_entry();
             let stopped = self.chip.run(self.chip.time() + SLICE);
             self.exchange();
             match stopped {
@@ -142,9 +159,14 @@ impl Surroundings {
                         Err(RecvTimeoutError::Disconnected) => return,
                     }
                 }
+                Stopped::Entered => {
+                    let entry = Watch::entry(&self.chip);
+                    self.tell(&entry);
+                }
                 Stopped::PowerLost => return,
                 Stopped::Fault { fault, pc } => {
-                    self.lines.print(format!("chip: {fault}; the instruction is at {pc:#010x}\n").as_bytes());
+                    let at = self.symbols.describe(&self.chip, pc);
+                    self.lines.print(format!("chip: {fault}; the instruction is at {at}\n").as_bytes());
                     return;
                 }
             }
@@ -168,8 +190,24 @@ impl Surroundings {
         while let Some(frame) = self.network.receive() {
             self.chip.deliver(frame);
         }
+        if self.watch.is_some() {
+            for operation in Watch::operations(&mut self.chip) {
+                self.tell(&operation);
+            }
+        }
         let printed = self.chip.take_console();
         self.lines.print(&printed);
+    }
+
+    /// The next time that the watched image is entered is told; not the same time again.
+    fn await_entry(&mut self) {
+        if let Some(watch) = self.watch.as_ref().filter(|watch| watch.entry_addr != self.chip.pc()) {
+            self.chip.await_entry(watch.entry_addr, watch.partition.clone());
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        self.lines.add(event.to_string());
     }
 
     /// Lets time pass in which the chip waits.

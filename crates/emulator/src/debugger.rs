@@ -5,6 +5,9 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
+/// How many registers a `g` packet has: x0 to x31 and the program counter.
+pub(crate) const REGISTERS: usize = 33;
+
 /// How long the emulator may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,33 @@ impl Debugger {
     /// Lets the processor come upon no instruction once it goes on.
     pub(crate) fn crash(&mut self) -> io::Result<()> {
         self.divert(CRASH)
+    }
+
+    /// Stops the chip before the instruction at an address, whenever it comes there.
+    pub(crate) fn break_at(&mut self, addr: u32) -> io::Result<()> {
+        self.order(&format!("Z1,{addr:x},2"))
+    }
+
+    /// Lets the chip go on to the next of these addresses; returns its registers there.
+    pub(crate) fn go_on(&mut self) -> io::Result<[u32; REGISTERS]> {
+        self.stream.get_ref().set_read_timeout(None)?;
+        self.command("c")?;
+        self.stream.get_ref().set_read_timeout(Some(ANSWER))?;
+        let packet = self.command("g")?;
+        let mut registers = [0; REGISTERS];
+        for (index, register) in registers.iter_mut().enumerate() {
+            let digits = packet.get(8 * index..8 * index + 8).ok_or_else(|| unexpected(&packet))?;
+            let value = u32::from_str_radix(digits, 16).map_err(|_| unexpected(&packet))?;
+            *register = value.swap_bytes();
+        }
+        Ok(registers)
+    }
+
+    /// Lets the chip do the one instruction at which it stopped.
+    pub(crate) fn step_over(&mut self, addr: u32) -> io::Result<()> {
+        self.order(&format!("z1,{addr:x},2"))?;
+        self.command("s")?;
+        self.break_at(addr)
     }
 
     fn divert(&mut self, code: [u32; 2]) -> io::Result<()> {
@@ -149,6 +179,22 @@ mod tests {
                 "P20=f01f0050"
             ]
         );
+    }
+
+    #[test]
+    fn a_chip_goes_on_to_where_it_is_watched() {
+        let registers: String = (0..33_u32).map(|value| format!("{:08x}", value.swap_bytes())).collect();
+        let registers: &'static str = registers.leak();
+        let answers: &'static [&'static str] =
+            vec!["T05", "l", "OK", "T05", registers, "OK", "T05", "OK"].leak();
+        let (port, server) = serve(answers);
+        let mut debugger = Debugger::attach(port).unwrap();
+        debugger.break_at(0x4000_0050).unwrap();
+        let found = debugger.go_on().unwrap();
+        assert!(found.iter().enumerate().all(|(index, value)| *value == index as u32));
+        debugger.step_over(0x4000_0050).unwrap();
+        let commands = server.join().unwrap();
+        assert_eq!(commands[2..], ["Z1,40000050,2", "c", "g", "z1,40000050,2", "s", "Z1,40000050,2"]);
     }
 
     #[test]

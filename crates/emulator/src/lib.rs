@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`Emulator`] | what the chip is: the crate `chip`, or a QEMU with the machine `esp32c3` |
 //! | [`Machine`] | a chip with power, and the lines of its console |
+//! | [`Symbols`] | the names of functions, for the last line of a console that ends at an address |
+//! | [`Watch`] | what a machine does beside printing, as lines of its console |
 //! | [`Log`] | every line of the console in a file, with the time |
 //!
 //! The chip's flash is a file of 2, 4, 8 or 16 MB, as `pitstop flash --image` writes it; what the chip writes to its
@@ -22,11 +24,15 @@ mod log;
 mod machine;
 mod process;
 mod qemu;
+mod symbols;
+mod watch;
 
 pub use error::{FindError, LogError, MachineError};
 pub use log::Log;
 pub use machine::{Emulator, Machine};
 pub use qemu::{HOW_TO_INSTALL, Qemu};
+pub use symbols::{ElfId, Symbols, SymbolsError};
+pub use watch::Watch;
 
 use debugger::Debugger;
 

@@ -6,22 +6,24 @@ use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::board::{Board, Lines, Order};
 use crate::debugger::free_port;
 use crate::process::QemuProcess;
-use crate::{Debugger, FindError, Log, MachineError, Qemu};
+use crate::watch::{Watch, watch_qemu};
+use crate::{Debugger, FindError, Log, MachineError, Qemu, Symbols};
 
 /// Lines of the console that an error shows.
 const SHOWN_LINES: usize = 15;
 
 /// What the chip is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Emulator {
-    /// The crate `chip`: an ESP32-C3 in this program.
-    Chip,
+    /// The crate `chip`: an ESP32-C3 in this program, with names for what its images consist of.
+    Chip(Arc<Symbols>),
     /// A QEMU that was found on this computer.
     Qemu(Qemu),
 }
@@ -34,7 +36,7 @@ impl Emulator {
     pub fn chosen() -> Result<Self, FindError> {
         match env::var_os("PITSTOP_QEMU") {
             Some(_) => Qemu::find().map(Self::Qemu),
-            None => Ok(Self::Chip),
+            None => Ok(Self::Chip(Arc::default())),
         }
     }
 }
@@ -42,7 +44,7 @@ impl Emulator {
 impl fmt::Display for Emulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chip => f.write_str("the crate chip"),
+            Self::Chip(_) => f.write_str("the crate chip"),
             Self::Qemu(qemu) => qemu.fmt(f),
         }
     }
@@ -69,27 +71,54 @@ impl Machine {
     /// # Errors
     /// The emulator does not start. One that starts and then ends is found by the first wait for a line.
     pub fn power_on(emulator: &Emulator, flash: &Path, log: &Log) -> Result<Self, MachineError> {
+        Self::power_on_watched(emulator, flash, log, None)
+    }
+
+    /// The same; what else it does is on its console, as [`Watch`] says.
+    ///
+    /// # Errors
+    /// As for [`power_on`](Self::power_on), and a debugger that does not answer.
+    pub fn power_on_watched(
+        emulator: &Emulator,
+        flash: &Path,
+        log: &Log,
+        watch: Option<&Watch>,
+    ) -> Result<Self, MachineError> {
         match emulator {
-            Emulator::Chip => {
+            Emulator::Chip(symbols) => {
                 // Another noise at each power on, as on silicon.
                 let seed = RandomState::new().build_hasher().finish();
                 log.line(&format!("--- power on, seed {seed}"));
                 let (sender, console) = mpsc::channel();
-                let board = Board::power_on(flash, seed, Lines::new(sender, log.clone()))?;
+                let lines = Lines::new(sender, log.clone());
+                let board = Board::power_on(flash, seed, Arc::clone(symbols), watch.cloned(), lines)?;
                 Ok(Self::with(Power::Chip(board), console, log))
             }
             Emulator::Qemu(qemu) => {
                 let debugger_port = free_port().map_err(MachineError::Debugger)?;
-                Self::start(qemu.command(flash, debugger_port), debugger_port, log)
+                let mut command = qemu.command(flash, debugger_port);
+                if watch.is_some() {
+                    // Stands still until the debugger lets it go.
+                    command.arg("-S");
+                }
+                Self::start(command, debugger_port, log, watch)
             }
         }
     }
 
     /// Switches on a chip in a program.
-    fn start(command: Command, debugger_port: u16, log: &Log) -> Result<Self, MachineError> {
+    fn start(
+        command: Command,
+        debugger_port: u16,
+        log: &Log,
+        watch: Option<&Watch>,
+    ) -> Result<Self, MachineError> {
         log.line("--- power on");
         let (sender, console) = mpsc::channel();
         let process = QemuProcess::start(command, debugger_port, &sender, log)?;
+        if let Some(watch) = watch {
+            watch_qemu(debugger_port, watch, sender, log.clone()).map_err(MachineError::Debugger)?;
+        }
         Ok(Self::with(Power::Qemu(process), console, log))
     }
 

@@ -12,7 +12,7 @@ use crate::{
     backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering, process,
 };
 #[cfg(feature = "emulate")]
-use crate::{emulate, mutants as planted};
+use crate::{emulate, lab, mutants as planted};
 
 pub(super) const STEPS: &[Step] = &[
     Step { name: "fmt", run: fmt },
@@ -99,7 +99,9 @@ fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 /// A few faults of each kind; `cargo xtask mutants` plants all of them.
 #[cfg(feature = "emulate")]
 fn mutants(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
-    planted::run_mutants(gate.root, &planted::Arguments::quick()).map(|()| Outcome::Passed)
+    planted::run_mutants(gate.root, &planted::Arguments::quick())?;
+    gate.discard("target/mutants/build")?;
+    Ok(Outcome::Passed)
 }
 
 fn server_backends(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
@@ -133,7 +135,11 @@ fn api_fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 fn fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     match fuzz::missing(gate.root) {
         Some(reason) => gate.missing(reason),
-        None => fuzz::smoke(gate.root).map(|()| Outcome::Passed),
+        None => {
+            fuzz::smoke(gate.root)?;
+            gate.discard("target/fuzz")?;
+            Ok(Outcome::Passed)
+        }
     }
 }
 
@@ -218,8 +224,9 @@ fn firmware(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 #[cfg(feature = "emulate")]
 fn emulate(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     match emulate::run(gate.root, &emulate::Arguments::default()) {
-        // `pitstop demo --chip`: ignored among the tests, because they run without an emulator too.
         Ok(emulate::Ending::Passed) => {
+            lab::run(gate.root, &lab::Arguments::default())?;
+            // `pitstop demo --chip`: ignored among the tests, which run without a toolchain for the chip too.
             run(cargo(gate).args(["test", "--workspace", "--test", "demo", "--locked", "--", "--ignored"]))
         }
         // No packager has it, so that continuous integration may lack it.

@@ -10,13 +10,13 @@ use esp_nvs::mem_flash::MemFlash;
 use esp_nvs::{Key, Nvs};
 
 /// Where the partition `vault` is in the built-in layouts 4mb, 8mb and 16mb.
-const VAULT: Range<usize> = 0x10_0000..0x10_8000;
+pub(super) const VAULT: Range<usize> = 0x10_0000..0x10_8000;
 
 /// Where the partition `factory` is in the same layouts.
 const FACTORY: usize = 0x1_0000;
 
 /// Where the slot `ota_0` begins in the same layouts.
-const SLOT_0: usize = 0x11_0000;
+pub(super) const SLOT_0: usize = 0x11_0000;
 
 /// Where the slot `ota_1` begins in the layout 8mb.
 const SLOT_1_OF_8MB: usize = 0x48_0000;

@@ -4,6 +4,7 @@
 //! chip is the crate `chip`, or with `--on qemu` Espressif's QEMU, a second opinion; without it that says what to install,
 //! prints SKIPPED, and succeeds. Console logs stay in `target/emulate/`.
 
+mod compare;
 mod entry_state;
 mod exchange;
 mod faults;
@@ -16,10 +17,11 @@ mod world;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use emulator::{Emulator, HOW_TO_INSTALL, Log, Qemu};
+use emulator::{Emulator, HOW_TO_INSTALL, Log, Qemu, Symbols};
 
 use crate::{default_firmware_dir, firmware, process, toolchain};
 use scenario::{Outcome, SCENARIOS, Scenario, Stage};
@@ -53,6 +55,9 @@ pub(crate) struct Arguments {
     /// Cut the power at N random moments of enrollments and installs, instead of the scenarios
     #[arg(long, value_name = "N", conflicts_with = "only")]
     kill: Option<u32>,
+    /// Run a first start, a start with nothing new and an update on the crate chip and on QEMU, and compare every event
+    #[arg(long, conflicts_with_all = ["only", "kill", "on"])]
+    compare: bool,
     /// Seed of those moments [default: chosen and printed]
     #[arg(long, value_name = "SEED", requires = "kill")]
     seed: Option<u64>,
@@ -87,8 +92,9 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
         }
         return Ok(Ending::Passed);
     }
-    let emulator = match arguments.on {
-        On::Chip => Emulator::Chip,
+    let on = if arguments.compare { On::Qemu } else { arguments.on };
+    let emulator = match on {
+        On::Chip => Emulator::Chip(Arc::default()),
         On::Qemu => match Qemu::find() {
             Ok(qemu) => Emulator::Qemu(qemu),
             Err(reason) => return Ok(Ending::Skipped(format!("{reason}\n{HOW_TO_INSTALL}"))),
@@ -98,6 +104,16 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
     let logs = root.join("target/emulate");
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
     let (pitstop, images) = build(root)?;
+    if let (true, Emulator::Qemu(qemu)) = (arguments.compare, &emulator) {
+        let world = World::start(&pitstop, &images, &logs)?;
+        compare::run(&world, qemu, symbols(&images)?, &logs)?;
+        println!("no difference; logs are in {}", logs.display());
+        return Ok(Ending::Passed);
+    }
+    let emulator = match emulator {
+        Emulator::Chip(_) => Emulator::Chip(Arc::new(symbols(&images)?)),
+        qemu @ Emulator::Qemu(_) => qemu,
+    };
     let mut world = World::start(&pitstop, &images, &logs)?;
 
     let mut report = Report::default();
@@ -135,6 +151,17 @@ fn build(root: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     // This program is built by the same cargo, into the same folder.
     let here = std::env::current_exe().context("this program does not know where it is")?;
     Ok((here.with_file_name(format!("pitstop{}", std::env::consts::EXE_SUFFIX)), images))
+}
+
+/// What all images consist of.
+fn symbols(images: &Path) -> anyhow::Result<Symbols> {
+    let mut symbols = Symbols::default();
+    for name in IMAGES {
+        let path = images.join(format!("{name}.elf"));
+        let elf = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        symbols.add(&elf).with_context(|| path.display().to_string())?;
+    }
+    Ok(symbols)
 }
 
 fn wanted(arguments: &Arguments, scenario: &Scenario) -> bool {

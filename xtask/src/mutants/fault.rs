@@ -5,8 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
+use crate::lab::checks::Check;
+
 /// The areas in the order of the table, each a file in `xtask/mutants/`.
-const AREAS: [&str; 5] = ["engine", "shell", "formats", "hand-over", "rollout"];
+const AREAS: [&str; 6] = ["engine", "shell", "formats", "hand-over", "firmware", "rollout"];
 
 /// Faults in one part of the code.
 #[derive(Deserialize)]
@@ -33,17 +35,28 @@ pub(super) struct Fault {
     pub(super) find: String,
     /// What stands there instead.
     pub(super) plant: String,
-    /// The test that must fail.
-    pub(super) caught_by: TestId,
+    /// What must fail.
+    pub(super) caught_by: CaughtBy,
+    /// What must be said then; for a question to the firmware, whose answers are many.
+    pub(super) says: Option<String>,
     /// Whether it is among those of continuous integration.
     #[serde(default)]
     pub(super) quick: bool,
 }
 
-/// A test by nextest's binary id and its name: `updater::engine nothing_new_writes_nothing`; without the part behind
-/// the colons a test within the library.
+/// What shows a fault.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
+pub(super) enum CaughtBy {
+    /// A test.
+    Test(TestId),
+    /// A question to the updater that is built with the fault, on the crate chip: `lab installs`.
+    Lab(Check),
+}
+
+/// A test by nextest's binary id and its name: `updater::engine nothing_new_writes_nothing`; without the part behind
+/// the colons a test within the library.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TestId {
     pub(super) package: String,
     pub(super) suite: Suite,
@@ -87,10 +100,13 @@ impl Fault {
     }
 }
 
-impl TryFrom<String> for TestId {
+impl TryFrom<String> for CaughtBy {
     type Error = anyhow::Error;
 
     fn try_from(text: String) -> anyhow::Result<Self> {
+        if let Some(check) = text.strip_prefix("lab ").and_then(Check::named) {
+            return Ok(Self::Lab(check));
+        }
         let Some((binary, name)) = text.split_once(' ') else {
             bail!("expected a test such as `updater::engine nothing_new_writes_nothing`, found {text:?}")
         };
@@ -98,7 +114,16 @@ impl TryFrom<String> for TestId {
             Some((package, target)) => (package, Suite::Integration(target.to_owned())),
             None => (binary, Suite::Unit),
         };
-        Ok(Self { package: package.to_owned(), suite, name: name.to_owned() })
+        Ok(Self::Test(TestId { package: package.to_owned(), suite, name: name.to_owned() }))
+    }
+}
+
+impl std::fmt::Display for CaughtBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Test(test) => test.fmt(f),
+            Self::Lab(check) => write!(f, "lab {}", check.name()),
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use anyhow::{Context as _, bail};
 use cargo_metadata::{Message, TargetKind};
 
 use super::fault::{Fault, Suite, TestId};
-use crate::process;
+use crate::lab::checks::Check;
+use crate::lab::{self, Images};
+use crate::{firmware, process, toolchain};
 
 /// How long a test may take: five times the slowest one here on two busy cores. One that takes longer does not end.
 const TEST_LIMIT: Duration = Duration::from_secs(180);
@@ -152,6 +154,17 @@ impl Tree {
         }
         programs.sort_by(|one, other| one.suite.cmp(&other.suite));
         Ok(programs)
+    }
+
+    /// Builds the updater as it stands in the copy, and asks it a question; returns what went wrong.
+    ///
+    /// Errors: it cannot be built.
+    pub(super) fn ask(&self, check: Check) -> anyhow::Result<Option<String>> {
+        let toolchain = toolchain::find_or_install(&self.folder)?;
+        let images = self.target_dir.join("firmware");
+        firmware::make_some(&self.folder, &toolchain, &images, &lab::IMAGES)?;
+        let images = Images::read(&images)?;
+        Ok(check.run(&images).err().map(|error| format!("{error:#}")))
     }
 
     /// Builds and runs one test.

@@ -8,6 +8,8 @@ const MOST_INSTRUCTIONS: usize = 48;
 const _: () = assert!(4 * MOST_INSTRUCTIONS == 192);
 /// Where a write to register 0 goes, so that nobody has to ask.
 pub(super) const SINK: u8 = 32;
+/// `sp` (RISC-V ABIs Specification, "Integer Register Convention").
+const STACK_POINTER: u8 = 2;
 /// Blocks are found by their address; as many addresses have a place.
 const PLACES: usize = 1 << 15;
 /// When as much is kept, all of it is forgotten.
@@ -80,7 +82,8 @@ impl Blocks {
             } else {
                 instruction.imm
             };
-            self.code.push(Instruction { rd, imm, ..instruction });
+            let op = moves_stack(&instruction).unwrap_or(instruction.op);
+            self.code.push(Instruction { op, rd, imm, ..instruction });
             next = next.wrapping_add(u32::from(instruction.len));
             if ends {
                 break;
@@ -96,6 +99,15 @@ fn fetch(addr: u32, memory: &mut impl Memory) -> Result<Instruction, (Refused, u
     let low = half(addr)?;
     let high = if low & 3 == 3 { half(addr.wrapping_add(2))? } else { 0 };
     Ok(decode(u32::from(high) << 16 | u32::from(low)))
+}
+
+/// What stands for an instruction that makes room on the stack: the two that compilers use (LLVM, `RISCVFrameLowering`).
+fn moves_stack(instruction: &Instruction) -> Option<Op> {
+    match (instruction.op, instruction.rd) {
+        (Op::Addi, STACK_POINTER) => Some(Op::AddiStack),
+        (Op::Sub, STACK_POINTER) => Some(Op::SubStack),
+        _ => None,
+    }
 }
 
 /// The immediate is a distance from the instruction's own address.

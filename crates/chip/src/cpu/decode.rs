@@ -18,6 +18,8 @@ pub enum Op {
     Csrrw, Csrrs, Csrrc, Csrrwi, Csrrsi, Csrrci,
     /// No instruction of this processor.
     Illegal,
+    /// An `addi` or a `sub` that moves the stack pointer, which somebody watches. `decode` makes none.
+    AddiStack, SubStack,
 }
 
 /// A decoded instruction.

@@ -31,6 +31,9 @@ impl Cpu {
     fn run_blocks<M: Memory>(&mut self, blocks: &mut Blocks, memory: &mut M, until: u64) -> Pause {
         self.look_at_triggers();
         while self.instructions < until {
+            if self.pc == self.awaited && memory.is_awaited() {
+                return Pause::Awaited;
+            }
             let before = self.instructions;
             if self.watches_code && self.fires(Watched::Execute, self.pc, 2) {
                 self.instructions += 1;
@@ -148,6 +151,8 @@ impl Cpu {
                 Op::Sh => store!(store_16, 2, b as u16),
                 Op::Sw => store!(store_32, 4, b),
                 Op::Addi => set!(addr),
+                Op::AddiStack => self.move_stack(addr),
+                Op::SubStack => self.move_stack(a.wrapping_sub(b)),
                 Op::Slti => set!(u32::from((a as i32) < imm)),
                 Op::Sltiu => set!(u32::from(a < imm as u32)),
                 Op::Xori => set!(a ^ imm as u32),
@@ -211,6 +216,14 @@ impl Cpu {
         self.pc = end;
         self.instructions += code.len() as u64;
         Ended::Done
+    }
+
+    #[inline]
+    fn move_stack(&mut self, to: u32) {
+        self.x[2] = to;
+        if to < self.lowest_stack && self.stack.contains(&to) {
+            (self.lowest_stack, self.lowest_stack_pc) = (to, self.pc);
+        }
     }
 
     /// Reads and writes a control register, after `executed` instructions of the block; `None` where there is none.

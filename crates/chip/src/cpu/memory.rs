@@ -63,6 +63,11 @@ pub trait Memory {
     /// the next ones.
     fn executed(&mut self, instructions: u64) -> bool;
 
+    /// Whether the processor, at the address where it is awaited, is there in the program that is meant.
+    fn is_awaited(&self) -> bool {
+        true
+    }
+
     /// Whether an interrupt waits for a processor that takes some.
     fn has_interrupt(&self) -> bool;
 }

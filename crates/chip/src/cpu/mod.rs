@@ -9,6 +9,8 @@ mod execute;
 mod memory;
 mod trigger;
 
+use std::ops::Range;
+
 pub use csr::Csrs;
 pub use memory::{Memory, Refused};
 
@@ -48,7 +50,12 @@ pub enum Pause {
     Wait,
     /// It came to an address from which nothing is fetched, and the memory knows why.
     Stop,
+    /// It is where it was awaited.
+    Awaited,
 }
+
+/// No instruction is here: its address is odd.
+pub(crate) const NOWHERE: u32 = 1;
 
 /// A processor.
 #[derive(Clone, Debug)]
@@ -61,6 +68,13 @@ pub struct Cpu {
     pub csr: Csrs,
     /// Instructions executed since the processor was made.
     pub instructions: u64,
+    /// An address at which it pauses if the memory agrees; [`NOWHERE`] if there is none.
+    pub awaited: u32,
+    /// Where a stack is that is watched.
+    stack: Range<u32>,
+    /// How far down that stack has reached, its upper end before it was used; and the code that was there.
+    lowest_stack: u32,
+    lowest_stack_pc: u32,
     /// What triggers watch loads and stores of, as long as they fire.
     guard: Guard,
     /// Whether one watches for instructions.
@@ -75,6 +89,10 @@ impl Default for Cpu {
             pc: 0,
             csr: Csrs::default(),
             instructions: 0,
+            awaited: NOWHERE,
+            stack: 0..0,
+            lowest_stack: 0,
+            lowest_stack_pc: 0,
             guard: Guard::default(),
             watches_code: false,
             blocks: Blocks::default(),
@@ -93,6 +111,17 @@ impl Cpu {
         if !index.is_multiple_of(32) {
             self.x[index % 32] = value;
         }
+    }
+
+    /// Watches how far down a stack reaches.
+    pub fn watch_stack(&mut self, stack: Range<u32>) {
+        self.lowest_stack = stack.end;
+        self.stack = stack;
+    }
+
+    /// How far down the watched stack has reached, and an address in the function that was there.
+    pub fn lowest_stack(&self) -> (u32, u32) {
+        (self.lowest_stack, self.lowest_stack_pc)
     }
 
     /// A reset: control registers take the values that they have then, general registers keep theirs.

@@ -1,7 +1,7 @@
-//! Sockets of this computer, and waiting for them.
+//! Who answers the chip's connections: by default the sockets of this computer.
 
-use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
@@ -16,8 +16,41 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 /// A poll looks at every socket, so nobody asks which one an event is from.
 const ANY: Token = Token(0);
 
-/// Why the host has not accepted a connection.
-pub(super) enum Unconnected {
+/// Servers that the chip reaches at [`HOST`](super::HOST).
+pub trait Servers: Send {
+    /// A connection to the server at `port`. Nothing that is done with it may block.
+    ///
+    /// # Errors
+    /// There is none now.
+    fn connect(&mut self, port: u16) -> Result<Box<dyn Stream>, Unconnected>;
+
+    /// All connections are looked at now.
+    fn poll_begins(&mut self) {}
+
+    /// Returns when a connection may have something to do, or after `timeout` of wall time.
+    fn wait(&mut self, timeout: Duration) {
+        thread::sleep(timeout);
+    }
+}
+
+/// A server's end of a connection, without blocking. Dropping it closes the connection.
+pub trait Stream: Read + Write + Send {
+    /// The chip has sent all that it will send.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    fn end(&mut self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn end(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unconnected {
     /// Nobody listens, or this computer has no more sockets.
     Refused,
     /// A server listens and takes no more connections for now.
@@ -41,14 +74,6 @@ impl HostSockets {
         Ok(Self { poll: Poll::new()?, events: Events::with_capacity(MAX_CONNECTIONS), has_work: false })
     }
 
-    /// A connection to `port` of this computer's loopback that does not block.
-    pub(super) fn connect(&self, port: u16) -> Result<TcpStream, Unconnected> {
-        self.try_connect(port).map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => Unconnected::Busy,
-            _ => Unconnected::Refused,
-        })
-    }
-
     fn try_connect(&self, port: u16) -> io::Result<TcpStream> {
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = std::net::TcpStream::connect_timeout(&server, CONNECT_TIMEOUT)?;
@@ -64,22 +89,6 @@ impl HostSockets {
         Ok(stream)
     }
 
-    /// The sockets are looked at now, whatever the events have said.
-    pub(super) fn poll_begins(&mut self) {
-        self.has_work = false;
-    }
-
-    /// Returns at the first event, or after `timeout`.
-    pub(super) fn wait(&mut self, timeout: Duration) {
-        let whole =
-            Duration::from_secs(timeout.as_secs()) + Duration::from_millis(timeout.subsec_millis().into());
-        self.look(whole);
-        if whole.is_zero() && !self.has_work {
-            thread::sleep(timeout);
-            self.look(Duration::ZERO);
-        }
-    }
-
     fn look(&mut self, timeout: Duration) {
         if self.has_work {
             return;
@@ -87,5 +96,32 @@ impl HostSockets {
         // An error here is a signal to the process. The caller is back early and polls, as after an event.
         let outcome = self.poll.poll(&mut self.events, Some(timeout));
         self.has_work = outcome.is_ok() && !self.events.is_empty();
+    }
+}
+
+impl Servers for HostSockets {
+    /// A connection to `port` of this computer's loopback.
+    fn connect(&mut self, port: u16) -> Result<Box<dyn Stream>, Unconnected> {
+        match self.try_connect(port) {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(Unconnected::Busy),
+            Err(_) => Err(Unconnected::Refused),
+        }
+    }
+
+    /// Whatever the events have said.
+    fn poll_begins(&mut self) {
+        self.has_work = false;
+    }
+
+    /// Returns at the first event, or after `timeout`.
+    fn wait(&mut self, timeout: Duration) {
+        let whole =
+            Duration::from_secs(timeout.as_secs()) + Duration::from_millis(timeout.subsec_millis().into());
+        self.look(whole);
+        if whole.is_zero() && !self.has_work {
+            thread::sleep(timeout);
+            self.look(Duration::ZERO);
+        }
     }
 }

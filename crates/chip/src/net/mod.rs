@@ -33,6 +33,7 @@ use smoltcp::wire::{EthernetAddress, Ipv4Address, Ipv4Cidr};
 use device::Port;
 use frame::{Incoming, Syn};
 use host::HostSockets;
+pub use host::{Servers, Stream, Unconnected};
 use relay::{Admission, Connections};
 
 /// The address by which the chip reaches this computer's loopback; also its router and its DHCP server.
@@ -83,14 +84,22 @@ pub struct UserNetwork {
     sockets: SocketSet<'static>,
     port: Port,
     connections: Connections,
-    host: HostSockets,
+    servers: Box<dyn Servers>,
     now: Instant,
     stats: Stats,
 }
 
 impl UserNetwork {
-    /// A network without connections, at time zero.
+    /// A network without connections, at time zero, in which [`HOST`] is this computer.
+    ///
+    /// # Errors
+    /// [`NetworkError`]
     pub fn new() -> Result<Self, NetworkError> {
+        Ok(Self::with(Box::new(HostSockets::new().map_err(NetworkError::Events)?)))
+    }
+
+    /// The same with other servers at [`HOST`].
+    pub fn with(servers: Box<dyn Servers>) -> Self {
         let mut port = Port::default();
         // The seed stays as it is (zero): sequence numbers are no secret between a chip and its own computer, and two
         // runs of an emulation then differ in nothing that this module could keep equal.
@@ -98,15 +107,15 @@ impl UserNetwork {
         interface.update_ip_addrs(|addresses| {
             addresses.extend([HOST, DNS].map(|address| Ipv4Cidr::new(address, PREFIX_BITS).into()));
         });
-        Ok(Self {
+        Self {
             interface,
             sockets: SocketSet::new(Vec::new()),
             port,
             connections: Connections::default(),
-            host: HostSockets::new().map_err(NetworkError::Events)?,
+            servers,
             now: Instant::ZERO,
             stats: Stats::default(),
-        })
+        }
     }
 
     /// Takes a frame that the chip sends.
@@ -150,7 +159,7 @@ impl UserNetwork {
     pub fn poll(&mut self, now: Duration) {
         let now = i64::try_from(now.as_micros()).map_or(self.now, Instant::from_micros);
         self.now = self.now.max(now);
-        self.host.poll_begins();
+        self.servers.poll_begins();
         self.connections.relay(&mut self.sockets);
         self.interface.poll(self.now, &mut self.port, &mut self.sockets);
         self.connections.remove_closed(&mut self.sockets);
@@ -169,7 +178,7 @@ impl UserNetwork {
     /// Of a timeout of 1 ms or more only the whole milliseconds are waited, and a shorter one is not cut short, because
     /// the operating systems count in milliseconds here.
     pub fn wait(&mut self, timeout: Duration) {
-        self.host.wait(timeout);
+        self.servers.wait(timeout);
     }
 
     /// What has happened until now.
@@ -188,7 +197,7 @@ impl UserNetwork {
     }
 
     fn open(&mut self, syn: Syn, frame: &[u8]) {
-        match self.connections.admit(syn, &mut self.sockets, &self.host) {
+        match self.connections.admit(syn, &mut self.sockets, &mut *self.servers) {
             Admission::Known => self.process(frame),
             Admission::Opened => {
                 self.stats.tcp_opened += 1;

@@ -1,15 +1,13 @@
 //! TCP connections of the chip, each with a socket of the stack and one of this computer.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind};
 
-use mio::net::TcpStream;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
 use super::frame::Syn;
-use super::host::{HostSockets, Unconnected};
+use super::host::{Servers, Stream, Unconnected};
 use super::{HOST, MAX_CONNECTIONS};
 
 /// Per direction and connection; below 64 KiB, so that the window needs no scaling, which lwIP has off by default.
@@ -43,7 +41,12 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Connects to the host, unless the frame is a repetition.
-    pub(super) fn admit(&mut self, syn: Syn, sockets: &mut SocketSet<'_>, host: &HostSockets) -> Admission {
+    pub(super) fn admit(
+        &mut self,
+        syn: Syn,
+        sockets: &mut SocketSet<'_>,
+        servers: &mut dyn Servers,
+    ) -> Admission {
         if let Some(index) = self.list.iter().position(|known| known.syn.is_same_connection(&syn)) {
             let known = &self.list[index];
             if known.syn == syn && known.state(sockets) == State::SynReceived {
@@ -56,7 +59,7 @@ impl Connections {
         if self.list.len() >= MAX_CONNECTIONS && !self.make_room(sockets) {
             return Admission::Refused;
         }
-        match host.connect(syn.host_port) {
+        match servers.connect(syn.host_port) {
             Ok(stream) => {
                 self.list.push(Connection::new(syn, stream, sockets));
                 Admission::Opened
@@ -111,7 +114,7 @@ impl Connections {
 struct Connection {
     syn: Syn,
     socket: SocketHandle,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     from_chip: FromChip,
     from_host: FromHost,
 }
@@ -136,7 +139,7 @@ enum FromHost {
 }
 
 impl Connection {
-    fn new(syn: Syn, stream: TcpStream, sockets: &mut SocketSet<'_>) -> Self {
+    fn new(syn: Syn, stream: Box<dyn Stream>, sockets: &mut SocketSet<'_>) -> Self {
         let buffer = || SocketBuffer::new(vec![0; BUFFER_BYTES]);
         let mut socket = Socket::new(buffer(), buffer());
         // The host's side has decided what goes out together. Holding a small segment back until the chip
@@ -187,7 +190,7 @@ impl Connection {
                     return Ok(());
                 }
             }
-            self.stream.shutdown(Shutdown::Write)?;
+            self.stream.end()?;
             self.from_chip = FromChip::Ended;
         }
         Ok(())

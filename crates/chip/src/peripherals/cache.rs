@@ -1,9 +1,11 @@
 //! Cache and its MMU: which pages of the flash are where in the two windows (ESP32-C3 TRM v1.1, section 3.3.3; `soc/
 //! extmem_reg.h` and `hal/mmu_ll.h` of ESP-IDF 5.5).
 //!
-//! Lines are not kept: a read finds what the flash holds, and decoded code is dropped with every change of the table.
+//! A read finds what the flash holds, and decoded code is dropped with every change of the table. Which lines a cache may hold
+//! is kept, so that a read of one whose flash was changed meanwhile is found out.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::registers;
 
@@ -31,6 +33,9 @@ const AUTOLOAD_DONE: u32 = 8;
 /// An entry that maps nothing (`SOC_MMU_INVALID`).
 const INVALID: u32 = 1 << 8;
 
+/// A line has 32 bytes (`SOC_CACHE_...`, `CONFIG_ESP32C3_INSTRUCTION_CACHE_LINE_32B` of ESP-IDF 5.5 is the only choice).
+const LINE_SHIFT: u32 = 5;
+
 /// Registers that hold what was written.
 const PLAIN: [u32; 20] = [
     0x08, 0x0C, 0x10, 0x14, 0x18, 0x2C, 0x30, 0x38, 0x3C, 0x44, 0x48, 0x4C, 0x50, 0x78, 0x7C, 0x84, 0x88,
@@ -46,6 +51,51 @@ pub(crate) struct Cache {
     table: [u32; ENTRIES],
     plain: HashMap<u32, u32>,
     version: u64,
+    lines: Lines,
+}
+
+/// Which lines of the flash were read through the cache since it was invalidated, and which of them were changed after that.
+#[derive(Clone, Debug, Default)]
+struct Lines {
+    /// How often it was invalidated.
+    age: u32,
+    /// By line: the age at which it was read last, and the one at which it was changed after a read; counted from 1.
+    read: Vec<u32>,
+    changed: Vec<u32>,
+}
+
+impl Lines {
+    /// A read; whether the cache may still hold what was there before a change.
+    #[inline]
+    fn read(&mut self, flash_addr: u32) -> bool {
+        let (line, now) = ((flash_addr >> LINE_SHIFT) as usize, self.age + 1);
+        if line >= self.read.len() {
+            self.grow(line);
+        }
+        self.read[line] = now;
+        self.changed[line] == now
+    }
+
+    #[cold]
+    fn grow(&mut self, line: usize) {
+        let count = (line + 1).next_power_of_two();
+        self.read.resize(count, 0);
+        self.changed.resize(count, 0);
+    }
+
+    /// A change in the flash; whether a line was read before it.
+    fn change(&mut self, range: Range<u32>) -> bool {
+        let lines = range.start >> LINE_SHIFT..range.end.div_ceil(1 << LINE_SHIFT);
+        let now = self.age + 1;
+        let mut any = false;
+        for line in lines {
+            if self.read.get(line as usize) == Some(&now) {
+                self.changed[line as usize] = now;
+                any = true;
+            }
+        }
+        any
+    }
 }
 
 impl Cache {
@@ -60,6 +110,7 @@ impl Cache {
                 .map(|offset| (EXTMEM + offset, registers::at_reset(EXTMEM + offset)))
                 .collect(),
             version: 0,
+            lines: Lines::default(),
         }
     }
 
@@ -87,7 +138,7 @@ impl Cache {
         match addr {
             CTRL => self.ctrl = value,
             CTRL1 => self.shut = value & (SHUT_INSTRUCTION_BUS | SHUT_DATA_BUS),
-            SYNC_CTRL if value & SYNC_INVALIDATE != 0 => self.version += 1,
+            SYNC_CTRL if value & SYNC_INVALIDATE != 0 => self.invalidate(),
             SYNC_CTRL | PRELOAD_CTRL | AUTOLOAD_CTRL => {}
             // Frozen and thawed at once: bit 2 says so.
             FREEZE => self.freeze = value & 3 | (value & 1) << 2,
@@ -117,6 +168,21 @@ impl Cache {
 
     pub(crate) fn invalidate(&mut self) {
         self.version += 1;
+        self.lines.age += 1;
+    }
+
+    /// The flash was changed.
+    pub(crate) fn flash_changed(&mut self, range: Range<u32>) {
+        if self.lines.change(range) {
+            // Decoded code is looked at again.
+            self.version += 1;
+        }
+    }
+
+    /// Something is read; whether the cache may still hold what was there before a change.
+    #[inline]
+    pub(crate) fn is_old(&mut self, flash_addr: u32) -> bool {
+        self.lines.read(flash_addr)
     }
 
     pub(crate) fn map(&mut self, entry: usize, page: Option<u32>) {

@@ -29,6 +29,7 @@ pub(super) fn run(name: &str, arguments: &[u32; 8], bus: &mut Bus) -> Option<Cal
         "esp_rom_spiflash_write" => match bus.read_bytes(b, c) {
             Ok(bytes) => {
                 let done = bus.flash.write(a, &bytes);
+                bus.cache.flash_changed(a..a.saturating_add(c));
                 finish(bus, done)
             }
             Err(fault) => Called::Fault(fault),
@@ -42,6 +43,7 @@ pub(super) fn run(name: &str, arguments: &[u32; 8], bus: &mut Bus) -> Option<Cal
 fn erase(bus: &mut Bus, index: u32, unit_bytes: u32) -> Called {
     let from = index.wrapping_mul(unit_bytes);
     let done = bus.flash.erase(from, from.wrapping_add(unit_bytes));
+    bus.cache.flash_changed(from..from.saturating_add(unit_bytes));
     finish(bus, done)
 }
 

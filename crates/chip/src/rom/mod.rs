@@ -58,9 +58,13 @@ impl Call {
             "rom_i2c_writeReg" | "rom_i2c_writeReg_Mask" => Called::Return(None),
             "software_reset" => Called::Reset(Reset::SoftwareSystem),
             "software_reset_cpu" => Called::Reset(Reset::SoftwareCpu),
-            "Cache_Suspend_ICache" | "Cache_Disable_ICache" => {
+            name @ ("Cache_Suspend_ICache" | "Cache_Disable_ICache") => {
                 let was = u32::from(bus.cache.is_on());
                 bus.cache.enable(false);
+                // `Cache_Disable_ICache` makes all tags invalid, the other keeps them (`rom/cache.h`).
+                if name == "Cache_Disable_ICache" {
+                    bus.cache.invalidate();
+                }
                 Called::Return(Some(was))
             }
             "Cache_Resume_ICache" | "Cache_Enable_ICache" => {

@@ -23,7 +23,7 @@ pub(crate) fn script(folder: &Path, text: &str) -> PathBuf {
 
 fn machine(folder: &Path, text: &str) -> Machine {
     let log = Log::create(&folder.join("log")).unwrap();
-    Machine::start(Command::new(script(folder, text)), 0, &log).unwrap()
+    Machine::start(Command::new(script(folder, text)), 0, &log, None).unwrap()
 }
 
 #[test]

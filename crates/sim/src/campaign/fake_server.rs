@@ -18,17 +18,19 @@ use cms::signed_data::SignedData;
 use der::{Any, Decode as _, Encode as _};
 use manifest::{Digest, Manifest, PublisherKey, PublisherSigningKey, Sequence, Signed};
 use p256::ecdsa::signature::Signer as _;
+use p256::pkcs8::EncodePrivateKey as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
     IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
     date_time_ymd,
 };
+use rustls::crypto::CryptoProvider;
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsAcceptor;
 use wire::{CheckIn, Decision, Message as _, Outcome, Report};
 
-use crate::impostor::tls::server_config;
+use crate::impostor::tls::{server_config, server_config_with};
 use crate::impostor::{ReceivedRequest, Reply, converse};
 use crate::pki::Identity;
 
@@ -180,6 +182,11 @@ impl ServerState {
         self.requests.get(&exchange).copied().unwrap_or(0)
     }
 
+    /// How many requests came.
+    pub fn all_requests(&self) -> u32 {
+        self.requests.values().sum()
+    }
+
     fn answer(&mut self, request: &ReceivedRequest) -> Reply {
         let Some(exchange) = exchange_of(request) else { return Reply::status(404) };
         *self.requests.entry(exchange).or_default() += 1;
@@ -306,7 +313,11 @@ impl FakeServer {
     /// # Errors
     /// The server's certificate could not be made.
     pub fn door(&self) -> anyhow::Result<UnboundedSender<DuplexStream>> {
-        let acceptor = acceptor()?;
+        Ok(self.door_with(acceptor()?))
+    }
+
+    /// The same with another certificate, such as one of [`acceptor_for`].
+    pub fn door_with(&self, acceptor: TlsAcceptor) -> UnboundedSender<DuplexStream> {
         let (door, mut visitors) = unbounded_channel::<DuplexStream>();
         let state = self.clone();
         tokio::spawn(async move {
@@ -318,7 +329,7 @@ impl FakeServer {
                 });
             }
         });
-        Ok(door)
+        door
     }
 }
 
@@ -398,21 +409,34 @@ impl Ca {
 }
 
 static ACCEPTOR: LazyLock<anyhow::Result<TlsAcceptor>> = LazyLock::new(|| {
-    let mut params = CertificateParams::new(vec![HOST.to_owned()])?;
+    let key = KeyPair::generate()?;
+    let identity = identity(HOST, &key, key.serialize_pem())?;
+    Ok(TlsAcceptor::from(Arc::new(server_config(&identity)?)))
+});
+
+/// TLS of a server with this name, whose key is always the same, computed by `provider`. If the provider's random numbers are
+/// always the same too, so is every connection.
+///
+/// # Errors
+/// It could not be made.
+pub fn acceptor_for(host: &str, provider: CryptoProvider) -> anyhow::Result<TlsAcceptor> {
+    let secret = p256::SecretKey::from_slice(&[5; 32])?;
+    let key = STANDARD.encode(secret.to_pkcs8_der()?.as_bytes());
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+    let identity = identity(host, &FixedKey::new(5)?, pem)?;
+    Ok(TlsAcceptor::from(Arc::new(server_config_with(provider, &identity)?)))
+}
+
+fn identity(host: &str, key: &impl PublicKeyData, key_pem: String) -> anyhow::Result<Identity> {
+    let mut params = CertificateParams::new(vec![host.to_owned()])?;
     params.not_before = date_time_ymd(2024, 1, 1);
     params.not_after = date_time_ymd(2099, 1, 1);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, &ca()?.issuer)?;
-    let identity = Identity {
-        chain_pem: certificate.pem(),
-        certificate_der: certificate.der().to_vec(),
-        key_pem: key.serialize_pem(),
-    };
-    Ok(TlsAcceptor::from(Arc::new(server_config(&identity)?)))
-});
+    let certificate = params.signed_by(key, &ca()?.issuer)?;
+    Ok(Identity { chain_pem: certificate.pem(), certificate_der: certificate.der().to_vec(), key_pem })
+}
 
 /// The server's CA.
 ///

@@ -43,6 +43,14 @@ impl World {
     /// # Errors
     /// There is no such built-in layout, or the device could not be made.
     pub fn manufacture(layout_name: &'static str) -> anyhow::Result<Self> {
+        Self::manufacture_for(layout_name, fake_server::HOST)
+    }
+
+    /// The same with another name for the server.
+    ///
+    /// # Errors
+    /// As for [`manufacture`](Self::manufacture); the name is none.
+    pub fn manufacture_for(layout_name: &'static str, host: &str) -> anyhow::Result<Self> {
         let layout = Layout::builtin(layout_name)
             .with_context(|| format!("expected a built-in layout, found {layout_name}"))?;
         let mut state = ServerState::new();
@@ -52,7 +60,7 @@ impl World {
         let mut flash = SimFlash::new(layout.needed_flash_bytes().next_power_of_two());
         flash.set_power(power.clone());
         let network = network(&server, power)?;
-        let url = ServerUrl::parse(&format!("https://{}:{}", fake_server::HOST, fake_server::PORT))?;
+        let url = ServerUrl::parse(&format!("https://{host}:{}", fake_server::PORT))?;
         let provisioning = Provisioning {
             device_id: DEVICE,
             product: fake_server::PRODUCT,

@@ -54,6 +54,14 @@ impl Tear {
         [Tear::Before].into_iter().chain(prefixes).chain([Tear::Bits, Tear::Unstable, Tear::After]).collect()
     }
 
+    /// What stands where an operation was interrupted that makes `after` out of `before`; both are as long. Of
+    /// [`Tear::Unstable`] one reading.
+    pub fn torn(self, before: &[u8], after: &[u8], seed: u64) -> Vec<u8> {
+        let mut torn = before.to_vec();
+        self.apply(&mut torn, |index, byte| after.get(index).copied().unwrap_or(byte), seed, |_, _| {});
+        torn
+    }
+
     /// Changes `current` as an interrupted operation would that was about to make it `target`. Tells `unstable` the
     /// offset of each byte with bits that are left between 0 and 1, and a mask of these.
     pub(crate) fn apply(

@@ -14,7 +14,15 @@ use crate::pki::Identity;
 
 /// TLS 1.3 with this certificate, whether or not a client should believe it.
 pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, ImpostorError> {
-    let provider = Arc::new(ring::default_provider());
+    server_config_with(ring::default_provider(), identity)
+}
+
+/// The same, computed by another provider.
+pub(crate) fn server_config_with(
+    provider: CryptoProvider,
+    identity: &Identity,
+) -> Result<ServerConfig, ImpostorError> {
+    let provider = Arc::new(provider);
     let chain =
         CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())?;
