@@ -16,6 +16,9 @@ const TABLE: &str = "counts";
 /// By how much instructions may differ before somebody has to say so. Where the repository lies on a disk, and by which
 /// patch level of the compiler it is built, moves functions, and a call that reaches is shorter than one that does not.
 const TOLERANCE: f64 = 0.01;
+/// The same for writes: which task runs first may make another key of the same random numbers, and a signature has 70 to 72
+/// bytes, so that what is stored of a certificate takes an entry of the vault more or less.
+const WRITES_TOLERANCE: u64 = 2;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,10 +151,13 @@ fn compare(recorded: &str, rows: &[Row]) -> anyhow::Result<()> {
                 grouped(before)
             ));
         }
-        let exact =
-            [("requests", 4, u64::from(row.requests)), ("erases", 6, row.erases), ("writes", 7, row.writes)];
-        for (what, index, now) in exact {
-            if number(index) != Some(now) {
+        let operations = [
+            ("requests", 4, u64::from(row.requests), 0),
+            ("erases", 6, row.erases, 0),
+            ("writes", 7, row.writes, WRITES_TOLERANCE),
+        ];
+        for (what, index, now, tolerance) in operations {
+            if number(index).is_none_or(|before| now.abs_diff(before) > tolerance) {
                 wrong.push(format!("{}: {now} {what}, {:?} before", row.name, number(index)));
             }
         }
@@ -206,7 +212,7 @@ mod tests {
         compare(&text, &[Row { instructions: 1_240_000, ..row() }]).unwrap();
         for other in [
             Row { instructions: 1_300_000, ..row() },
-            Row { writes: 1, ..row() },
+            Row { writes: 3, ..row() },
             Row { name: "other", ..row() },
         ] {
             let error = compare(&text, std::slice::from_ref(&other)).unwrap_err().to_string();
