@@ -188,6 +188,7 @@ pub(crate) struct Rollout {
     pub(crate) waves: Vec<WaveState>,
     pub(crate) halt: Option<Halt>,
     pub(crate) next: Option<String>,
+    pub(crate) superseded_by: Option<String>,
     pub(crate) created_at: String,
     pub(crate) started_at: Option<String>,
     pub(crate) finished_at: Option<String>,
@@ -206,21 +207,25 @@ pub(crate) enum RolloutState {
     Draft,
     Running,
     AwaitingApproval,
+    Open,
     Paused,
     Halted,
     Aborted,
     Completed,
+    Superseded,
 }
 
 impl RolloutState {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Draft,
         Self::Running,
         Self::AwaitingApproval,
+        Self::Open,
         Self::Paused,
         Self::Halted,
         Self::Aborted,
         Self::Completed,
+        Self::Superseded,
     ];
 
     /// As the API spells it.
@@ -229,18 +234,20 @@ impl RolloutState {
             Self::Draft => "draft",
             Self::Running => "running",
             Self::AwaitingApproval => "awaiting-approval",
+            Self::Open => "open",
             Self::Paused => "paused",
             Self::Halted => "halted",
             Self::Aborted => "aborted",
             Self::Completed => "completed",
+            Self::Superseded => "superseded",
         }
     }
 
     /// Neither done with nor given up.
     pub(crate) fn is_active(self) -> bool {
         match self {
-            Self::Running | Self::AwaitingApproval | Self::Paused | Self::Halted => true,
-            Self::Draft | Self::Aborted | Self::Completed => false,
+            Self::Running | Self::AwaitingApproval | Self::Open | Self::Paused | Self::Halted => true,
+            Self::Draft | Self::Aborted | Self::Completed | Self::Superseded => false,
         }
     }
 }
@@ -250,6 +257,7 @@ pub(crate) struct Plan {
     pub(crate) waves: Vec<PlanWave>,
     pub(crate) window: Option<Window>,
     pub(crate) on_halt: Option<String>,
+    pub(crate) completed_percent: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -260,6 +268,13 @@ pub(crate) struct PlanWave {
     #[serde(default)]
     pub(crate) approval: Option<String>,
     pub(crate) limits: Option<Limits>,
+    pub(crate) evidence: Option<Evidence>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Evidence {
+    pub(crate) min_healthy: Option<i64>,
+    pub(crate) min_healthy_percent: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -291,6 +306,9 @@ pub(crate) struct WaveState {
     pub(crate) state: String,
     pub(crate) started_at: Option<String>,
     pub(crate) counters: Counters,
+    /// How many devices it has, and how many of them must be healthy.
+    pub(crate) devices: Option<i64>,
+    pub(crate) needed: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -301,6 +319,8 @@ pub(crate) struct Counters {
     pub(crate) failed: i64,
     pub(crate) crashed: i64,
     pub(crate) silent: i64,
+    #[serde(default)]
+    pub(crate) unheard: i64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -34,11 +34,12 @@ pub(crate) fn badge(tone: Tone, text: &str) -> Markup {
 }
 
 /// Healths in the order in which plots stack them, from good to bad, with what each means.
-pub(crate) const HEALTHS: [(&str, Tone, &str); 7] = [
+pub(crate) const HEALTHS: [(&str, Tone, &str); 8] = [
     ("ok", Tone::Good, "seen lately, nothing wrong"),
     ("updating", Tone::Busy, "was offered a release"),
     ("new", Tone::Plain, "never seen"),
-    ("silent", Tone::Warn, "not seen within the product's deadline"),
+    ("unheard", Tone::Plain, "not seen within the product's deadline, and nobody knows how often it is seen"),
+    ("silent", Tone::Warn, "not seen for longer than is usual for it"),
     ("failing", Tone::Warn, "refused or failed to install a release"),
     ("crashing", Tone::Bad, "its application crashed after an update"),
     ("revoked", Tone::Plain, "refused for good"),

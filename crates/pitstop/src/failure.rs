@@ -16,6 +16,8 @@ enum Kind {
     Failed,
     /// The command contradicts itself.
     Usage,
+    /// It ended in another way than the one that was waited for; its help text tells the exit code.
+    Ended(u8),
 }
 
 impl Failure {
@@ -27,6 +29,11 @@ impl Failure {
     /// A failure of usage, exit code 2 like clap's own.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, kind: Kind::Usage }
+    }
+
+    /// An end other than the one that was waited for, with an exit code of its own.
+    pub(crate) fn ended(exit_code: u8, message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, kind: Kind::Ended(exit_code) }
     }
 
     /// Adds the next step.
@@ -51,11 +58,12 @@ impl Failure {
         self.hint.as_deref()
     }
 
-    /// 1 for a failure, 2 for wrong usage.
+    /// 1 for a failure, 2 for wrong usage, others where a help text tells them.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
             Kind::Failed => ExitCode::from(1),
             Kind::Usage => ExitCode::from(2),
+            Kind::Ended(code) => ExitCode::from(code),
         }
     }
 }

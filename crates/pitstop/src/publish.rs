@@ -316,6 +316,7 @@ mod tests {
                 revoked_at: None,
             }],
             silence_deadline_s: 604_800,
+            min_run_s: 60,
             quarantine_after: 3,
             enrollment_approval: false,
             default_plan: None,

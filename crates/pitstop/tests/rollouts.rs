@@ -34,12 +34,21 @@ fn a_rollout_completes_wave_by_wave() {
     let plan = ["--plan", "50%,100%", "--approve-each", "--revert-to", "1"];
     let published = bench.publish("app.bin", &plan);
     let id = published["rollout"]["id"].as_str().unwrap();
+    let watch = |until: &str, code: i32| {
+        let watch = ["rollout", "watch", id, "--until", until, "--timeout", "1s"];
+        let output = bench.command(&watch).assert().code(code).get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let late = watch("healthy", 4);
+    assert!(late.contains("is not healthy in time: wave 1 has soaked and waits for evidence"), "{late}");
     let taken = starts(&bench, SETTLED, &[]);
     assert!((5..=35).contains(&taken), "about half of 40: {taken}");
 
     // The soak is over at once; the next wave waits for its approval.
     let waiting = until(&bench, id, "awaiting-approval");
     assert_eq!(waiting["waves"][0]["counters"]["healthy"], taken);
+    assert_eq!(watch("healthy", 0), "");
+    watch("completed", 4);
     let shown = bench.text(&["rollout", "show", id]);
     assert!(
         shown.contains("50 %, then 100 %") && shown.contains(&format!("rollout approve {id}")),
@@ -50,6 +59,7 @@ fn a_rollout_completes_wave_by_wave() {
     let watched = bench.text(&["rollout", "watch", id]);
     assert!(watched.lines().last().unwrap().starts_with("completed wave 2 of 2"), "{watched}");
     assert!(bench.text(&["rollout", "list", "--state", "completed"]).contains("40 of 40"));
+    assert_eq!(watch("healthy", 0), "", "more than healthy");
     let fleet = bench.text(&["fleet", "status"]);
     assert!(fleet.contains("1.1.0") && fleet.contains("40"), "{fleet}");
 }
@@ -61,7 +71,7 @@ fn a_release_that_crashes_halts_its_rollout() {
     let id = published["rollout"]["id"].as_str().unwrap();
     starts(&bench, SETTLED, &["--crash-percent", "50"]);
     // Not `refusal`: what halted is on the page, on standard output.
-    let watch = bench.command(&["rollout", "watch", id]).assert().code(1).get_output().clone();
+    let watch = bench.command(&["rollout", "watch", id]).assert().code(3).get_output().clone();
     let (page, error) = (String::from_utf8(watch.stdout).unwrap(), String::from_utf8(watch.stderr).unwrap());
     assert!(page.contains("halted wave 1 of 1"), "{page}");
     assert!(error.contains("halted") && error.contains(&format!("pitstop rollout abort {id}")), "{error}");

@@ -44,22 +44,28 @@ fn from_a_product_to_a_release() {
 fn an_elf_file_and_the_plan_of_the_documents_go_with_a_release() {
     let bench = Bench::start();
     bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "0.9.0", 1000));
+    bench.publish("app.bin", &[]);
     bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
     bench.write("app.elf", b"\x7fELF and what a debugger reads");
     let documents = include_str!("../../../docs/rollouts.md");
     let plan = documents.split_once("```json\n").unwrap().1.split_once("```").unwrap().0;
     bench.write("plan.json", plan.as_bytes());
-    let published = bench.publish("app.bin", &["--elf", "app.elf", "--plan-file", "plan.json"]);
+    let options = ["--elf", "app.elf", "--plan-file", "plan.json"];
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    let refused = bench.command(&[&publish[..], &options[..]].concat()).assert().code(2).get_output().clone();
+    let refused = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.contains("expected --revert-to with --on-halt revert"), "{refused}");
+    let published = bench.publish("app.bin", &[&options[..], &["--revert-to", "0.9.0"]].concat());
 
     let elf_digest = manifest::Digest::of(b"\x7fELF and what a debugger reads").to_string();
     assert_eq!(published["elf_digest"], elf_digest);
-    assert!(bench.text(&["release", "show", "1", "--product", "lamp"]).contains(&elf_digest[..8]));
-    assert_eq!(files_below(&bench.data.join("artifacts")), 2);
+    assert!(bench.text(&["release", "show", "2", "--product", "lamp"]).contains(&elf_digest[..8]));
+    assert_eq!(files_below(&bench.data.join("artifacts")), 3);
     let rollout = &published["rollout"];
     assert_eq!(rollout["plan"]["waves"][1]["limits"]["min_sample"], 20, "{rollout}");
     assert_eq!(rollout["waves"].as_array().unwrap().len(), 4);
 
-    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
     let refused = |option: &str, file: &str| bench.refusal(&[&publish[..], &[option, file]].concat());
     let no_elf = refused("--elf", "app.bin");
     assert!(no_elf.contains("expected an ELF file at app.bin") && no_elf.contains("hint: "), "{no_elf}");

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::{lack, unfinished};
 use crate::{Approval, Attempt, Limits, Percent, Plan, State};
 
 /// What became of the devices of one wave.
@@ -19,8 +20,11 @@ pub struct Counters {
     pub failed: u64,
     /// Seen again after the application crashed.
     pub crashed: u64,
-    /// Not seen again in time.
+    /// Not seen again in time, by their own cadence.
     pub silent: u64,
+    /// Not seen again in time, and nobody knows how often they are seen: no failures, and no evidence.
+    #[serde(default)]
+    pub unheard: u64,
 }
 
 /// Why a rollout halts.
@@ -61,8 +65,27 @@ pub struct Progress<'a> {
     pub wave: usize,
     /// When that wave opened or the rollout was resumed, in milliseconds since 1970.
     pub wave_started_at_ms: i64,
-    /// For each wave what counts: since the last resume after a halt.
-    pub counters: &'a [Counters],
+    /// What is known of each wave.
+    pub waves: &'a [Observed],
+}
+
+/// What is known of a wave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// How many devices it takes that were seen of late; `None` until they were counted.
+    pub present: Option<u64>,
+    /// What became of its devices, as far as it counts: in the epoch since the last resume after a halt.
+    pub counters: Counters,
+    /// What became of its devices since the start.
+    pub total: Counters,
+}
+
+impl Observed {
+    /// How many devices it has: those that were seen of late, or more when more came.
+    #[must_use]
+    pub fn devices(&self) -> Option<u64> {
+        self.present.map(|present| present.max(self.counters.offered))
+    }
 }
 
 /// What a rollout does now.
@@ -80,28 +103,34 @@ pub enum Step {
         /// Which, from 0.
         wave: usize,
     },
-    /// All waves have soaked.
+    /// The devices have the release.
     Complete,
     /// Halt, and why.
     Halt(Excess),
 }
 
-/// What a rollout does now. Limits come before everything else; each open wave is judged by its own.
+/// What a rollout does now. Limits come before everything else; each open wave is judged by its own. Then the newest wave
+/// must have soaked, and then its evidence must be there ([`lack`]).
 #[must_use]
 pub fn advance(plan: &Plan, progress: &Progress<'_>, now_ms: i64) -> Step {
     match progress.state {
-        State::Draft | State::Paused | State::Halted | State::Aborted => Step::Stay,
+        State::Draft | State::Paused | State::Halted | State::Aborted | State::Superseded => Step::Stay,
         State::AwaitingApproval | State::Completed => judge(plan, progress, false),
-        State::Running => {
+        State::Running | State::Open => {
             let soaked = now_ms >= soak_ends_at_ms(plan, progress);
-            let judged = judge(plan, progress, soaked);
-            let next = progress.wave + 1;
-            match (judged, plan.waves().get(next)) {
-                (Step::Stay, Some(wave)) if soaked => match wave.approval {
-                    Approval::Automatic => Step::Open { wave: next },
-                    Approval::Manual => Step::AwaitApproval { wave: next },
-                },
-                (Step::Stay, None) if soaked => Step::Complete,
+            let next = plan.waves().get(progress.wave + 1);
+            let lack = if next.is_some() { lack(plan, progress) } else { unfinished(plan, progress) };
+            let soaks = plan.waves().get(progress.wave).is_some_and(|wave| wave.soak_s > 0);
+            match (judge(plan, progress, soaked && (soaks || lack.is_none())), next) {
+                (Step::Stay, _) if !soaked || lack.is_some() => Step::Stay,
+                (Step::Stay, Some(wave)) => {
+                    let next = progress.wave + 1;
+                    match wave.approval {
+                        Approval::Automatic => Step::Open { wave: next },
+                        Approval::Manual => Step::AwaitApproval { wave: next },
+                    }
+                }
+                (Step::Stay, None) => Step::Complete,
                 (step, _) => step,
             }
         }
@@ -120,12 +149,13 @@ pub(crate) fn soak_ends_at_ms(plan: &Plan, progress: &Progress<'_>) -> i64 {
 }
 
 /// Halts for the first limit that an open wave exceeds. The minimum sample keeps early bad luck from halting a wave;
-/// once the newest wave has soaked, it is judged by what there is, so that a small wave cannot fail unnoticed.
-fn judge(plan: &Plan, progress: &Progress<'_>, soaked: bool) -> Step {
-    let waves = plan.waves().iter().zip(progress.counters).enumerate().take(progress.wave + 1);
-    for (index, (wave, counters)) in waves {
-        let min_sample = if soaked && index == progress.wave { 1 } else { wave.limits.min_sample };
-        if let Some(excess) = excess(index, &wave.limits, counters, min_sample) {
+/// `by_what_there_is`: at the end of its soak, and before another one opens, the newest is judged without it, so that a
+/// small wave cannot fail unnoticed.
+fn judge(plan: &Plan, progress: &Progress<'_>, by_what_there_is: bool) -> Step {
+    let waves = plan.waves().iter().zip(progress.waves).enumerate().take(progress.wave + 1);
+    for (index, (wave, observed)) in waves {
+        let min_sample = if by_what_there_is && index == progress.wave { 1 } else { wave.limits.min_sample };
+        if let Some(excess) = excess(index, &wave.limits, &observed.counters, min_sample) {
             return Step::Halt(excess);
         }
     }
@@ -133,8 +163,9 @@ fn judge(plan: &Plan, progress: &Progress<'_>, soaked: bool) -> Step {
 }
 
 fn excess(wave: usize, limits: &Limits, counters: &Counters, min_sample: u64) -> Option<Excess> {
-    let Counters { offered: _, installed, healthy, failed, crashed, silent } = *counters;
-    let took = installed + healthy + crashed;
+    let Counters { offered: _, installed, healthy, failed, crashed, silent, unheard } = *counters;
+    // An application that crashes resets the device, which is heard then.
+    let took = installed + healthy + crashed + unheard;
     // Whoever answered or should have. A device that installed the release and runs it for weeks counts as good.
     let answered = took + failed + silent;
     // Failures come at once and crashes soon, silence only at the deadline: it is compared with those that are known.
@@ -147,21 +178,6 @@ fn excess(wave: usize, limits: &Limits, counters: &Counters, min_sample: u64) ->
     .into_iter()
     .find(|(_, observed, sample, limit)| *sample >= min_sample && limit.is_exceeded_by(*observed, *sample))
     .map(|(cause, observed, sample, limit)| Excess { cause, wave, observed, sample, limit })
-}
-
-impl Counters {
-    /// What was counted since `baseline`.
-    #[must_use]
-    pub fn since(&self, baseline: &Self) -> Self {
-        Self {
-            offered: self.offered.saturating_sub(baseline.offered),
-            installed: self.installed.saturating_sub(baseline.installed),
-            healthy: self.healthy.saturating_sub(baseline.healthy),
-            failed: self.failed.saturating_sub(baseline.failed),
-            crashed: self.crashed.saturating_sub(baseline.crashed),
-            silent: self.silent.saturating_sub(baseline.silent),
-        }
-    }
 }
 
 impl Cause {
@@ -189,6 +205,8 @@ impl Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{LastRun, Sign};
+    use proptest::prelude::*;
 
     const HOUR_MS: i64 = 3_600_000;
 
@@ -200,12 +218,26 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
+    /// Of waves that have as many devices as were offered the release.
     fn step(state: State, wave: usize, counters: &[Counters], now_ms: i64) -> Step {
-        advance(&plan(), &Progress { state, wave, wave_started_at_ms: 0, counters }, now_ms)
+        let observed = |counters: &Counters| Observed {
+            present: Some(counters.offered),
+            counters: *counters,
+            total: *counters,
+        };
+        step_of(&plan(), state, wave, &counters.iter().map(observed).collect::<Vec<_>>(), now_ms)
+    }
+
+    fn step_of(plan: &Plan, state: State, wave: usize, waves: &[Observed], now_ms: i64) -> Step {
+        advance(plan, &Progress { state, wave, wave_started_at_ms: 0, waves }, now_ms)
     }
 
     fn all_good() -> [Counters; 3] {
         [Counters { offered: 100, healthy: 100, ..Counters::default() }; 3]
+    }
+
+    fn present(present: u64, counters: Counters) -> Observed {
+        Observed { present: Some(present), counters, total: counters }
     }
 
     #[test]
@@ -216,11 +248,85 @@ mod tests {
         assert_eq!(step(State::Running, 1, &good, 2 * HOUR_MS - 1), Step::Stay);
         assert_eq!(step(State::Running, 1, &good, 2 * HOUR_MS), Step::AwaitApproval { wave: 2 });
         assert_eq!(step(State::AwaitingApproval, 1, &good, 90 * HOUR_MS), Step::Stay);
-        assert_eq!(step(State::Running, 2, &good, 59_999), Step::Stay);
-        assert_eq!(step(State::Running, 2, &good, 60_000), Step::Complete);
-        for state in [State::Draft, State::Paused, State::Halted, State::Aborted, State::Completed] {
+        assert_eq!(step(State::Open, 2, &good, 59_999), Step::Stay);
+        assert_eq!(step(State::Open, 2, &good, 60_000), Step::Complete);
+        let at_rest =
+            [State::Draft, State::Paused, State::Halted, State::Aborted, State::Completed, State::Superseded];
+        for state in at_rest {
             assert_eq!(step(state, 0, &good, 90 * HOUR_MS), Step::Stay, "{state}");
         }
+    }
+
+    #[test]
+    fn a_wave_without_evidence_opens_no_other_one_however_long_it_soaks() {
+        let year_ms = 365 * 24 * HOUR_MS;
+        let counters = |offered, healthy| Counters { offered, healthy, ..Counters::default() };
+        let first = |devices: u64, counters: Counters| {
+            let waves = [present(devices, counters), present(7, Counters::default())];
+            step_of(&plan(), State::Running, 0, &waves, year_ms)
+        };
+        let opens = Step::Open { wave: 1 };
+        assert_eq!(first(0, Counters::default()), Step::Stay, "an empty wave shows nothing");
+        assert_eq!(first(20, Counters::default()), Step::Stay, "nobody came");
+        assert_eq!(first(20, counters(3, 3)), Step::Stay, "3 of 20, 10 are needed");
+        assert_eq!(first(20, counters(10, 10)), opens);
+        for (devices, needed) in [(1, 1), (3, 3), (20, 10), (2000, 1000)] {
+            assert_eq!(first(devices, counters(needed - 1, needed - 1)), Step::Stay, "{devices}");
+            assert_eq!(first(devices, counters(needed, needed)), opens, "{devices}");
+        }
+        let uncounted = Observed { present: None, ..present(20, counters(20, 20)) };
+        assert_eq!(step_of(&plan(), State::Running, 0, &[uncounted], year_ms), Step::Stay);
+        assert_eq!(first(0, counters(4, 2)), Step::Stay, "more came than were known");
+    }
+
+    #[test]
+    fn devices_that_took_the_release_and_never_came_back_hold_a_wave() {
+        for lost in [
+            Counters { installed: 8, ..Counters::default() },
+            // They were offered it, and did not even report.
+            Counters::default(),
+        ] {
+            let counters = Counters { offered: 20, healthy: 12, ..lost };
+            assert_eq!(step(State::Running, 0, &[counters], 90 * HOUR_MS), Step::Stay, "{counters:?}");
+            let counters = Counters { offered: 20, healthy: 19, installed: lost.installed.min(1), ..lost };
+            assert_eq!(step(State::Running, 0, &[counters], 90 * HOUR_MS), Step::Open { wave: 1 });
+        }
+    }
+
+    #[test]
+    fn a_small_fleet_can_complete() {
+        // One device, in the second of four waves: nobody is left for the others.
+        let json = r#"{"waves":[{"select":{"percent":1}},{"select":{"percent":10}},{"select":{"percent":50}},
+            {"select":{"percent":100}}]}"#;
+        let plan: Plan = serde_json::from_str(json).unwrap();
+        let mut waves = [present(0, Counters::default()); 4];
+        waves[1].present = Some(1);
+        let now = |waves: &[Observed], wave, state| step_of(&plan, state, wave, waves, 0);
+        assert_eq!(now(&waves, 0, State::Running), Step::Stay, "an empty wave before it");
+        assert_eq!(now(&waves, 1, State::Running), Step::Stay);
+        waves[1] = present(1, Counters { offered: 1, healthy: 1, ..Counters::default() });
+        assert_eq!(now(&waves, 1, State::Running), Step::Open { wave: 2 });
+        assert_eq!(now(&waves, 2, State::Running), Step::Open { wave: 3 });
+        assert_eq!(now(&waves, 3, State::Open), Step::Complete);
+        waves[3].present = Some(1);
+        assert_eq!(now(&waves, 2, State::Running), Step::Stay, "somebody is left");
+    }
+
+    #[test]
+    fn completed_means_that_the_devices_have_it() {
+        let plan = Plan::all_at_once();
+        let open = |plan: &Plan, devices: u64, counters: Counters| {
+            step_of(plan, State::Open, 0, &[present(devices, counters)], 90 * HOUR_MS)
+        };
+        let of = |offered, healthy| Counters { offered, healthy, ..Counters::default() };
+        assert_eq!(open(&plan, 0, Counters::default()), Step::Stay, "not at birth");
+        assert_eq!(open(&plan, 40, of(19, 19)), Step::Stay, "too few came");
+        assert_eq!(open(&plan, 40, of(21, 20)), Step::Stay, "one that came does not have it");
+        assert_eq!(open(&plan, 40, of(21, 21)), Step::Complete);
+        let json = r#"{"waves":[{"select":{"percent":100}}],"completed_percent":95}"#;
+        let most: Plan = serde_json::from_str(json).unwrap();
+        assert_eq!(open(&most, 40, of(21, 20)), Step::Complete, "20 of 21 are 95.2 %");
+        assert_eq!(open(&most, 40, of(22, 20)), Step::Stay);
     }
 
     #[test]
@@ -236,7 +342,7 @@ mod tests {
                 }
                 let mut waves = all_good();
                 waves[0] = counters;
-                for state in [State::Running, State::AwaitingApproval, State::Completed] {
+                for state in [State::Running, State::AwaitingApproval, State::Open, State::Completed] {
                     let expected = if observed > tolerated {
                         let limit = Percent::try_from(tolerated as f64).unwrap();
                         Step::Halt(Excess { cause, wave: 0, observed, sample: 100, limit })
@@ -245,7 +351,7 @@ mod tests {
                     };
                     assert_eq!(step(state, 1, &waves, 0), expected, "{cause:?} {observed} {state}");
                 }
-                for state in [State::Draft, State::Paused, State::Halted, State::Aborted] {
+                for state in [State::Draft, State::Paused, State::Halted, State::Aborted, State::Superseded] {
                     assert_eq!(step(state, 1, &waves, 0), Step::Stay, "{state} is not judged");
                 }
             }
@@ -271,7 +377,15 @@ mod tests {
         assert_eq!(step(State::Running, 0, &[few], 0), Step::Stay);
         assert!(matches!(step(State::Running, 0, &[enough], 0), Step::Halt(_)));
         assert!(matches!(step(State::Running, 0, &[few], HOUR_MS), Step::Halt(_)));
-        assert_eq!(step(State::Running, 0, &[Counters::default()], HOUR_MS), Step::Open { wave: 1 });
+    }
+
+    #[test]
+    fn without_a_soak_early_bad_luck_halts_nothing() {
+        let plan = Plan::all_at_once();
+        let failed = present(1, Counters { offered: 1, failed: 1, ..Counters::default() });
+        assert_eq!(step_of(&plan, State::Open, 0, &[failed], HOUR_MS), Step::Stay);
+        let ten = present(10, Counters { offered: 10, failed: 1, healthy: 9, ..Counters::default() });
+        assert!(matches!(step_of(&plan, State::Open, 0, &[ten], HOUR_MS), Step::Halt(_)));
     }
 
     #[test]
@@ -289,27 +403,76 @@ mod tests {
         let json =
             r#"{"waves":[{"select":{"percent":1},"soak_s":7200}],"window":{"from":"01:00","to":"02:00"}}"#;
         let plan: Plan = serde_json::from_str(json).unwrap();
-        let progress = Progress {
-            state: State::Running,
-            wave: 0,
-            wave_started_at_ms: 0,
-            counters: &[Counters::default()],
-        };
-        assert_eq!(advance(&plan, &progress, 26 * HOUR_MS - 1), Step::Stay);
-        assert_eq!(advance(&plan, &progress, 26 * HOUR_MS), Step::Complete);
+        let good = present(3, Counters { offered: 3, healthy: 3, ..Counters::default() });
+        let open = |waves: &[Observed], now_ms| step_of(&plan, State::Open, 0, waves, now_ms);
+        assert_eq!(open(&[good], 26 * HOUR_MS - 1), Step::Stay);
+        assert_eq!(open(&[good], 26 * HOUR_MS), Step::Complete);
+        // A window that has not opened completes nothing, not even without a soak.
+        let json = r#"{"waves":[{"select":{"percent":1}}],"window":{"from":"01:00","to":"02:00"}}"#;
+        let plan: Plan = serde_json::from_str(json).unwrap();
+        let none = present(3, Counters::default());
+        assert_eq!(step_of(&plan, State::Open, 0, &[none], 0), Step::Stay);
     }
 
     #[test]
-    fn a_resume_forgets_what_led_to_the_halt() {
-        let halted = Counters { offered: 20, healthy: 10, failed: 10, ..Counters::default() };
-        assert!(matches!(step(State::Running, 0, &[halted], 0), Step::Halt(_)));
-        let later = Counters { offered: 31, healthy: 20, failed: 11, ..Counters::default() };
-        assert_eq!(
-            later.since(&halted),
-            Counters { offered: 11, healthy: 10, failed: 1, ..Counters::default() }
-        );
-        assert!(matches!(step(State::Running, 0, &[later.since(&halted)], 0), Step::Halt(_)));
-        assert_eq!(step(State::Running, 0, &[halted.since(&halted)], 0), Step::Stay);
-        assert_eq!(halted.since(&later), Counters::default());
+    fn devices_of_which_nobody_knows_the_cadence_halt_nothing_and_show_nothing() {
+        let unheard = Counters { offered: 40, healthy: 1, unheard: 39, ..Counters::default() };
+        assert_eq!(step(State::Running, 0, &[unheard], 90 * HOUR_MS), Step::Stay);
+        let silent = Counters { offered: 40, healthy: 1, silent: 39, ..Counters::default() };
+        assert!(matches!(step(State::Running, 0, &[silent], 0), Step::Halt(_)));
+    }
+
+    /// A device of a rollout that is resumed after halts, as the server counts it.
+    #[derive(Clone, Copy)]
+    struct Counted {
+        epoch: usize,
+        attempt: Attempt,
+    }
+
+    proptest! {
+        /// Whatever devices did before a resume: who fails or crashes after it is counted after it, and who recovers takes
+        /// nothing away from that.
+        #[test]
+        fn no_recovery_hides_a_later_failure(
+            events in prop::collection::vec((0..20_usize, 0..6_u8), 0..200),
+        ) {
+            let mut epoch = 0;
+            let mut devices = [Counted { epoch: 0, attempt: Attempt::Offered }; 20];
+            let mut failed_since = [false; 20];
+            for (number, event) in events {
+                let seen = |last_run| Sign::Seen { runs_it: true, last_run, new_start: true };
+                let sign = match event {
+                    0 | 1 => seen(LastRun::Ended),
+                    2 => seen(LastRun::Crashed),
+                    3 => Sign::Installed,
+                    4 => Sign::Failed,
+                    _ => {
+                        epoch += 1;
+                        failed_since = [false; 20];
+                        continue;
+                    }
+                };
+                let device = &mut devices[number];
+                let after = if device.epoch == epoch {
+                    Some(device.attempt.observe(sign, false))
+                } else {
+                    device.attempt.observe_anew(sign, false)
+                };
+                if let Some(attempt) = after {
+                    *device = Counted { epoch, attempt };
+                }
+                failed_since[number] = device.epoch == epoch
+                    && matches!(device.attempt, Attempt::Crashed | Attempt::Failed);
+                // Never overlooked.
+                match event {
+                    2 => prop_assert!(device.epoch == epoch && device.attempt == Attempt::Crashed),
+                    4 => prop_assert!(failed_since[number]),
+                    _ => {}
+                }
+            }
+            let counted = devices.iter().filter(|device| device.epoch == epoch);
+            let bad = counted.filter(|device| matches!(device.attempt, Attempt::Crashed | Attempt::Failed));
+            prop_assert_eq!(bad.count(), failed_since.iter().filter(|failed| **failed).count());
+        }
     }
 }

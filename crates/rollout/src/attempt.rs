@@ -3,23 +3,24 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use wire::ResetCause;
 
 /// How a device does with the release that it was offered.
 ///
 /// ```text
 ///   Offered ── report, or it runs at a check-in ──► Installed ── it runs at a later start ──► Healthy
 ///
-///   Offered, Installed, Healthy, Silent ── an outcome that is a failure ──► Failed
+///   Offered, Installed, Healthy, Silent, Unheard ── an outcome that is a failure ──► Failed
 ///   Installed ── something else runs ──► Failed
 ///   Failed ── report, or it runs ──► Installed
 ///   all that run it ── the last run ended in a crash ──► Crashed (Healthy: unless the rollout is finished)
 ///   Crashed ── it runs, no crash, and the rollout is finished ──► Healthy
-///   Offered, Installed ── the deadline passed ──► Silent
-///   Silent ── it runs ──► Healthy, something else runs ──► Offered, report ──► Installed
+///   Offered, Installed ── the deadline passed ──► Silent (a device that is usually heard), Unheard (any other)
+///   Silent, Unheard ── it runs ──► Healthy, something else runs ──► Offered, report ──► Installed
 ///
-///   After a crash of the updater: Offered, Failed, Silent ── it is in the slot ──► Installed, and nothing is judged.
+///   After a run that shows nothing: Offered, Failed, Silent, Unheard ── it is in the slot ──► Installed.
 /// ```
+///
+/// A run shows nothing when it was the updater's, or too short ([`crate::Runs`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Attempt {
@@ -33,18 +34,21 @@ pub enum Attempt {
     Failed,
     /// It was seen after the application crashed.
     Crashed,
-    /// It was not seen in time.
+    /// It was not seen in time, by its own cadence ([`crate::Cadence`]).
     Silent,
+    /// It was not seen in time, and nobody knows how often it is seen: no failure, and no evidence.
+    Unheard,
 }
 
-/// How the run of the application before a check-in ended, as far as its reset cause tells.
+/// What the run of the application before a check-in shows ([`crate::Runs`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastRun {
-    /// Not by a crash.
+    /// It did not end in a crash.
     Ended,
-    /// By a crash.
+    /// It ended in a crash, or as one of too many short ones.
     Crashed,
-    /// There was none: the updater crashed before it handed over. The device is alive, and no more is known.
+    /// Nothing: there was none, because the updater crashed before it handed over, or it was a short one. The device is
+    /// alive, and no more is known.
     None,
 }
 
@@ -64,33 +68,53 @@ pub enum Sign {
         /// Whether this is a later start than the one in which it was first known to be installed.
         new_start: bool,
     },
-    /// Its deadline passed.
-    Deadline,
+    /// It was not heard for longer than it is usually not heard.
+    Silence,
+    /// It was not heard for the product's deadline, and how often it is usually heard is not known.
+    NotHeard,
 }
 
 impl Attempt {
     /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Offered, Self::Installed, Self::Healthy, Self::Failed, Self::Crashed, Self::Silent];
+    pub const ALL: [Self; 7] = [
+        Self::Offered,
+        Self::Installed,
+        Self::Healthy,
+        Self::Failed,
+        Self::Crashed,
+        Self::Silent,
+        Self::Unheard,
+    ];
 
     /// The state after a sign; `is_finished` is that of the rollout ([`crate::State::is_finished`]).
     #[must_use]
     pub fn observe(self, sign: Sign, is_finished: bool) -> Self {
         match sign {
             Sign::Installed => match self {
-                Self::Offered | Self::Installed | Self::Failed | Self::Silent => Self::Installed,
+                Self::Offered | Self::Installed | Self::Failed | Self::Silent | Self::Unheard => {
+                    Self::Installed
+                }
                 Self::Healthy | Self::Crashed => self,
             },
             Sign::Failed => match self {
-                Self::Offered | Self::Installed | Self::Healthy | Self::Failed | Self::Silent => Self::Failed,
+                Self::Offered
+                | Self::Installed
+                | Self::Healthy
+                | Self::Failed
+                | Self::Silent
+                | Self::Unheard => Self::Failed,
                 Self::Crashed => self,
             },
-            Sign::Deadline => match self {
-                Self::Offered | Self::Installed => Self::Silent,
+            Sign::Silence => match self {
+                Self::Offered | Self::Installed | Self::Unheard => Self::Silent,
                 Self::Healthy | Self::Failed | Self::Crashed | Self::Silent => self,
             },
+            Sign::NotHeard => match self {
+                Self::Offered | Self::Installed => Self::Unheard,
+                Self::Healthy | Self::Failed | Self::Crashed | Self::Silent | Self::Unheard => self,
+            },
             Sign::Seen { runs_it: false, .. } => match self {
-                Self::Offered | Self::Silent => Self::Offered,
+                Self::Offered | Self::Silent | Self::Unheard => Self::Offered,
                 Self::Installed => Self::Failed,
                 Self::Healthy | Self::Failed | Self::Crashed => self,
             },
@@ -101,19 +125,46 @@ impl Attempt {
                 | Self::Healthy
                 | Self::Failed
                 | Self::Crashed
-                | Self::Silent => Self::Crashed,
+                | Self::Silent
+                | Self::Unheard => Self::Crashed,
             },
             Sign::Seen { runs_it: true, last_run: LastRun::None, .. } => match self {
-                Self::Offered | Self::Installed | Self::Failed | Self::Silent => Self::Installed,
+                Self::Offered | Self::Installed | Self::Failed | Self::Silent | Self::Unheard => {
+                    Self::Installed
+                }
                 Self::Healthy | Self::Crashed => self,
             },
             Sign::Seen { runs_it: true, last_run: LastRun::Ended, new_start } => match self {
                 Self::Offered | Self::Failed => Self::Installed,
                 Self::Installed if !new_start => self,
                 Self::Crashed if !is_finished => self,
-                Self::Installed | Self::Healthy | Self::Crashed | Self::Silent => Self::Healthy,
+                Self::Installed | Self::Healthy | Self::Crashed | Self::Silent | Self::Unheard => {
+                    Self::Healthy
+                }
             },
         }
+    }
+
+    /// The state after a sign in a later epoch of the rollout than the one in which the device was counted last, when the
+    /// later one counts it; `None`: the device stays where it was counted.
+    ///
+    /// An epoch begins with a resume after a halt: what led to the halt counts no more, and everything that happens from
+    /// then on does, with the same devices too. So a crash is told again, a good run after a crash is a good run, and
+    /// being seen with what failed before is nothing new.
+    #[must_use]
+    pub fn observe_anew(self, sign: Sign, is_finished: bool) -> Option<Self> {
+        let before = match (self, sign) {
+            (Self::Crashed, Sign::Seen { runs_it: true, .. } | Sign::Failed) => Self::Installed,
+            _ => self,
+        };
+        let after = before.observe(sign, is_finished);
+        let is_told_again = match after {
+            Self::Healthy => matches!(sign, Sign::Seen { runs_it: true, last_run: LastRun::Ended, .. }),
+            Self::Crashed => matches!(sign, Sign::Seen { runs_it: true, last_run: LastRun::Crashed, .. }),
+            Self::Failed => sign == Sign::Failed,
+            Self::Offered | Self::Installed | Self::Silent | Self::Unheard => false,
+        };
+        (after != self || is_told_again).then_some(after)
     }
 
     /// Whether the server waits for the device: until its deadline it is not silent.
@@ -121,7 +172,7 @@ impl Attempt {
     pub fn is_pending(self) -> bool {
         match self {
             Self::Offered | Self::Installed => true,
-            Self::Healthy | Self::Failed | Self::Crashed | Self::Silent => false,
+            Self::Healthy | Self::Failed | Self::Crashed | Self::Silent | Self::Unheard => false,
         }
     }
 
@@ -135,23 +186,7 @@ impl Attempt {
             Self::Failed => "failed",
             Self::Crashed => "crashed",
             Self::Silent => "silent",
-        }
-    }
-}
-
-impl LastRun {
-    /// What a reset cause tells. A brownout counts as a crash: an application that draws more current than the supply
-    /// gives is as bad as one that panics.
-    #[must_use]
-    pub fn of(cause: ResetCause) -> Self {
-        match cause {
-            ResetCause::Panic | ResetCause::Watchdog | ResetCause::Brownout => Self::Crashed,
-            ResetCause::UpdaterCrash => Self::None,
-            ResetCause::Unknown
-            | ResetCause::PowerOn
-            | ResetCause::Software
-            | ResetCause::DeepSleep
-            | ResetCause::External => Self::Ended,
+            Self::Unheard => "unheard",
         }
     }
 }
@@ -189,7 +224,8 @@ mod tests {
             ("good, finished", seen(true, LastRun::Ended, true), true),
             ("runs another", seen(false, LastRun::Ended, true), false),
             ("another crashed", seen(false, LastRun::Crashed, true), false),
-            ("deadline", Sign::Deadline, false),
+            ("not heard for long", Sign::Silence, false),
+            ("not heard", Sign::NotHeard, false),
         ];
         let table: Vec<_> = signs
             .iter()
@@ -198,35 +234,44 @@ mod tests {
                 format!("{name:22} | {}", after.map(|name| format!("{name:9}")).join(" "))
             })
             .collect();
-        // Columns: offered, installed, healthy, failed, crashed, silent.
+        // Columns: offered, installed, healthy, failed, crashed, silent, unheard.
         let expected = [
-            "report                 | installed installed healthy   installed crashed   installed",
-            "failure                | failed    failed    failed    failed    crashed   failed   ",
-            "runs it                | installed installed healthy   installed crashed   healthy  ",
-            "runs it at a new start | installed healthy   healthy   installed crashed   healthy  ",
-            "crashed                | crashed   crashed   crashed   crashed   crashed   crashed  ",
-            "crashed, finished      | crashed   crashed   healthy   crashed   crashed   crashed  ",
-            "updater crashed        | installed installed healthy   installed crashed   installed",
-            "the same, finished     | installed installed healthy   installed crashed   installed",
-            "good, finished         | installed healthy   healthy   installed healthy   healthy  ",
-            "runs another           | offered   failed    healthy   failed    crashed   offered  ",
-            "another crashed        | offered   failed    healthy   failed    crashed   offered  ",
-            "deadline               | silent    silent    healthy   failed    crashed   silent   ",
+            "report                 | installed installed healthy   installed crashed   installed installed",
+            "failure                | failed    failed    failed    failed    crashed   failed    failed   ",
+            "runs it                | installed installed healthy   installed crashed   healthy   healthy  ",
+            "runs it at a new start | installed healthy   healthy   installed crashed   healthy   healthy  ",
+            "crashed                | crashed   crashed   crashed   crashed   crashed   crashed   crashed  ",
+            "crashed, finished      | crashed   crashed   healthy   crashed   crashed   crashed   crashed  ",
+            "updater crashed        | installed installed healthy   installed crashed   installed installed",
+            "the same, finished     | installed installed healthy   installed crashed   installed installed",
+            "good, finished         | installed healthy   healthy   installed healthy   healthy   healthy  ",
+            "runs another           | offered   failed    healthy   failed    crashed   offered   offered  ",
+            "another crashed        | offered   failed    healthy   failed    crashed   offered   offered  ",
+            "not heard for long     | silent    silent    healthy   failed    crashed   silent    silent   ",
+            "not heard              | unheard   unheard   healthy   failed    crashed   silent    unheard  ",
         ];
         assert_eq!(table, expected);
     }
 
     #[test]
-    fn what_the_application_did_not_ask_for_is_a_crash() {
-        let causes = |of| -> Vec<_> {
-            (0..=9).map(ResetCause::from_code).filter(|cause| LastRun::of(*cause) == of).collect()
-        };
-        assert_eq!(causes(LastRun::Crashed), [ResetCause::Panic, ResetCause::Watchdog, ResetCause::Brownout]);
+    fn a_later_epoch_counts_what_happens_in_it() {
+        let again = |sign: Sign| Attempt::ALL.map(|attempt| attempt.observe_anew(sign, false));
+        // Columns: offered, installed, healthy, failed, crashed, silent, unheard.
+        use Attempt::{Crashed, Failed, Healthy, Installed, Offered};
+        let healthy = Some(Healthy);
+        let installed = Some(Installed);
         assert_eq!(
-            causes(LastRun::None),
-            [ResetCause::UpdaterCrash],
-            "it is the updater's, and shows no run"
+            again(seen(true, LastRun::Ended, true)),
+            [installed, healthy, healthy, installed, healthy, healthy, healthy],
+            "a good run after a crash is a good run"
         );
+        assert_eq!(again(seen(true, LastRun::Crashed, true)), [Some(Crashed); 7]);
+        assert_eq!(
+            again(seen(false, LastRun::Ended, true)),
+            [None, Some(Failed), None, None, None, Some(Offered), Some(Offered)],
+            "being seen with what failed before is nothing new"
+        );
+        assert_eq!(again(Sign::Failed), [Some(Failed); 7]);
     }
 
     #[test]

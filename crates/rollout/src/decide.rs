@@ -187,7 +187,7 @@ fn forward(device: &DeviceFacts<'_>, product: &ProductFacts) -> Verdict {
             Compared::Older { .. } => return Verdict::Nothing(reason.unwrap_or(NoOffer::Ahead)),
             Compared::Newer => {}
         }
-        if !rollout.state.offers() {
+        if !rollout.state.offers(device.running.is_some()) {
             continue;
         }
         let wave = rollout.plan.wave_of(&rollout.id, device.id, device.tags);
@@ -288,9 +288,13 @@ impl ProductFacts {
         self.rollout(sequence).is_some_and(|rollout| match rollout.state {
             State::Aborted => true,
             State::Halted => rollout.plan.on_halt() == OnHalt::Revert,
-            State::Draft | State::Running | State::AwaitingApproval | State::Paused | State::Completed => {
-                false
-            }
+            State::Draft
+            | State::Running
+            | State::AwaitingApproval
+            | State::Open
+            | State::Paused
+            | State::Completed
+            | State::Superseded => false,
         })
     }
 
@@ -298,9 +302,13 @@ impl ProductFacts {
     fn is_stopped(&self, sequence: Sequence) -> bool {
         self.rollout(sequence).is_some_and(|rollout| match rollout.state {
             State::Aborted | State::Halted => true,
-            State::Draft | State::Running | State::AwaitingApproval | State::Paused | State::Completed => {
-                false
-            }
+            State::Draft
+            | State::Running
+            | State::AwaitingApproval
+            | State::Open
+            | State::Paused
+            | State::Completed
+            | State::Superseded => false,
         })
     }
 }

@@ -17,6 +17,9 @@ pub struct Failure {
     pub at_ms: i64,
     /// Whether it failed too often: it is not offered until an operator clears that.
     pub is_quarantined: bool,
+    /// Whether the release was offered again since. Without that, whatever the device tells is this failure once more: a
+    /// report that was repeated because its answer was lost.
+    pub is_offered_again: bool,
 }
 
 /// Whether an outcome's code is a failure of the release. Codes 1xx and 2xx blame the manifest or the image, 4xx the
@@ -30,6 +33,12 @@ pub fn is_failure(code: i64) -> bool {
 }
 
 impl Failure {
+    /// Whether a failure of `sequence` that is told now is the one of this record.
+    #[must_use]
+    pub fn is_repeated_by(&self, sequence: Sequence) -> bool {
+        self.sequence == sequence && !self.is_offered_again
+    }
+
     /// The record after one more failure of `sequence`; another release than before begins at one.
     #[must_use]
     pub fn again(before: Option<Self>, sequence: Sequence, at_ms: i64, quarantine_after: u32) -> Self {
@@ -38,7 +47,7 @@ impl Failure {
         // What an operator has not cleared stays.
         let is_quarantined =
             count >= quarantine_after.max(1) || before.is_some_and(|before| before.is_quarantined);
-        Self { sequence, count, at_ms, is_quarantined }
+        Self { sequence, count, at_ms, is_quarantined, is_offered_again: false }
     }
 
     /// How long the release is not offered again, in seconds: `refusal_backoff_s`, doubled with each failure, at most a
@@ -69,11 +78,20 @@ mod tests {
     #[test]
     fn failures_add_up_for_one_release_until_quarantine() {
         let first = Failure::again(None, Sequence(4), 1000, 3);
-        assert_eq!(first, Failure { sequence: Sequence(4), count: 1, at_ms: 1000, is_quarantined: false });
+        let one = Failure {
+            sequence: Sequence(4),
+            count: 1,
+            at_ms: 1000,
+            is_quarantined: false,
+            is_offered_again: false,
+        };
+        assert_eq!(first, one);
+        assert!(first.is_repeated_by(Sequence(4)) && !first.is_repeated_by(Sequence(5)));
+        assert!(!Failure { is_offered_again: true, ..first }.is_repeated_by(Sequence(4)));
         let second = Failure::again(Some(first), Sequence(4), 2000, 3);
         assert!(!second.is_quarantined);
         let third = Failure::again(Some(second), Sequence(4), 3000, 3);
-        assert_eq!(third, Failure { sequence: Sequence(4), count: 3, at_ms: 3000, is_quarantined: true });
+        assert_eq!(third, Failure { count: 3, at_ms: 3000, is_quarantined: true, ..one });
         assert!(
             Failure::again(Some(third), Sequence(4), 3000, 9).is_quarantined,
             "only an operator clears it"
@@ -84,7 +102,13 @@ mod tests {
 
     #[test]
     fn the_backoff_doubles_up_to_a_week() {
-        let failed = |count| Failure { sequence: Sequence(1), count, at_ms: 0, is_quarantined: false };
+        let failed = |count| Failure {
+            sequence: Sequence(1),
+            count,
+            at_ms: 0,
+            is_quarantined: false,
+            is_offered_again: false,
+        };
         assert_eq!([1, 2, 3].map(|count| failed(count).backoff_s(3600)), [3600, 7200, 14_400]);
         assert_eq!(failed(u32::MAX).backoff_s(3600), MAX_BACKOFF_S);
         assert_eq!(failed(1).backoff_s(u32::MAX), u32::MAX);

@@ -9,7 +9,9 @@
 //! | Which wave is a device in? | [`Plan::wave_of`] |
 //! | What is a device to run, and why? | [`decide`] |
 //! | How does a device do with a release? | [`Attempt::observe`] |
+//! | How long may a device be silent, and what do its runs show? | [`Cadence`], [`Runs`] |
 //! | Does a rollout open its next wave, or halt? | [`advance`] |
+//! | What does a wave wait for? | [`lack`], [`unfinished`] |
 //! | What may an operator do with it? | [`State::apply`] |
 //! | What happens next, in words? | [`next`] |
 
@@ -18,7 +20,9 @@
 
 mod advance;
 mod attempt;
+mod cadence;
 mod decide;
+mod evidence;
 mod failure;
 mod next;
 mod percent;
@@ -27,12 +31,14 @@ mod select;
 mod state;
 mod window;
 
-pub use advance::{Cause, Counters, Excess, Progress, Step, advance};
+pub use advance::{Cause, Counters, Excess, Observed, Progress, Step, advance};
 pub use attempt::{Attempt, LastRun, Sign};
+pub use cadence::{Cadence, Runs, SHORT_RUNS};
 pub use decide::{
     DeviceFacts, NoOffer, OfferReason, ProductFacts, ReleaseFacts, RolloutFacts, Running, Verdict,
     WaitReason, decide,
 };
+pub use evidence::{Evidence, Lack, lack, unfinished};
 pub use failure::{Failure, is_failure};
 pub use next::next;
 pub use percent::{Percent, PercentError};

@@ -23,6 +23,9 @@ impl Percent {
     /// The whole: 100 %.
     pub const ALL: Self = Self(Self::PARTS);
 
+    /// 50 %.
+    pub const HALF: Self = Self(Self::PARTS / 2);
+
     /// How many parts the whole has: one is 0.01 %.
     pub const PARTS: u16 = 10_000;
 
@@ -36,6 +39,20 @@ impl Percent {
     #[must_use]
     pub fn is_exceeded_by(self, part: u64, whole: u64) -> bool {
         u128::from(part) * u128::from(Self::PARTS) > u128::from(whole) * u128::from(self.0)
+    }
+
+    /// Whether `part` of `whole` is at least this share. Exact: no rounding.
+    #[must_use]
+    pub fn is_reached_by(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * u128::from(Self::PARTS) >= u128::from(whole) * u128::from(self.0)
+    }
+
+    /// The least number that is at least this share of `whole`.
+    #[must_use]
+    pub fn of(self, whole: u64) -> u64 {
+        let parts = u128::from(whole) * u128::from(self.0);
+        // A share of a number is no larger than the number.
+        u64::try_from(parts.div_ceil(u128::from(Self::PARTS))).unwrap_or(whole)
     }
 }
 
@@ -114,5 +131,14 @@ mod tests {
         assert!(!Percent::ALL.is_exceeded_by(u64::MAX, u64::MAX));
         assert!(!Percent(0).is_exceeded_by(0, 0));
         assert!(Percent(0).is_exceeded_by(1, u64::MAX));
+    }
+
+    #[test]
+    fn a_share_is_reached_by_the_least_number_that_it_is_of() {
+        let five = "5".parse::<Percent>().unwrap();
+        assert_eq!([0, 1, 20, 21, 100].map(|whole| five.of(whole)), [0, 1, 1, 2, 5]);
+        assert!(five.is_reached_by(1, 20) && !five.is_reached_by(1, 21) && five.is_reached_by(0, 0));
+        assert_eq!((Percent::ALL.of(u64::MAX), Percent(0).of(u64::MAX)), (u64::MAX, 0));
+        assert!(Percent::ALL.is_reached_by(7, 7) && !Percent::ALL.is_reached_by(6, 7));
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::select::{MAX_TAGS, Select, bucket, check_tag};
-use crate::{Percent, Window};
+use crate::{Evidence, Percent, State, Window};
 
 /// The most waves of one plan.
 pub const MAX_WAVES: usize = 100;
@@ -11,13 +11,15 @@ pub const MAX_WAVES: usize = 100;
 /// The longest soak of one wave, in seconds: 90 days.
 pub const MAX_SOAK_S: u64 = 90 * 24 * 3600;
 
-/// Waves, when something is offered at all, and what a halt does. A value of this type is a valid plan.
+/// Waves, when something is offered at all, what a halt does, and when it is completed. A value of this type is a valid
+/// plan.
 ///
 /// ```json
-/// {"waves": [{"select": {"tags": ["lab"]}, "soak_s": 3600},
+/// {"waves": [{"select": {"tags": ["lab"]}, "soak_s": 3600, "evidence": {"min_healthy": 5}},
 ///            {"select": {"percent": 10}, "soak_s": 86400, "limits": {"failures_percent": 2}},
 ///            {"select": {"percent": 100}, "approval": "manual"}],
-///  "window": {"days": ["sat", "sun"], "from": "22:00", "to": "06:00"}, "on_halt": "revert"}
+///  "window": {"days": ["sat", "sun"], "from": "22:00", "to": "06:00"}, "on_halt": "revert",
+///  "completed_percent": 95}
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
@@ -27,6 +29,8 @@ pub struct Plan {
     waves: Vec<Wave>,
     window: Option<Window>,
     on_halt: OnHalt,
+    /// It is completed when so large a share of the devices that were offered the release has it.
+    completed_percent: Percent,
 }
 
 /// A set of devices that gets the release, and what must hold before the next one does.
@@ -46,6 +50,9 @@ pub struct Wave {
     /// What is tolerated of the devices of this wave.
     #[serde(default)]
     pub limits: Limits,
+    /// How many devices of this wave must be healthy before the next one opens.
+    #[serde(default)]
+    pub evidence: Evidence,
 }
 
 /// What it takes for a wave to open.
@@ -53,7 +60,7 @@ pub struct Wave {
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Approval {
-    /// The soak of the wave before is over.
+    /// The wave before has soaked and has its evidence.
     #[default]
     Automatic,
     /// And an operator says so.
@@ -145,6 +152,17 @@ pub enum PlanError {
         /// Which wave, from 1.
         number: usize,
     },
+    /// A wave that passes without evidence.
+    #[error(
+        "wave {number}: expected a min_healthy of at least 1, found 0; a wave that shows nothing opens no other one"
+    )]
+    MinHealthy {
+        /// Which wave, from 1.
+        number: usize,
+    },
+    /// Completed by nobody.
+    #[error("expected a completed_percent of more than 0, found 0")]
+    Completed,
 }
 
 impl Plan {
@@ -152,7 +170,12 @@ impl Plan {
     ///
     /// # Errors
     /// [`PlanError`], which names the wave.
-    pub fn new(waves: Vec<Wave>, window: Option<Window>, on_halt: OnHalt) -> Result<Self, PlanError> {
+    pub fn new(
+        waves: Vec<Wave>,
+        window: Option<Window>,
+        on_halt: OnHalt,
+        completed_percent: Percent,
+    ) -> Result<Self, PlanError> {
         if !(1..=MAX_WAVES).contains(&waves.len()) {
             return Err(PlanError::Waves { found: waves.len() });
         }
@@ -174,16 +197,28 @@ impl Plan {
             if wave.limits.min_sample == 0 {
                 return Err(PlanError::MinSample { number });
             }
+            if wave.evidence.min_healthy == 0 {
+                return Err(PlanError::MinHealthy { number });
+            }
         }
-        Ok(Self { waves, window, on_halt })
+        if completed_percent == Percent::default() {
+            return Err(PlanError::Completed);
+        }
+        Ok(Self { waves, window, on_halt, completed_percent })
     }
 
     /// The plan of a product without one: every device at its next check-in.
     #[must_use]
     pub fn all_at_once() -> Self {
         let select = Select::Percent(Percent::ALL);
-        let wave = Wave { select, soak_s: 0, approval: Approval::default(), limits: Limits::default() };
-        Self { waves: vec![wave], window: None, on_halt: OnHalt::default() }
+        let wave = Wave {
+            select,
+            soak_s: 0,
+            approval: Approval::default(),
+            limits: Limits::default(),
+            evidence: Evidence::default(),
+        };
+        Self { waves: vec![wave], window: None, on_halt: OnHalt::default(), completed_percent: Percent::ALL }
     }
 
     /// The waves, in the order in which they open; never empty.
@@ -202,6 +237,18 @@ impl Plan {
     #[must_use]
     pub fn on_halt(&self) -> OnHalt {
         self.on_halt
+    }
+
+    /// The share of the devices that were offered the release which has to have it.
+    #[must_use]
+    pub fn completed_percent(&self) -> Percent {
+        self.completed_percent
+    }
+
+    /// The state of a rollout under way whose newest open wave is this one, from 0.
+    #[must_use]
+    pub fn under_way(&self, wave: usize) -> State {
+        if wave + 1 < self.waves.len() { State::Running } else { State::Open }
     }
 
     /// The wave (from 0) in which a device gets its release: the first one that takes it.
@@ -228,13 +275,19 @@ struct Unchecked {
     window: Option<Window>,
     #[serde(default)]
     on_halt: OnHalt,
+    #[serde(default = "all")]
+    completed_percent: Percent,
+}
+
+fn all() -> Percent {
+    Percent::ALL
 }
 
 impl TryFrom<Unchecked> for Plan {
     type Error = PlanError;
 
     fn try_from(plan: Unchecked) -> Result<Self, PlanError> {
-        Self::new(plan.waves, plan.window, plan.on_halt)
+        Self::new(plan.waves, plan.window, plan.on_halt, plan.completed_percent)
     }
 }
 
@@ -270,9 +323,11 @@ mod tests {
                 "limits": {
                     "failures_percent": 5.0, "crashes_percent": 2.0, "silence_percent": 5.0, "min_sample": 10,
                 },
+                "evidence": { "min_healthy": 3, "min_healthy_percent": 50.0 },
             }],
             "window": null,
             "on_halt": "pause",
+            "completed_percent": 100.0,
         });
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
@@ -294,6 +349,14 @@ mod tests {
                 "at most 7776000 s (90 days), found 7776001 s",
             ),
             (r#"{"waves":[{"select":{"percent":1},"limits":{"min_sample":0}}]}"#, "min_sample of at least 1"),
+            (
+                r#"{"waves":[{"select":{"percent":1},"evidence":{"min_healthy":0}},{"select":{"percent":100}}]}"#,
+                "wave 1: expected a min_healthy of at least 1, found 0",
+            ),
+            (
+                r#"{"waves":[{"select":{"percent":1}}],"completed_percent":0}"#,
+                "expected a completed_percent of more than 0",
+            ),
             (r#"{"waves":[{"select":{"percent":101}}]}"#, "expected a percentage from 0 to 100"),
             (r#"{"waves":[{"select":{"percent":1},"soak":5}]}"#, "unknown field `soak`"),
             (r#"{"waves":[{"select":{"everybody":true}}]}"#, "unknown variant `everybody`"),

@@ -8,20 +8,22 @@ use serde::{Deserialize, Serialize};
 /// Where a rollout is.
 ///
 /// ```text
-///            start           soak over, next wave is automatic
-///   Draft ─────────► Running ◄──┐ (opens it)
+///            start           the newest wave has soaked and has its evidence, or an operator approves
+///   Draft ─────────► Running ◄──┐ (opens the next wave)
 ///                    │ ▲ │ └────┘
-///   soak over, next  │ │ │ soak of the last wave over
-///   wave is manual   │ │ └────────────────► Completed
+///   the next wave    │ │ │ the last wave opens
+///   is manual        │ │ └────────────────► Open ── the devices have it ──► Completed
 ///                    ▼ │ approve
 ///           AwaitingApproval
 ///
-///   Running, AwaitingApproval ── pause ──► Paused ── resume ──► Running
-///   Running, AwaitingApproval, Completed ── a limit is exceeded ──► Halted ── resume ──► Running
+///   Running, AwaitingApproval, Open ── pause ──► Paused ── resume ──► Running, Open
+///   Running, AwaitingApproval, Open, Completed ── a limit is exceeded ──► Halted ── resume ──► Running, Open
+///   Running, AwaitingApproval, Open, Paused ── a newer rollout of the channel starts ──► Superseded
 ///   every state but Aborted ── abort ──► Aborted
 /// ```
 ///
-/// A completed rollout stays in force: new devices get its release, and its limits still hold.
+/// A rollout of a single wave is open from its start on. A completed rollout stays in force: new devices get its release,
+/// and its limits still hold. A superseded one is in force for devices that have nothing to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -29,18 +31,22 @@ use serde::{Deserialize, Serialize};
 pub enum State {
     /// Made, and not started.
     Draft,
-    /// Its release is offered to the waves that are open.
+    /// Its release is offered to the waves that are open, and more are to come.
     Running,
     /// As running; the next wave waits for an operator.
     AwaitingApproval,
+    /// All waves are open; not all devices have the release yet.
+    Open,
     /// An operator stopped it for a while: nothing is offered.
     Paused,
     /// It stopped itself: nothing is offered.
     Halted,
     /// An operator stopped it for good: devices go back where that is allowed.
     Aborted,
-    /// All waves are open and have soaked.
+    /// The devices have the release.
     Completed,
+    /// A newer rollout of its channel took its place: no further wave opens.
+    Superseded,
 }
 
 /// What an operator may do with a rollout.
@@ -66,18 +72,21 @@ pub struct ActionError {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Draft,
         Self::Running,
         Self::AwaitingApproval,
+        Self::Open,
         Self::Paused,
         Self::Halted,
         Self::Aborted,
         Self::Completed,
+        Self::Superseded,
     ];
 
-    /// The state after an operator's action. [`Action::Approve`] opens the next wave as well, and [`Action::Resume`]
-    /// begins the soak anew and makes a halt forget what led to it.
+    /// The state after an operator's action; [`State::Running`] stands for [`crate::Plan::under_way`]. [`Action::Approve`]
+    /// opens the next wave as well, whatever evidence there is, and [`Action::Resume`] begins the soak anew and makes a
+    /// halt forget what led to it.
     ///
     /// # Errors
     /// [`ActionError`] when the action does not fit the state.
@@ -85,45 +94,65 @@ impl State {
         match (action, self) {
             (Action::Start, Self::Draft)
             | (Action::Resume, Self::Paused | Self::Halted)
-            | (Action::Approve, Self::AwaitingApproval) => Ok(Self::Running),
-            (Action::Pause, Self::Running | Self::AwaitingApproval) => Ok(Self::Paused),
+            | (Action::Approve, Self::Running | Self::AwaitingApproval) => Ok(Self::Running),
+            (Action::Pause, Self::Running | Self::AwaitingApproval | Self::Open) => Ok(Self::Paused),
             (
                 Action::Abort,
                 Self::Draft
                 | Self::Running
                 | Self::AwaitingApproval
+                | Self::Open
                 | Self::Paused
                 | Self::Halted
-                | Self::Completed,
+                | Self::Completed
+                | Self::Superseded,
             ) => Ok(Self::Aborted),
             (
                 Action::Start | Action::Pause | Action::Resume | Action::Abort | Action::Approve,
                 Self::Draft
                 | Self::Running
                 | Self::AwaitingApproval
+                | Self::Open
                 | Self::Paused
                 | Self::Halted
                 | Self::Aborted
-                | Self::Completed,
+                | Self::Completed
+                | Self::Superseded,
             ) => Err(ActionError { action, found: self }),
         }
     }
 
-    /// Whether the release is offered.
+    /// Whether the release is offered to a device; `runs_something`: it has an application that it can start.
     #[must_use]
-    pub fn offers(self) -> bool {
+    pub fn offers(self, runs_something: bool) -> bool {
         match self {
-            Self::Running | Self::AwaitingApproval | Self::Completed => true,
+            Self::Running | Self::AwaitingApproval | Self::Open | Self::Completed => true,
+            Self::Superseded => !runs_something,
             Self::Draft | Self::Paused | Self::Halted | Self::Aborted => false,
         }
     }
 
-    /// Whether nothing is left to do: every wave has soaked, or it is over.
+    /// Whether nothing is left to do: the devices have the release, or it is over.
     #[must_use]
     pub fn is_finished(self) -> bool {
         match self {
-            Self::Completed | Self::Aborted => true,
-            Self::Draft | Self::Running | Self::AwaitingApproval | Self::Paused | Self::Halted => false,
+            Self::Completed | Self::Aborted | Self::Superseded => true,
+            Self::Draft
+            | Self::Running
+            | Self::AwaitingApproval
+            | Self::Open
+            | Self::Paused
+            | Self::Halted => false,
+        }
+    }
+
+    /// Whether the start of a newer rollout on the same channel takes its place. A halted one is left as it is: it may be
+    /// what sends devices back.
+    #[must_use]
+    pub fn is_superseded_by_newer(self) -> bool {
+        match self {
+            Self::Running | Self::AwaitingApproval | Self::Open | Self::Paused => true,
+            Self::Draft | Self::Halted | Self::Aborted | Self::Completed | Self::Superseded => false,
         }
     }
 
@@ -134,10 +163,12 @@ impl State {
             Self::Draft => "draft",
             Self::Running => "running",
             Self::AwaitingApproval => "awaiting-approval",
+            Self::Open => "open",
             Self::Paused => "paused",
             Self::Halted => "halted",
             Self::Aborted => "aborted",
             Self::Completed => "completed",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -159,10 +190,10 @@ impl Action {
 fn expected(action: Action) -> &'static str {
     match action {
         Action::Start => "draft",
-        Action::Pause => "running or awaiting-approval",
+        Action::Pause => "running, awaiting-approval or open",
         Action::Resume => "paused or halted",
         Action::Abort => "not aborted",
-        Action::Approve => "awaiting-approval",
+        Action::Approve => "running or awaiting-approval",
     }
 }
 
@@ -204,18 +235,20 @@ mod tests {
         };
         for (state, expected) in [
             (State::Draft, "start -> running, abort -> aborted"),
-            (State::Running, "pause -> paused, abort -> aborted"),
+            (State::Running, "pause -> paused, abort -> aborted, approve -> running"),
             (State::AwaitingApproval, "pause -> paused, abort -> aborted, approve -> running"),
+            (State::Open, "pause -> paused, abort -> aborted"),
             (State::Paused, "resume -> running, abort -> aborted"),
             (State::Halted, "resume -> running, abort -> aborted"),
             (State::Aborted, ""),
             (State::Completed, "abort -> aborted"),
+            (State::Superseded, "abort -> aborted"),
         ] {
             assert_eq!(allowed(state), expected, "{state}");
         }
         assert_eq!(
             State::Paused.apply(Action::Pause).unwrap_err().to_string(),
-            "pause needs a rollout that is running or awaiting-approval, found one that is paused"
+            "pause needs a rollout that is running, awaiting-approval or open, found one that is paused"
         );
     }
 

@@ -67,7 +67,13 @@ fn runs(sequence: u64) -> DeviceFacts<'static> {
 }
 
 fn failed(sequence: u64, at_ms: i64) -> Option<Failure> {
-    Some(Failure { sequence: Sequence(sequence), count: 1, at_ms, is_quarantined: false })
+    Some(Failure {
+        sequence: Sequence(sequence),
+        count: 1,
+        at_ms,
+        is_quarantined: false,
+        is_offered_again: false,
+    })
 }
 
 fn offer(sequence: u64, index: usize) -> Verdict {
@@ -114,7 +120,13 @@ fn a_failed_release_waits_and_no_other_does() {
 
 #[test]
 fn a_quarantined_release_is_not_offered_and_another_one_is() {
-    let quarantined = Some(Failure { sequence: Sequence(3), count: 3, at_ms: 0, is_quarantined: true });
+    let quarantined = Some(Failure {
+        sequence: Sequence(3),
+        count: 3,
+        at_ms: 0,
+        is_quarantined: true,
+        is_offered_again: false,
+    });
     let product = product([State::Completed; 3]);
     let device = |running| DeviceFacts { failure: quarantined, now_ms: 1000 * HOUR_MS, ..running };
     assert_eq!(decide(&device(runs(2)), &product), Verdict::Nothing(NoOffer::Quarantined));
@@ -130,17 +142,24 @@ fn only_a_rollout_that_is_in_force_offers() {
     for state in State::ALL {
         let product = product([State::Completed, State::Completed, state]);
         let expected = match state {
-            State::Running | State::AwaitingApproval | State::Completed => offer(3, 0),
-            State::Draft | State::Paused | State::Halted | State::Aborted => offer(2, 1),
+            State::Running | State::AwaitingApproval | State::Open | State::Completed => offer(3, 0),
+            State::Draft | State::Paused | State::Halted | State::Aborted | State::Superseded => offer(2, 1),
         };
         assert_eq!(decide(&runs(1), &product), expected, "{state}");
+        // What a newer rollout replaced is better than nothing.
+        let expected = if state == State::Superseded { offer(3, 0) } else { expected };
+        assert_eq!(decide(&device(None), &product), expected, "{state}");
         let expected = match state {
             State::Aborted => revert(2),
             // A draft is not there yet, for a device that got the release in another way.
             State::Draft => Verdict::Nothing(NoOffer::Ahead),
-            State::Running | State::AwaitingApproval | State::Paused | State::Halted | State::Completed => {
-                Verdict::Nothing(NoOffer::UpToDate)
-            }
+            State::Running
+            | State::AwaitingApproval
+            | State::Open
+            | State::Paused
+            | State::Halted
+            | State::Completed
+            | State::Superseded => Verdict::Nothing(NoOffer::UpToDate),
         };
         assert_eq!(decide(&runs(3), &product), expected, "{state}");
     }
@@ -271,7 +290,7 @@ proptest! {
     ) {
         let tags = if lab { vec!["lab".to_owned()] } else { Vec::new() };
         let failure = failure.map(|(sequence, count, hours, is_quarantined)| Failure {
-            sequence: Sequence(sequence), count, at_ms: hours * HOUR_MS, is_quarantined,
+            sequence: Sequence(sequence), count, at_ms: hours * HOUR_MS, is_quarantined, is_offered_again: false,
         });
         let facts = DeviceFacts {
             id: &id, tags: &tags, pinned: pinned.map(Sequence), failure, ..device(running)
@@ -292,7 +311,7 @@ proptest! {
                 }
                 if let OfferReason::Rollout { index, wave } = reason {
                     let rollout = &product.rollouts[index];
-                    prop_assert!(rollout.state.offers());
+                    prop_assert!(rollout.state.offers(facts.running.is_some()));
                     prop_assert!(wave <= rollout.wave);
                     prop_assert_eq!(&rollout.channel, "stable");
                     prop_assert_eq!(rollout.sequence, sequence);

@@ -71,7 +71,7 @@ async fn set_up() -> Bench {
     let publisher = PublisherSigningKey::new(p256::SecretKey::from_slice(&[7; 32]).unwrap());
     let (layout, csv) = flashfmt::layout::BUILTIN[0];
     let product = json!({
-        "name": "lamp", "chip": "esp32c3", "layout": { "name": layout, "csv": csv },
+        "name": "lamp", "chip": "esp32c3", "min_run_s": 0, "layout": { "name": layout, "csv": csv },
         "publisher_keys": [{ "name": "bench", "key": hex::encode(publisher.publisher_key().to_sec1()) }],
     });
     admin(&server, "POST", "/products", product.to_string().into_bytes()).await;

@@ -29,8 +29,17 @@ const STEADY: Duration = Duration::from_secs(60 * 60);
 const JUMP_MS: u64 = 60 * 1000;
 
 /// Rollouts are in one of these states.
-const ROLLOUT_STATES: [&str; 7] =
-    ["draft", "running", "awaiting-approval", "paused", "halted", "aborted", "completed"];
+const ROLLOUT_STATES: [&str; 9] = [
+    "draft",
+    "running",
+    "awaiting-approval",
+    "open",
+    "paused",
+    "halted",
+    "aborted",
+    "completed",
+    "superseded",
+];
 
 /// A count is good for this many times as long as it took: who asks all the time costs a tenth of a connection.
 const FRESH_FOR: u32 = 10;

@@ -14,7 +14,7 @@ use crate::crl::CrlError;
 use crate::gate::Denial;
 use crate::publish::{PublishError, Unpublishable};
 use crate::role::Role;
-use crate::store::{Failing, StoreError, Unfinished};
+use crate::store::{Failing, RolloutRefusal, StoreError};
 
 /// Media type of problem details (RFC 9457 section 3).
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -61,9 +61,7 @@ pub(crate) enum Problem {
     #[error("expected the next part of the body in time, found none")]
     TooSlow,
     #[error(transparent)]
-    RolloutState(#[from] rollout::ActionError),
-    #[error(transparent)]
-    RolloutUnfinished(#[from] Unfinished),
+    Rollout(#[from] RolloutRefusal),
     #[error(transparent)]
     Upload(UploadError),
     #[error(transparent)]
@@ -135,8 +133,7 @@ impl Problem {
             Self::Json(_, status) => (*status, "unreadable", "Unreadable request"),
             Self::BrokenBody(_) => (S::BAD_REQUEST, "broken-body", "The body broke off"),
             Self::TooSlow => (S::REQUEST_TIMEOUT, "too-slow", "The body was too slow"),
-            Self::RolloutState(_) => (S::CONFLICT, "rollout-state", "The rollout is in another state"),
-            Self::RolloutUnfinished(_) => (S::CONFLICT, "rollout-unfinished", "The release has a rollout"),
+            Self::Rollout(refusal) => classify_rollout(refusal),
             Self::Upload(error) => match error {
                 UploadError::Digest { .. } => (S::UNPROCESSABLE_ENTITY, "digest-mismatch", "Another digest"),
                 UploadError::TooLarge => (S::PAYLOAD_TOO_LARGE, "artifact-too-large", "Artifact too large"),
@@ -168,6 +165,16 @@ fn internal() -> (StatusCode, &'static str, &'static str) {
     (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed")
 }
 
+fn classify_rollout(refusal: &RolloutRefusal) -> (StatusCode, &'static str, &'static str) {
+    use RolloutRefusal as R;
+    match refusal {
+        R::Action(_) => (StatusCode::CONFLICT, "rollout-state", "The rollout is in another state"),
+        R::Unfinished { .. } => (StatusCode::CONFLICT, "rollout-unfinished", "The release has a rollout"),
+        R::Newer { .. } => (StatusCode::CONFLICT, "rollout-newer", "A newer rollout is under way"),
+        R::NoWayBack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no-way-back", "No way back"),
+    }
+}
+
 fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static str) {
     use PublishError as E;
     let (kind, title) = match error {
@@ -188,6 +195,7 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         E::Unpublishable(Unpublishable::NotStarted { .. }) => {
             ("image-not-chain-loadable", "The updater cannot start this image")
         }
+        E::Rollout { refusal, .. } => return classify_rollout(refusal),
         E::RevertTo { .. } => ("revert-to-unknown", "A release to return to is not there"),
         E::ElfMissing { .. } => ("elf-missing", "The ELF file is not on the server"),
         E::TooLarge { .. } => ("image-too-large", "The image does not fit a slot"),

@@ -101,6 +101,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     listeners.spawn(keep_ca(app.clone()));
     listeners.spawn(fleet::keep_sampling(app.clone()));
     listeners.spawn(rollouts::run(app.clone()));
+    listeners.spawn(rollouts::keep_counting(app.clone()));
     Ok(RunningServer {
         ca_pem: authorities.pem(),
         ca_der: authorities.for_server().der().to_vec(),

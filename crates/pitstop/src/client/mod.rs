@@ -11,7 +11,7 @@ pub(crate) mod types;
 
 pub(crate) use connection::Connection;
 pub(crate) use error::ClientError;
-pub(crate) use rollouts::Watch;
+pub(crate) use rollouts::{Watch, Watched};
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,11 +1,21 @@
 //! Rollouts and the fleet.
 
 use std::io::{BufRead as _, BufReader};
+use std::time::Instant;
 
 use rollout::Action;
 
 use super::types::{FleetSummary, NewRollout, Page, Rollout, RolloutFilter};
 use super::{Client, ClientError};
+
+/// How [`Client::watch_rollout`] ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// Enough was seen.
+    Enough,
+    /// The time was over.
+    TimedOut,
+}
 
 /// What [`Client::watch_rollout`] does after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +53,22 @@ impl Client {
         self.post(&format!("/rollouts/{id}/{action}"), &serde_json::Map::new())
     }
 
-    /// Shows `each` the rollout now and whenever it changes, until that has enough. The server ends a stream now and then,
-    /// and it is opened again.
+    /// Shows `each` the rollout now and whenever it changes, until that has enough or the time is over. The server ends a
+    /// stream now and then, and it is opened again.
     pub(crate) fn watch_rollout(
         &self,
         id: &str,
+        until: Option<Instant>,
         mut each: impl FnMut(Rollout) -> Watch,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Watched, ClientError> {
         loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(Watched::TimedOut);
+            }
             let request = self.signed(self.agent.get(self.address(&format!("/rollouts/{id}/stream"))));
             // The server says something every few seconds, and is silent only when it is gone.
-            let answer = request.config().timeout_recv_body(None).build().call();
+            let answer = request.config().timeout_recv_body(left).build().call();
             let body = self.accepted(answer)?.into_body();
             for line in BufReader::new(body.into_reader()).lines() {
                 // The end of a stream, however it came, is followed by a new one.
@@ -65,7 +80,7 @@ impl Client {
                     found: format!("an event that is not ours ({error})"),
                 })?;
                 if each(rollout) == Watch::Enough {
-                    return Ok(());
+                    return Ok(Watched::Enough);
                 }
             }
         }

@@ -54,6 +54,9 @@ pub(crate) struct NewProduct {
     pub(crate) layout: Layout,
     /// Whose releases its devices accept.
     pub(crate) publisher_keys: Vec<NewPublisherKey>,
+    /// A shorter run of the application shows nothing; `None`: the server's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) min_run_s: Option<u64>,
 }
 
 /// A flash layout: a name, and a partition table as ESP-IDF's CSV.
@@ -95,6 +98,8 @@ pub(crate) struct Product {
     pub(crate) quarantine_after: u64,
     /// Whether an enrollment waits for an operator's approval.
     pub(crate) enrollment_approval: bool,
+    /// A shorter run of the application shows nothing.
+    pub(crate) min_run_s: u64,
     /// The rollout plan that a published release starts with.
     pub(crate) default_plan: Option<Plan>,
     /// When it was made.
@@ -113,6 +118,9 @@ pub(crate) struct ProductSettings {
     /// Whether an enrollment waits for an operator's approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) enrollment_approval: Option<bool>,
+    /// A shorter run of the application shows nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) min_run_s: Option<u64>,
     /// The rollout plan that a published release starts with; `Some(None)` takes it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) default_plan: Option<Option<Plan>>,
@@ -271,7 +279,7 @@ pub(crate) struct Device {
     pub(crate) product: String,
     /// How far it has come.
     pub(crate) state: DeviceState,
-    /// How it does: ok, new, updating, silent, crashing, failing, revoked.
+    /// How it does: ok, new, updating, silent, unheard, crashing, failing, revoked.
     pub(crate) health: String,
     /// Which rollouts it follows.
     pub(crate) channel: String,
@@ -331,7 +339,7 @@ pub(crate) struct Attempt {
     pub(crate) wave: Option<usize>,
     /// The release.
     pub(crate) sequence: Option<u64>,
-    /// offered, installed, healthy, failed, crashed or silent.
+    /// offered, installed, healthy, failed, crashed, silent or unheard.
     pub(crate) state: String,
     /// Since when.
     pub(crate) at: Option<String>,

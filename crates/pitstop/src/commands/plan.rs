@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use rollout::{Day, Percent, Plan, TimeOfDay};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 
@@ -28,6 +28,19 @@ pub(crate) struct PlanOptions {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     soak: Option<Duration>,
 
+    /// So many devices of a wave, at least, must be healthy before the next one opens; of a smaller wave all
+    /// [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    min_healthy: Option<u64>,
+
+    /// And so large a share of the wave [default: 50%]
+    #[arg(long, value_name = "SHARE", value_parser = str::parse::<Percent>)]
+    healthy_share: Option<Percent>,
+
+    /// Completed when so large a share of the devices that came has the release [default: 100%]
+    #[arg(long, value_name = "SHARE", value_parser = str::parse::<Percent>)]
+    complete_at: Option<Percent>,
+
     /// Every wave but the first waits for `pitstop rollout approve`
     #[arg(long)]
     approve_each: bool,
@@ -48,7 +61,10 @@ pub(crate) struct PlanOptions {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["plan", "tags", "soak", "approve_each", "window", "on_halt"]
+        conflicts_with_all = [
+            "plan", "tags", "soak", "min_healthy", "healthy_share", "complete_at", "approve_each",
+            "window", "on_halt",
+        ]
     )]
     plan_file: Option<PathBuf>,
 }
@@ -79,11 +95,37 @@ impl PlanOptions {
     }
 
     fn json(&self) -> Result<Option<Value>, Failure> {
-        let Self { plan, tags, soak, approve_each, window, days, on_halt, plan_file: _ } = self;
-        let is_asked_for =
-            !plan.is_empty() || !tags.is_empty() || soak.is_some() || *approve_each || window.is_some();
-        if !is_asked_for && on_halt.is_none() {
+        let Self {
+            plan,
+            tags,
+            soak,
+            min_healthy,
+            healthy_share,
+            complete_at,
+            approve_each,
+            window,
+            days,
+            on_halt,
+            plan_file: _,
+        } = self;
+        let is_asked_for = !plan.is_empty()
+            || !tags.is_empty()
+            || soak.is_some()
+            || min_healthy.is_some()
+            || healthy_share.is_some()
+            || complete_at.is_some()
+            || *approve_each
+            || window.is_some()
+            || on_halt.is_some();
+        if !is_asked_for {
             return Ok(None);
+        }
+        let mut evidence = Map::new();
+        if let Some(count) = min_healthy {
+            evidence.insert("min_healthy".to_owned(), json!(count));
+        }
+        if let Some(share) = healthy_share {
+            evidence.insert("min_healthy_percent".to_owned(), json!(share));
         }
         // Tags first, then the shares; a plan that names neither brings the release to all.
         let mut selects = Vec::new();
@@ -100,6 +142,7 @@ impl PlanOptions {
                 "select": select,
                 "soak_s": soak.unwrap_or_default().as_secs(),
                 "approval": approval,
+                "evidence": evidence,
             })
         });
         let window = window.map(|(from, to)| {
@@ -109,6 +152,7 @@ impl PlanOptions {
             "waves": waves.collect::<Vec<_>>(),
             "window": window,
             "on_halt": on_halt.as_deref().unwrap_or("pause"),
+            "completed_percent": complete_at.unwrap_or(Percent::ALL),
         })))
     }
 }
@@ -172,6 +216,11 @@ mod tests {
         assert_eq!((&waves[0]["approval"], &waves[0]["soak_s"]), (&"automatic".into(), &3600.into()));
         assert_eq!((&waves[2]["select"]["percent"], &waves[2]["approval"]), (&10.0.into(), &"manual".into()));
 
+        let options = ["--plan", "50%,100%", "--min-healthy", "20", "--complete-at", "95%"];
+        let json = serde_json::to_value(plan(&options).unwrap().unwrap()).unwrap();
+        let evidence = json!({ "min_healthy": 20, "min_healthy_percent": 50.0 });
+        assert_eq!((&json["waves"][1]["evidence"], &json["completed_percent"]), (&evidence, &95.0.into()));
+
         let options = ["--window", "22:00-06:00", "--days", "sat,sun", "--on-halt", "revert"];
         let plan = plan(&options).unwrap().unwrap();
         let json = serde_json::to_value(&plan).unwrap();
@@ -191,6 +240,7 @@ mod tests {
             &["--window", "night"],
             &["--days", "sat"],
             &["--soak", "long"],
+            &["--min-healthy", "0"],
         ] {
             assert!(Line::try_parse_from([&["x"], options].concat()).is_err(), "{options:?}");
         }

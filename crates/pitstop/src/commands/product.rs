@@ -131,7 +131,8 @@ pub(crate) struct Set {
     #[arg(value_name = "NAME", value_parser = options::product)]
     name: String,
 
-    /// A device that took a release and is not seen for so long is silent: 12h, 7d
+    /// A device that took a release is silent when it is not seen for so long, and for longer than is usual for it: 12h,
+    /// 7d
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     silence_deadline: Option<Duration>,
 
@@ -143,8 +144,18 @@ pub(crate) struct Set {
     #[arg(long, value_name = "BOOL")]
     enrollment_approval: Option<bool>,
 
+    /// A shorter run of the application shows nothing, and five in a row are a failure: 60s; 0s for none
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    min_run: Option<Duration>,
+
     /// Published releases go to all devices at once again
-    #[arg(long, conflicts_with_all = ["plan", "tags", "soak", "approve_each", "window", "on_halt", "plan_file"])]
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "plan", "tags", "soak", "min_healthy", "healthy_share", "complete_at", "approve_each",
+            "window", "on_halt", "plan_file",
+        ]
+    )]
     no_plan: bool,
 
     #[command(flatten)]
@@ -223,6 +234,7 @@ impl Set {
             silence_deadline_s: self.silence_deadline.map(|time| time.as_secs()),
             quarantine_after: self.quarantine_after,
             enrollment_approval: self.enrollment_approval,
+            min_run_s: self.min_run.map(|time| time.as_secs()),
             default_plan,
         };
         if settings == ProductSettings::default() {
@@ -316,7 +328,8 @@ impl New {
             .collect::<Result<_, _>>()?;
         let NamedLayout { name: layout_name, csv, .. } = NamedLayout::read(&layout)?;
         let layout = types::Layout { name: layout_name, csv };
-        let product = NewProduct { name, chip: chip.name().to_owned(), layout, publisher_keys };
+        let product =
+            NewProduct { name, chip: chip.name().to_owned(), layout, publisher_keys, min_run_s: None };
         let product = connection.client()?.create_product(&product)?;
         ui.result(&product, || {
             page(&product, format!("Made the product {}", product.name)).next(
@@ -369,6 +382,7 @@ fn page(product: &Product, heading: String) -> Page {
             ("hand-over", Cell::from(&product.strategy)),
             ("default plan", plan.into()),
             ("silent after", plan::time(product.silence_deadline_s).into()),
+            ("short run", format!("less than {}", plan::time(product.min_run_s)).into()),
             ("quarantine", format!("after {} failures of one release", product.quarantine_after).into()),
             ("enrollment", Cell::from(enrollment)),
             ("made", ago(&product.created_at, time::OffsetDateTime::now_utc()).into()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use manifest::Sequence;
-use rollout::Plan;
+use rollout::{OnHalt, Plan};
 use serde::Serialize;
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Date, OffsetDateTime};
@@ -163,6 +163,13 @@ struct Published {
 impl Publish {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         let rollout_plan = self.plan.plan()?;
+        let reverts = rollout_plan.as_ref().is_some_and(|plan| plan.on_halt() == OnHalt::Revert);
+        if reverts && self.revert_to.is_empty() {
+            return Err(Failure::usage(
+                "expected --revert-to with --on-halt revert, found none: devices would have no way back",
+            )
+            .hint("name the releases that devices may return to, such as --revert-to 1.3.2"));
+        }
         let expires_at_s = self.expires.map(seconds_ahead).transpose()?;
         let image = ImageFile::read(&self.file)?;
         let key = KeyFile::read(&self.key)?;
@@ -241,7 +248,7 @@ impl Published {
         let Release { product, channel, .. } = release;
         let signed = format!("Signed by {} ({}).", key.name, hex::encode(key.public().id()));
         let page = page(release, format!("Published {product} {}", release.version));
-        let Some(Rollout { id, plan, .. }) = rollout else {
+        let Some(Rollout { id, plan, supersedes, .. }) = rollout else {
             let command =
                 format!("pitstop rollout new {} --product {product} --plan '10%,100%'", release.sequence);
             return page
@@ -253,7 +260,12 @@ impl Published {
         } else {
             format!("It goes to devices of product {product} on {channel}: {}.", plan::in_a_line(plan))
         };
-        page.note(format!("{signed} {devices}")).next("Watch it:", [format!("pitstop rollout watch {id}")])
+        let superseded = match supersedes.as_slice() {
+            [] => String::new(),
+            ids => format!(" It supersedes {}, of which no further wave opens.", ids.join(", ")),
+        };
+        page.note(format!("{signed} {devices}{superseded}"))
+            .next("Watch it:", [format!("pitstop rollout watch {id}")])
     }
 }
 

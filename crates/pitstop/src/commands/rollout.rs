@@ -1,12 +1,15 @@
 //! `pitstop rollout`: bringing releases to devices in waves.
 
-use clap::{Args, Subcommand};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand, ValueEnum};
 use console::Term;
 use rollout::{Action, OnHalt, State};
 use time::OffsetDateTime;
 
 use crate::client::types::{NewRollout, Rollout, RolloutFilter, WaveState};
-use crate::client::{Connection, Watch};
+use crate::client::{Connection, Watch, Watched};
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
@@ -22,9 +25,18 @@ Examples:
 const WATCH_EXAMPLES: &str = "\
 Examples:
   pitstop rollout watch ro-1a2b3c4d5e
+  pitstop rollout watch ro-1a2b3c4d5e --until healthy --timeout 2h
   pitstop rollout watch ro-1a2b3c4d5e --json | jq .state
 
-Exit codes: 0 when it completed, 1 when it halted or was aborted.";
+Exit codes:
+  0  it is as it was waited for
+  1  it could not be watched
+  3  it halted, was aborted, or a newer rollout took its place
+  4  the timeout passed";
+
+/// Exit codes of `rollout watch`, which [`WATCH_EXAMPLES`] tells.
+const GONE_WRONG: u8 = 3;
+const TIMED_OUT: u8 = 4;
 
 /// As many devices of a halt are named on the page; `--json` has all that the server names.
 const SHOWN_DEVICES: usize = 10;
@@ -42,9 +54,9 @@ pub(crate) enum RolloutCommand {
     /// Show one rollout: its waves, what happens next, why it halted
     Show(One),
 
-    /// Watch a rollout until it is over
+    /// Watch a rollout until it is completed, or healthy so far
     #[command(after_help = WATCH_EXAMPLES)]
-    Watch(One),
+    Watch(WatchOne),
 
     /// Start a draft: the first wave opens
     Start(One),
@@ -58,7 +70,7 @@ pub(crate) enum RolloutCommand {
     /// Stop for good: devices that have the release return where its manifest allows
     Abort(One),
 
-    /// Open the wave that waits for approval
+    /// Open the next wave, which waits for approval or for evidence
     Approve(One),
 }
 
@@ -114,6 +126,30 @@ pub(crate) struct One {
     connection: Connection,
 }
 
+/// `rollout watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchOne {
+    #[command(flatten)]
+    one: One,
+
+    /// What to wait for
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Until::Completed)]
+    until: Until,
+
+    /// Wait no longer than this: 30m, 2h, 1d [default: as long as it takes]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+}
+
+/// What `rollout watch` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Until {
+    /// The newest open wave has its evidence: enough devices are healthy
+    Healthy,
+    /// The devices have the release
+    Completed,
+}
+
 impl RolloutCommand {
     /// Runs the command.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
@@ -124,7 +160,7 @@ impl RolloutCommand {
                 let rollout = connection.client()?.rollout(&id)?;
                 ui.result(&rollout, || page(&rollout))
             }
-            Self::Watch(one) => watch(&one, ui),
+            Self::Watch(watch) => watch.run(ui),
             Self::Start(one) => act(&one, Action::Start, ui),
             Self::Pause(one) => act(&one, Action::Pause, ui),
             Self::Resume(one) => act(&one, Action::Resume, ui),
@@ -180,42 +216,74 @@ fn act(one: &One, action: Action, ui: &Ui) -> Result<(), Failure> {
     ui.result(&rollout, || page(&rollout))
 }
 
-/// Draws the page anew whenever something changes; a line each where it cannot be drawn over.
-fn watch(one: &One, ui: &Ui) -> Result<(), Failure> {
-    let term = Term::stdout();
-    let is_drawn = term.is_term() && !ui.is_json();
-    let (mut drawn_lines, mut last, mut shown) = (0, None, Ok(()));
-    one.connection.client()?.watch_rollout(&one.id, |rollout| {
-        if is_drawn {
-            let _ = term.clear_last_lines(drawn_lines);
-            let text = page(&rollout).to_string();
-            let columns = usize::from(term.size().1).max(1);
-            drawn_lines = console::strip_ansi_codes(&text)
-                .lines()
-                .map(|line| console::measure_text_width(line).div_ceil(columns).max(1))
-                .sum();
-            shown = ui.line(text.trim_end());
-        } else {
-            shown = ui.event(&rollout, || format!("{}\n", in_a_line(&rollout)));
+impl WatchOne {
+    /// Draws the page anew whenever something changes; a line each where it cannot be drawn over.
+    fn run(&self, ui: &Ui) -> Result<(), Failure> {
+        let Self { one: One { id, connection }, until, timeout } = self;
+        let term = Term::stdout();
+        let is_drawn = term.is_term() && !ui.is_json();
+        let (mut drawn_lines, mut last, mut shown) = (0, None, Ok(()));
+        // A time that no clock reaches is none.
+        let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let watched = connection.client()?.watch_rollout(id, ends, |rollout| {
+            if is_drawn {
+                let _ = term.clear_last_lines(drawn_lines);
+                let text = page(&rollout).to_string();
+                let columns = usize::from(term.size().1).max(1);
+                drawn_lines = console::strip_ansi_codes(&text)
+                    .lines()
+                    .map(|line| console::measure_text_width(line).div_ceil(columns).max(1))
+                    .sum();
+                shown = ui.line(text.trim_end());
+            } else {
+                shown = ui.event(&rollout, || format!("{}\n", in_a_line(&rollout)));
+            }
+            let is_enough = until.end(&rollout).is_some() || shown.is_err();
+            last = Some(rollout);
+            if is_enough { Watch::Enough } else { Watch::On }
+        })?;
+        shown?;
+        let end = last.as_ref().and_then(|rollout| until.end(rollout));
+        match (watched, end) {
+            (_, Some(end)) => end,
+            (Watched::Enough, None) => Ok(()),
+            (Watched::TimedOut, None) => {
+                let next = last.map_or_else(|| "nothing was heard of it".to_owned(), |rollout| rollout.next);
+                Err(Failure::ended(TIMED_OUT, format!("the rollout {id} is not {until} in time: {next}")))
+            }
         }
-        let is_over = match rollout.state {
-            State::Completed | State::Aborted | State::Halted => true,
-            State::Draft | State::Running | State::AwaitingApproval | State::Paused => false,
-        };
-        let is_enough = is_over || shown.is_err();
-        last = Some(rollout);
-        if is_enough { Watch::Enough } else { Watch::On }
-    })?;
-    shown?;
-    let Some(rollout) = last else { return Ok(()) };
-    match rollout.state {
-        State::Halted => Err(Failure::new(format!("the rollout {} halted: {}", rollout.id, rollout.next))
-            .hint(format!(
-                "pitstop rollout abort {0}, or pitstop rollout resume {0} when it was no fault of the release",
-                rollout.id
-            ))),
-        State::Aborted => Err(Failure::new(format!("the rollout {} was aborted", rollout.id))),
-        State::Completed | State::Draft | State::Running | State::AwaitingApproval | State::Paused => Ok(()),
+    }
+}
+
+impl Until {
+    /// How the watch ends with a rollout that is like this; `None`: it goes on.
+    fn end(self, rollout: &Rollout) -> Option<Result<(), Failure>> {
+        let Rollout { id, next, .. } = rollout;
+        match rollout.state {
+            State::Completed => Some(Ok(())),
+            State::Running | State::AwaitingApproval | State::Open => {
+                (self == Self::Healthy && rollout.has_evidence).then_some(Ok(()))
+            }
+            State::Draft | State::Paused => None,
+            State::Halted => Some(Err(Failure::ended(GONE_WRONG, format!("the rollout {id} halted: {next}"))
+                .hint(format!(
+                    "pitstop rollout abort {id}, or pitstop rollout resume {id} when it was no fault of the release"
+                )))),
+            State::Aborted => Some(Err(Failure::ended(GONE_WRONG, format!("the rollout {id} was aborted")))),
+            State::Superseded => {
+                let newer = rollout.superseded_by.as_deref().unwrap_or("a newer rollout");
+                Some(Err(Failure::ended(GONE_WRONG, format!("the rollout {id} is superseded by {newer}"))))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Completed => "completed",
+        })
     }
 }
 
@@ -225,7 +293,7 @@ fn in_a_line(rollout: &Rollout) -> String {
         rollout.waves.iter().map(|wave| count(&wave.counters)).sum::<u64>()
     };
     format!(
-        "{} wave {} of {}: {} offered, {} healthy, {} failed, {} crashed, {} silent; {}",
+        "{} wave {} of {}: {} offered, {} healthy, {} failed, {} crashed, {} silent, {} unheard; {}",
         rollout.state,
         rollout.wave + 1,
         rollout.waves.len(),
@@ -234,6 +302,7 @@ fn in_a_line(rollout: &Rollout) -> String {
         sum(|counters| counters.failed),
         sum(|counters| counters.crashed),
         sum(|counters| counters.silent),
+        sum(|counters| counters.unheard),
         rollout.next
     )
 }
@@ -254,6 +323,12 @@ pub(super) fn page(rollout: &Rollout) -> Page {
     if rollout.finished_at.is_some() {
         facts.push(("ended", moment(&rollout.finished_at)));
     }
+    if !rollout.supersedes.is_empty() {
+        facts.push(("supersedes", Cell::from(rollout.supersedes.join(", "))));
+    }
+    if let Some(newer) = &rollout.superseded_by {
+        facts.push(("superseded by", Cell::from(newer)));
+    }
     if rollout.plan.on_halt() == OnHalt::Revert {
         facts.push(("at a halt", Cell::from("devices return where the manifest allows")));
     }
@@ -262,7 +337,11 @@ pub(super) fn page(rollout: &Rollout) -> Page {
         let bad = |count: u64| Cell::new(if count > 0 { Tone::Bad } else { Tone::Dim }, count.to_string());
         [
             Cell::from((wave.index + 1).to_string()),
-            planned.select.to_string().into(),
+            match wave.devices {
+                Some(devices) => format!("{} ({devices})", planned.select),
+                None => planned.select.to_string(),
+            }
+            .into(),
             match wave.state {
                 WaveState::Waiting => Cell::new(Tone::Dim, "waiting"),
                 WaveState::Open => Cell::new(Tone::Good, "open"),
@@ -270,14 +349,33 @@ pub(super) fn page(rollout: &Rollout) -> Page {
             },
             counters.offered.to_string().into(),
             counters.installed.to_string().into(),
-            Cell::new(Tone::Good, counters.healthy.to_string()),
+            Cell::new(
+                Tone::Good,
+                match wave.needed {
+                    Some(needed) if wave.state == WaveState::Open => {
+                        format!("{} of {needed}", counters.healthy)
+                    }
+                    Some(_) | None => counters.healthy.to_string(),
+                },
+            ),
             bad(counters.failed),
             bad(counters.crashed),
             bad(counters.silent),
+            Cell::new(Tone::Dim, counters.unheard.to_string()),
         ]
     });
-    let headers =
-        ["WAVE", "DEVICES", "STATE", "OFFERED", "INSTALLED", "HEALTHY", "FAILED", "CRASHED", "SILENT"];
+    let headers = [
+        "WAVE",
+        "DEVICES",
+        "STATE",
+        "OFFERED",
+        "INSTALLED",
+        "HEALTHY",
+        "FAILED",
+        "CRASHED",
+        "SILENT",
+        "UNHEARD",
+    ];
     let mut page = Page::titled(format!("Rollout {}", rollout.id)).facts(facts).table(headers, rows);
     if let Some(halt) = &rollout.halt {
         let shown = halt.devices.iter().take(SHOWN_DEVICES).cloned().collect::<Vec<_>>().join(", ");
@@ -295,7 +393,7 @@ pub(super) fn page(rollout: &Rollout) -> Page {
     let command = |action: &str| format!("pitstop rollout {action} {id}");
     match rollout.state {
         State::Draft => page.next("Next:", [command("start")]),
-        State::Running => page.next("Watch it:", [command("watch")]),
+        State::Running | State::Open => page.next("Watch it:", [command("watch")]),
         State::AwaitingApproval => {
             page.next("Open the next wave, or stop:", [command("approve"), command("abort")])
         }
@@ -303,7 +401,7 @@ pub(super) fn page(rollout: &Rollout) -> Page {
         State::Halted => {
             page.next("Stop for good, or go on all the same:", [command("abort"), command("resume")])
         }
-        State::Completed | State::Aborted => page,
+        State::Completed | State::Aborted | State::Superseded => page,
     }
 }
 
@@ -321,8 +419,8 @@ fn healthy(rollout: &Rollout) -> String {
 
 pub(super) fn state(state: State) -> Cell {
     let tone = match state {
-        State::Draft | State::Aborted => Tone::Plain,
-        State::Running | State::Completed => Tone::Good,
+        State::Draft | State::Aborted | State::Superseded => Tone::Plain,
+        State::Running | State::Open | State::Completed => Tone::Good,
         State::AwaitingApproval | State::Paused => Tone::Warn,
         State::Halted => Tone::Bad,
     };

@@ -102,6 +102,8 @@ impl Backend {
             chip: chip.name().into(),
             layout: NewLayout { name: layout.name.clone(), csv: layout.csv.clone() },
             publisher_keys: vec![NewPublisherKey { name: key.name.clone(), key: public }],
+            // The demo's devices run for moments.
+            min_run_s: Some(0),
         };
         let product = ask(|| client.create_product(&new_product))?;
         stage.event(

@@ -135,6 +135,7 @@ fn make_product(client: &Client, key: &KeyFile) -> Result<Product, Failure> {
             name: key.name.clone(),
             key: hex::encode(key.public().to_sec1()),
         }],
+        min_run_s: None,
     };
     ask(|| client.create_product(&product))?;
     let settings =

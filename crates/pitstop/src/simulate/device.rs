@@ -74,7 +74,7 @@ impl Memory {
             slots: model.slots.iter().enumerate().map(slot).collect(),
             chip_id: model.chip.id(),
             updater_version: concat!(env!("CARGO_PKG_VERSION"), "-simulated").to_owned(),
-            reset_cause: if self.is_crashing { ResetCause::Panic } else { ResetCause::PowerOn },
+            reset_cause: if self.is_crashing { ResetCause::Panic } else { ResetCause::DeepSleep },
             // Wraps as the retained register does.
             starts: self.starts % 4096,
             last_outcome: self.outcome.map(|(sequence, reason)| Outcome { sequence: Some(sequence), reason }),
@@ -170,7 +170,7 @@ mod tests {
         let check_in = crashed.check_in(&model());
         assert_eq!(
             (check_in.reset_cause, check_in.running.unwrap().sequence),
-            (ResetCause::PowerOn, Some(1))
+            (ResetCause::DeepSleep, Some(1))
         );
 
         assert!(after(habits(0.0, 0.0, 100.0)).is_silent);

@@ -111,8 +111,9 @@ enum DeviceState {
     Revoked,
 }
 
-/// How it is. The first of these that holds: `revoked`; `new` (never seen); `silent` (took a release and did not come back,
-/// or not seen for longer than the product's deadline); `crashing`; `failing`; `updating`; `ok`.
+/// How it is. The first of these that holds: `revoked`; `new` (never seen); `silent` (not seen for longer than the product's
+/// deadline and than is usual for it); `crashing`; `failing`; `unheard` (not seen for longer than the product's deadline, and
+/// what is usual for it is not known); `updating`; `ok`.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Health {
@@ -121,6 +122,7 @@ enum Health {
     Silent,
     Crashing,
     Failing,
+    Unheard,
     Updating,
     Ok,
 }
@@ -240,7 +242,7 @@ struct Attempt {
     rollout: Option<String>,
     wave: Option<i64>,
     sequence: Option<i64>,
-    /// offered, installed, healthy, failed, crashed, silent
+    /// offered, installed, healthy, failed, crashed, silent, unheard
     state: String,
     #[schema(format = DateTime)]
     at: Option<String>,
@@ -581,6 +583,7 @@ impl Health {
             Self::Silent => "silent",
             Self::Crashing => "crashing",
             Self::Failing => "failing",
+            Self::Unheard => "unheard",
             Self::Updating => "updating",
             Self::Ok => "ok",
         }

@@ -27,6 +27,9 @@ use crate::store::{KeyRow, NewProduct, ProductRow, SettingsChange};
 const MIN_DEADLINE_S: i64 = 60;
 const MAX_DEADLINE_S: i64 = 10 * 365 * 24 * 60 * 60;
 
+/// The longest time in which a run can be called short: a day.
+const MAX_MIN_RUN_S: i64 = 24 * 60 * 60;
+
 /// More failures of one release than anybody wants to see.
 const MAX_FAILURES: i64 = 1000;
 
@@ -55,6 +58,10 @@ struct NewProductBody {
     /// Lowest revision of its chips: major * 100 + minor.
     #[schema(minimum = 0, maximum = 65_535)]
     chip_revision: Option<i64>,
+    /// A run of the application shorter than this shows nothing, and five in a row are a failure, whatever ended them; 0:
+    /// no run is short. 60 when it is absent.
+    #[schema(minimum = 0, maximum = 86_400)]
+    min_run_s: Option<i64>,
     #[serde(default)]
     #[schema(max_items = 16)]
     publisher_keys: Vec<NewKey>,
@@ -64,7 +71,8 @@ struct NewProductBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ProductSettingsBody {
-    /// A device that took a release and is not seen again for this long is silent.
+    /// A device that took a release and is not seen again for this long, and for longer than is usual for it, is silent.
+    /// It holds for devices that have taken one already.
     #[schema(minimum = 60, maximum = 315_360_000)]
     silence_deadline_s: Option<i64>,
     /// So many failures of one release, and it is not offered to that device until an operator clears it.
@@ -80,6 +88,10 @@ struct ProductSettingsBody {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 65_535)]
     chip_revision: Option<Option<i64>>,
+    /// A run of the application shorter than this shows nothing, and five in a row are a failure, whatever ended them; 0:
+    /// no run is short.
+    #[schema(minimum = 0, maximum = 86_400)]
+    min_run_s: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -105,6 +117,8 @@ struct Product {
     silence_deadline_s: i64,
     quarantine_after: i64,
     enrollment_approval: bool,
+    /// A run of the application shorter than this shows nothing, and five in a row are a failure.
+    min_run_s: i64,
     /// The rollout plan that a published release starts with; null: all devices at once.
     default_plan: Option<Value>,
     #[schema(format = DateTime)]
@@ -123,6 +137,7 @@ async fn create(
     check_product_name(&body.name)?;
     let chip: Chip = body.chip.parse().map_err(|error| Problem::Unsuitable(format!("{error}")))?;
     check_chip_revision(body.chip_revision)?;
+    check_min_run(body.min_run_s)?;
     check_text("layout name", &body.layout.name, 1, 64)?;
     check_text("layout", &body.layout.csv, 1, MAX_LAYOUT_CHARS)?;
     let layout = Layout::parse_csv(&body.layout.csv)
@@ -153,6 +168,7 @@ async fn create(
         enrollment_approval: 0,
         default_plan: None,
         chip_revision: body.chip_revision,
+        min_run_s: body.min_run_s.unwrap_or(60),
         created_at_ms: now_ms,
         revision: 1,
     };
@@ -225,6 +241,7 @@ async fn change(
         )));
     }
     check_chip_revision(body.chip_revision.flatten())?;
+    check_min_run(body.min_run_s)?;
     let settings = SettingsChange {
         silence_deadline_s: body.silence_deadline_s,
         quarantine_after: body.quarantine_after,
@@ -235,9 +252,14 @@ async fn change(
             None => None,
         },
         chip_revision: body.chip_revision,
+        min_run_s: body.min_run_s,
     };
     let row = app.store.change_product(&name, settings, &caller.change(), &condition.0).await?;
-    tagged(&app, row.done("product", &name)?).await
+    let row = row.done("product", &name)?;
+    if body.silence_deadline_s.is_some() {
+        app.store.look_again_at_deadlines(&name, app.config.clock.now_ms()).await?;
+    }
+    tagged(&app, row).await
 }
 
 /// A product with its keys and its entity tag.
@@ -253,6 +275,15 @@ fn check_seconds(name: &str, seconds: Option<i64>) -> Result<(), Problem> {
         Some(found) => Err(Problem::Invalid(format!(
             "expected {name} of {MIN_DEADLINE_S} to {MAX_DEADLINE_S} seconds, found {found}"
         ))),
+    }
+}
+
+fn check_min_run(min_run_s: Option<i64>) -> Result<(), Problem> {
+    match min_run_s.filter(|seconds| !(0..=MAX_MIN_RUN_S).contains(seconds)) {
+        None => Ok(()),
+        Some(found) => {
+            Err(Problem::Invalid(format!("expected min_run_s of 0 to {MAX_MIN_RUN_S}, found {found}")))
+        }
     }
 }
 
@@ -301,6 +332,7 @@ fn show_product(row: ProductRow, keys: Vec<KeyRow>) -> Result<Product, Problem> 
         silence_deadline_s: row.silence_deadline_s,
         quarantine_after: row.quarantine_after,
         enrollment_approval: row.enrollment_approval != 0,
+        min_run_s: row.min_run_s,
         default_plan: row.default_plan.map(|plan| serde_json::from_str(&plan)).transpose()?,
         chip_revision: row.chip_revision,
         created_at: clock::rfc3339(row.created_at_ms),

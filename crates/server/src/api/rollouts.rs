@@ -11,7 +11,7 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
 use futures_util::stream;
-use rollout::{Action, Cause, Counters, Percent, Plan, Progress, next};
+use rollout::{Action, Cause, Counters, Observed, Percent, Plan, Progress, lack, next};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -92,8 +92,15 @@ struct Rollout {
     wave: usize,
     plan: Plan,
     waves: Vec<Wave>,
+    /// Whether the newest open wave has its evidence: enough of its devices are healthy with the release, and hardly any
+    /// is missing.
+    has_evidence: bool,
     halt: Option<Halt>,
-    /// What happens next, in words.
+    /// The rollout of a newer release that took its place.
+    superseded_by: Option<String>,
+    /// The rollouts of older releases whose place it took.
+    supersedes: Vec<String>,
+    /// What happens next, in words, and what is still missing.
     next: String,
     #[schema(format = DateTime)]
     created_at: String,
@@ -120,6 +127,11 @@ struct Wave {
     #[schema(format = DateTime)]
     started_at: Option<String>,
     counters: Counters,
+    /// How many devices it has: those that were seen within 30 days before the start or since; null until they were
+    /// counted.
+    devices: Option<u64>,
+    /// How many of them must be healthy before the next wave opens.
+    needed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -129,7 +141,7 @@ enum WaveState {
     Waiting,
     /// The newest wave that is open.
     Open,
-    /// It has soaked.
+    /// A later one is open.
     Done,
 }
 
@@ -172,14 +184,16 @@ async fn list(
     let rows = app.store.rollouts(&filter, before, page.rows()?).await?;
     let waves = app.store.waves_of(&rows).await?;
     let cursor = |row: &RolloutRow| format!("{}.{}", row.created_at_ms, row.id);
+    let now_ms = app.config.clock.now_ms();
     page.page(rows, cursor, |row| {
         let waves = waves.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-        show_rollout(row, waves)
+        show_rollout(row, waves, now_ms)
     })
     .map(Json)
 }
 
-/// Makes a rollout of a release, as a draft or started. The channel is the release's.
+/// Makes a rollout of a release, as a draft or started. The channel is the release's. One that starts supersedes those of
+/// older releases on its channel.
 #[utoipa::path(post, path = "/rollouts", request_body = NewRolloutBody, responses((status = 201, body = Rollout)))]
 async fn create(
     State(app): State<Arc<App>>,
@@ -215,9 +229,8 @@ async fn show(
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    let row = find(&app, &caller, &id).await?;
-    let waves = app.store.waves(&id).await?;
-    Ok(Tagged { revision: row.revision, body: show_rollout(row, &waves)? })
+    find(&app, &caller, &id).await?;
+    tagged(&app, &id).await
 }
 
 /// Starts a draft: the first wave opens.
@@ -264,7 +277,7 @@ async fn abort(
     act(&app, &caller, &condition, &id, Action::Abort).await
 }
 
-/// Opens the next wave, which waits for approval.
+/// Opens the next wave, whether it waits for approval or for evidence.
 #[utoipa::path(post, path = "/rollouts/{id}/approve", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
 async fn approve(
     State(app): State<Arc<App>>,
@@ -359,20 +372,23 @@ async fn read(app: &App, id: &str) -> Result<Rollout, Problem> {
     let row = app.store.rollout(id).await?;
     let row = row.ok_or_else(|| Problem::NotFound { kind: "rollout", name: id.to_owned() })?;
     let waves = app.store.waves(id).await?;
-    show_rollout(row, &waves)
+    show_rollout(row, &waves, app.config.clock.now_ms())
 }
 
-fn show_rollout(row: RolloutRow, waves: &[WaveRow]) -> Result<Rollout, Problem> {
+fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollout, Problem> {
     let (state, plan, open) = (row.state()?, row.plan()?, row.wave());
-    let counters: Vec<_> = waves.iter().map(WaveRow::counters).collect();
+    let observed: Vec<_> = waves.iter().map(WaveRow::observed).collect();
     let progress = Progress {
         state,
         wave: open,
         wave_started_at_ms: row.wave_started_at_ms.unwrap_or(row.created_at_ms),
-        counters: &counters,
+        waves: &observed,
     };
-    let next = next(&plan, &progress);
-    let waves = waves.iter().zip(counters).enumerate().map(|(index, (wave, counters))| Wave {
+    let (has_evidence, next) = (lack(&plan, &progress).is_none(), next(&plan, &progress, now_ms));
+    let needed = |index: usize, observed: &Observed| {
+        plan.waves().get(index).zip(observed.devices()).map(|(wave, devices)| wave.evidence.needed(devices))
+    };
+    let waves = waves.iter().zip(&observed).enumerate().map(|(index, (wave, observed))| Wave {
         index,
         state: match wave.started_at_ms {
             None => WaveState::Waiting,
@@ -380,11 +396,16 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow]) -> Result<Rollout, Problem> 
             Some(_) => WaveState::Done,
         },
         started_at: wave.started_at_ms.map(clock::rfc3339),
-        counters,
+        counters: observed.total,
+        devices: observed.devices(),
+        needed: needed(index, observed),
     });
-    let halt = row.halt()?;
+    let (halt, supersedes) = (row.halt()?, row.supersedes()?);
     Ok(Rollout {
         waves: waves.collect(),
+        has_evidence,
+        superseded_by: row.superseded_by,
+        supersedes,
         id: row.id,
         product: row.product,
         channel: row.channel,

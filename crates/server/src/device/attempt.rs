@@ -1,15 +1,15 @@
 //! What a request of a device says about the release that a rollout offered it.
 
 use manifest::Sequence;
-use rollout::{Attempt, Failure, LastRun, Sign, is_failure};
+use rollout::{Attempt, Failure, LastRun, Sign, State, is_failure};
 
 use crate::rollouts::ProductPlan;
-use crate::store::{AttemptRow, AttemptWrite, FailureWrite, Known, Move, SeenOutcome, stored};
+use crate::store::{AttemptRow, AttemptWrite, Counted, FailureWrite, Known, Move, SeenOutcome, stored};
 
 /// A check-in in the same start as the one before comes at once, when an answer was lost. One after so long is of
 /// another start, even when the count of starts is the same because power was cut in between: the updater gives the
 /// network 20 s.
-const SAME_START_MS: i64 = 60_000;
+pub(super) const SAME_START_MS: i64 = 60_000;
 
 /// How a device does, as one request changes it.
 #[derive(Debug)]
@@ -40,6 +40,17 @@ impl<'a> Tracker<'a> {
     /// The release that failed here last, as of now.
     pub(super) fn failure(&self) -> Option<Failure> {
         self.failure
+    }
+
+    /// Whether an outcome is a failure that was counted already: the device tells it once more, because it did not get the
+    /// answer, and was not offered the release again since.
+    pub(super) fn is_repeated(&self, outcome: SeenOutcome) -> bool {
+        let offered = self.attempt.as_ref().map(|attempt| attempt.sequence);
+        let sequence = outcome.sequence.or(offered).and_then(|sequence| u64::try_from(sequence).ok());
+        is_failure(outcome.code)
+            && sequence.map(Sequence).zip(self.failure).is_some_and(|(sequence, failure)| {
+                failure.is_repeated_by(sequence) && Some(outcome.code) == self.known.outcome_code
+            })
     }
 
     /// An outcome that the server had not heard of.
@@ -86,13 +97,24 @@ impl<'a> Tracker<'a> {
     }
 
     /// The device is offered the release of a rollout.
-    pub(super) fn offered(&mut self, rollout: &str, wave: usize, sequence: Sequence) {
+    pub(super) fn offered(&mut self, rollout: &str, wave: usize, sequence: Sequence, plan: &ProductPlan) {
         let wave = i64::try_from(wave).unwrap_or(i64::MAX);
-        match &mut self.attempt {
+        let epoch = plan.started(rollout).map_or(0, |rollout| rollout.epoch);
+        match &self.attempt {
             Some(attempt) if attempt.rollout == rollout => {
-                // Offered again. What went wrong is told until it goes well; a healthy one runs something else by now.
-                if attempt.state == Attempt::Healthy {
-                    self.move_to(Attempt::Offered, None);
+                // Offered again. What went wrong is told until it goes well, or until it is tried in a later epoch; a healthy
+                // one runs something else by now. What is installed is offered so that the device learns its number.
+                let is_anew = match attempt.state {
+                    Attempt::Healthy => true,
+                    Attempt::Installed => false,
+                    Attempt::Offered
+                    | Attempt::Failed
+                    | Attempt::Crashed
+                    | Attempt::Silent
+                    | Attempt::Unheard => attempt.epoch != epoch,
+                };
+                if is_anew {
+                    self.move_to(Counted { epoch, state: Attempt::Offered }, None);
                 }
             }
             Some(_) | None => {
@@ -104,10 +126,21 @@ impl<'a> Tracker<'a> {
                     at_ms: self.now_ms,
                     deadline_ms: Some(self.deadline_ms()),
                     starts: None,
+                    epoch,
                 });
                 let rollout = rollout.to_owned();
-                self.moves.push(Move { rollout, wave, from: None, to: Attempt::Offered });
+                let to = Counted { epoch, state: Attempt::Offered };
+                self.moves.push(Move { rollout, wave, from: None, to });
             }
+        }
+    }
+
+    /// The device is offered a release, for whatever reason: what it tells of it from now on is news.
+    pub(super) fn may_fail_again(&mut self, sequence: Sequence) {
+        if let Some(failure) = &mut self.failure
+            && failure.is_repeated_by(sequence)
+        {
+            failure.is_offered_again = true;
         }
     }
 
@@ -115,10 +148,12 @@ impl<'a> Tracker<'a> {
     /// back or because the rollout is over, the attempt is history: the counters keep it.
     pub(super) fn not_offered(&mut self, running: Option<&rollout::Running>, plan: &ProductPlan) {
         let Some(attempt) = &self.attempt else { return };
-        let is_over = plan.state(&attempt.rollout).is_none_or(|state| state == rollout::State::Aborted);
+        let is_over = plan.started(&attempt.rollout).is_none_or(|rollout| rollout.state == State::Aborted);
         let had_it = match attempt.state {
             Attempt::Healthy | Attempt::Crashed => true,
-            Attempt::Offered | Attempt::Installed | Attempt::Failed | Attempt::Silent => false,
+            Attempt::Offered | Attempt::Installed | Attempt::Failed | Attempt::Silent | Attempt::Unheard => {
+                false
+            }
         };
         if !runs(attempt, running, plan) && (is_over || had_it) {
             self.attempt = None;
@@ -150,22 +185,31 @@ impl<'a> Tracker<'a> {
 
     fn observe(&mut self, sign: Sign, starts: Option<i64>, plan: &ProductPlan) {
         let Some(attempt) = &self.attempt else { return };
-        let is_finished = plan.state(&attempt.rollout).is_none_or(rollout::State::is_finished);
-        let after = attempt.state.observe(sign, is_finished);
-        if after != attempt.state {
-            self.move_to(after, starts);
+        let (state, before) = (attempt.state, attempt.epoch);
+        let rollout = plan.started(&attempt.rollout);
+        let is_finished = rollout.is_none_or(|rollout| rollout.state.is_finished());
+        let epoch = rollout.map_or(before, |rollout| rollout.epoch);
+        let after = if epoch == before {
+            Some(state.observe(sign, is_finished)).filter(|after| *after != state)
+        } else {
+            state.observe_anew(sign, is_finished)
+        };
+        if let Some(state) = after {
+            self.move_to(Counted { epoch, state }, starts);
         }
     }
 
-    fn move_to(&mut self, state: Attempt, starts: Option<i64>) {
+    fn move_to(&mut self, to: Counted, starts: Option<i64>) {
         let deadline_ms = self.deadline_ms();
         let Some(attempt) = &mut self.attempt else { return };
         let (rollout, wave) = (attempt.rollout.clone(), attempt.wave);
-        self.moves.push(Move { rollout, wave, from: Some(attempt.state), to: state });
-        attempt.state = state;
+        let from = Counted { epoch: attempt.epoch, state: attempt.state };
+        self.moves.push(Move { rollout, wave, from: Some(from), to });
+        attempt.state = to.state;
+        attempt.epoch = to.epoch;
         attempt.at_ms = self.now_ms;
         attempt.starts = starts;
-        attempt.deadline_ms = state.is_pending().then_some(deadline_ms);
+        attempt.deadline_ms = to.state.is_pending().then_some(deadline_ms);
     }
 
     fn deadline_ms(&self) -> i64 {

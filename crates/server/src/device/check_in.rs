@@ -7,11 +7,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use manifest::{Digest, Sequence};
-use rollout::{DeviceFacts, LastRun, OfferReason, Running, Verdict, WaitReason, decide};
+use rollout::{
+    Cadence, DeviceFacts, LastRun, OfferReason, Running, Runs, SHORT_RUNS, Verdict, WaitReason, decide,
+};
 use serde_json::{Map, Value, json};
 use wire::{CheckIn, Decision, HandOverStrategy, Message, ResetCause};
 
-use super::attempt::Tracker;
+use super::attempt::{SAME_START_MS, Tracker};
 use super::{Device, Refusal, clean, read_body, require_media_type};
 use crate::app::App;
 use crate::gate::spread_s;
@@ -39,13 +41,13 @@ pub(super) async fn check_in(
         .running
         .as_ref()
         .map(|running| Running { digest: Digest(*running.digest), sequence: running.sequence.map(Sequence) });
-    let seen = seen(&check_in, known, now_ms);
+    let (seen, last_run) = seen(&check_in, known, now_ms);
 
     let mut tracker = Tracker::new(known, now_ms);
     if let Some(news) = seen.outcome.filter(|outcome| Some(*outcome) != known.outcome()) {
         tracker.outcome(news, &plan);
     }
-    tracker.seen(running.as_ref(), LastRun::of(check_in.reset_cause), seen.starts, &plan);
+    tracker.seen(running.as_ref(), last_run, seen.starts, &plan);
 
     let tags: Vec<String> = serde_json::from_str(&known.tags).map_err(Refusal::internal)?;
     let facts = DeviceFacts {
@@ -60,10 +62,13 @@ pub(super) async fn check_in(
     };
     let verdict = decide(&facts, &plan.facts);
     tracing::debug!(device = known.id, ?verdict, "check-in");
+    if let Verdict::Offer { sequence, .. } = verdict {
+        tracker.may_fail_again(sequence);
+    }
     match verdict {
         Verdict::Offer { sequence, reason: OfferReason::Rollout { index, wave } } => {
             if let Some(rollout) = plan.facts.rollouts.get(index) {
-                tracker.offered(&rollout.id, wave, sequence);
+                tracker.offered(&rollout.id, wave, sequence, &plan);
             }
         }
         Verdict::Offer { reason: OfferReason::Pinned | OfferReason::Revert, .. }
@@ -81,7 +86,7 @@ pub(super) async fn check_in(
             app.store.note_anchors(&known.id, &anchors).await?;
         }
     }
-    write(&app, &device, &check_in, seen, tracker).await?;
+    write(&app, &device, &check_in, seen, last_run, tracker).await?;
     Ok(([(header::CONTENT_TYPE, wire::MEDIA_TYPE)], decision.to_cbor()).into_response())
 }
 
@@ -91,10 +96,11 @@ async fn write(
     device: &Device,
     check_in: &CheckIn,
     seen: Seen,
+    last_run: LastRun,
     tracker: Tracker<'_>,
 ) -> Result<(), Refusal> {
     let known = &device.known;
-    let mut changes = changes(check_in, &seen, known);
+    let mut changes = changes(check_in, &seen, last_run, known);
     let (attempt, failure, news) = tracker.finish();
     if let Some(news) = news {
         changes.insert("attempt".to_owned(), attempt_json(&news));
@@ -137,7 +143,18 @@ fn answer(app: &App, device: &str, plan: &ProductPlan, verdict: Verdict, now_ms:
     decision
 }
 
-fn seen(check_in: &CheckIn, known: &Known, now_ms: i64) -> Seen {
+/// What the check-in tells, and what the runs since the last word show of the application.
+fn seen(check_in: &CheckIn, known: &Known, now_ms: i64) -> (Seen, LastRun) {
+    let running_digest = check_in.running.as_ref().map(|running| Digest(*running.digest).to_string());
+    let runs = runs(check_in, known, now_ms);
+    // Short runs of another application say nothing of this one.
+    let short_before = if running_digest == known.running_digest { known.short_runs } else { 0 };
+    let short_before = u32::try_from(short_before).unwrap_or(u32::MAX);
+    let (last_run, short_runs) = runs.judge(short_before, known.min_run_s.saturating_mul(1000));
+    let cadence = match elapsed_ms(known, now_ms).filter(|_| runs.count > 0) {
+        Some(interval_ms) => Some(Cadence::after(known.cadence(), interval_ms)),
+        None => known.cadence(),
+    };
     let slots: Vec<_> = check_in
         .slots
         .iter()
@@ -146,16 +163,18 @@ fn seen(check_in: &CheckIn, known: &Known, now_ms: i64) -> Seen {
         })
         .collect();
     let running = check_in.running.as_ref();
-    Seen {
+    let seen = Seen {
         at_ms: now_ms,
         chip_id: check_in.chip_id.into(),
-        running_digest: running.map(|running| Digest(*running.digest).to_string()),
+        running_digest,
         running_sequence: running.and_then(|running| running.sequence).map(stored),
         running_version: running.and_then(|running| running.version.as_deref()).map(clean),
         slots: Value::from(slots).to_string(),
         updater_version: clean(&check_in.updater_version),
         reset_cause: reset_cause_name(check_in.reset_cause),
         starts: check_in.starts.into(),
+        cadence,
+        short_runs: short_runs.into(),
         strategy: strategy_name(check_in.strategy),
         free_heap_bytes: check_in.free_heap_bytes.map(i64::from),
         critical_errors: check_in.critical_errors.into(),
@@ -168,11 +187,30 @@ fn seen(check_in: &CheckIn, known: &Known, now_ms: i64) -> Seen {
                 .filter(|known| (known.sequence, known.code) == (sequence, code))
                 .unwrap_or(SeenOutcome { sequence, code, at_ms: now_ms })
         }),
-    }
+    };
+    (seen, last_run)
+}
+
+/// How long ago the device was heard last; `None` when it was not, or by a clock that was ahead.
+fn elapsed_ms(known: &Known, now_ms: i64) -> Option<i64> {
+    known.last_seen_at_ms.map(|seen_ms| now_ms.saturating_sub(seen_ms)).filter(|elapsed_ms| *elapsed_ms >= 0)
+}
+
+/// The runs since the device was heard last, by its count of starts, which begins anew with the power.
+fn runs(check_in: &CheckIn, known: &Known, now_ms: i64) -> Runs {
+    let starts = i64::from(check_in.starts);
+    let elapsed_ms = elapsed_ms(known, now_ms);
+    let count = match known.starts {
+        Some(before) if starts > before => u32::try_from(starts - before).unwrap_or(u32::MAX),
+        Some(before) if starts == before && elapsed_ms.is_some_and(|ms| ms <= SAME_START_MS) => 0,
+        Some(_) | None => 1,
+    };
+    let length_ms = elapsed_ms.map(|elapsed_ms| elapsed_ms / i64::from(count.max(1)));
+    Runs { cause: check_in.reset_cause, count, length_ms }
 }
 
 /// What this check-in tells that the one before did not.
-fn changes(check_in: &CheckIn, seen: &Seen, known: &Known) -> Map<String, Value> {
+fn changes(check_in: &CheckIn, seen: &Seen, last_run: LastRun, known: &Known) -> Map<String, Value> {
     let mut changes = Map::new();
     if seen.running_digest != known.running_digest {
         let running = json!({
@@ -183,8 +221,11 @@ fn changes(check_in: &CheckIn, seen: &Seen, known: &Known) -> Map<String, Value>
     if let Some(outcome) = seen.outcome.filter(|outcome| Some(*outcome) != known.outcome()) {
         changes.insert("outcome".to_owned(), outcome_json(outcome));
     }
-    if LastRun::of(check_in.reset_cause) != LastRun::Ended {
+    if last_run == LastRun::Crashed || check_in.reset_cause == ResetCause::UpdaterCrash {
         changes.insert("reset_cause".to_owned(), seen.reset_cause.into());
+    }
+    if seen.short_runs >= i64::from(SHORT_RUNS) && known.short_runs < i64::from(SHORT_RUNS) {
+        changes.insert("short_runs".to_owned(), seen.short_runs.into());
     }
     if known.updater_version.as_ref() != Some(&seen.updater_version) {
         changes.insert("updater_version".to_owned(), seen.updater_version.clone().into());

@@ -35,6 +35,10 @@ pub(super) async fn report(
     };
     let plan = app.plans.get(&app.store, &known.product, known.generation).await?;
     let mut tracker = Tracker::new(known, now_ms);
+    if tracker.is_repeated(outcome) {
+        // Its answer was lost: it has been stored.
+        return Ok(StatusCode::NO_CONTENT);
+    }
     tracker.outcome(outcome, &plan);
     let (attempt, failure, news) = tracker.finish();
 

@@ -19,7 +19,7 @@ pub(crate) use warnings::Namesake;
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
 use crate::clock;
-use crate::store::{Change, KeyRow, NewRelease, ProductRow, StoreError};
+use crate::store::{Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, StoreError};
 use artifact::{Artifact, read};
 
 /// A slot of a product's layout, as it is stored and shown.
@@ -85,6 +85,8 @@ pub(crate) enum PublishError {
     Chunk { index: usize, expected: Digest, found: Digest },
     #[error("expected a sequence number above {newest}, found {found}; publish under a higher one")]
     Sequence { newest: i64, found: u64 },
+    #[error("its rollout by the default plan of product {product} would not start: {refusal}")]
+    Rollout { product: String, refusal: RolloutRefusal },
     #[error("what is stored of product {0} cannot be read: {1}")]
     Stored(String, String),
     #[error(transparent)]
@@ -165,6 +167,10 @@ pub(crate) async fn publish(
     }
     let namesakes = app.store.namesakes(&product.name, &digest, &manifest.version).await?;
     warnings.extend(warnings::mix_ups(&digest, &manifest.version, &namesakes));
+    if publication.starts_rollout {
+        let cut_short = app.store.rollouts_in_between(&product.name, &publication.channel).await?;
+        warnings.extend(cut_short.iter().map(warnings::cut_short));
+    }
 
     let found = manifest.sequence.0;
     let sequence = i64::try_from(found).map_err(|_| PublishError::Sequence { newest: i64::MAX, found })?;
@@ -192,9 +198,15 @@ pub(crate) async fn publish(
         manifest_base64: BASE64_STANDARD.encode(signed.as_bytes()),
         created_at_ms: change.at_ms,
     };
-    if !app.store.add_release(&release, publication.starts_rollout, change).await? {
-        let newest = app.store.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
-        return Err(PublishError::Sequence { newest, found });
+    match app.store.add_release(&release, publication.starts_rollout, change).await? {
+        Added::Done => {}
+        Added::NotNewer => {
+            let newest = app.store.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
+            return Err(PublishError::Sequence { newest, found });
+        }
+        Added::NoRollout(refusal) => {
+            return Err(PublishError::Rollout { product: product.name.clone(), refusal });
+        }
     }
     tracing::info!(product = product.name, sequence, digest = release.digest, ?warnings, "published");
     Ok(release)

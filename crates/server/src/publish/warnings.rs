@@ -1,5 +1,7 @@
 //! What a publisher is warned of: it is published all the same, and the warning stays with the release.
 
+use crate::store::RolloutRow;
+
 /// A release that is there already.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(crate) struct Namesake {
@@ -21,4 +23,12 @@ pub(super) fn mix_ups(digest: &str, version: &str, namesakes: &[Namesake]) -> im
             format!("release {sequence} is called {version} too, and is another image")
         }
     })
+}
+
+/// That a rollout has waves which never open, because the release's own rollout takes its place.
+pub(super) fn cut_short(rollout: &RolloutRow) -> String {
+    format!(
+        "rollout {} of release {} ({}) is {} and is superseded: its further waves do not open",
+        rollout.id, rollout.sequence, rollout.version, rollout.state
+    )
 }

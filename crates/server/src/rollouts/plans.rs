@@ -20,7 +20,15 @@ pub(crate) struct ProductPlan {
     /// Sizes in bytes of the artifacts that its releases have.
     artifacts: HashMap<Digest, u64>,
     /// Every rollout that was started.
-    states: HashMap<String, State>,
+    rollouts: HashMap<String, Started>,
+}
+
+/// A rollout that was started, as those see it who took its release.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Started {
+    pub(crate) state: State,
+    /// How often it was resumed after a halt.
+    pub(crate) epoch: i64,
 }
 
 /// Plans of products. Every change of what devices may be told makes `products.generation` grow in its transaction, and
@@ -69,7 +77,7 @@ impl ProductPlan {
             facts: ProductFacts::default(),
             manifests: HashMap::with_capacity(releases.len()),
             artifacts: HashMap::with_capacity(releases.len()),
-            states: HashMap::with_capacity(rollouts.len()),
+            rollouts: HashMap::with_capacity(rollouts.len()),
         };
         for row in releases {
             let broken = |error| StoreError::Unreadable {
@@ -86,7 +94,7 @@ impl ProductPlan {
         }
         for row in rollouts {
             let facts = rollout_facts(&row)?;
-            plan.states.insert(row.id, facts.state);
+            plan.rollouts.insert(row.id, Started { state: facts.state, epoch: row.epoch });
             // Of several rollouts of one release the newest comes first, and counts.
             if plan.facts.rollouts.last().is_none_or(|last| last.sequence != facts.sequence) {
                 plan.facts.rollouts.push(facts);
@@ -105,9 +113,9 @@ impl ProductPlan {
         self.artifacts.get(&digest).copied()
     }
 
-    /// The state of a rollout that was started.
-    pub(crate) fn state(&self, rollout: &str) -> Option<State> {
-        self.states.get(rollout).copied()
+    /// A rollout that was started.
+    pub(crate) fn started(&self, rollout: &str) -> Option<Started> {
+        self.rollouts.get(rollout).copied()
     }
 }
 

@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollout::{Counters, Plan, Progress, Sign, Step, advance};
+use rollout::{Attempt, Observed, Plan, Progress, Step, advance};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::watch::{Look, Watch};
 use crate::app::App;
 use crate::clock;
-use crate::store::{AttemptRow, AttemptWrite, DeviceWrite, Move, OverdueRow, RolloutRow, Said, StoreError};
+use crate::store::{
+    AttemptRow, AttemptWrite, Counted, DeviceWrite, Move, OverdueRow, RolloutRow, Said, StoreError, WaveRow,
+};
 
 /// How often the clock is looked at. Counters that move are judged at once.
 const TICK: Duration = Duration::from_secs(1);
@@ -132,13 +134,13 @@ async fn judge_touched(app: &App, watch: &Watch, now_ms: i64) -> Result<(), Stor
 async fn go_on(app: &App, watch: &Watch, mut row: RolloutRow, now_ms: i64) -> Result<(), StoreError> {
     loop {
         let waves = app.store.waves(&row.id).await?;
-        let counters: Vec<Counters> = waves.iter().map(|wave| wave.counters_that_count()).collect();
+        let observed: Vec<Observed> = waves.iter().map(WaveRow::observed).collect();
         let (state, plan) = (row.state()?, row.plan()?);
         let progress = Progress {
             state,
             wave: row.wave(),
             wave_started_at_ms: started_ms(watch, &plan, &row),
-            counters: &counters,
+            waves: &observed,
         };
         let step = advance(&plan, &progress, now_ms);
         match &step {
@@ -199,10 +201,10 @@ async fn sweep(app: &App, watch: &Watch, now_ms: i64) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// What to write of a device whose deadline passed: that it is silent, or the deadline that it has by now.
+/// What to write of a device whose deadline passed: that it is silent or unheard, or the deadline that it has by now.
 fn silence(device: &OverdueRow, watch: &Watch, now_ms: i64) -> Option<DeviceWrite> {
     let from = device.attempt()?;
-    let deadline_ms = watch.ends_ms(device.deadline_ms(now_ms), device.silence_deadline_ms());
+    let deadline_ms = watch.ends_ms(device.deadline_ms(now_ms), device.patience_ms());
     let mut to = AttemptRow { deadline_ms: None, ..from.clone() };
     let mut moves = Vec::new();
     let mut event = None;
@@ -211,12 +213,14 @@ fn silence(device: &OverdueRow, watch: &Watch, now_ms: i64) -> Option<DeviceWrit
     } else if deadline_ms > now_ms {
         to.deadline_ms = Some(deadline_ms);
     } else {
-        to.state = from.state.observe(Sign::Deadline, false);
+        to.state = from.state.observe(device.sign(), false);
         if to.state != from.state {
-            to.at_ms = now_ms;
+            (to.at_ms, to.epoch) = (now_ms, device.epoch);
+            let counted = |row: &AttemptRow| Counted { epoch: row.epoch, state: row.state };
             let (rollout, wave) = (from.rollout.clone(), from.wave);
-            moves.push(Move { rollout, wave, from: Some(from.state), to: to.state });
-            event = Some(("silent", json!({ "rollout": from.rollout, "sequence": from.sequence })));
+            moves.push(Move { rollout, wave, from: Some(counted(&from)), to: counted(&to) });
+            let kind = if to.state == Attempt::Silent { "silent" } else { "unheard" };
+            event = Some((kind, json!({ "rollout": from.rollout, "sequence": from.sequence })));
         }
     }
     Some(DeviceWrite {

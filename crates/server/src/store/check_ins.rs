@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use manifest::Sequence;
-use rollout::{Attempt, Failure};
+use rollout::{Attempt, Cadence, Failure};
 use serde_json::Value;
 use sqlx::AnyConnection;
 
@@ -31,11 +31,18 @@ pub(crate) struct Known {
     /// JSON list.
     pub(crate) tags: String,
     pub(crate) pinned_sequence: Option<i64>,
+    pub(crate) last_seen_at_ms: Option<i64>,
+    pub(crate) starts: Option<i64>,
+    /// Short runs in a row.
+    pub(crate) short_runs: i64,
+    #[sqlx(flatten)]
+    cadence: CadenceColumns,
     #[sqlx(flatten)]
     attempt: AttemptColumns,
     failed_sequence: Option<i64>,
     failed_count: i64,
     failed_at_ms: Option<i64>,
+    failed_offered: i64,
     quarantined_at_ms: Option<i64>,
     /// Of the product.
     pub(crate) generation: i64,
@@ -43,6 +50,15 @@ pub(crate) struct Known {
     pub(crate) silence_deadline_s: i64,
     /// Of the product.
     pub(crate) quarantine_after: i64,
+    /// Of the product.
+    pub(crate) min_run_s: i64,
+}
+
+/// The columns of a device's cadence.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(super) struct CadenceColumns {
+    cadence_ms: Option<i64>,
+    cadence_intervals: i64,
 }
 
 /// The columns of an attempt.
@@ -55,6 +71,7 @@ pub(super) struct AttemptColumns {
     attempt_at_ms: Option<i64>,
     attempt_deadline_ms: Option<i64>,
     attempt_starts: Option<i64>,
+    attempt_epoch: i64,
 }
 
 /// How a device does with the release that a rollout offered it.
@@ -70,6 +87,8 @@ pub(crate) struct AttemptRow {
     pub(crate) deadline_ms: Option<i64>,
     /// The count of starts at the check-in that first told of the installed release; `None` for a report.
     pub(crate) starts: Option<i64>,
+    /// The epoch of the rollout in which the device was counted last.
+    pub(crate) epoch: i64,
 }
 
 /// What a check-in tells.
@@ -85,6 +104,9 @@ pub(crate) struct Seen {
     pub(crate) updater_version: String,
     pub(crate) reset_cause: &'static str,
     pub(crate) starts: i64,
+    pub(crate) cadence: Option<Cadence>,
+    /// Short runs in a row.
+    pub(crate) short_runs: i64,
     pub(crate) strategy: &'static str,
     pub(crate) free_heap_bytes: Option<i64>,
     pub(crate) critical_errors: i64,
@@ -145,8 +167,15 @@ pub(crate) struct Move {
     pub(crate) rollout: String,
     pub(crate) wave: i64,
     /// `None` for a device that is offered the release.
-    pub(crate) from: Option<Attempt>,
-    pub(crate) to: Attempt,
+    pub(crate) from: Option<Counted>,
+    pub(crate) to: Counted,
+}
+
+/// Where a device is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    pub(crate) epoch: i64,
+    pub(crate) state: Attempt,
 }
 
 /// The record of failures of one release. As with attempts, it is written over what was read only.
@@ -165,7 +194,11 @@ pub(super) struct Deltas {
     pub(super) failed: i64,
     pub(super) crashed: i64,
     pub(super) silent: i64,
+    pub(super) unheard: i64,
 }
+
+/// Whose counters change: rollout, wave, epoch.
+pub(super) type CountersKey = (String, i64, i64);
 
 impl Known {
     /// The last outcome that the device told of.
@@ -186,7 +219,20 @@ impl Known {
             count: u32::try_from(self.failed_count).unwrap_or(u32::MAX),
             at_ms: self.failed_at_ms.unwrap_or_default(),
             is_quarantined: self.quarantined_at_ms.is_some(),
+            is_offered_again: self.failed_offered != 0,
         })
+    }
+
+    /// How often it is heard.
+    pub(crate) fn cadence(&self) -> Option<Cadence> {
+        self.cadence.cadence()
+    }
+}
+
+impl CadenceColumns {
+    pub(super) fn cadence(&self) -> Option<Cadence> {
+        let intervals = u32::try_from(self.cadence_intervals).unwrap_or(u32::MAX);
+        self.cadence_ms.map(|interval_ms| Cadence { interval_ms, intervals })
     }
 }
 
@@ -200,6 +246,7 @@ impl AttemptColumns {
             at_ms: self.attempt_at_ms?,
             deadline_ms: self.attempt_deadline_ms,
             starts: self.attempt_starts,
+            epoch: self.attempt_epoch,
         })
     }
 }
@@ -223,7 +270,7 @@ impl DeviceWrite {
     pub(super) async fn apply(
         &self,
         connection: &mut AnyConnection,
-        counters: &mut BTreeMap<(String, i64), Deltas>,
+        counters: &mut BTreeMap<CountersKey, Deltas>,
     ) -> Result<(), StoreError> {
         match &self.said {
             Said::CheckIn(seen) => seen.apply(connection, &self.device).await?,
@@ -238,7 +285,7 @@ impl DeviceWrite {
         if let Some(attempt) = &self.attempt {
             if attempt.apply(connection, &self.device).await? {
                 for moved in &attempt.moves {
-                    moved.count(counters.entry((moved.rollout.clone(), moved.wave)).or_default());
+                    moved.count(counters);
                 }
             } else if matches!(self.said, Said::Nothing) {
                 // It was seen after all, or another instance was faster: there is nothing to tell.
@@ -262,8 +309,9 @@ impl Seen {
             "UPDATE devices SET last_seen_at_ms = $1, chip_id = $2, running_digest = $3, \
                  running_sequence = $4, running_version = $5, slots = $6, updater_version = $7, \
                  reset_cause = $8, starts = $9, strategy = $10, free_heap_bytes = $11, critical_errors = $12, \
-                 last_critical = $13, outcome_sequence = $14, outcome_code = $15, outcome_at_ms = $16 \
-             WHERE id = $17",
+                 last_critical = $13, outcome_sequence = $14, outcome_code = $15, outcome_at_ms = $16, \
+                 cadence_ms = $17, cadence_intervals = $18, short_runs = $19 \
+             WHERE id = $20",
         )
         .bind(self.at_ms)
         .bind(self.chip_id)
@@ -281,6 +329,9 @@ impl Seen {
         .bind(self.outcome.and_then(|outcome| outcome.sequence))
         .bind(self.outcome.map(|outcome| outcome.code))
         .bind(self.outcome.map(|outcome| outcome.at_ms))
+        .bind(self.cadence.map(|cadence| cadence.interval_ms))
+        .bind(self.cadence.map_or(0, |cadence| i64::from(cadence.intervals)))
+        .bind(self.short_runs)
         .bind(device)
         .execute(connection)
         .await?;
@@ -321,8 +372,10 @@ impl AttemptWrite {
         let to = self.to.as_ref();
         let updated = sqlx::query(
             "UPDATE devices SET attempt_rollout = $1, attempt_wave = $2, attempt_sequence = $3, \
-                 attempt_state = $4, attempt_at_ms = $5, attempt_deadline_ms = $6, attempt_starts = $7 \
-             WHERE id = $8 AND COALESCE(attempt_rollout, '') = $9 AND COALESCE(attempt_state, '') = $10",
+                 attempt_state = $4, attempt_at_ms = $5, attempt_deadline_ms = $6, attempt_starts = $7, \
+                 attempt_epoch = $8 \
+             WHERE id = $9 AND COALESCE(attempt_rollout, '') = $10 AND COALESCE(attempt_state, '') = $11 \
+                 AND attempt_epoch = $12",
         )
         .bind(to.map(|to| to.rollout.as_str()))
         .bind(to.map(|to| to.wave))
@@ -331,9 +384,11 @@ impl AttemptWrite {
         .bind(to.map(|to| to.at_ms))
         .bind(to.and_then(|to| to.deadline_ms))
         .bind(to.and_then(|to| to.starts))
+        .bind(to.map_or(0, |to| to.epoch))
         .bind(device)
         .bind(self.from.as_ref().map_or("", |from| &from.rollout))
         .bind(self.from.as_ref().map_or("", |from| from.state.name()))
+        .bind(self.from.as_ref().map_or(0, |from| from.epoch))
         .execute(connection)
         .await?;
         Ok(updated.rows_affected() == 1)
@@ -341,13 +396,19 @@ impl AttemptWrite {
 }
 
 impl Move {
-    /// Every device in a state was offered the release: `offered` counts all of them, and nobody leaves it.
-    fn count(&self, deltas: &mut Deltas) {
-        match self.from {
-            None => deltas.offered += 1,
-            Some(state) => deltas.add(state, -1),
+    /// Every device in a state was offered the release: `offered` counts all of them, and a device leaves it only for
+    /// another epoch.
+    fn count(&self, counters: &mut BTreeMap<CountersKey, Deltas>) {
+        let mut add = |counted: Counted, offered: i64, devices: i64| {
+            let deltas = counters.entry((self.rollout.clone(), self.wave, counted.epoch)).or_default();
+            deltas.offered += offered;
+            deltas.add(counted.state, devices);
+        };
+        let is_offered_here = self.from.is_none_or(|from| from.epoch != self.to.epoch);
+        if let Some(from) = self.from {
+            add(from, -i64::from(is_offered_here), -1);
         }
-        deltas.add(self.to, 1);
+        add(self.to, i64::from(is_offered_here), 1);
     }
 }
 
@@ -360,6 +421,7 @@ impl Deltas {
             Attempt::Failed => self.failed += devices,
             Attempt::Crashed => self.crashed += devices,
             Attempt::Silent => self.silent += devices,
+            Attempt::Unheard => self.unheard += devices,
         }
     }
 }
@@ -374,14 +436,16 @@ impl FailureWrite {
         let to = self.to.as_ref();
         sqlx::query(
             "UPDATE devices SET failed_sequence = $1, failed_count = $2, failed_at_ms = $3, \
-                 quarantined_at_ms = CASE WHEN $4 = 1 THEN COALESCE(quarantined_at_ms, $5) ELSE NULL END \
-             WHERE id = $6 AND COALESCE(failed_sequence, -1) = $7 AND failed_count = $8",
+                 quarantined_at_ms = CASE WHEN $4 = 1 THEN COALESCE(quarantined_at_ms, $5) ELSE NULL END, \
+                 failed_offered = $6 \
+             WHERE id = $7 AND COALESCE(failed_sequence, -1) = $8 AND failed_count = $9",
         )
         .bind(to.map(|to| stored(to.sequence.0)))
         .bind(to.map_or(0, |to| i64::from(to.count)))
         .bind(to.map(|to| to.at_ms))
         .bind(i64::from(to.is_some_and(|to| to.is_quarantined)))
         .bind(at_ms)
+        .bind(i64::from(to.is_some_and(|to| to.is_offered_again)))
         .bind(device)
         .bind(self.from.as_ref().map_or(-1, |from| stored(from.sequence.0)))
         .bind(self.from.as_ref().map_or(0, |from| i64::from(from.count)))

@@ -508,8 +508,12 @@ mod tests {
             ("quarantined_at_ms = 1", "failing"),
             ("quarantined_at_ms = NULL, attempt_state = 'failed'", "failing"),
             ("attempt_state = 'crashed'", "crashing"),
-            ("last_seen_at_ms = $1 - 70000", "silent"),
+            ("cadence_ms = 10000, cadence_intervals = 3, last_seen_at_ms = $1 - 70000", "silent"),
+            ("cadence_ms = 30000", "crashing"),
             ("last_seen_at_ms = $1, attempt_state = 'silent'", "silent"),
+            ("attempt_state = 'healthy'", "ok"),
+            ("attempt_state = 'unheard'", "unheard"),
+            ("attempt_state = 'healthy', cadence_intervals = 2, last_seen_at_ms = $1 - 70000", "unheard"),
             ("last_seen_at_ms = NULL", "new"),
             ("revoked_at_ms = 1", "revoked"),
         ];

@@ -64,7 +64,7 @@ impl Store {
         product: &str,
     ) -> Result<Vec<String>, StoreError> {
         let ids = sqlx::query_scalar(
-            "SELECT id FROM rollouts WHERE state IN ('running', 'awaiting-approval', 'paused', 'halted') \
+            "SELECT id FROM rollouts WHERE state IN ('running', 'awaiting-approval', 'open', 'paused', 'halted') \
              AND ($1 = '' OR product = $1) AND ($2 = '' OR product = $2) ORDER BY id",
         );
         Ok(ids.bind(scope).bind(product).fetch_all(&self.pool).await?)
@@ -239,7 +239,7 @@ mod tests {
                 (0, "crashing", 10_000, 10_000),
                 (0, "failing", 10_000, 10_000),
                 (0, "revoked", 10_000, 10_000),
-                (0, "silent", 10_000, 0),
+                (0, "unheard", 10_000, 0),
                 (0, "updating", 10_000, 10_000),
                 (1, "failing", 10_000, 0),
                 (1, "ok", 10_000, 0),

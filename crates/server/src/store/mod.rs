@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod fleet;
 mod health;
+mod presence;
 mod products;
 mod publisher_keys;
 mod reader;
@@ -39,7 +40,8 @@ pub(crate) use api_tokens::{Revocation, TokenRow};
 pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences, json_or_text};
 pub(crate) use channels::ChannelRow;
 pub(crate) use check_ins::{
-    AttemptRow, AttemptWrite, DeviceWrite, FailureWrite, Known, Move, Said, Seen, SeenOutcome, stored,
+    AttemptRow, AttemptWrite, Counted, DeviceWrite, FailureWrite, Known, Move, Said, Seen, SeenOutcome,
+    stored,
 };
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
 pub(crate) use enrollment::{EnrollmentRow, Redemption};
@@ -49,9 +51,9 @@ pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
 pub(crate) use products::{NewProduct, ProductRow, SettingsChange};
 pub(crate) use publisher_keys::KeyRow;
-pub(crate) use releases::{NewRelease, ReleaseFactsRow, ReleaseRow};
+pub(crate) use releases::{Added, NewRelease, ReleaseFactsRow, ReleaseRow};
 pub(crate) use revision::{Changed, IfMatch, Unchanged, etag};
-pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRow, Unfinished, WaveRow, create_rollout};
+pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRefusal, RolloutRow, WaveRow, create_rollout};
 pub(crate) use settings::Behind;
 pub(crate) use silence::OverdueRow;
 pub(crate) use snapshot::copy_sqlite;

@@ -25,6 +25,7 @@ pub(crate) struct ProductRow {
     pub(crate) default_plan: Option<String>,
     /// Lowest revision of its chips: major * 100 + minor.
     pub(crate) chip_revision: Option<i64>,
+    pub(crate) min_run_s: i64,
     pub(crate) created_at_ms: i64,
     pub(crate) revision: i64,
 }
@@ -46,11 +47,12 @@ pub(crate) struct SettingsChange {
     pub(crate) default_plan: Option<Option<String>>,
     /// `Some(None)`: nobody knows any more.
     pub(crate) chip_revision: Option<Option<i64>>,
+    pub(crate) min_run_s: Option<i64>,
 }
 
 /// `$1` the name, or empty for all; `$2` the name past which to start; `$3` how many.
 const SELECT_PRODUCTS: &str = "SELECT name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
-         quarantine_after, enrollment_approval, default_plan, chip_revision, created_at_ms, revision \
+         quarantine_after, enrollment_approval, default_plan, chip_revision, min_run_s, created_at_ms, revision \
      FROM products WHERE ($1 = '' OR name = $1) AND name > $2 ORDER BY name LIMIT $3";
 
 impl ProductRow {
@@ -62,6 +64,7 @@ impl ProductRow {
             "enrollment_approval": self.enrollment_approval != 0,
             "default_plan": self.default_plan.as_deref().map(json_or_text),
             "chip_revision": self.chip_revision,
+            "min_run_s": self.min_run_s,
         })
     }
 }
@@ -73,8 +76,9 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
-                 quarantine_after, enrollment_approval, default_plan, chip_revision, created_at_ms, revision) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+                 quarantine_after, enrollment_approval, default_plan, chip_revision, min_run_s, created_at_ms, \
+                 revision) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind(&row.name)
         .bind(&row.chip)
@@ -87,6 +91,7 @@ impl Store {
         .bind(row.enrollment_approval)
         .bind(&row.default_plan)
         .bind(row.chip_revision)
+        .bind(row.min_run_s)
         .bind(row.created_at_ms)
         .bind(row.revision)
         .execute(&mut *transaction)
@@ -160,18 +165,20 @@ impl Store {
             enrollment_approval: settings.enrollment_approval.map_or(before.enrollment_approval, i64::from),
             default_plan: settings.default_plan.unwrap_or_else(|| before.default_plan.clone()),
             chip_revision: settings.chip_revision.unwrap_or(before.chip_revision),
+            min_run_s: settings.min_run_s.unwrap_or(before.min_run_s),
             ..before.clone()
         };
         sqlx::query(
             "UPDATE products SET silence_deadline_s = $1, quarantine_after = $2, enrollment_approval = $3, \
-                 default_plan = $4, chip_revision = $5 \
-             WHERE name = $6",
+                 default_plan = $4, chip_revision = $5, min_run_s = $6 \
+             WHERE name = $7",
         )
         .bind(after.silence_deadline_s)
         .bind(after.quarantine_after)
         .bind(after.enrollment_approval)
         .bind(&after.default_plan)
         .bind(after.chip_revision)
+        .bind(after.min_run_s)
         .bind(name)
         .execute(&mut *transaction)
         .await?;

@@ -120,9 +120,10 @@ fn statement(size: usize) -> String {
         "SELECT c.serial, d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
              d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.updater_version, \
              d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
-             d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
-             d.attempt_deadline_ms, d.attempt_starts, d.failed_sequence, d.failed_count, d.failed_at_ms, \
-             d.quarantined_at_ms, p.generation, p.silence_deadline_s, p.quarantine_after \
+             d.last_seen_at_ms, d.starts, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
+             d.attempt_deadline_ms, d.attempt_starts, d.attempt_epoch, d.failed_sequence, d.failed_count, \
+             d.failed_at_ms, d.failed_offered, d.quarantined_at_ms, p.generation, p.silence_deadline_s, \
+             p.quarantine_after, p.min_run_s \
          FROM certificates c JOIN devices d ON d.id = c.device JOIN products p ON p.name = d.product \
          WHERE c.serial IN ({})",
         places.join(", ")

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::rollouts::bump_generation;
-use super::{Change, Record, Store, StoreError, json_or_text};
+use super::{Change, Record, RolloutRefusal, Store, StoreError, json_or_text};
 use crate::publish::Namesake;
 use crate::rollouts::start_default;
 
@@ -44,16 +44,26 @@ pub(crate) struct ReleaseFactsRow {
 /// A release to add.
 pub(crate) type NewRelease = ReleaseRow;
 
+/// What became of a release that was to be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is there, and its rollout has started if one was to start.
+    Done,
+    /// Its sequence number is not higher than all others of its product; nothing was added.
+    NotNewer,
+    /// Its rollout would not start; nothing was added.
+    NoRollout(RolloutRefusal),
+}
+
 impl Store {
-    /// Adds a release when its sequence number is higher than all others of its product.
-    ///
-    /// `false`: it is not, and nothing was added. Its rollout starts in the same transaction, if one is to start.
+    /// Adds a release when its sequence number is higher than all others of its product. Its rollout starts in the same
+    /// transaction, if one is to start.
     pub(crate) async fn add_release(
         &self,
         release: &NewRelease,
         starts_rollout: bool,
         change: &Change,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Added, StoreError> {
         let mut transaction = self.pool.begin().await?;
         // Takes the product: of two publishers at once, one waits, and finds what the other one added.
         bump_generation(&mut transaction, &release.product).await?;
@@ -83,7 +93,7 @@ impl Store {
         .rows_affected();
         if added == 0 {
             transaction.rollback().await?;
-            return Ok(false);
+            return Ok(Added::NotNewer);
         }
         let subject = format!("{} {}", release.product, release.sequence);
         let after = json!({
@@ -111,14 +121,19 @@ impl Store {
                     .fetch_one(&mut *transaction)
                     .await?;
             let (channel, plan) = (&release.channel, default_plan.as_deref());
-            let id = start_default(&mut transaction, product, channel, sequence, plan, change).await?;
-            rollout = Some(id);
+            match start_default(&mut transaction, product, channel, sequence, plan, change).await? {
+                Ok(id) => rollout = Some(id),
+                Err(refusal) => {
+                    transaction.rollback().await?;
+                    return Ok(Added::NoRollout(refusal));
+                }
+            }
         }
         transaction.commit().await?;
         if let Some(id) = rollout {
             self.tell_moved(&id);
         }
-        Ok(true)
+        Ok(Added::Done)
     }
 
     /// Releases of a product with this digest or this version, newest first.

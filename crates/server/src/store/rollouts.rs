@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rollout::{Action, ActionError, Cause, Counters, Excess, Percent, Plan, State, Step};
+use rollout::{Action, ActionError, Cause, Counters, Excess, Observed, OnHalt, Percent, Plan, State, Step};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe};
@@ -31,30 +31,39 @@ pub(crate) struct RolloutRow {
     pub(crate) finished_at_ms: Option<i64>,
     /// JSON of the halt.
     pub(crate) halt: Option<String>,
+    /// The rollout that took its place.
+    pub(crate) superseded_by: Option<String>,
+    /// JSON list of the ids of rollouts whose place it took.
+    pub(crate) supersedes: String,
+    /// When its devices were counted last.
+    pub(crate) counted_at_ms: Option<i64>,
+    /// How often it was resumed after a halt.
+    pub(crate) epoch: i64,
     pub(crate) revision: i64,
 }
 
-/// A wave as it is stored.
+/// A wave as it is stored, with its counters.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(crate) struct WaveRow {
-    pub(crate) wave: i64,
+    rollout: String,
     pub(crate) started_at_ms: Option<i64>,
+    /// How many devices it takes that were seen of late.
+    present: Option<i64>,
     offered: i64,
     installed: i64,
     healthy: i64,
     failed: i64,
     crashed: i64,
     silent: i64,
-    /// JSON of the counters at the last resume after a halt.
-    baseline: Option<String>,
-}
-
-/// A wave and the rollout that it is of.
-#[derive(sqlx::FromRow)]
-struct WaveOf {
-    rollout: String,
-    #[sqlx(flatten)]
-    wave: WaveRow,
+    unheard: i64,
+    // Of the rollout's epoch.
+    now_offered: i64,
+    now_installed: i64,
+    now_healthy: i64,
+    now_failed: i64,
+    now_crashed: i64,
+    now_silent: i64,
+    now_unheard: i64,
 }
 
 /// Why a rollout halted, as it is stored.
@@ -80,12 +89,24 @@ pub(crate) struct NewRollout<'a> {
     pub(crate) start: bool,
 }
 
-/// Why there is no new rollout of a release.
+/// Why a rollout is not made, started or resumed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("rollout {id} of this release is {state}; abort it first")]
-pub(crate) struct Unfinished {
-    pub(crate) id: String,
-    pub(crate) state: String,
+pub(crate) enum RolloutRefusal {
+    /// The action does not fit the state.
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    /// The release has one that is not finished.
+    #[error("rollout {id} of this release is {state}; abort it first")]
+    Unfinished { id: String, state: State },
+    /// It would be superseded at once.
+    #[error("rollout {id} of the newer release {sequence} is {state} on channel {channel}; abort it first")]
+    Newer { id: String, sequence: i64, channel: String, state: State },
+    /// The plan promises a way back that does not exist.
+    #[error(
+        "expected a release that allows to return to an older one, as the plan says on_halt revert, found release \
+         {sequence} without revert_to; publish it with one, or let devices keep it at a halt (on_halt pause)"
+    )]
+    NoWayBack { sequence: i64 },
 }
 
 /// Which rollouts; empty texts fit all.
@@ -102,7 +123,8 @@ macro_rules! select_rollouts {
     ($rest:literal) => {
         concat!(
             "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
-                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.revision \
+                 o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.superseded_by, \
+                 o.supersedes, o.counted_at_ms, o.epoch, o.revision \
              FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence ",
             $rest
         )
@@ -111,8 +133,44 @@ macro_rules! select_rollouts {
 
 const ROLLOUT_BY_ID: &str = select_rollouts!("WHERE o.id = $1");
 
-const WAVES_OF_ROLLOUT: &str = "SELECT wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
-     FROM rollout_waves WHERE rollout = $1 ORDER BY wave";
+/// A counter over all epochs, and in the newest one as `now_` and its name.
+macro_rules! counter {
+    ($name:literal) => {
+        concat!(
+            "CAST(COALESCE(SUM(c.",
+            $name,
+            "), 0) AS BIGINT) AS ",
+            $name,
+            ", CAST(COALESCE(SUM(CASE WHEN c.epoch = o.epoch THEN c.",
+            $name,
+            " ELSE 0 END), 0) AS BIGINT) AS now_",
+            $name
+        )
+    };
+}
+
+/// The columns of [`WaveRow`]; a condition on rollouts `o` and [`WAVES_IN_ORDER`] follow.
+const SELECT_WAVES: &str = concat!(
+    "SELECT w.rollout, w.started_at_ms, w.present, ",
+    counter!("offered"),
+    ", ",
+    counter!("installed"),
+    ", ",
+    counter!("healthy"),
+    ", ",
+    counter!("failed"),
+    ", ",
+    counter!("crashed"),
+    ", ",
+    counter!("silent"),
+    ", ",
+    counter!("unheard"),
+    " FROM rollouts o JOIN rollout_waves w ON w.rollout = o.id \
+     LEFT JOIN rollout_counters c ON c.rollout = w.rollout AND c.wave = w.wave WHERE o.id IN (",
+);
+
+const WAVES_IN_ORDER: &str =
+    ") GROUP BY w.rollout, w.wave, w.started_at_ms, w.present ORDER BY w.rollout, w.wave";
 
 impl RolloutRow {
     pub(crate) fn state(&self) -> Result<State, StoreError> {
@@ -128,13 +186,18 @@ impl RolloutRow {
         self.halt.as_deref().map(serde_json::from_str).transpose().map_err(|error| self.unreadable(error))
     }
 
+    /// The ids of rollouts whose place it took.
+    pub(crate) fn supersedes(&self) -> Result<Vec<String>, StoreError> {
+        serde_json::from_str(&self.supersedes).map_err(|error| self.unreadable(error))
+    }
+
     /// Index of the newest wave that is open.
     pub(crate) fn wave(&self) -> usize {
         usize::try_from(self.wave).unwrap_or_default()
     }
 
     fn unreadable(&self, error: impl ToString) -> StoreError {
-        StoreError::Unreadable { what: format!("rollout {}", self.id), error: error.to_string() }
+        unreadable(&self.id, error)
     }
 
     /// What an audit line tells.
@@ -144,23 +207,31 @@ impl RolloutRow {
 }
 
 impl WaveRow {
-    pub(crate) fn counters(&self) -> Counters {
+    /// What is known of the wave.
+    pub(crate) fn observed(&self) -> Observed {
         // No counter is below zero: a device leaves a state that it was counted in.
         let count = |count: i64| u64::try_from(count).unwrap_or_default();
-        Counters {
-            offered: count(self.offered),
-            installed: count(self.installed),
-            healthy: count(self.healthy),
-            failed: count(self.failed),
-            crashed: count(self.crashed),
-            silent: count(self.silent),
+        Observed {
+            present: self.present.map(count),
+            counters: Counters {
+                offered: count(self.now_offered),
+                installed: count(self.now_installed),
+                healthy: count(self.now_healthy),
+                failed: count(self.now_failed),
+                crashed: count(self.now_crashed),
+                silent: count(self.now_silent),
+                unheard: count(self.now_unheard),
+            },
+            total: Counters {
+                offered: count(self.offered),
+                installed: count(self.installed),
+                healthy: count(self.healthy),
+                failed: count(self.failed),
+                crashed: count(self.crashed),
+                silent: count(self.silent),
+                unheard: count(self.unheard),
+            },
         }
-    }
-
-    /// What counts when the wave is judged.
-    pub(crate) fn counters_that_count(&self) -> Counters {
-        let baseline = self.baseline.as_deref().and_then(|json| serde_json::from_str(json).ok());
-        self.counters().since(&baseline.unwrap_or_default())
     }
 }
 
@@ -208,15 +279,38 @@ impl Store {
 
     /// Rollouts that may go on by themselves: those under way.
     pub(crate) async fn rollouts_under_way(&self) -> Result<Vec<RolloutRow>, StoreError> {
-        Ok(sqlx::query_as(select_rollouts!("WHERE o.state IN ('running', 'awaiting-approval')"))
+        Ok(sqlx::query_as(select_rollouts!("WHERE o.state IN ('running', 'awaiting-approval', 'open')"))
             .fetch_all(&self.pool)
             .await?)
+    }
+
+    /// Rollouts on a channel that have waves which are not open yet.
+    pub(crate) async fn rollouts_in_between(
+        &self,
+        product: &str,
+        channel: &str,
+    ) -> Result<Vec<RolloutRow>, StoreError> {
+        let rows: Vec<RolloutRow> = sqlx::query_as(select_rollouts!(
+            "WHERE o.product = $1 AND o.channel = $2 AND o.state IN ('running', 'awaiting-approval', 'paused') \
+             ORDER BY o.id"
+        ))
+        .bind(product)
+        .bind(channel)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut in_between = Vec::new();
+        for row in rows {
+            if row.plan()?.under_way(row.wave()) == State::Running {
+                in_between.push(row);
+            }
+        }
+        Ok(in_between)
     }
 
     /// Rollouts with devices that failed, crashed or are silent.
     pub(crate) async fn rollouts_with_losses(&self) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar(
-            "SELECT DISTINCT rollout FROM rollout_waves WHERE failed > 0 OR crashed > 0 OR silent > 0",
+            "SELECT DISTINCT rollout FROM rollout_counters WHERE failed > 0 OR crashed > 0 OR silent > 0",
         )
         .fetch_all(&self.pool)
         .await?)
@@ -236,7 +330,7 @@ impl Store {
 
     /// The waves of a rollout, in their order.
     pub(crate) async fn waves(&self, rollout: &str) -> Result<Vec<WaveRow>, StoreError> {
-        Ok(sqlx::query_as(WAVES_OF_ROLLOUT).bind(rollout).fetch_all(&self.pool).await?)
+        self.waves_in(&[rollout]).await
     }
 
     /// The waves of several rollouts by the rollouts' ids, each in their order: one query for a page.
@@ -244,26 +338,26 @@ impl Store {
         &self,
         rollouts: &[RolloutRow],
     ) -> Result<HashMap<String, Vec<WaveRow>>, StoreError> {
-        let mut waves: HashMap<String, Vec<WaveRow>> = HashMap::with_capacity(rollouts.len());
-        if rollouts.is_empty() {
-            return Ok(waves);
-        }
-        let places: Vec<_> = (1..=rollouts.len()).map(|place| format!("${place}")).collect();
-        let select = format!(
-            "SELECT rollout, wave, started_at_ms, offered, installed, healthy, failed, crashed, silent, baseline \
-             FROM rollout_waves WHERE rollout IN ({}) ORDER BY rollout, wave",
-            places.join(", ")
-        );
-        // Safe: nothing but the numbers of places was put into it.
-        let mut query = sqlx::query_as(AssertSqlSafe(select));
-        for rollout in rollouts {
-            query = query.bind(&rollout.id);
-        }
-        let rows: Vec<WaveOf> = query.fetch_all(&self.pool).await?;
-        for WaveOf { rollout, wave } in rows {
-            waves.entry(rollout).or_default().push(wave);
+        let ids: Vec<_> = rollouts.iter().map(|row| row.id.as_str()).collect();
+        let mut waves: HashMap<String, Vec<WaveRow>> = HashMap::with_capacity(ids.len());
+        for wave in self.waves_in(&ids).await? {
+            waves.entry(wave.rollout.clone()).or_default().push(wave);
         }
         Ok(waves)
+    }
+
+    async fn waves_in(&self, rollouts: &[&str]) -> Result<Vec<WaveRow>, StoreError> {
+        if rollouts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let places: Vec<_> = (1..=rollouts.len()).map(|place| format!("${place}")).collect();
+        // Safe: nothing but the numbers of places was put into it.
+        let select = AssertSqlSafe(format!("{SELECT_WAVES}{}{WAVES_IN_ORDER}", places.join(", ")));
+        let mut query = sqlx::query_as(select);
+        for rollout in rollouts {
+            query = query.bind(*rollout);
+        }
+        Ok(query.fetch_all(&self.pool).await?)
     }
 
     /// Makes a rollout.
@@ -271,7 +365,7 @@ impl Store {
         &self,
         rollout: &NewRollout<'_>,
         change: &Change,
-    ) -> Result<Result<String, Unfinished>, StoreError> {
+    ) -> Result<Result<String, RolloutRefusal>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let made = create_rollout(&mut transaction, rollout, change).await?;
         if let Ok(id) = &made {
@@ -288,7 +382,7 @@ impl Store {
         action: Action,
         change: &Change,
         if_match: &IfMatch,
-    ) -> Result<Changed<Result<(), ActionError>>, StoreError> {
+    ) -> Result<Changed<Result<(), RolloutRefusal>>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let Some(before) = lock(&mut transaction, id).await? else {
             return Ok(Changed::Not(Unchanged::NotFound));
@@ -298,26 +392,33 @@ impl Store {
         }
         let after = match before.state()?.apply(action) {
             Ok(after) => after,
-            Err(error) => return Ok(Changed::Done(Err(error))),
+            Err(error) => return Ok(Changed::Done(Err(error.into()))),
         };
         let now_ms = change.at_ms;
         match action {
-            Action::Start => {
-                open_wave(&mut transaction, &before, 0, State::Running, now_ms).await?;
-            }
-            Action::Approve => {
-                open_wave(&mut transaction, &before, before.wave + 1, State::Running, now_ms).await?;
-            }
-            Action::Resume => {
-                if before.state()? == State::Halted {
-                    set_baseline(&mut transaction, id).await?;
+            Action::Start | Action::Resume => {
+                match take_place(&mut transaction, &Place::of(&before), change).await? {
+                    Ok(superseded) => add_superseded(&mut transaction, &before, superseded).await?,
+                    Err(refusal) => return Ok(Changed::Done(Err(refusal))),
                 }
+            }
+            Action::Pause | Action::Abort | Action::Approve => {}
+        }
+        match action {
+            Action::Start => open_wave(&mut transaction, &before, 0, now_ms).await?,
+            Action::Approve => open_wave(&mut transaction, &before, before.wave + 1, now_ms).await?,
+            Action::Resume => {
+                // From now on what was counted up to this moment does not halt the rollout.
+                let epoch = before.epoch + i64::from(before.state()? == State::Halted);
+                let after = before.plan()?.under_way(before.wave());
                 sqlx::query(
-                    "UPDATE rollouts SET state = $1, wave_started_at_ms = $2, finished_at_ms = NULL, halt = NULL \
-                     WHERE id = $3",
+                    "UPDATE rollouts SET state = $1, wave_started_at_ms = $2, finished_at_ms = NULL, halt = NULL, \
+                         epoch = $3 \
+                     WHERE id = $4",
                 )
                 .bind(after.name())
                 .bind(now_ms)
+                .bind(epoch)
                 .bind(id)
                 .execute(&mut *transaction)
                 .await?;
@@ -360,7 +461,7 @@ impl Store {
             Step::Stay => return Ok(false),
             Step::Open { wave } => {
                 let wave = i64::try_from(*wave).unwrap_or(i64::MAX);
-                open_wave(&mut transaction, &before, wave, State::Running, now_ms).await?;
+                open_wave(&mut transaction, &before, wave, now_ms).await?;
                 "rollout.open-wave"
             }
             Step::AwaitApproval { .. } => {
@@ -376,7 +477,7 @@ impl Store {
                 "rollout.complete"
             }
             Step::Halt(excess) => {
-                let halt = json!(halt(&mut transaction, &before.id, excess, now_ms).await?);
+                let halt = json!(halt(&mut transaction, &before, excess, now_ms).await?);
                 sqlx::query(
                     "UPDATE rollouts SET state = 'halted', halt = $1, finished_at_ms = NULL WHERE id = $2",
                 )
@@ -399,7 +500,7 @@ pub(crate) async fn create_rollout(
     connection: &mut AnyConnection,
     new: &NewRollout<'_>,
     change: &Change,
-) -> Result<Result<String, Unfinished>, StoreError> {
+) -> Result<Result<String, RolloutRefusal>, StoreError> {
     // First, so that of two at once one waits for the other.
     bump_generation(connection, new.product).await?;
     let others: Vec<(String, String)> = sqlx::query_as(
@@ -410,27 +511,41 @@ pub(crate) async fn create_rollout(
     .fetch_all(&mut *connection)
     .await?;
     for (id, state) in &others {
-        let is_finished = state.parse::<State>().is_ok_and(State::is_finished);
-        if !is_finished {
-            return Ok(Err(Unfinished { id: id.clone(), state: state.clone() }));
+        let state = state.parse::<State>().map_err(|error| unreadable(id, error))?;
+        if !state.is_finished() {
+            return Ok(Err(RolloutRefusal::Unfinished { id: id.clone(), state }));
         }
+    }
+    let revert_to: Option<String> =
+        sqlx::query_scalar("SELECT revert_to FROM releases WHERE product = $1 AND sequence = $2")
+            .bind(new.product)
+            .bind(new.sequence)
+            .fetch_optional(&mut *connection)
+            .await?;
+    if new.plan.on_halt() == OnHalt::Revert && revert_to.is_none_or(|revert_to| revert_to == "[]") {
+        return Ok(Err(RolloutRefusal::NoWayBack { sequence: new.sequence }));
     }
     let mut id = format!("ro-{}-{}", new.product, new.sequence);
     if !others.is_empty() {
         // No product has a dot in its name.
         id.push_str(&format!(".{}", others.len() + 1));
     }
-    let plan = serde_json::to_string(new.plan).map_err(|error| StoreError::Unreadable {
-        what: format!("rollout {id}"),
-        error: error.to_string(),
-    })?;
+    let plan = serde_json::to_string(new.plan).map_err(|error| unreadable(&id, error))?;
     let now_ms = change.at_ms;
-    let state = if new.start { State::Running } else { State::Draft };
+    let state = if new.start { new.plan.under_way(0) } else { State::Draft };
+    let mut superseded = Vec::new();
+    if new.start {
+        let place = Place { id: &id, product: new.product, channel: new.channel, sequence: new.sequence };
+        match take_place(connection, &place, change).await? {
+            Ok(ids) => superseded = ids,
+            Err(refusal) => return Ok(Err(refusal)),
+        }
+    }
     let started_at_ms = new.start.then_some(now_ms);
     sqlx::query(
         "INSERT INTO rollouts (id, product, channel, sequence, state, wave, plan, created_at_ms, started_at_ms, \
-             wave_started_at_ms) \
-         VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $8)",
+             wave_started_at_ms, supersedes) \
+         VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $8, $9)",
     )
     .bind(&id)
     .bind(new.product)
@@ -440,6 +555,7 @@ pub(crate) async fn create_rollout(
     .bind(&plan)
     .bind(now_ms)
     .bind(started_at_ms)
+    .bind(json!(superseded).to_string())
     .execute(&mut *connection)
     .await?;
     for wave in 0..new.plan.waves().len() {
@@ -452,6 +568,7 @@ pub(crate) async fn create_rollout(
     }
     let after = json!({
         "state": state.name(), "channel": new.channel, "sequence": new.sequence, "plan": new.plan,
+        "supersedes": superseded,
     });
     let record = Record {
         action: "rollout.create",
@@ -463,6 +580,79 @@ pub(crate) async fn create_rollout(
     };
     change.record(connection, record).await?;
     Ok(Ok(id))
+}
+
+fn unreadable(id: &str, error: impl ToString) -> StoreError {
+    StoreError::Unreadable { what: format!("rollout {id}"), error: error.to_string() }
+}
+
+/// Where a rollout stands among those of its channel.
+struct Place<'a> {
+    id: &'a str,
+    product: &'a str,
+    channel: &'a str,
+    sequence: i64,
+}
+
+impl<'a> Place<'a> {
+    fn of(row: &'a RolloutRow) -> Self {
+        Self { id: &row.id, product: &row.product, channel: &row.channel, sequence: row.sequence }
+    }
+}
+
+/// A rollout that starts or goes on supersedes those of older releases on its channel, and is refused while one of a newer
+/// release is under way. Returns the ids of those that are superseded.
+async fn take_place(
+    connection: &mut AnyConnection,
+    place: &Place<'_>,
+    change: &Change,
+) -> Result<Result<Vec<String>, RolloutRefusal>, StoreError> {
+    let others: Vec<RolloutRow> = sqlx::query_as(select_rollouts!(
+        "WHERE o.product = $1 AND o.channel = $2 AND o.id <> $3 \
+             AND o.state IN ('running', 'awaiting-approval', 'open', 'paused') ORDER BY o.id"
+    ))
+    .bind(place.product)
+    .bind(place.channel)
+    .bind(place.id)
+    .fetch_all(&mut *connection)
+    .await?;
+    if let Some(newer) = others.iter().find(|other| other.sequence > place.sequence) {
+        return Ok(Err(RolloutRefusal::Newer {
+            id: newer.id.clone(),
+            sequence: newer.sequence,
+            channel: newer.channel.clone(),
+            state: newer.state()?,
+        }));
+    }
+    for other in &others {
+        sqlx::query(
+            "UPDATE rollouts SET state = 'superseded', superseded_by = $1, finished_at_ms = $2, \
+                 revision = revision + 1 \
+             WHERE id = $3",
+        )
+        .bind(place.id)
+        .bind(change.at_ms)
+        .bind(&other.id)
+        .execute(&mut *connection)
+        .await?;
+        finish(connection, other, "rollout.supersede", &Change::by_server(change.at_ms)).await?;
+    }
+    Ok(Ok(others.into_iter().map(|other| other.id).collect()))
+}
+
+async fn add_superseded(
+    connection: &mut AnyConnection,
+    before: &RolloutRow,
+    superseded: Vec<String>,
+) -> Result<(), StoreError> {
+    let mut all = before.supersedes()?;
+    all.extend(superseded);
+    sqlx::query("UPDATE rollouts SET supersedes = $1 WHERE id = $2")
+        .bind(json!(all).to_string())
+        .bind(&before.id)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// What is in memory of a product is old from the commit on.
@@ -498,9 +688,9 @@ async fn open_wave(
     connection: &mut AnyConnection,
     before: &RolloutRow,
     wave: i64,
-    state: State,
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    let state = before.plan()?.under_way(usize::try_from(wave).unwrap_or_default());
     sqlx::query(
         "UPDATE rollouts SET state = $1, wave = $2, wave_started_at_ms = $3, \
              started_at_ms = COALESCE(started_at_ms, $3) \
@@ -521,34 +711,21 @@ async fn open_wave(
     Ok(())
 }
 
-/// From now on the counters of this moment do not halt the rollout.
-async fn set_baseline(connection: &mut AnyConnection, id: &str) -> Result<(), StoreError> {
-    let waves: Vec<WaveRow> = sqlx::query_as(WAVES_OF_ROLLOUT).bind(id).fetch_all(&mut *connection).await?;
-    for wave in waves {
-        let baseline = json!(wave.counters()).to_string();
-        sqlx::query("UPDATE rollout_waves SET baseline = $1 WHERE rollout = $2 AND wave = $3")
-            .bind(baseline)
-            .bind(id)
-            .bind(wave.wave)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
 async fn halt(
     connection: &mut AnyConnection,
-    id: &str,
+    RolloutRow { id, epoch, .. }: &RolloutRow,
     excess: &Excess,
     now_ms: i64,
 ) -> Result<Halt, StoreError> {
     let devices: Vec<String> = sqlx::query_scalar(
         "SELECT id FROM devices WHERE attempt_rollout = $1 AND attempt_state = $2 AND attempt_wave = $3 \
-         ORDER BY id LIMIT $4",
+             AND attempt_epoch = $4 \
+         ORDER BY id LIMIT $5",
     )
     .bind(id)
     .bind(excess.cause.attempt().name())
     .bind(i64::try_from(excess.wave).unwrap_or(i64::MAX))
+    .bind(epoch)
     .bind(MAX_HALT_DEVICES)
     .fetch_all(connection)
     .await?;

@@ -1,7 +1,12 @@
 //! Table `devices`, as the search for silent ones sees it.
 
-use super::check_ins::AttemptColumns;
+use rollout::{Cadence, Sign};
+
+use super::check_ins::{AttemptColumns, CadenceColumns};
 use super::{AttemptRow, Store, StoreError};
+
+/// Deadlines that are moved in one statement.
+const LOOK_AGAIN: i64 = 1000;
 
 /// A device whose deadline passed.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -9,10 +14,14 @@ pub(crate) struct OverdueRow {
     pub(crate) id: String,
     #[sqlx(flatten)]
     attempt: AttemptColumns,
+    #[sqlx(flatten)]
+    cadence: CadenceColumns,
     last_seen_at_ms: Option<i64>,
     revoked_at_ms: Option<i64>,
     /// Of the product.
     silence_deadline_s: i64,
+    /// Of the rollout.
+    pub(crate) epoch: i64,
 }
 
 impl OverdueRow {
@@ -31,13 +40,21 @@ impl OverdueRow {
         let seen_ms = self.last_seen_at_ms.filter(|seen_ms| *seen_ms <= now_ms);
         match (seen_ms, self.attempt()) {
             (None, Some(AttemptRow { deadline_ms: Some(deadline_ms), .. })) => deadline_ms,
-            (seen_ms, _) => seen_ms.unwrap_or_default().saturating_add(self.silence_deadline_ms()),
+            (seen_ms, _) => seen_ms.unwrap_or_default().saturating_add(self.patience_ms()),
         }
     }
 
-    /// How long the product gives a device to be seen again.
-    pub(crate) fn silence_deadline_ms(&self) -> i64 {
-        self.silence_deadline_s.saturating_mul(1000)
+    /// How long the device may be silent.
+    pub(crate) fn patience_ms(&self) -> i64 {
+        Cadence::patience_ms(self.cadence.cadence(), self.silence_deadline_s.saturating_mul(1000))
+    }
+
+    /// What it means that it was not heard for so long.
+    pub(crate) fn sign(&self) -> Sign {
+        match self.cadence.cadence() {
+            Some(cadence) if cadence.is_known() => Sign::Silence,
+            Some(_) | None => Sign::NotHeard,
+        }
     }
 }
 
@@ -46,15 +63,35 @@ impl Store {
     pub(crate) async fn overdue(&self, now_ms: i64, limit: i64) -> Result<Vec<OverdueRow>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT d.id, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, \
-                 d.attempt_at_ms, d.attempt_deadline_ms, d.attempt_starts, d.last_seen_at_ms, d.revoked_at_ms, \
-                 p.silence_deadline_s \
-             FROM devices d JOIN products p ON p.name = d.product \
+                 d.attempt_at_ms, d.attempt_deadline_ms, d.attempt_starts, d.attempt_epoch, d.cadence_ms, \
+                 d.cadence_intervals, d.last_seen_at_ms, d.revoked_at_ms, p.silence_deadline_s, \
+                 COALESCE(o.epoch, d.attempt_epoch) AS epoch \
+             FROM devices d JOIN products p ON p.name = d.product LEFT JOIN rollouts o ON o.id = d.attempt_rollout \
              WHERE d.attempt_deadline_ms <= $1 ORDER BY d.attempt_deadline_ms LIMIT $2",
         )
         .bind(now_ms)
         .bind(limit)
         .fetch_all(&self.pool)
         .await?)
+    }
+
+    /// Has every device of a product looked at whose deadline lies ahead: the product has another deadline now, which holds
+    /// for attempts under way too. A few at a time, so that others can write in between.
+    pub(crate) async fn look_again_at_deadlines(&self, product: &str, now_ms: i64) -> Result<(), StoreError> {
+        loop {
+            let changed = sqlx::query(
+                "UPDATE devices SET attempt_deadline_ms = $1 WHERE id IN \
+                     (SELECT id FROM devices WHERE product = $2 AND attempt_deadline_ms > $1 LIMIT $3)",
+            )
+            .bind(now_ms)
+            .bind(product)
+            .bind(LOOK_AGAIN)
+            .execute(&self.pool)
+            .await?;
+            if changed.rows_affected() == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// After the clock went back: what began or is to end by the clock of before does so by this one.

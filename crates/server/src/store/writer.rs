@@ -15,7 +15,7 @@ use sqlx::{AnyConnection, AnyPool};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::check_ins::{Deltas, DeviceWrite};
+use super::check_ins::{CountersKey, Deltas, DeviceWrite};
 use super::{Failing, Store, StoreError, in_time};
 use crate::metrics::Metrics;
 
@@ -289,8 +289,8 @@ async fn commit(database: &Database, writes: &[&DeviceWrite]) -> Result<(), Stor
     for write in writes {
         write.apply(&mut transaction, &mut counters).await?;
     }
-    for ((rollout, wave), deltas) in &counters {
-        count(&mut transaction, rollout, *wave, deltas).await?;
+    for (key, deltas) in &counters {
+        count(&mut transaction, key, deltas).await?;
     }
     transaction.commit().await?;
     // No group has as many that a number would be rounded.
@@ -298,7 +298,7 @@ async fn commit(database: &Database, writes: &[&DeviceWrite]) -> Result<(), Stor
     database.metrics.write_duration.observe(began.elapsed().as_secs_f64());
     let touched = &database.touched;
     if !counters.is_empty() {
-        touched.extend(counters.into_keys().map(|(rollout, _)| rollout));
+        touched.extend(counters.into_keys().map(|(rollout, _, _)| rollout));
         touched.moved.send_modify(|count| *count += 1);
     }
     Ok(())
@@ -306,23 +306,32 @@ async fn commit(database: &Database, writes: &[&DeviceWrite]) -> Result<(), Stor
 
 async fn count(
     connection: &mut AnyConnection,
-    rollout: &str,
-    wave: i64,
+    (rollout, wave, epoch): &CountersKey,
     deltas: &Deltas,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE rollout_waves SET offered = offered + $1, installed = installed + $2, healthy = healthy + $3, \
-             failed = failed + $4, crashed = crashed + $5, silent = silent + $6 \
-         WHERE rollout = $7 AND wave = $8",
+        "INSERT INTO rollout_counters (rollout, wave, epoch, offered, installed, healthy, failed, crashed, silent, \
+             unheard) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+         ON CONFLICT (rollout, wave, epoch) DO UPDATE SET \
+             offered = rollout_counters.offered + excluded.offered, \
+             installed = rollout_counters.installed + excluded.installed, \
+             healthy = rollout_counters.healthy + excluded.healthy, \
+             failed = rollout_counters.failed + excluded.failed, \
+             crashed = rollout_counters.crashed + excluded.crashed, \
+             silent = rollout_counters.silent + excluded.silent, \
+             unheard = rollout_counters.unheard + excluded.unheard",
     )
+    .bind(rollout)
+    .bind(wave)
+    .bind(epoch)
     .bind(deltas.offered)
     .bind(deltas.installed)
     .bind(deltas.healthy)
     .bind(deltas.failed)
     .bind(deltas.crashed)
     .bind(deltas.silent)
-    .bind(rollout)
-    .bind(wave)
+    .bind(deltas.unheard)
     .execute(connection)
     .await?;
     Ok(())

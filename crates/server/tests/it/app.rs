@@ -242,6 +242,8 @@ pub(crate) fn product_body(name: &str) -> Value {
     json!({
         "name": name,
         "chip": "esp32c3",
+        // Devices of tests run for milliseconds.
+        "min_run_s": 0,
         "layout": { "name": layout, "csv": csv },
         "publisher_keys": [{ "name": "alice", "key": hex::encode(publisher().publisher_key().to_sec1()) }],
     })

@@ -40,8 +40,7 @@ async fn the_fleet_is_counted_now_and_over_time() {
     let summary = eventually(&app, "/fleet/summary", |summary| summary["by_health"]["revoked"] == 1).await;
     assert_eq!(summary["devices"], 3);
     assert_eq!(summary["seen_last_24h"], 1);
-    let by_health =
-        json!({ "crashing": 0, "failing": 0, "new": 1, "ok": 1, "revoked": 1, "silent": 0, "updating": 0 });
+    let by_health = json!({ "crashing": 0, "failing": 0, "new": 1, "ok": 1, "revoked": 1, "silent": 0, "unheard": 0, "updating": 0 });
     assert_eq!(summary["by_health"], by_health);
     let nothing =
         |product: &str| json!({ "product": product, "sequence": null, "version": null, "devices": 1 });

@@ -12,6 +12,7 @@ mod check_in;
 mod client;
 mod devices;
 mod enrollment;
+mod evidence;
 mod faults;
 mod fleet;
 mod fuzz;

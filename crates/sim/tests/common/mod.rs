@@ -76,6 +76,8 @@ impl Bed {
             &json!({
                 "name": PRODUCT,
                 "chip": "esp32c3",
+                // Devices of tests run for milliseconds.
+                "min_run_s": 0,
                 "layout": { "name": layout, "csv": csv },
                 "publisher_keys": [{ "name": "alice", "key": key }],
             }),

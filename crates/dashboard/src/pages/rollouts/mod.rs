@@ -137,9 +137,9 @@ pub(super) fn table(session: &Session, rollouts: &[&Rollout]) -> Markup {
 
 fn state(state: RolloutState) -> Markup {
     let tone = match state {
-        RolloutState::Running => Tone::Busy,
+        RolloutState::Running | RolloutState::Open => Tone::Busy,
         RolloutState::Completed => Tone::Good,
-        RolloutState::Draft | RolloutState::Aborted => Tone::Plain,
+        RolloutState::Draft | RolloutState::Aborted | RolloutState::Superseded => Tone::Plain,
         RolloutState::Paused | RolloutState::AwaitingApproval => Tone::Warn,
         RolloutState::Halted => Tone::Bad,
     };
@@ -154,19 +154,21 @@ fn total(rollout: &Rollout) -> Counters {
         failed: sum.failed + wave.failed,
         crashed: sum.crashed + wave.crashed,
         silent: sum.silent + wave.silent,
+        unheard: sum.unheard + wave.unheard,
     })
 }
 
 /// How it goes with those that were offered the release.
 fn progress(counters: Counters) -> Markup {
-    let Counters { offered, installed, healthy, failed, crashed, silent } = counters;
+    let Counters { offered, installed, healthy, failed, crashed, silent, unheard } = counters;
     let label = format!(
         "Of {offered} offered: {healthy} healthy, {installed} installed, {failed} failed, {crashed} crashed, \
-         {silent} silent"
+         {silent} silent, {unheard} unheard"
     );
     let parts = [
         ("ok", healthy),
         ("updating", installed),
+        ("unheard", unheard),
         ("silent", silent),
         ("failing", failed),
         ("crashing", crashed),

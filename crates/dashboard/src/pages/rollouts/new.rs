@@ -27,6 +27,12 @@ const LIMITS: [(&str, &str, &str); 4] = [
     ("min_sample", "From so many devices on", "10"),
 ];
 
+/// Evidence of all waves: field, label, what the form begins with.
+const EVIDENCE: [(&str, &str, &str); 2] =
+    [("min_healthy", "Devices at least", "3"), ("min_healthy_percent", "And of the wave, %", "50")];
+/// When it is completed: field, label, what the form begins with.
+const COMPLETED: (&str, &str, &str) = ("completed_percent", "Completed when so many have it, %", "100");
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(in crate::pages) struct Choice {
@@ -62,7 +68,8 @@ fn request(fields: &Fields) -> Result<Value, Failed> {
     let sequence: i64 = sequence
         .parse()
         .map_err(|_| Failed::invalid(format!("expected a release's number, found {sequence:?}")))?;
-    let limits = limits(fields)?;
+    let limits = numbers(fields, &LIMITS)?;
+    let evidence = numbers(fields, &EVIDENCE)?;
     let mut waves = Vec::new();
     for index in 0..WAVES {
         let Some(devices) = fields.filled(&format!("wave{index}")) else { continue };
@@ -73,6 +80,7 @@ fn request(fields: &Fields) -> Result<Value, Failed> {
             "soak_s": soak(fields.text(&format!("soak{index}")))?,
             "approval": approval,
             "limits": limits,
+            "evidence": evidence,
         }));
     }
     if waves.is_empty() {
@@ -88,10 +96,16 @@ fn request(fields: &Fields) -> Result<Value, Failed> {
         _ => return Err(Failed::invalid("expected both ends of the window, or neither, found one")),
     };
     let on_halt = if fields.text("on_halt") == "revert" { "revert" } else { "pause" };
+    let mut plan = numbers(fields, &[COMPLETED])?;
+    plan.extend([
+        ("waves".to_owned(), Value::from(waves)),
+        ("window".to_owned(), window),
+        ("on_halt".to_owned(), on_halt.into()),
+    ]);
     Ok(json!({
         "product": fields.text("product"),
         "sequence": sequence,
-        "plan": { "waves": waves, "window": window, "on_halt": on_halt },
+        "plan": plan,
         "start": fields.text("start") != "no",
     }))
 }
@@ -132,19 +146,20 @@ fn soak(text: &str) -> Result<i64, Failed> {
         })
 }
 
-fn limits(fields: &Fields) -> Result<Value, Failed> {
-    let mut limits = Map::new();
-    for (name, label, _) in LIMITS {
+/// The fields that are filled in, as numbers.
+fn numbers(fields: &Fields, of: &[(&str, &str, &str)]) -> Result<Map<String, Value>, Failed> {
+    let mut numbers = Map::new();
+    for (name, label, _) in of {
         let Some(text) = fields.filled(name) else { continue };
-        let number: Value = if name == "min_sample" {
+        let number: Value = if ["min_sample", "min_healthy"].contains(name) {
             text.parse::<u32>().map(Value::from).map_err(|_| text)
         } else {
             text.parse::<f64>().map(Value::from).map_err(|_| text)
         }
         .map_err(|text| Failed::invalid(format!("{label}: expected a number, found {text:?}")))?;
-        limits.insert(name.to_owned(), number);
+        numbers.insert((*name).to_owned(), number);
     }
-    Ok(Value::Object(limits))
+    Ok(numbers)
 }
 
 /// `typed` is what was sent before, if something was.
@@ -235,6 +250,18 @@ fn form(session: &Session, product: &str, sequence: &str, releases: &[Release], 
                 }))
             }
             fieldset {
+                legend { "Next wave opens with so many healthy" }
+                div.grid {
+                    @for (name, label, preset) in EVIDENCE.into_iter().chain([COMPLETED]) {
+                        div.field {
+                            label for=(name) { (label) }
+                            input #(name) name=(name) value=(value(name, preset)) inputmode="decimal" size="6"
+                                autocomplete="off";
+                        }
+                    }
+                }
+            }
+            fieldset {
                 legend { "Halts at" }
                 div.grid {
                     @for (name, label, preset) in LIMITS {
@@ -313,18 +340,26 @@ mod tests {
     #[test]
     fn a_form_becomes_a_plan() {
         let form = "product=lamp&sequence=3&wave0=lab&soak0=1+h&wave2=100&approve2=yes&failures_percent=5&\
-                    min_sample=10&from=22%3A00&to=06%3A00&day=mon&day=tue&on_halt=revert&start=no";
+                    min_sample=10&min_healthy=4&completed_percent=95&from=22%3A00&to=06%3A00&day=mon&day=tue&on_halt=revert&start=no";
         let body = request(&Fields::parse(form.as_bytes())).unwrap();
         let limits = json!({ "failures_percent": 5.0, "min_sample": 10 });
+        let evidence = json!({ "min_healthy": 4 });
         assert_eq!(
             body,
             json!({
                 "product": "lamp", "sequence": 3, "start": false,
                 "plan": {
                     "waves": [
-                        { "select": { "tags": ["lab"] }, "soak_s": 3600, "approval": "automatic", "limits": limits },
-                        { "select": { "percent": 100.0 }, "soak_s": 0, "approval": "manual", "limits": limits },
+                        {
+                            "select": { "tags": ["lab"] }, "soak_s": 3600, "approval": "automatic", "limits": limits,
+                            "evidence": evidence,
+                        },
+                        {
+                            "select": { "percent": 100.0 }, "soak_s": 0, "approval": "manual", "limits": limits,
+                            "evidence": evidence,
+                        },
                     ],
+                    "completed_percent": 95.0,
                     "window": { "days": ["mon", "tue"], "from": "22:00", "to": "06:00" },
                     "on_halt": "revert",
                 },

@@ -9,7 +9,7 @@ use super::{progress, state};
 use crate::api::{Failed, segment};
 use crate::form::Form;
 use crate::layout::{Page, Section};
-use crate::model::{Halt, Limits, Plan, PlanWave, Rollout, RolloutState, Select};
+use crate::model::{Evidence, Halt, Limits, Plan, PlanWave, Rollout, RolloutState, Select, WaveState};
 use crate::session::Session;
 use crate::view::{self, Tone, badge, number, percent, when};
 
@@ -54,6 +54,9 @@ pub(super) fn state_part(session: &Session, rollout: &Rollout) -> Markup {
         div.state-line {
             (state(rollout.state))
             @if let Some(next) = &rollout.next { span { (next) } }
+            @if let Some(newer) = &rollout.superseded_by {
+                a href={ "/rollouts/" (segment(newer)) } { "the newer rollout" }
+            }
             @if session.role().operates() { (actions(session, rollout)) }
         }
         @if let Some(halt) = &rollout.halt { (halted(halt, rollout.state)) }
@@ -69,7 +72,7 @@ pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
                 tr {
                     th { "Wave" } th { "Devices" } th { "State" } th.grow { "Progress" } th.num { "Offered" }
                     th.num { "Installed" } th.num { "Healthy" } th.num { "Failed" } th.num { "Crashed" }
-                    th.num { "Silent" }
+                    th.num { "Silent" } th.num { "Unheard" }
                 }
             }
             tbody {
@@ -77,7 +80,10 @@ pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
                     @let counters = wave.counters;
                     tr.open[wave.state == "open"] {
                         td { (wave.index + 1) }
-                        td { @if let Some(planned) = rollout.plan.waves.get(wave.index) { (who(&planned.select)) } }
+                        td {
+                            @if let Some(planned) = rollout.plan.waves.get(wave.index) { (who(&planned.select)) }
+                            @if let Some(devices) = wave.devices { " (" (view::count(devices, "device")) ")" }
+                        }
                         td {
                             (badge(wave_tone(&wave.state), &wave.state))
                             @if let Some(at) = &wave.started_at { " " (when(at, session.now)) }
@@ -85,15 +91,25 @@ pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
                         td.grow { (progress(counters)) }
                         td.num { (number(counters.offered)) }
                         td.num { (number(counters.installed)) }
-                        td.num { (number(counters.healthy)) }
+                        td.num { (healthy(wave)) }
                         td.num.hot[counters.failed > 0] { (number(counters.failed)) }
                         td.num.hot[counters.crashed > 0] { (number(counters.crashed)) }
                         td.num.hot[counters.silent > 0] { (number(counters.silent)) }
+                        td.num { (number(counters.unheard)) }
                     }
                 }
             }
         },
     )
+}
+
+/// How many are healthy, and of an open wave how many have to be.
+fn healthy(wave: &WaveState) -> String {
+    let healthy = number(wave.counters.healthy);
+    match wave.needed.filter(|_| wave.state == "open") {
+        Some(needed) => format!("{healthy} of {} needed", number(needed)),
+        None => healthy,
+    }
 }
 
 fn wave_tone(state: &str) -> Tone {
@@ -157,7 +173,7 @@ const APPROVE: Action = Action {
     name: "approve",
     button: "Approve next wave…",
     class: "primary",
-    question: "The next wave opens: its devices are offered the release at their next check-in.",
+    question: "The next wave opens, whatever evidence there is: its devices are offered the release at their next check-in.",
 };
 const PAUSE: Action = Action {
     name: "pause",
@@ -181,10 +197,10 @@ const ABORT: Action = Action {
 fn actions(session: &Session, rollout: &Rollout) -> Markup {
     let possible: &[Action] = match rollout.state {
         RolloutState::Draft => &[START, ABORT],
-        RolloutState::Running => &[PAUSE, ABORT],
-        RolloutState::AwaitingApproval => &[APPROVE, PAUSE, ABORT],
+        RolloutState::Running | RolloutState::AwaitingApproval => &[APPROVE, PAUSE, ABORT],
+        RolloutState::Open => &[PAUSE, ABORT],
         RolloutState::Paused | RolloutState::Halted => &[RESUME, ABORT],
-        RolloutState::Aborted | RolloutState::Completed => &[],
+        RolloutState::Aborted | RolloutState::Completed | RolloutState::Superseded => &[],
     };
     html! {
         div.actions {
@@ -207,7 +223,7 @@ fn actions(session: &Session, rollout: &Rollout) -> Markup {
 }
 
 fn plan(session: &Session, rollout: &Rollout) -> Markup {
-    let Plan { waves, window, on_halt } = &rollout.plan;
+    let Plan { waves, window, on_halt, completed_percent } = &rollout.plan;
     let window = window.as_ref().map(|window| {
         let days = if window.days.is_empty() { "every day".to_owned() } else { window.days.join(", ") };
         html! { (days) " from " (window.from) " to " (window.to) " UTC" }
@@ -218,13 +234,18 @@ fn plan(session: &Session, rollout: &Rollout) -> Markup {
     };
     html! {
         (view::table("Plan", html! {
-            thead { tr { th { "Wave" } th { "Devices" } th { "Soak" } th { "Opens" } th { "Halts at" } } }
+            thead {
+                tr {
+                    th { "Wave" } th { "Devices" } th { "Soak" } th { "Evidence" } th { "Opens" } th { "Halts at" }
+                }
+            }
             tbody {
                 @for (index, wave) in waves.iter().enumerate() {
                     tr {
                         td { (index + 1) }
                         td { (who(&wave.select)) }
                         td { (view::exact_duration(wave.soak_s)) }
+                        td { @if let Some(evidence) = &wave.evidence { (evidence_text(evidence)) } @else { "the default" } }
                         td { (opens(index, wave)) }
                         td { @if let Some(limits) = &wave.limits { (limits_text(limits)) } @else { "the defaults" } }
                     }
@@ -233,6 +254,10 @@ fn plan(session: &Session, rollout: &Rollout) -> Markup {
         }))
         (view::facts([
             ("When it halts", view::some(on_halt)),
+            (
+                "Completed when",
+                completed_percent.map(|share| html! { (percent(share)) " of the devices that came have it" }),
+            ),
             ("Window", Some(window.unwrap_or_else(|| html! { "at any time" }))),
             ("Created", Some(when(&rollout.created_at, session.now))),
             ("Started", rollout.started_at.as_deref().map(|at| when(at, session.now))),
@@ -245,8 +270,16 @@ fn opens(index: usize, wave: &PlanWave) -> &'static str {
     match (index, wave.approval.as_deref()) {
         (0, _) => "at the start",
         (_, Some("manual")) => "when somebody approves it",
-        (_, Some(_) | None) => "by itself, after the soak before it",
+        (_, Some(_) | None) => "by itself, after soak and evidence before it",
     }
+}
+
+fn evidence_text(evidence: &Evidence) -> String {
+    let parts = [
+        evidence.min_healthy.map(|count| format!("{count} healthy")),
+        evidence.min_healthy_percent.map(|share| format!("{} of the wave", percent(share))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn limits_text(limits: &Limits) -> String {

@@ -47,8 +47,14 @@ pub(crate) struct Rollout {
     pub(crate) plan: Plan,
     /// How its waves do.
     pub(crate) waves: Vec<Wave>,
+    /// Whether the newest open wave has its evidence.
+    pub(crate) has_evidence: bool,
     /// Why it halted.
     pub(crate) halt: Option<Halt>,
+    /// The rollout of a newer release that took its place.
+    pub(crate) superseded_by: Option<String>,
+    /// The rollouts of older releases whose place it took.
+    pub(crate) supersedes: Vec<String>,
     /// What happens next, in words.
     pub(crate) next: String,
     /// When it was made.
@@ -83,6 +89,10 @@ pub(crate) struct Wave {
     pub(crate) started_at: Option<String>,
     /// How its devices do.
     pub(crate) counters: Counters,
+    /// How many devices it has; `None` until they were counted.
+    pub(crate) devices: Option<u64>,
+    /// How many of them must be healthy before the next wave opens.
+    pub(crate) needed: Option<u64>,
 }
 
 /// Whether a wave's devices are offered the release.
@@ -93,7 +103,7 @@ pub(crate) enum WaveState {
     Waiting,
     /// The newest that is open.
     Open,
-    /// It has soaked.
+    /// A later one is open.
     Done,
 }
 

@@ -178,7 +178,7 @@ pub(super) async fn check(remote: &Remote, place: &Place, ledger: &Shared) {
     check_tokens(remote, &mut taken).await;
     let valve =
         remote.admin(Method::GET, &format!("/rollouts/{VALVE}"), "").await.unwrap().expect(200).json();
-    taken.valve_is(valve["state"] == "running");
+    taken.valve_is(valve["state"] == "open");
     check_database(place.connect().await).await;
     *ledger.lock().unwrap() = taken;
 }
@@ -310,9 +310,12 @@ async fn check_database(mut database: AnyConnection) {
         let found: Vec<String> = sqlx::query_scalar(rows).fetch_all(&mut database).await.unwrap();
         assert_eq!(found, Vec::<String>::new(), "{what}");
     }
-    // No device has left the rollout, so that its counters are the devices'.
-    let counters: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(
-        "SELECT offered, installed, healthy, failed, crashed, silent FROM rollout_waves WHERE rollout = $1",
+    // No device has left the rollout, so that its counters are the devices'; there are none before the first was offered it.
+    let counters: (i64, i64, i64, i64, i64, i64, i64) = sqlx::query_as(
+        "SELECT CAST(COALESCE(SUM(offered), 0) AS BIGINT), CAST(COALESCE(SUM(installed), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(healthy), 0) AS BIGINT), CAST(COALESCE(SUM(failed), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(crashed), 0) AS BIGINT), CAST(COALESCE(SUM(silent), 0) AS BIGINT), \
+             CAST(COALESCE(SUM(unheard), 0) AS BIGINT) FROM rollout_counters WHERE rollout = $1",
     )
     .bind(ROLLOUT)
     .fetch_one(&mut database)
@@ -335,6 +338,7 @@ async fn check_database(mut database: AnyConnection) {
         in_state("failed"),
         in_state("crashed"),
         in_state("silent"),
+        in_state("unheard"),
     );
     assert_eq!(counters, of_devices, "the counters of {ROLLOUT} are not those of its devices");
     database.close().await.unwrap();

@@ -189,7 +189,7 @@ impl Client {
             let path = format!("/rollouts/{VALVE}");
             let Some(shown) = self.admin(Method::GET, &path, "", &[200]).await else { continue };
             let shown = shown.json();
-            let is_running = shown["state"] == "running";
+            let is_running = shown["state"] == "open";
             self.ledger.lock().unwrap().valve_is(is_running);
             let action = if is_running { "pause" } else { "resume" };
             self.ledger.lock().unwrap().valve_is_asked(!is_running);
