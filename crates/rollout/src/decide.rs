@@ -39,7 +39,7 @@ pub struct Running {
 pub struct ProductFacts {
     /// Its releases, the newest first.
     pub releases: Vec<ReleaseFacts>,
-    /// The last rollout of each release that has one, that of the newest release first.
+    /// The last rollout of each release on each channel, those of the newest release first.
     pub rollouts: Vec<RolloutFacts>,
 }
 
@@ -217,14 +217,14 @@ fn forward(device: &DeviceFacts<'_>, product: &ProductFacts) -> Verdict {
 fn back(device: &DeviceFacts<'_>, product: &ProductFacts) -> Option<Verdict> {
     let running = device.running?;
     let from = product.release(running.sequence?)?;
-    if !product.is_taken_back(from.sequence) {
+    if !product.is_taken_back(from.sequence, device.channel) {
         return None;
     }
     // `releases` begins with the newest.
     let target = product.releases.iter().find(|release| {
         release.sequence < from.sequence
             && from.revert_to.contains(&release.sequence)
-            && !product.is_stopped(release.sequence)
+            && !product.is_stopped(release.sequence, device.channel)
     });
     Some(match target {
         None => Verdict::Nothing(NoOffer::NoWayBack),
@@ -279,13 +279,16 @@ impl ProductFacts {
         self.releases.iter().find(|release| release.sequence == sequence)
     }
 
-    fn rollout(&self, sequence: Sequence) -> Option<&RolloutFacts> {
-        self.rollouts.iter().find(|rollout| rollout.sequence == sequence)
+    /// The rollout that brings a release to the devices of a channel; for a device that has it from another channel, that
+    /// of the other one.
+    fn rollout(&self, sequence: Sequence, channel: &str) -> Option<&RolloutFacts> {
+        let mut of_release = self.rollouts.iter().filter(|rollout| rollout.sequence == sequence);
+        of_release.clone().find(|rollout| rollout.channel == channel).or_else(|| of_release.next())
     }
 
     /// Whether devices that run a release are to leave it.
-    fn is_taken_back(&self, sequence: Sequence) -> bool {
-        self.rollout(sequence).is_some_and(|rollout| match rollout.state {
+    fn is_taken_back(&self, sequence: Sequence, channel: &str) -> bool {
+        self.rollout(sequence, channel).is_some_and(|rollout| match rollout.state {
             State::Aborted => true,
             State::Halted => rollout.plan.on_halt() == OnHalt::Revert,
             State::Draft
@@ -299,8 +302,8 @@ impl ProductFacts {
     }
 
     /// Whether a release is nothing to go back to.
-    fn is_stopped(&self, sequence: Sequence) -> bool {
-        self.rollout(sequence).is_some_and(|rollout| match rollout.state {
+    fn is_stopped(&self, sequence: Sequence, channel: &str) -> bool {
+        self.rollout(sequence, channel).is_some_and(|rollout| match rollout.state {
             State::Aborted | State::Halted => true,
             State::Draft
             | State::Running

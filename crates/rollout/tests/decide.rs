@@ -138,6 +138,21 @@ fn a_quarantined_release_is_not_offered_and_another_one_is() {
 }
 
 #[test]
+fn a_promoted_release_is_taken_back_on_one_channel_alone() {
+    // Release 3 was on beta first, and is on stable by a rollout of its own.
+    let mut product = product([State::Completed, State::Completed, State::Completed]);
+    let beta = RolloutFacts { channel: "beta".to_owned(), ..rollout(3, State::Aborted, ALL) };
+    product.rollouts.insert(0, beta);
+    assert_eq!(decide(&runs(3), &product), Verdict::Nothing(NoOffer::UpToDate));
+    assert_eq!(decide(&runs(2), &product), offer(3, 1));
+    let on_beta = DeviceFacts { channel: "beta", ..runs(3) };
+    assert_eq!(decide(&on_beta, &product), revert(2));
+    // A device that came from a channel without a rollout of it goes by that of the other one.
+    product.rollouts.remove(1);
+    assert_eq!(decide(&runs(3), &product), revert(2));
+}
+
+#[test]
 fn only_a_rollout_that_is_in_force_offers() {
     for state in State::ALL {
         let product = product([State::Completed, State::Completed, state]);

@@ -189,6 +189,7 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
             ("image-invalid", "Not a bootable image")
         }
         E::NotAnApplication(_) => ("image-not-an-application", "Not an application"),
+        E::ConfirmsItself { .. } => ("image-confirms-itself", "The updater would not run again"),
         E::NoDescriptor(_) => ("image-without-descriptor", "No app descriptor"),
         E::ImageChip { .. } => ("image-chip-mismatch", "An image for another chip"),
         E::ImageRevision { .. } => ("image-chip-revision", "An image for newer chips"),

@@ -426,6 +426,9 @@ pub(crate) struct NewRelease {
     /// That this application has no app descriptor.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) without_descriptor: bool,
+    /// The publisher knows that the application confirms itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) confirms_itself: bool,
     /// Whether a rollout starts at once.
     pub(crate) rollout: FirstRollout,
 }
@@ -449,6 +452,7 @@ impl NewRelease {
             channel: None,
             elf_digest: None,
             without_descriptor: false,
+            confirms_itself: false,
             rollout: FirstRollout::Default,
         }
     }

@@ -72,6 +72,10 @@ pub(crate) struct Publish {
     #[arg(long)]
     without_descriptor: bool,
 
+    /// Publish it although it is known to confirm itself, where the bootloader starts the application
+    #[arg(long)]
+    confirms_itself: bool,
+
     /// Sequence number, higher than that of every release before [default: the newest one's plus 1]
     #[arg(long, value_name = "N")]
     sequence: Option<u64>,
@@ -209,6 +213,7 @@ impl Publish {
                 channel: self.channel,
                 elf_digest,
                 without_descriptor: self.without_descriptor,
+                confirms_itself: self.confirms_itself,
                 rollout: if by_default { FirstRollout::Default } else { FirstRollout::None },
                 ..NewRelease::new(plan.signed.as_bytes())
             },
@@ -219,7 +224,7 @@ impl Publish {
         let rollout = match rollout_plan {
             Some(_) => {
                 let (product, sequence) = (product.name.clone(), release.sequence);
-                let new = NewRollout { product, sequence, plan: rollout_plan, start: true };
+                let new = NewRollout { product, sequence, channel: None, plan: rollout_plan, start: true };
                 Some(client.create_rollout(&new)?)
             }
             None if self.hold => None,

@@ -20,7 +20,8 @@ Examples:
   pitstop rollout new --product lamp 1.4.0 --plan '1%,10%,50%,100%' --soak 1h
   pitstop rollout new --product lamp 1.4.0 --tags lab --plan 100% --approve-each
   pitstop rollout new --product lamp 1.4.0 --window 22:00-06:00 --days sat,sun
-  pitstop rollout new --product lamp 1.4.0 --plan-file plan.json --draft";
+  pitstop rollout new --product lamp 1.4.0 --plan-file plan.json --draft
+  pitstop rollout new --product lamp 1.4.0 --channel stable      promoted from beta";
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
@@ -84,6 +85,10 @@ pub(crate) struct New {
     /// Its product
     #[arg(long, value_name = "NAME", value_parser = options::product)]
     product: String,
+
+    /// The channel whose devices get it, when it is another one than it was published to: this promotes the release
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
 
     /// Make it, and start it later
     #[arg(long)]
@@ -175,7 +180,8 @@ impl New {
         let plan = self.plan.plan()?;
         let client = self.connection.client()?;
         let sequence = options::sequence_of(&client, &self.product, &self.release)?;
-        let rollout = NewRollout { product: self.product, sequence, plan, start: !self.draft };
+        let rollout =
+            NewRollout { product: self.product, sequence, channel: self.channel, plan, start: !self.draft };
         let rollout = client.create_rollout(&rollout)?;
         ui.result(&rollout, || page(&rollout))
     }

@@ -82,7 +82,13 @@ pub(super) async fn show(folder: &Path, time: Option<Duration>, stage: Stage) ->
         "Fades. Crashes on some of the devices.",
         FirstRollout::None,
     )?;
-    let ill = NewRollout { product: PRODUCT.to_owned(), sequence: 3, plan: Some(plan()?), start: true };
+    let ill = NewRollout {
+        product: PRODUCT.to_owned(),
+        sequence: 3,
+        channel: None,
+        plan: Some(plan()?),
+        start: true,
+    };
     ask(|| client.create_rollout(&ill))?;
     stage.event(
         "rollout-started",

@@ -7,6 +7,7 @@ mod ca;
 mod channels;
 mod devices;
 mod etag;
+mod evidence;
 mod fleet;
 mod info;
 mod page;
@@ -73,6 +74,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         releases::routes(),
         devices::routes(),
         rollouts::routes(),
+        evidence::routes(),
         artifacts::routes(),
         tokens::routes(),
         audit::routes(),

@@ -20,7 +20,7 @@ use super::{channels, products};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::publish::{self, Publication};
+use crate::publish::{self, Publication, Published};
 use crate::store::ReleaseRow;
 
 /// The longest notes.
@@ -50,6 +50,10 @@ struct PublishBody {
     /// That this application has no app descriptor. Without it an image that has none is refused.
     #[serde(default)]
     without_descriptor: bool,
+    /// That this application may confirm itself. Without it an image that is known to is refused for a product whose
+    /// bootloader starts the application: the updater would not run again.
+    #[serde(default)]
+    confirms_itself: bool,
     #[serde(default)]
     rollout: StartRollout,
 }
@@ -95,8 +99,9 @@ struct AppInfo {
     idf_version: String,
 }
 
-/// Checks a signed manifest and its artifact, and publishes the release. Read `warnings` of the answer.
-#[utoipa::path(post, path = "/products/{product}/releases", params(("product" = String, Path)), request_body = PublishBody, responses((status = 201, body = Release)))]
+/// Checks a signed manifest and its artifact, and publishes the release. Read `warnings` of the answer. The same manifest
+/// again is answered with the release that it has (200), and nothing changes.
+#[utoipa::path(post, path = "/products/{product}/releases", params(("product" = String, Path)), request_body = PublishBody, responses((status = 201, body = Release), (status = 200, body = Release)))]
 async fn publish(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -119,10 +124,14 @@ async fn publish(
         channel,
         elf_digest,
         without_descriptor: body.without_descriptor,
+        confirms_itself: body.confirms_itself,
         starts_rollout: body.rollout == StartRollout::Default,
     };
-    let release = publish::publish(&app, &product, publication, &caller.change()).await?;
-    Ok((StatusCode::CREATED, Json(show_release(release)?)))
+    let (status, release) = match publish::publish(&app, &product, publication, &caller.change()).await? {
+        Published::New(release) => (StatusCode::CREATED, release),
+        Published::Before(release) => (StatusCode::OK, release),
+    };
+    Ok((status, Json(show_release(release)?)))
 }
 
 /// Lists releases, newest first.

@@ -21,9 +21,9 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
 use super::page::{Page, PageParams};
-use super::products;
 use super::request::{Body, InPath, Params};
 use super::routes::{IfMatchHeader, Routes};
+use super::{channels, products};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
@@ -56,8 +56,11 @@ pub(super) fn routes() -> Routes {
 #[serde(deny_unknown_fields)]
 struct NewRolloutBody {
     product: String,
-    /// The release that the rollout brings to the devices of its channel.
+    /// The release that the rollout brings to the devices of a channel.
     sequence: i64,
+    /// The channel; that which the release was published to when it is absent. The signed manifest names none: a release
+    /// that did well on one channel is promoted to another by a rollout there.
+    channel: Option<String>,
     /// Without one: the product's default plan, and without that one wave of all devices.
     #[serde(default)]
     plan: Option<Plan>,
@@ -192,8 +195,7 @@ async fn list(
     .map(Json)
 }
 
-/// Makes a rollout of a release, as a draft or started. The channel is the release's. One that starts supersedes those of
-/// older releases on its channel.
+/// Makes a rollout of a release, as a draft or started. One that starts supersedes those of older releases on its channel.
 #[utoipa::path(post, path = "/rollouts", request_body = NewRolloutBody, responses((status = 201, body = Rollout)))]
 async fn create(
     State(app): State<Arc<App>>,
@@ -206,6 +208,13 @@ async fn create(
         kind: "release",
         name: format!("{} {}", product.name, body.sequence),
     })?;
+    let channel = match body.channel {
+        Some(other) => {
+            channels::require(&app, &product.name, &other).await?;
+            other
+        }
+        None => channel,
+    };
     let plan = match body.plan {
         Some(plan) => plan,
         None => default_plan(&product.name, product.default_plan.as_deref())?,

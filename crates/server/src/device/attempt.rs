@@ -96,6 +96,21 @@ impl<'a> Tracker<'a> {
         }
     }
 
+    /// Whether it runs the release of its attempt.
+    pub(super) fn runs_it(&self, running: Option<&rollout::Running>, plan: &ProductPlan) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| runs(attempt, running, plan))
+    }
+
+    /// Somebody else heard the application: it runs well, or it does not.
+    pub(super) fn heard(&mut self, running: Option<&rollout::Running>, is_failing: bool, plan: &ProductPlan) {
+        let last_run = if is_failing { LastRun::Crashed } else { LastRun::Ended };
+        if self.runs_it(running, plan) {
+            let sign = Sign::Seen { runs_it: true, last_run, new_start: true };
+            let starts = self.attempt.as_ref().and_then(|attempt| attempt.starts);
+            self.observe(sign, starts, plan);
+        }
+    }
+
     /// The device is offered the release of a rollout.
     pub(super) fn offered(&mut self, rollout: &str, wave: usize, sequence: Sequence, plan: &ProductPlan) {
         let wave = i64::try_from(wave).unwrap_or(i64::MAX);

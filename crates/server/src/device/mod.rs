@@ -5,6 +5,7 @@ mod attempt;
 mod body;
 mod check_in;
 mod chunks;
+mod evidence;
 mod identity;
 mod range;
 mod refusal;
@@ -22,6 +23,7 @@ use crate::est;
 pub(crate) use body::{read_body, require_media_type};
 pub(crate) use check_in::reason_name;
 pub(crate) use chunks::Chunks;
+pub(crate) use evidence::{Heard, hear};
 pub(crate) use identity::Device;
 pub(crate) use refusal::Refusal;
 

@@ -57,6 +57,8 @@ pub(crate) enum PublishError {
     NoDescriptor(NotAnApplication),
     #[error("{0}")]
     NotAnApplication(NotAnApplication),
+    #[error("{known}; when that is meant, publish it with confirms_itself")]
+    ConfirmsItself { known: String },
     #[error(transparent)]
     Unpublishable(#[from] Unpublishable),
     #[error("expected an image for chip {expected}, found one for {found}")]
@@ -109,8 +111,18 @@ pub(crate) struct Publication {
     pub(crate) elf_digest: Option<Digest>,
     /// The publisher says that this application has no app descriptor.
     pub(crate) without_descriptor: bool,
+    /// The publisher knows that this application confirms itself, and what that means.
+    pub(crate) confirms_itself: bool,
     /// Whether its rollout starts at once, by the product's default plan.
     pub(crate) starts_rollout: bool,
+}
+
+/// A release, and whether it was there before.
+#[derive(Clone, Debug)]
+pub(crate) enum Published {
+    New(NewRelease),
+    /// The same signed manifest was published already: somebody did not get the answer.
+    Before(NewRelease),
 }
 
 /// Checks a signed manifest and its artifact and stores the release.
@@ -119,7 +131,7 @@ pub(crate) async fn publish(
     product: &ProductRow,
     publication: Publication,
     change: &Change,
-) -> Result<NewRelease, PublishError> {
+) -> Result<Published, PublishError> {
     let bytes =
         BASE64_STANDARD.decode(publication.manifest_base64.trim()).map_err(|_| PublishError::Base64)?;
     let keys = app.store.publisher_keys(&product.name).await?;
@@ -137,6 +149,9 @@ pub(crate) async fn publish(
             |chip| chip.to_string(),
         );
         return Err(PublishError::Chip { expected: chip, found });
+    }
+    if let Some(before) = published_before(app, product, &manifest, &signed).await? {
+        return Ok(Published::Before(before));
     }
     let digest = manifest.artifact.digest;
     let size_bytes =
@@ -163,10 +178,16 @@ pub(crate) async fn publish(
     let mut warnings = Vec::new();
     if layout.hands_over_by_otadata() {
         let known = ConfirmsItself::of(summary.app_desc.as_ref(), artifact.names_arduino_files);
-        warnings.extend(known.map(|known| known.to_string()));
+        match known.map(|known| known.to_string()) {
+            Some(known) if publication.confirms_itself => warnings.push(known),
+            Some(known) => return Err(PublishError::ConfirmsItself { known }),
+            None => {}
+        }
     }
     let namesakes = app.store.namesakes(&product.name, &digest, &manifest.version).await?;
     warnings.extend(warnings::mix_ups(&digest, &manifest.version, &namesakes));
+    let newest = app.store.newest_on_channel(&product.name, &publication.channel).await?;
+    warnings.extend(newest.and_then(|newest| warnings::lower(&manifest.version, &newest)));
     if publication.starts_rollout {
         let cut_short = app.store.rollouts_in_between(&product.name, &publication.channel).await?;
         warnings.extend(cut_short.iter().map(warnings::cut_short));
@@ -209,7 +230,20 @@ pub(crate) async fn publish(
         }
     }
     tracing::info!(product = product.name, sequence, digest = release.digest, ?warnings, "published");
-    Ok(release)
+    Ok(Published::New(release))
+}
+
+/// The release of exactly this manifest, if it was published.
+async fn published_before(
+    app: &App,
+    product: &ProductRow,
+    manifest: &Manifest,
+    signed: &Signed<Manifest>,
+) -> Result<Option<NewRelease>, PublishError> {
+    let Ok(sequence) = i64::try_from(manifest.sequence.0) else { return Ok(None) };
+    let known = app.store.release(&product.name, sequence).await?;
+    let encoded = BASE64_STANDARD.encode(signed.as_bytes());
+    Ok(known.filter(|known| known.manifest_base64 == encoded))
 }
 
 /// The lowest chip revision of the header against the lowest of the product's chips. Off-spec: `min_chip_rev`, the field

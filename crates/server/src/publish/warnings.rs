@@ -25,10 +25,59 @@ pub(super) fn mix_ups(digest: &str, version: &str, namesakes: &[Namesake]) -> im
     })
 }
 
+/// That a version is lower than the newest of its channel: mostly somebody built an old branch.
+pub(super) fn lower(version: &str, newest: &Namesake) -> Option<String> {
+    let is_lower = numbers(version)? < numbers(&newest.version)?;
+    is_lower.then(|| {
+        format!(
+            "version {version} is lower than {}, that of release {}, which is the newest on its channel",
+            newest.version, newest.sequence
+        )
+    })
+}
+
+/// The numbers of a version such as `1.10.2` or `v3.4-rc1`, up to what is none; `None` without any.
+fn numbers(version: &str) -> Option<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for part in version.trim_start_matches(['v', 'V']).split('.') {
+        let digits = part.find(|char: char| !char.is_ascii_digit()).unwrap_or(part.len());
+        let Ok(number) = part[..digits].parse() else { break };
+        numbers.push(number);
+        if digits < part.len() {
+            break;
+        }
+    }
+    (!numbers.is_empty()).then_some(numbers)
+}
+
 /// That a rollout has waves which never open, because the release's own rollout takes its place.
 pub(super) fn cut_short(rollout: &RolloutRow) -> String {
     format!(
         "rollout {} of release {} ({}) is {} and is superseded: its further waves do not open",
         rollout.id, rollout.sequence, rollout.version, rollout.state
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lower_version_is_noticed_and_words_are_not_compared() {
+        let than = |newest: &str, version: &str| {
+            let newest = Namesake { sequence: 7, version: newest.to_owned(), digest: String::new() };
+            lower(version, &newest).is_some()
+        };
+        assert!(than("1.10.0", "1.9.3") && than("v2", "1.9") && than("3.1-rc2", "3.0"));
+        for (newest, version) in [
+            ("1.9.3", "1.10.0"),
+            ("1.2", "1.2"),
+            ("1.2", "1.2.1"),
+            ("night", "1.0"),
+            ("1.0", "abc"),
+            ("", ""),
+        ] {
+            assert!(!than(newest, version), "{version} after {newest}");
+        }
+    }
 }

@@ -95,8 +95,10 @@ impl ProductPlan {
         for row in rollouts {
             let facts = rollout_facts(&row)?;
             plan.rollouts.insert(row.id, Started { state: facts.state, epoch: row.epoch });
-            // Of several rollouts of one release the newest comes first, and counts.
-            if plan.facts.rollouts.last().is_none_or(|last| last.sequence != facts.sequence) {
+            // Of several rollouts of one release on one channel the newest comes first, and counts.
+            let mut of_release =
+                plan.facts.rollouts.iter().rev().take_while(|other| other.sequence == facts.sequence);
+            if !of_release.any(|other| other.channel == facts.channel) {
                 plan.facts.rollouts.push(facts);
             }
         }

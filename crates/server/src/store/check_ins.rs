@@ -23,6 +23,7 @@ pub(crate) struct Known {
     /// Digest of the trust anchors that the device said it has.
     pub(crate) anchors: Option<String>,
     pub(crate) running_digest: Option<String>,
+    pub(crate) running_sequence: Option<i64>,
     pub(crate) updater_version: Option<String>,
     pub(crate) outcome_sequence: Option<i64>,
     pub(crate) outcome_code: Option<i64>,

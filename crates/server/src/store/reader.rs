@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use sqlx::AnyPool;
+use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -51,6 +51,19 @@ struct Found {
     known: Known,
 }
 
+/// The columns of [`Known`] of a device `d` of product `p`.
+macro_rules! known_columns {
+    () => {
+        "d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
+             d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.running_sequence, d.updater_version, \
+             d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
+             d.last_seen_at_ms, d.starts, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
+             d.attempt_deadline_ms, d.attempt_starts, d.attempt_epoch, d.failed_sequence, d.failed_count, \
+             d.failed_at_ms, d.failed_offered, d.quarantined_at_ms, p.generation, p.silence_deadline_s, \
+             p.quarantine_after, p.min_run_s"
+    };
+}
+
 impl Reader {
     /// Starts the task. It ends with the last store that asks.
     pub(super) fn start(pool: AnyPool) -> Self {
@@ -66,6 +79,36 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         self.reader.asks.send(Ask { serial, answer }).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Devices by their ids; only those of the product `scope` when it is not empty.
+    pub(crate) async fn devices_by_id(
+        &self,
+        ids: &HashSet<&str>,
+        scope: &str,
+    ) -> Result<HashMap<String, Known>, StoreError> {
+        let mut devices = HashMap::with_capacity(ids.len());
+        let ids: Vec<&str> = ids.iter().copied().collect();
+        for ids in ids.chunks(MAX_GROUP) {
+            let places: Vec<String> = (2..ids.len() + 2).map(|place| format!("${place}")).collect();
+            let select = format!(
+                concat!(
+                    "SELECT ",
+                    known_columns!(),
+                    " FROM devices d JOIN products p ON p.name = d.product \
+                     WHERE ($1 = '' OR d.product = $1) AND d.revoked_at_ms IS NULL AND d.id IN ({})"
+                ),
+                places.join(", ")
+            );
+            // Safe: nothing but the numbers of places was put into it.
+            let mut query = sqlx::query_as(AssertSqlSafe(select)).bind(scope);
+            for id in ids {
+                query = query.bind(*id);
+            }
+            let found: Vec<Known> = query.fetch_all(&self.pool).await?;
+            devices.extend(found.into_iter().map(|known| (known.id.clone(), known)));
+        }
+        Ok(devices)
     }
 }
 
@@ -117,15 +160,12 @@ async fn find(pool: &AnyPool, serials: HashSet<&str>) -> Result<HashMap<String, 
 fn statement(size: usize) -> String {
     let places: Vec<String> = (1..=size).map(|place| format!("${place}")).collect();
     format!(
-        "SELECT c.serial, d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
-             d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.updater_version, \
-             d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
-             d.last_seen_at_ms, d.starts, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
-             d.attempt_deadline_ms, d.attempt_starts, d.attempt_epoch, d.failed_sequence, d.failed_count, \
-             d.failed_at_ms, d.failed_offered, d.quarantined_at_ms, p.generation, p.silence_deadline_s, \
-             p.quarantine_after, p.min_run_s \
-         FROM certificates c JOIN devices d ON d.id = c.device JOIN products p ON p.name = d.product \
-         WHERE c.serial IN ({})",
+        concat!(
+            "SELECT c.serial, ",
+            known_columns!(),
+            " FROM certificates c JOIN devices d ON d.id = c.device JOIN products p ON p.name = d.product \
+             WHERE c.serial IN ({})"
+        ),
         places.join(", ")
     )
 }

@@ -154,6 +154,22 @@ impl Store {
         .await?)
     }
 
+    /// The newest release that was published to a channel.
+    pub(crate) async fn newest_on_channel(
+        &self,
+        product: &str,
+        channel: &str,
+    ) -> Result<Option<Namesake>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT sequence, version, digest FROM releases WHERE product = $1 AND channel = $2 \
+             ORDER BY sequence DESC LIMIT 1",
+        )
+        .bind(product)
+        .bind(channel)
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
     /// The newest release of a product.
     pub(crate) async fn newest_release(&self, product: &str) -> Result<Option<ReleaseRow>, StoreError> {
         Ok(self.releases(product, i64::MAX, 1).await?.into_iter().next())

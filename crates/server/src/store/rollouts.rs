@@ -95,8 +95,8 @@ pub(crate) enum RolloutRefusal {
     /// The action does not fit the state.
     #[error(transparent)]
     Action(#[from] ActionError),
-    /// The release has one that is not finished.
-    #[error("rollout {id} of this release is {state}; abort it first")]
+    /// The release has one on this channel that is not finished.
+    #[error("rollout {id} of this release is {state} on this channel; abort it first")]
     Unfinished { id: String, state: State },
     /// It would be superseded at once.
     #[error("rollout {id} of the newer release {sequence} is {state} on channel {channel}; abort it first")]
@@ -503,16 +503,16 @@ pub(crate) async fn create_rollout(
 ) -> Result<Result<String, RolloutRefusal>, StoreError> {
     // First, so that of two at once one waits for the other.
     bump_generation(connection, new.product).await?;
-    let others: Vec<(String, String)> = sqlx::query_as(
-        "SELECT id, state FROM rollouts WHERE product = $1 AND sequence = $2 ORDER BY created_at_ms, id",
+    let others: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT id, state, channel FROM rollouts WHERE product = $1 AND sequence = $2 ORDER BY created_at_ms, id",
     )
     .bind(new.product)
     .bind(new.sequence)
     .fetch_all(&mut *connection)
     .await?;
-    for (id, state) in &others {
+    for (id, state, channel) in &others {
         let state = state.parse::<State>().map_err(|error| unreadable(id, error))?;
-        if !state.is_finished() {
+        if channel == new.channel && !state.is_finished() {
             return Ok(Err(RolloutRefusal::Unfinished { id: id.clone(), state }));
         }
     }

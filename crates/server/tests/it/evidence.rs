@@ -1,8 +1,9 @@
 //! Rollouts go on by evidence: what opens a wave, what completes a rollout, whose silence and whose runs count.
 
 use hyper::Method;
+use manifest::Digest;
 use serde_json::{Value, json};
-use wire::{Reason, ResetCause};
+use wire::{Message as _, Outcome, Reason, Report, ResetCause};
 
 use crate::rollouts::{DAY_MS, HOUR_MS, Lamp, World, counters, one_wave};
 
@@ -333,4 +334,82 @@ async fn a_report_that_comes_twice_is_one_failure() {
     world.clock.advance_ms(HOUR_MS + 1000);
     lamp.fail(2).await;
     assert_eq!(world.app.get("/devices/lamp-1").await["failures"]["count"], 2);
+}
+
+#[tokio::test]
+async fn a_release_is_promoted_to_another_channel_without_signing_it_again() {
+    let (mut world, mut lamps) = World::with_a_lab(2, 0).await;
+    let beta = json!({ "channel": "beta" }).to_string();
+    world.app.admin(Method::PATCH, "/devices/lamp-1", beta).await.expect(200);
+    world.publish(&[1], "none").await;
+    let on = |channel: &str| json!({ "product": "lamp", "sequence": 2, "channel": channel, "plan": one_wave(60), "start": true });
+    let first = world.app.post("/rollouts", &on("beta")).await.expect(201).json();
+    assert_eq!((&first["id"], &first["channel"]), (&json!("ro-lamp-2"), &json!("beta")));
+    assert_eq!(lamps[1].offered().await, None, "it is on stable");
+    lamps[0].install(&world, 2).await;
+    let promoted = world.app.post("/rollouts", &on("stable")).await.expect(201).json();
+    assert_eq!((&promoted["id"], &promoted["channel"]), (&json!("ro-lamp-2.2"), &json!("stable")));
+    assert_eq!(world.app.get("/rollouts/ro-lamp-2").await["state"], "open", "each channel has its own");
+    lamps[1].install(&world, 2).await;
+    let twice = world.app.post("/rollouts", &on("stable")).await.expect(409).json();
+    assert_eq!(
+        twice["detail"],
+        "rollout ro-lamp-2.2 of this release is open on this channel; abort it first"
+    );
+    world.app.post("/rollouts", &on("nightly")).await.expect(422);
+    // What is taken back on one channel stays on the other.
+    world.act("ro-lamp-2", "abort").await;
+    assert_eq!(lamps[0].offered().await, Some(1));
+    assert_eq!(lamps[1].offered().await, None);
+}
+
+#[tokio::test]
+async fn a_backend_that_hears_the_application_gives_evidence() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(4).await;
+    let id = world.roll_out(&[], one_wave(0)).await;
+    let installed = Report {
+        protocol: wire::PROTOCOL_VERSION,
+        outcome: Outcome { sequence: Some(2), reason: Reason::Installed.code() },
+        running_digest: Some(Digest::of(&world.images[2]).0.into()),
+        downloaded_bytes: None,
+        erased_bytes: None,
+    };
+    for lamp in &mut lamps[..3] {
+        assert_eq!(lamp.offered().await, Some(2));
+        lamp.connection.post(wire::REPORTS_PATH, wire::MEDIA_TYPE, installed.to_cbor()).await.expect(204);
+    }
+    let at = |ms: i64| {
+        let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).unwrap();
+        at.format(&time::format_description::well_known::Rfc3339).unwrap()
+    };
+    let installed_ms = world.clock.now_ms();
+    world.clock.advance_ms(HOUR_MS);
+    let alive = |device: &str, ms: i64| json!({ "device": device, "alive_at": at(ms) });
+    let now_ms = world.clock.now_ms();
+    let mut failing = alive("lamp-3", now_ms);
+    failing["failure"] = json!("no word from its sensor");
+    let body = json!({ "evidence": [
+        alive("lamp-1", now_ms), alive("lamp-2", installed_ms - HOUR_MS), failing, alive("lamp-4", now_ms),
+        alive("lamp-9", now_ms),
+    ] });
+    for _ in 0..2 {
+        let taken = world.app.post("/evidence", &body).await.expect(200).json();
+        assert_eq!(taken["counted"], 2, "{taken}");
+        let reasons: Vec<_> = taken["ignored"].as_array().unwrap().iter().map(|one| &one["reason"]).collect();
+        let expected = [
+            "at that time it did not have the release yet",
+            "no rollout offered it a release",
+            "there is no such device",
+        ];
+        assert_eq!(reasons, expected);
+        let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+        assert_eq!(counters(&rollout, 0), [3, 1, 1, 0, 1, 0], "like a start, and once");
+    }
+    let events = world.app.get("/devices/lamp-3/events?limit=1").await;
+    assert_eq!(events["items"][0]["detail"]["failure"], "no word from its sensor");
+
+    let too_late = json!({ "evidence": [alive("lamp-2", now_ms + HOUR_MS)] });
+    world.app.post("/evidence", &too_late).await.expect(422);
+    world.app.post("/evidence", &json!({ "evidence": [] })).await.expect(400);
 }

@@ -121,7 +121,7 @@ async fn an_image_without_descriptor_is_published_when_its_publisher_says_so() {
 }
 
 #[tokio::test]
-async fn an_image_that_confirms_itself_is_warned_of_where_that_matters() {
+async fn an_image_that_confirms_itself_is_refused_where_that_matters_unless_it_is_meant() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;
     let mut classic = product_body("classic");
@@ -146,7 +146,20 @@ async fn an_image_that_confirms_itself_is_warned_of_where_that_matters() {
     ];
     for (index, (image, warning)) in cases.into_iter().enumerate() {
         let (sequence, version) = (index as u64 + 1, format!("1.{index}"));
-        let (status, release) = app.try_publish("classic", &image, sequence, &version).await;
+        let (mut status, mut release) = app.try_publish("classic", &image, sequence, &version).await;
+        if warning.is_some() {
+            assert_eq!((status, kind(&release)), (422, "image-confirms-itself"), "{release}");
+            assert!(
+                release["detail"].as_str().unwrap().contains("publish it with confirms_itself"),
+                "{release}"
+            );
+            let manifest =
+                Manifest::describe(&image, Sequence(sequence), "classic", ESP32C3, &version).unwrap();
+            let body =
+                json!({ "manifest": BASE64_STANDARD.encode(sign(&manifest)), "confirms_itself": true });
+            let answer = app.post("/products/classic/releases", &body).await;
+            (status, release) = (answer.status.as_u16(), answer.json());
+        }
         assert_eq!(status, 201, "{release}");
         let warnings = release["warnings"].as_array().unwrap();
         match warning {
@@ -160,6 +173,37 @@ async fn an_image_that_confirms_itself_is_warned_of_where_that_matters() {
         let (status, release) = app.try_publish("lamp", &image, sequence, &version).await;
         assert_eq!((status, &release["warnings"]), (201, &json!([])));
     }
+}
+
+#[tokio::test]
+async fn the_same_manifest_again_is_the_same_release() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let image = image("1.0.0");
+    app.upload(&image).await.expect(201);
+    let signed = sign(&describe(&image, 1, "1.0.0"));
+    let first = app.publish("lamp", &signed).await.expect(201).json();
+    app.post("/rollouts/ro-lamp-1/pause", &Value::Null).await.expect(200);
+    // The answer was lost.
+    assert_eq!(app.publish("lamp", &signed).await.expect(200).json(), first);
+    assert_eq!(app.get("/products/lamp/releases").await["items"].as_array().unwrap().len(), 1);
+    assert_eq!(app.get("/rollouts/ro-lamp-1").await["state"], "paused", "nothing changes");
+    // Another manifest of this number is refused.
+    let (status, problem) = app.try_publish("lamp", &image, 1, "1.0.1").await;
+    assert_eq!((status, kind(&problem)), (409, "sequence-not-newer"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_lower_version_than_the_newest_of_the_channel_is_warned_of() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.release(1, "1.10.0").await;
+    let (_, lower) = app.try_publish("lamp", &image("1.9.0"), 2, "1.9.0").await;
+    let expected =
+        "version 1.9.0 is lower than 1.10.0, that of release 1, which is the newest on its channel";
+    assert_eq!(lower["warnings"], json!([expected]));
+    let (_, higher) = app.try_publish("lamp", &image("1.9.1"), 3, "1.9.1").await;
+    assert_eq!(higher["warnings"], json!([]));
 }
 
 #[tokio::test]

@@ -68,6 +68,7 @@ const TABLE: &[Row] = &[
     ("post", "/rollouts/{id}/resume", "operator", NotFound, nothing),
     ("post", "/rollouts/{id}/approve", "operator", NotFound, nothing),
     ("post", "/rollouts/{id}/abort", "operator", NotFound, nothing),
+    ("post", "/evidence", "operator", Same, evidence),
     ("get", "/tokens", "admin", Forbidden, nothing),
     ("post", "/tokens", "admin", Forbidden, || json!({ "name": "x", "role": "viewer" })),
     ("post", "/tokens/{id}/revoke", "admin", Forbidden, nothing),
@@ -83,6 +84,10 @@ fn nothing() -> Value {
 
 fn key() -> Value {
     json!({ "name": "alice", "key": hex::encode(publisher().publisher_key().to_sec1()) })
+}
+
+fn evidence() -> Value {
+    json!({ "evidence": [{ "device": "lamp-1", "alive_at": "2026-01-01T00:00:00Z" }] })
 }
 
 const ROLES: [&str; 4] = ["viewer", "operator", "publisher", "admin"];

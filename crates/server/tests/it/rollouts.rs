@@ -418,7 +418,10 @@ async fn a_paused_rollout_offers_nothing_and_a_release_has_one_rollout_at_a_time
     world.clock.advance_ms(2 * HOUR_MS);
     let second = json!({ "product": "lamp", "sequence": 2 });
     let refused = world.app.post("/rollouts", &second).await.expect(409).json();
-    assert_eq!(refused["detail"], "rollout ro-lamp-2 of this release is paused; abort it first");
+    assert_eq!(
+        refused["detail"],
+        "rollout ro-lamp-2 of this release is paused on this channel; abort it first"
+    );
 
     let stale = world.app.change(&format!("/rollouts/{id}/resume"), "\"r1\"").await;
     assert_eq!(stale.status, 412, "{}", stale.text());

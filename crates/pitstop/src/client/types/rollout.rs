@@ -12,6 +12,9 @@ pub(crate) struct NewRollout {
     pub(crate) product: String,
     /// The release.
     pub(crate) sequence: u64,
+    /// Without one: the channel that it was published to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
     /// Without one: the product's default plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) plan: Option<Plan>,

@@ -1,0 +1,108 @@
+//! `POST /api/v1/evidence`: word of applications from a backend that hears them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::request::{Body, check_text, parse_time};
+use super::routes::Routes;
+use crate::app::App;
+use crate::device::{Heard, hear};
+use crate::problem::Problem;
+
+/// The most devices of one call.
+const MAX_BULK: usize = 1000;
+
+/// The longest failure.
+const MAX_FAILURE_CHARS: usize = 200;
+
+/// The backend's clock may be ahead by so much: a minute.
+const MAX_AHEAD_MS: i64 = 60_000;
+
+pub(super) fn routes() -> Routes {
+    Routes::of("evidence").operator(routes!(add))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct EvidenceBody {
+    #[schema(min_items = 1, max_items = 1000)]
+    evidence: Vec<Evidence>,
+}
+
+/// What a backend heard of the application of a device.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = HeardEvidence)]
+struct Evidence {
+    device: String,
+    /// When the application was heard.
+    #[schema(format = DateTime)]
+    alive_at: String,
+    /// Why it is not well, if it is not.
+    #[schema(max_length = 200)]
+    failure: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = EvidenceTaken)]
+struct Taken {
+    /// How many devices were counted.
+    counted: usize,
+    /// Those that were not, and why.
+    ignored: Vec<Ignored>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = EvidenceIgnored)]
+struct Ignored {
+    device: String,
+    reason: String,
+}
+
+/// Takes word of applications from a backend that hears them. It counts like a start of the device: healthy, or crashed with
+/// a failure. Saying the same again changes nothing.
+#[utoipa::path(post, path = "/evidence", request_body = EvidenceBody, responses((status = 200, body = Taken)))]
+async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<EvidenceBody>,
+) -> Result<Json<Taken>, Problem> {
+    let found = body.evidence.len();
+    if !(1..=MAX_BULK).contains(&found) {
+        return Err(Problem::Invalid(format!("expected 1 to {MAX_BULK} devices, found {found}")));
+    }
+    let latest_ms = app.config.clock.now_ms().saturating_add(MAX_AHEAD_MS);
+    let mut all = Vec::with_capacity(found);
+    for Evidence { device, alive_at, failure } in body.evidence {
+        let alive_at_ms = parse_time(&alive_at)?;
+        if alive_at_ms > latest_ms {
+            return Err(Problem::Unsuitable(format!(
+                "device {device}: expected alive_at in the past, found {alive_at}; see that the clocks are right"
+            )));
+        }
+        if let Some(failure) = &failure {
+            check_text("failure", failure, 1, MAX_FAILURE_CHARS)?;
+        }
+        all.push(Heard { device, alive_at_ms, failure });
+    }
+    let ids: HashSet<&str> = all.iter().map(|heard| heard.device.as_str()).collect();
+    let known = app.store.devices_by_id(&ids, caller.scope()).await?;
+    let mut taken = Taken { counted: 0, ignored: Vec::new() };
+    for heard in &all {
+        match hear(&app, &known, heard).await? {
+            Ok(()) => taken.counted += 1,
+            Err(unrelated) => {
+                let (device, reason) = (heard.device.clone(), unrelated.to_string());
+                taken.ignored.push(Ignored { device, reason });
+            }
+        }
+    }
+    Ok(Json(taken))
+}
