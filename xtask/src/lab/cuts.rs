@@ -67,7 +67,11 @@ pub(super) fn run(root: &Path, images: &Images, size: Size) -> anyhow::Result<()
             cases.len()
         );
         try_all(images, &tape, &cases)?;
-        lines.push(format!("| {name} | {instructions} | {looks} | {moments} | {} | 0 |", cases.len()));
+        lines.push(format!(
+            "| {name} | {instructions} | {looks} | {moments} | {} of {} | 0 |",
+            cases.len(),
+            all.len()
+        ));
     }
     match size {
         Size::Sample => Ok(()),
