@@ -62,7 +62,7 @@ enum Part {
 
 /// Builds the images and asks.
 ///
-/// Errors: [`toolchain::Missing`](crate::toolchain::Missing) when nothing here can build for the chip; an answer that is
+/// Errors: [`toolchain::Missing`] when nothing here can build for the chip; an answer that is
 /// not as it should be.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let toolchain = toolchain::find_or_install(root)?;
