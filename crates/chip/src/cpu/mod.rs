@@ -68,7 +68,7 @@ pub struct Cpu {
     pub csr: Csrs,
     /// Instructions executed since the processor was made.
     pub instructions: u64,
-    /// An address at which it pauses if the memory agrees; [`NOWHERE`] if there is none.
+    /// An address at which it pauses if the memory agrees; an odd one if there is none.
     pub awaited: u32,
     /// Where a stack is that is watched.
     stack: Range<u32>,
