@@ -4,7 +4,7 @@
 
 mod common;
 
-use chip::{Chip, Stopped};
+use chip::Stopped;
 use common::asm::*;
 use common::*;
 use flashfmt::image::compose::Composer;
@@ -14,33 +14,25 @@ use sim::flash::SECTOR_BYTES;
 const HOME: std::ops::Range<u32> = 0x1_0000..0x10_0000;
 const SLOT: std::ops::Range<u32> = SCRATCH..SCRATCH + 0x2_0000;
 
-/// A program that begins with data at the beginning of the window for data, and goes on to `FLASH` once.
-fn chip_with_description(code: Code) -> Chip {
+/// A flash with a program at `RAM`, and data at the beginning of the window for data, as images have there.
+fn flash_with_data(program: &[u8]) -> Vec<u8> {
     let image = Composer::new(flashfmt::Chip::Esp32C3, RAM)
         .segment(0x3C00_0020, &[1; 64])
-        .segment(code.addr(), &code.bytes())
+        .segment(RAM, program)
         .build()
         .unwrap();
     let mut flash = flash(&[Code::at(RAM).end()]);
     flash[HOME.start as usize..][..image.len()].copy_from_slice(&image);
-    chip_with_seed(flash, 1)
+    flash
 }
 
 #[test]
 fn a_run_ends_at_the_entry_that_is_awaited_and_goes_on_from_there() {
-    let code = Code::at(RAM).li(S0, 1).call(RAM + 0x40);
-    let code = code.end();
+    let code = Code::at(RAM).li(S0, 1).call(RAM + 0x40).end();
     assert!(code.bytes().len() <= 0x40);
     let target = Code::at(RAM + 0x40).addi(S0, S0, 1).ret();
     let bytes = [code.bytes(), vec![0; 0x40 - code.bytes().len()], target.bytes()].concat();
-    let image = Composer::new(flashfmt::Chip::Esp32C3, RAM)
-        .segment(0x3C00_0020, &[1; 64])
-        .segment(RAM, &bytes)
-        .build()
-        .unwrap();
-    let mut contents = flash(&[Code::at(RAM).end()]);
-    contents[HOME.start as usize..][..image.len()].copy_from_slice(&image);
-
+    let contents = flash_with_data(&bytes);
     let mut chip = chip_with_seed(contents.clone(), 1);
     chip.await_entry(RAM + 0x40, HOME);
     let stopped = go(&mut chip, MS * 500);
@@ -63,7 +55,7 @@ fn the_deepest_place_of_a_stack_is_kept() {
     // Down in one block with the way up, down by a register, and somewhere else.
     let code = Code::at(RAM).li(SP, top).addi(SP, SP, -0x100).addi(SP, SP, 0x100);
     let code = code.li(T0, 0x300).sub(SP, SP, T0).add(SP, SP, T0).li(SP, end - 0x100).addi(SP, SP, -16).end();
-    let mut chip = chip_with_description(code);
+    let mut chip = chip_with_seed(flash_with_data(&code.bytes()), 1);
     chip.watch_stack(end..top);
     assert_eq!(chip.lowest_stack().0, top);
     finish(&mut chip);

@@ -288,31 +288,15 @@ impl ProductFacts {
 
     /// Whether devices that run a release are to leave it.
     fn is_taken_back(&self, sequence: Sequence, channel: &str) -> bool {
-        self.rollout(sequence, channel).is_some_and(|rollout| match rollout.state {
-            State::Aborted => true,
-            State::Halted => rollout.plan.on_halt() == OnHalt::Revert,
-            State::Draft
-            | State::Running
-            | State::AwaitingApproval
-            | State::Open
-            | State::Paused
-            | State::Completed
-            | State::Superseded => false,
+        self.rollout(sequence, channel).is_some_and(|rollout| {
+            rollout.state.is_stopped()
+                && (rollout.state != State::Halted || rollout.plan.on_halt() == OnHalt::Revert)
         })
     }
 
     /// Whether a release is nothing to go back to.
     fn is_stopped(&self, sequence: Sequence, channel: &str) -> bool {
-        self.rollout(sequence, channel).is_some_and(|rollout| match rollout.state {
-            State::Aborted | State::Halted => true,
-            State::Draft
-            | State::Running
-            | State::AwaitingApproval
-            | State::Open
-            | State::Paused
-            | State::Completed
-            | State::Superseded => false,
-        })
+        self.rollout(sequence, channel).is_some_and(|rollout| rollout.state.is_stopped())
     }
 }
 

@@ -146,13 +146,18 @@ impl State {
         }
     }
 
-    /// Whether the start of a newer rollout on the same channel takes its place. A halted one is left as it is: it may be
-    /// what sends devices back.
+    /// Whether it was stopped before the devices had the release: by an operator, or by its limits.
     #[must_use]
-    pub fn is_superseded_by_newer(self) -> bool {
+    pub fn is_stopped(self) -> bool {
         match self {
-            Self::Running | Self::AwaitingApproval | Self::Open | Self::Paused => true,
-            Self::Draft | Self::Halted | Self::Aborted | Self::Completed | Self::Superseded => false,
+            Self::Aborted | Self::Halted => true,
+            Self::Draft
+            | Self::Running
+            | Self::AwaitingApproval
+            | Self::Open
+            | Self::Paused
+            | Self::Completed
+            | Self::Superseded => false,
         }
     }
 

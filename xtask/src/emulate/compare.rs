@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use emulator::{Emulator, Log, Machine, Qemu, Symbols, Watch};
+use flashfmt::layout::Layout;
 
-use super::flash::{FlashFile, SLOT_0, VAULT};
+use super::flash::{FlashFile, VAULT};
 use super::scenario::{INSTALL, PANIC};
 use super::world::World;
 
 /// Of the product; the devices' ids are as long as each other.
 const PRODUCT: &str = "compare";
-/// Size of the slot `ota_0` in the layout 4mb.
-const SLOT_BYTES: usize = 0x2F_0000;
+/// Their layout.
+const LAYOUT: &str = "4mb";
 /// How the updater's lines begin.
 const UPDATER: &str = "pitstop ";
 
@@ -49,7 +50,7 @@ const OF_THE_WATCHDOG: &str = "c0052000";
 ///
 /// Errors: what differs.
 pub(super) fn run(world: &World, qemu: &Qemu, symbols: Symbols, logs: &Path) -> anyhow::Result<()> {
-    world.product(PRODUCT, "4mb", "hello-1.0.0")?;
+    world.product(PRODUCT, LAYOUT, "hello-1.0.0")?;
     let chips = [Emulator::Chip(Arc::new(symbols)), Emulator::Qemu(qemu.clone())];
     let flashes = [world.flash_of(PRODUCT, "compare-chip")?, world.flash_of(PRODUCT, "compare-qemu")?];
     let log = Log::create(&logs.join("compare.log"))?;
@@ -89,8 +90,9 @@ pub(super) fn run(world: &World, qemu: &Qemu, symbols: Symbols, logs: &Path) -> 
 fn watch(world: &World, app: &str) -> anyhow::Result<Watch> {
     let image = world.image_bytes(&format!("hello-{app}"))?;
     let entry_addr = crate::lab::entry_addr(&image)?;
-    let slot = SLOT_0..SLOT_0 + SLOT_BYTES;
-    Ok(Watch { entry_addr, partition: u32::try_from(slot.start)?..u32::try_from(slot.end)? })
+    let layout = Layout::builtin(LAYOUT).context("no such layout")?;
+    let slot = layout.slots().next().context("a layout without a slot")?;
+    Ok(Watch { entry_addr, partition: slot.offset..slot.end() })
 }
 
 fn record(

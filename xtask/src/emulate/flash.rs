@@ -16,7 +16,7 @@ pub(super) const VAULT: Range<usize> = 0x10_0000..0x10_8000;
 const FACTORY: usize = 0x1_0000;
 
 /// Where the slot `ota_0` begins in the same layouts.
-pub(super) const SLOT_0: usize = 0x11_0000;
+const SLOT_0: usize = 0x11_0000;
 
 /// Where the slot `ota_1` begins in the layout 8mb.
 const SLOT_1_OF_8MB: usize = 0x48_0000;

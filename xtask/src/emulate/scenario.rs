@@ -8,6 +8,7 @@ use emulator::{Emulator, Log, Machine};
 use super::flash::{FlashFile, Slot};
 use super::world::World;
 use super::{entry_state, exchange, faults, tls};
+pub(super) use crate::lab::PANIC;
 
 /// A first start with an install on a busy machine: the updater itself gives up after 120 s without an application
 /// (`crates/updater`, `BUDGET_WITHOUT_APP_MS`) and is then started again.
@@ -16,9 +17,6 @@ pub(super) const INSTALL: Duration = Duration::from_secs(240);
 /// A start without an install: bootloader, a pit stop of 20 s at most (`BUDGET_MS`), bootloader, application; twice
 /// that on a busy machine.
 pub(super) const START: Duration = Duration::from_secs(60);
-
-/// What the updater prints when it breaks; never wanted.
-pub(super) const PANIC: &str = "pitstop breaks";
 
 /// What it prints first: its name and version.
 pub(super) const GREETING: &str = "pitstop 0.";

@@ -2,12 +2,10 @@
 
 use anyhow::{Context as _, ensure};
 use chip::Reset;
+use sim::campaign::invariants::STARTS;
 
-use super::phase::Phase;
+use super::phase::{Devices, Phase};
 use super::{Images, cuts};
-
-/// Starts with the same fault after which the application must run (docs/recovery.md).
-const STARTS: usize = 4;
 
 /// What the updater says in the network phase.
 const JOINS: &str = "pitstop joins the network";
@@ -42,24 +40,28 @@ impl Check {
     /// Asks it.
     ///
     /// Errors: the answer is no; why.
-    pub(crate) fn run(self, images: &Images) -> anyhow::Result<()> {
+    pub(crate) fn run(self, images: Images) -> anyhow::Result<()> {
+        // A first start comes before all of them.
+        let devices = Devices::make(images)?;
         match self {
-            Self::Installs => installs(images),
-            Self::Hangs => hangs(images),
-            Self::Cuts => cuts::some_of_an_update(images),
+            Self::Installs => installs(&devices),
+            Self::Hangs => hangs(&devices),
+            Self::Cuts => cuts::some_of_an_update(&devices),
         }
     }
 }
 
-fn installs(images: &Images) -> anyhow::Result<()> {
-    // Its preparation is the first start.
-    let prepared = Phase::Update.prepare(images).context("first start")?;
-    prepared.power_on(images)?.run_to(&prepared.app, prepared.slot.clone(), |_| Ok(())).context("update")
+fn installs(devices: &Devices) -> anyhow::Result<()> {
+    let prepared = Phase::Update.prepare(devices)?;
+    prepared
+        .power_on(&devices.images)?
+        .run_to(&prepared.app, prepared.slot.clone(), |_| Ok(()))
+        .context("update")
 }
 
-fn hangs(images: &Images) -> anyhow::Result<()> {
-    let prepared = Phase::Idle.prepare(images)?;
-    let mut lab = prepared.power_on(images)?;
+fn hangs(devices: &Devices) -> anyhow::Result<()> {
+    let prepared = Phase::Idle.prepare(devices)?;
+    let mut lab = prepared.power_on(&devices.images)?;
     for start in 1..=STARTS {
         let first_new = lab.console.len();
         lab.expect_one_of(&[JOINS, HELLO])?;

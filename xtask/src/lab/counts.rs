@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use chip::Reset;
 
-use super::phase::{Phase, Prepared};
-use super::{Images, Lab};
+use super::Lab;
+use super::phase::{Devices, Phase, Prepared};
 use crate::tables;
 
 const PAGE: &str = "performance.md";
@@ -35,11 +35,11 @@ struct Row {
 }
 
 /// Counts, and compares with the table or writes it.
-pub(super) fn run(root: &Path, images: &Images, record: bool) -> anyhow::Result<()> {
+pub(super) fn run(root: &Path, devices: &Devices, record: bool) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for phase in Phase::ALL {
-        let prepared = phase.prepare(images)?;
-        let mut lab = prepared.power_on(images)?;
+        let prepared = phase.prepare(devices)?;
+        let mut lab = prepared.power_on(&devices.images)?;
         rows.push(count(phase.name(), &mut lab, &prepared)?);
         if phase == Phase::Idle {
             rows.insert(0, wake(&mut lab, &prepared)?);

@@ -14,22 +14,19 @@ use std::thread;
 
 use anyhow::{Context as _, bail, ensure};
 use chip::Reset;
+use flashfmt::image::IMAGE_MAGIC;
 use sim::campaign::fake_server::ServerState;
-use sim::campaign::invariants::{Facts, after_the_fault};
+use sim::campaign::invariants::{Facts, STARTS, after_the_fault};
 use sim::flash::{Operation, Tear};
 
-use super::phase::{Phase, Prepared};
-use super::{Images, Lab};
+use super::Lab;
+use super::phase::{Devices, Phase, Prepared};
 use crate::tables;
 
-/// Starts that a device may need to its target (`sim::campaign::invariants`).
-const STARTS: usize = 4;
 /// Resets of a start: by power, and the one that hands over.
 const RESETS_PER_START: usize = 2;
 /// What the gate tries: every so many cases.
 const SAMPLE: usize = 16;
-/// First byte of an image (`ESP_IMAGE_HEADER_MAGIC`, ESP-IDF 5.5, `esp_app_format/esp_image_format.h`).
-const IMAGE_MAGIC: u8 = 0xE9;
 
 /// The phases in which something is written.
 const PHASES: [Phase; 3] = [Phase::FirstStart, Phase::Renewal, Phase::Update];
@@ -46,7 +43,7 @@ pub(super) enum Size {
 /// Tries the moments of all phases; prints how many there were, and if all were tried writes the table.
 ///
 /// Errors: the first in which the promise does not hold.
-pub(super) fn run(root: &Path, images: &Images, size: Size) -> anyhow::Result<()> {
+pub(super) fn run(root: &Path, devices: &Devices, size: Size) -> anyhow::Result<()> {
     let mut lines = [
         "| start | instructions | looks | moments | cases | broken |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -54,7 +51,7 @@ pub(super) fn run(root: &Path, images: &Images, size: Size) -> anyhow::Result<()
     .map(str::to_owned)
     .to_vec();
     for phase in PHASES {
-        let tape = Tape::record(phase, images)?;
+        let tape = Tape::record(phase, devices)?;
         let all = tape.cases();
         let step = if size == Size::Sample { SAMPLE } else { 1 };
         let cases: Vec<_> = all.iter().step_by(step).copied().collect();
@@ -66,7 +63,7 @@ pub(super) fn run(root: &Path, images: &Images, size: Size) -> anyhow::Result<()
             all.len(),
             cases.len()
         );
-        try_all(images, &tape, &cases)?;
+        try_all(devices, &tape, &cases)?;
         lines.push(format!(
             "| {name} | {instructions} | {looks} | {moments} | {} of {} | 0 |",
             cases.len(),
@@ -80,14 +77,14 @@ pub(super) fn run(root: &Path, images: &Images, size: Size) -> anyhow::Result<()
 }
 
 /// Every sixth case of an update.
-pub(super) fn some_of_an_update(images: &Images) -> anyhow::Result<()> {
-    let tape = Tape::record(Phase::Update, images)?;
+pub(super) fn some_of_an_update(devices: &Devices) -> anyhow::Result<()> {
+    let tape = Tape::record(Phase::Update, devices)?;
     let cases: Vec<_> = tape.cases().into_iter().step_by(6).collect();
-    try_all(images, &tape, &cases)
+    try_all(devices, &tape, &cases)
 }
 
 /// On all processors.
-fn try_all(images: &Images, tape: &Tape, cases: &[Case]) -> anyhow::Result<()> {
+fn try_all(devices: &Devices, tape: &Tape, cases: &[Case]) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
     let is_over = || failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
@@ -96,7 +93,7 @@ fn try_all(images: &Images, tape: &Tape, cases: &[Case]) -> anyhow::Result<()> {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !is_over())
                 {
-                    if let Err(error) = tape.recovers(images, *case) {
+                    if let Err(error) = tape.recovers(devices, *case) {
                         let error = error.context(format!("{}, {}", tape.phase.name(), tape.describe(*case)));
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     }
@@ -145,10 +142,10 @@ struct Case {
 }
 
 impl Tape {
-    fn record(phase: Phase, images: &Images) -> anyhow::Result<Self> {
-        let prepared = phase.prepare(images)?;
+    fn record(phase: Phase, devices: &Devices) -> anyhow::Result<Self> {
+        let prepared = phase.prepare(devices)?;
         let before = Facts::of(&prepared.flash, &prepared.layout)?;
-        let mut lab = prepared.power_on(images)?;
+        let mut lab = prepared.power_on(&devices.images)?;
         let (mut operations, mut looks) = (Vec::<Done>::new(), 0);
         let mut moments = vec![Moment {
             instructions: 0,
@@ -227,7 +224,7 @@ impl Tape {
     }
 
     /// Power comes back: the device gets to its target without help.
-    fn recovers(&self, images: &Images, case: Case) -> anyhow::Result<()> {
+    fn recovers(&self, devices: &Devices, case: Case) -> anyhow::Result<()> {
         let Prepared { app, slot, layout, sequence, server, .. } = &self.prepared;
         let flash = self.flash(case);
         let now = Facts::of(&flash, layout)?;
@@ -238,7 +235,7 @@ impl Tape {
             ensure!(now.is_bootable(), "the slot has the header of an image that is not whole");
         }
         let goal = server.releases.last().context("a server without releases")?.manifest.artifact.digest;
-        let mut lab = Lab::power_on(images, flash, self.moments[case.moment].server.clone())?;
+        let mut lab = Lab::power_on(&devices.images, flash, self.moments[case.moment].server.clone())?;
         let most_resets = STARTS * RESETS_PER_START;
         while lab.resets < most_resets {
             lab.run_to(app, slot.clone(), |lab| {

@@ -33,6 +33,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{default_firmware_dir, firmware, toolchain};
 use network::InProcess;
+use phase::Devices;
 
 #[derive(clap::Args, Default)]
 #[command(after_help = "Examples:
@@ -68,15 +69,15 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let toolchain = toolchain::find_or_install(root)?;
     let folder = default_firmware_dir(root);
     firmware::build_some(root, &toolchain, &folder, |image| IMAGES.contains(&image.name))?;
-    let images = Images::read(&folder)?;
+    let devices = Devices::make(Images::read(&folder)?)?;
     let is_wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     if is_wanted(Part::Counts) {
         println!("\n==> counts");
-        counts::run(root, &images, arguments.record)?;
+        counts::run(root, &devices, arguments.record)?;
     }
     if is_wanted(Part::Cuts) {
         println!("\n==> cuts");
-        cuts::run(root, &images, if arguments.whole { cuts::Size::Whole } else { cuts::Size::Sample })?;
+        cuts::run(root, &devices, if arguments.whole { cuts::Size::Whole } else { cuts::Size::Sample })?;
     }
     Ok(())
 }
@@ -93,8 +94,8 @@ const WAIT: Duration = Duration::from_millis(1);
 const ROUNDS: usize = 4;
 /// Lines of the console that an error shows.
 const SHOWN_LINES: usize = 12;
-/// What the updater prints when it breaks.
-const PANIC: &str = "pitstop breaks";
+/// What the updater prints when it breaks; never wanted.
+pub(crate) const PANIC: &str = "pitstop breaks";
 /// The chip's time after which a run is given up: an install and a restart after each try, many times over.
 const PATIENCE: Duration = Duration::from_secs(600);
 

@@ -49,27 +49,47 @@ impl Phase {
         }
     }
 
-    /// Brings a device to where the phase begins.
-    pub(super) fn prepare(self, images: &Images) -> anyhow::Result<Prepared> {
-        let [old, new] = &images.apps;
-        let mut prepared = factory(images, old)?;
-        if self == Self::FirstStart {
-            return Ok(prepared);
-        }
-        let mut lab = prepared.power_on(images)?;
-        lab.run_to(old, prepared.slot.clone(), |_| Ok(()))?;
-        prepared.flash = lab.chip.flash().bytes().to_vec();
-        prepared.server = lab.server.state().clone();
+    /// A device where the phase begins.
+    pub(super) fn prepare(self, devices: &Devices) -> anyhow::Result<Prepared> {
+        let Devices { images, new, installed } = devices;
+        let mut prepared = if self == Self::FirstStart { new } else { installed }.clone();
         match self {
             Self::FirstStart | Self::Idle => {}
             Self::Renewal => prepared.server.time_s = START_S + CERTIFICATE_S * 2 / 3,
             Self::Update => {
-                prepared.server.publish(2, new.version, new.image.clone(), Vec::new())?;
-                prepared.app = new.clone();
+                let [_, app] = &images.apps;
+                prepared.server.publish(2, app.version, app.image.clone(), Vec::new())?;
+                prepared.app = app.clone();
                 prepared.sequence = 2;
             }
         }
         Ok(prepared)
+    }
+}
+
+/// Devices that phases begin with, made once.
+pub(super) struct Devices {
+    pub(super) images: Images,
+    /// As it leaves the factory.
+    new: Prepared,
+    /// The same after its first start.
+    installed: Prepared,
+}
+
+impl Devices {
+    /// Makes them of these images.
+    ///
+    /// Errors: the first start does not go well.
+    pub(super) fn make(images: Images) -> anyhow::Result<Self> {
+        let [app, _] = &images.apps;
+        let new = factory(&images, app)?;
+        let mut lab = new.power_on(&images)?;
+        lab.run_to(app, new.slot.clone(), |_| Ok(())).context("first start")?;
+        let flash = lab.chip.flash().bytes().to_vec();
+        let server = lab.server.state().clone();
+        drop(lab);
+        let installed = Prepared { flash, server, ..new.clone() };
+        Ok(Self { images, new, installed })
     }
 }
 
@@ -80,7 +100,7 @@ impl Prepared {
 }
 
 /// A device as it leaves the factory, and a server that has a first release for it.
-pub(super) fn factory(images: &Images, app: &App) -> anyhow::Result<Prepared> {
+fn factory(images: &Images, app: &App) -> anyhow::Result<Prepared> {
     let layout = Layout::builtin(LAYOUT).context("no such layout")?;
     let slot = layout.slots().next().context("a layout without a slot")?;
     let home = layout.updater().context("a layout without a place for the updater")?;

@@ -164,7 +164,7 @@ impl Tree {
         let images = self.target_dir.join("firmware");
         firmware::make_some(&self.folder, &toolchain, &images, &lab::IMAGES)?;
         let images = Images::read(&images)?;
-        Ok(check.run(&images).err().map(|error| format!("{error:#}")))
+        Ok(check.run(images).err().map(|error| format!("{error:#}")))
     }
 
     /// Builds and runs one test.

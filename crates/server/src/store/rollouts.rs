@@ -601,7 +601,8 @@ impl<'a> Place<'a> {
 }
 
 /// A rollout that starts or goes on supersedes those of older releases on its channel, and is refused while one of a newer
-/// release is under way. Returns the ids of those that are superseded.
+/// release is under way. A halted one is left as it is: it may be what sends devices back. Returns the ids of those that are
+/// superseded.
 async fn take_place(
     connection: &mut AnyConnection,
     place: &Place<'_>,
