@@ -1,7 +1,7 @@
 //! How many devices the waves of a rollout have: evidence is a share of them.
 //!
 //! Which wave a device is in follows from its id and its tags, so somebody has to look at all devices of the channel. That
-//! is done beside everything else, a page at a time, when a rollout starts, when a wave opens, and now and then.
+//! is done beside everything else, when a rollout starts, when a wave opens, and now and then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,13 @@ use rollout::Plan;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::app::App;
-use crate::store::{RolloutRow, StoreError, WaveRow};
+use crate::store::{Candidate, RolloutRow, StoreError, WaveRow};
 
 /// Devices that were seen within this time before a rollout started, or since, count: 30 days.
 const PRESENT_MS: i64 = 30 * 24 * 3_600_000;
 
 /// A count is good for a minute, and for a millisecond more for each device: one takes a few microseconds.
 const GOOD_FOR_MS: i64 = 60_000;
-
-/// Devices that are looked at in one query.
-const PAGE: i64 = 2000;
 
 /// The shortest time between two looks at what there is to count.
 const PACE: Duration = Duration::from_millis(100);
@@ -78,21 +75,14 @@ async fn count(app: &App, row: &RolloutRow, plan: &Plan) -> Result<Vec<u64>, Sto
     let started_ms = row.started_at_ms.unwrap_or(row.created_at_ms);
     let seen_since_ms = started_ms.saturating_sub(PRESENT_MS);
     let mut present = vec![0; plan.waves().len()];
-    let mut after = String::new();
-    loop {
-        let page = app.store.candidates(row, seen_since_ms, &after, PAGE).await?;
-        for device in &page {
-            // Tags are written by this server.
-            let tags: Vec<String> = serde_json::from_str(&device.tags).unwrap_or_default();
-            let wave = plan.wave_of(&row.id, &device.id, &tags);
-            if let Some(count) = wave.and_then(|wave| present.get_mut(wave)) {
-                *count += 1;
-            }
+    let count = |device: Candidate| {
+        // Tags are written by this server.
+        let tags: Vec<String> = serde_json::from_str(&device.tags).unwrap_or_default();
+        let wave = plan.wave_of(&row.id, &device.id, &tags);
+        if let Some(count) = wave.and_then(|wave| present.get_mut(wave)) {
+            *count += 1;
         }
-        let is_full = i64::try_from(page.len()).is_ok_and(|found| found == PAGE);
-        match page.into_iter().next_back() {
-            Some(last) if is_full => after = last.id,
-            Some(_) | None => return Ok(present),
-        }
-    }
+    };
+    app.store.each_candidate(row, seen_since_ms, count).await?;
+    Ok(present)
 }

@@ -49,6 +49,7 @@ pub(crate) use error::{Failing, StoreError};
 pub(crate) use events::{Event, EventRow};
 pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
+pub(crate) use presence::Candidate;
 pub(crate) use products::{NewProduct, ProductRow, SettingsChange};
 pub(crate) use publisher_keys::KeyRow;
 pub(crate) use releases::{Added, NewRelease, ReleaseFactsRow, ReleaseRow};

@@ -1,5 +1,7 @@
 //! Tables `devices` and `rollout_waves`: how many devices a wave has.
 
+use futures_util::TryStreamExt as _;
+
 use super::{RolloutRow, Store, StoreError};
 
 /// A device that a rollout may bring its release to.
@@ -11,31 +13,33 @@ pub(crate) struct Candidate {
 }
 
 impl Store {
-    /// Devices of a rollout's channel that were seen since a time, by id and past `after`: those that its release is news
-    /// for, and those that have it by this rollout. A pinned device follows no rollout.
-    pub(crate) async fn candidates(
+    /// Tells `found` each device of a rollout's channel that was seen since a time: those that its release is news for, and
+    /// those that have it by this rollout. A pinned device follows no rollout.
+    ///
+    /// One statement reads them all, in no order, and no more than a few are in memory: pages of it would each be a search
+    /// through the whole table wherever the database chooses another index than the one that pages need.
+    pub(crate) async fn each_candidate(
         &self,
         rollout: &RolloutRow,
         seen_since_ms: i64,
-        after: &str,
-        limit: i64,
-    ) -> Result<Vec<Candidate>, StoreError> {
-        Ok(sqlx::query_as(
+        mut found: impl FnMut(Candidate),
+    ) -> Result<(), StoreError> {
+        let mut candidates = sqlx::query_as(
             "SELECT id, tags FROM devices \
-             WHERE product = $1 AND id > $2 AND channel = $3 AND last_seen_at_ms >= $4 \
+             WHERE product = $1 AND channel = $2 AND last_seen_at_ms >= $3 \
                  AND revoked_at_ms IS NULL AND pinned_sequence IS NULL \
-                 AND (attempt_rollout = $5 OR running_sequence IS NULL OR running_sequence < $6) \
-             ORDER BY id LIMIT $7",
+                 AND (attempt_rollout = $4 OR running_sequence IS NULL OR running_sequence < $5)",
         )
         .bind(&rollout.product)
-        .bind(after)
         .bind(&rollout.channel)
         .bind(seen_since_ms)
         .bind(&rollout.id)
         .bind(rollout.sequence)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?)
+        .fetch(&self.pool);
+        while let Some(candidate) = candidates.try_next().await? {
+            found(candidate);
+        }
+        Ok(())
     }
 
     /// Stores how many devices each wave has. That is no change of the rollout: its revision stays.
