@@ -401,3 +401,10 @@ pub(crate) struct Token {
     /// Only when it was just made.
     pub(crate) token: Option<String>,
 }
+
+/// The CAs in force.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Ca {
+    /// What is about to end, and what to do.
+    pub(crate) notices: Vec<String>,
+}

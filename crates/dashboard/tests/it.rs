@@ -113,6 +113,7 @@ async fn every_page_is_shown_and_escapes_what_others_chose() {
         assert!(!page.body.contains(" style="), "{path} has a style within");
         assert!(!page.body.contains(" onclick="), "{path}");
     }
+    assert!(browser.get("/").await.body.contains("the CA ends in 301 days"));
     let page = browser.get("/devices/lamp-0009").await.body;
     assert!(page.contains("&lt;script&gt;"), "the hostile text is on the page, as text");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact_store::ArtifactStore;
+use crate::artifact_store::{ArtifactStore, Damaged};
 use crate::authorities::CaKeeper;
 use crate::config::Config;
 use crate::crl::RevocationLists;
@@ -21,6 +21,7 @@ pub(crate) struct App {
     pub(crate) plans: Plans,
     pub(crate) artifacts: ArtifactStore,
     pub(crate) chunks: Chunks,
+    pub(crate) damaged: Damaged,
     pub(crate) ca: CaKeeper,
     pub(crate) crl: RevocationLists,
     pub(crate) metrics: Arc<Metrics>,

@@ -17,15 +17,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use tokio::sync::watch;
 use wire::AnchorsDigest;
 
 use crate::ca::CertificateAuthority;
+use crate::clock::EARLIEST;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::store::Store;
 use crate::tls::{self, ServerConfigs};
+
+/// A certificate that was issued later than this from now was issued by a clock that was wrong.
+const AHEAD: Duration = Duration::days(366);
 
 /// How far a rollover has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +174,7 @@ impl CaKeeper {
             tls_dir,
             current: RwLock::new((authorities, true)),
             tls: watch::Sender::new(tls),
-            newest_s: AtomicI64::new(store.newest_certificate_ms().await? / 1000),
+            newest_s: AtomicI64::new(store.newest_certificate_ms(latest_ms(now)).await? / 1000),
             config: config.clone(),
         })
     }
@@ -182,10 +186,15 @@ impl CaKeeper {
 
     /// The latest time at which a certificate was issued, of those before and now. A clock that starts in the past, for
     /// want of a battery, would issue certificates that have ended once it is right, and lock their devices out.
+    ///
+    /// A time more than [`AHEAD`] of a clock that may be right was told by one that was wrong, and is forgotten.
     pub(crate) fn newest(&self, now: OffsetDateTime) -> OffsetDateTime {
         let now_s = now.unix_timestamp();
-        let newest_s = self.newest_s.fetch_max(now_s, Ordering::AcqRel);
-        OffsetDateTime::from_unix_timestamp(newest_s).map_or(now, |newest| newest.max(now))
+        let is_wrong = |newest_s: i64| now >= EARLIEST && newest_s - now_s > AHEAD.whole_seconds();
+        let later = |newest_s: i64| if is_wrong(newest_s) { now_s } else { newest_s.max(now_s) };
+        let newest_s = self.newest_s.fetch_update(Ordering::AcqRel, Ordering::Acquire, |s| Some(later(s)));
+        let newest_s = later(newest_s.unwrap_or(now_s));
+        OffsetDateTime::from_unix_timestamp(newest_s).unwrap_or(now)
     }
 
     /// What decisions announce as trust anchors.
@@ -233,6 +242,11 @@ impl CaKeeper {
         }
     }
 
+    /// When the server's own certificate ends.
+    pub(crate) fn server_not_after(&self) -> OffsetDateTime {
+        self.tls.borrow().not_after()
+    }
+
     fn renew_server_certificate(&self, current: &Authorities, now: OffsetDateTime) -> Result<(), StartError> {
         if !tls::is_due(&self.tls_dir, current, &self.config, now)? {
             return Ok(());
@@ -241,4 +255,10 @@ impl CaKeeper {
         self.tls.send_replace(config);
         Ok(())
     }
+}
+
+/// The latest time, in milliseconds since 1970, at which certificates can have been issued when it is `now`; any, by a clock
+/// that shows a time which has long passed.
+fn latest_ms(now: OffsetDateTime) -> i64 {
+    if now < EARLIEST { i64::MAX } else { (now + AHEAD).unix_timestamp() * 1000 }
 }

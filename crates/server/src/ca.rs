@@ -11,15 +11,16 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
+use crate::clock::{self, EARLIEST};
 use crate::error::StartError;
 use crate::{files, secret};
 
 /// Life of the CA: longer than that of a device in the field; rollover is by `cacerts`.
 const CA_DAYS: i64 = 3652;
 
-/// Certificates start this long before they are made, because clocks differ.
+/// Certificates of devices start this long before they are made, because clocks differ.
 const BACKDATED: Duration = Duration::days(1);
 
 /// The private CA with its key.
@@ -49,13 +50,21 @@ pub(crate) struct DeviceCertificate {
     pub(crate) not_after: OffsetDateTime,
 }
 
+impl DeviceCertificate {
+    /// When it was issued, in milliseconds since 1970 and whole seconds.
+    pub(crate) fn issued_at_ms(&self) -> i64 {
+        (self.not_before + BACKDATED).unix_timestamp() * 1000
+    }
+}
+
 impl CertificateAuthority {
-    /// Reads `ca.key` and `ca.pem` in `dir`, or makes them.
+    /// Reads `ca.key` and `ca.pem` in `dir`, or makes them. The first CA is valid from [`EARLIEST`] on: made by a clock that
+    /// is ahead, it is good when the clock is right.
     pub(crate) fn open(dir: &Path, now: OffsetDateTime) -> Result<Self, StartError> {
         files::create_private_dir(dir).map_err(StartError::file("make", dir))?;
         match Self::read(dir, "ca")? {
             Some(ca) => Ok(ca),
-            None => Self::make(dir, "ca", now - BACKDATED, now),
+            None => Self::make(dir, "ca", EARLIEST, now),
         }
     }
 
@@ -101,6 +110,9 @@ impl CertificateAuthority {
         not_before: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<Self, StartError> {
+        if now < EARLIEST {
+            return Err(StartError::Clock { found: clock::rfc3339(now.unix_timestamp() * 1000) });
+        }
         let (key_path, pem_path) = paths(dir, name);
         // The certificate is written last: a key without one was never used.
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
@@ -240,6 +252,28 @@ impl CertificateAuthority {
             not_before,
             not_after,
         })
+    }
+
+    /// Reads a certificate that this CA issued for a device, as TLS has verified it, with the device's id and product.
+    pub(crate) fn read_device(
+        &self,
+        der: &CertificateDer<'static>,
+        certificate: &X509Certificate<'_>,
+    ) -> Option<(String, String, DeviceCertificate)> {
+        let subject = certificate.subject();
+        let text = |attribute: &AttributeTypeAndValue<'_>| attribute.as_str().ok().map(str::to_owned);
+        let device = subject.iter_common_name().next().and_then(text)?;
+        let product = subject.iter_organizational_unit().next().and_then(text)?;
+        let validity = certificate.validity();
+        let certificate = DeviceCertificate {
+            der: der.clone(),
+            serial: hex::encode(certificate.raw_serial()),
+            issuer: self.fingerprint.clone(),
+            key_digest: Digest::of(certificate.public_key().raw).to_string(),
+            not_before: validity.not_before.to_datetime(),
+            not_after: validity.not_after.to_datetime(),
+        };
+        Some((device, product, certificate))
     }
 
     /// Issues a certificate for the device listener.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls::pki_types::UnixTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::macros::datetime;
 use tokio::sync::Notify;
 
 /// The server's clock. It shows the time of the machine, and can be set ahead, for tests and for demonstrations of plans
@@ -58,6 +59,9 @@ impl Clock {
         self.0.moved.notified().await;
     }
 }
+
+/// The time before which no clock is right: 2026-01-01T00:00:00Z. This software is of that year.
+pub(crate) const EARLIEST: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
 
 /// Now, in milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {

@@ -34,6 +34,8 @@ pub struct Config {
     pub next_check_s: Option<u32>,
     /// How often the fleet is counted, for plots and metrics.
     pub fleet_sample: Duration,
+    /// All artifacts are read, to see that they are whole, once in this time.
+    pub scrub_period: Duration,
     /// Whether a client may resume a TLS session by a ticket (RFC 8446 section 2.2). The updater never does.
     pub tls_tickets: bool,
     /// Bounds on connections and requests.
@@ -105,6 +107,7 @@ impl Config {
             refusal_backoff_s: 3600,
             next_check_s: None,
             fleet_sample: Duration::from_secs(5 * 60),
+            scrub_period: Duration::from_secs(7 * 24 * 3600),
             tls_tickets: false,
             limits: Limits::default(),
             clock: Clock::default(),

@@ -29,6 +29,15 @@ pub enum StartError {
     /// There is no name to put into the TLS certificate.
     #[error("expected at least one server name, found none; give the name that devices connect to")]
     NoServerName,
+    /// The clock shows a time at which no CA can be made.
+    #[error(
+        "expected a clock that shows 2026 or later, found {found}: a CA that is made now would have ended by the time \
+         the clock is right; set the machine's clock"
+    )]
+    Clock {
+        /// What it shows.
+        found: String,
+    },
     /// A certificate could not be made or read.
     #[error("could not {action}: {source}")]
     Certificate {

@@ -36,6 +36,7 @@ mod config;
 mod crl;
 mod deadline;
 mod device;
+mod endings;
 mod error;
 mod est;
 mod files;

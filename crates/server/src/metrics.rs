@@ -48,6 +48,10 @@ pub(crate) struct Metrics {
     pub(crate) enrollments: Counts,
     /// Bytes of artifacts that went out.
     pub(crate) artifact_bytes: Counter,
+    /// Artifacts of releases that are damaged or not there, as they were read last.
+    pub(crate) artifacts_damaged: Gauge,
+    /// When certificates end, in seconds since 1970: `ca` and `server`.
+    pub(crate) certificate_ends: Family<Labels<1>, Gauge>,
     /// Requests that were refused with 429, by what there were too many of.
     pub(crate) rate_limited: Counts,
     /// Rollouts by state, sampled.
@@ -98,9 +102,11 @@ impl Metrics {
             check_ins: Counts::new("verdict", &Verdict::NAMES),
             enrollments: Counts::new(
                 "outcome",
-                &["enrolled", "enrolled-again", "pending", "renewed", "refused"],
+                &["enrolled", "enrolled-again", "pending", "renewed", "adopted", "refused"],
             ),
             artifact_bytes: Counter::default(),
+            artifacts_damaged: Gauge::default(),
+            certificate_ends: Family::default(),
             rate_limited: Counts::new("by", &["address", "certificate"]),
             rollouts: Family::default(),
             halts: Counts::new("cause", &["failures", "crashes", "silence"]),
@@ -131,6 +137,17 @@ impl Metrics {
             "Artifact bytes sent to devices",
             Unit::Bytes,
             self.artifact_bytes.clone(),
+        );
+        to.register(
+            "artifacts_damaged",
+            "Artifacts of releases that are damaged or missing",
+            self.artifacts_damaged.clone(),
+        );
+        to.register_with_unit(
+            "certificate_end_timestamp",
+            "When a certificate of the server ends, since 1970",
+            Unit::Seconds,
+            self.certificate_ends.clone(),
         );
         to.register("rate_limited_requests", "Requests refused with 429", self.rate_limited.family.clone());
         to.register("rollouts", "Rollouts by state, sampled", self.rollouts.clone());

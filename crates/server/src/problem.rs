@@ -6,6 +6,7 @@ use std::fmt;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use manifest::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -74,6 +75,8 @@ pub(crate) enum Problem {
     Busy { retry_after_s: u32 },
     #[error("the database or the artifact store does not answer; try again, `/readyz` says which")]
     Away(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("artifact {digest} was stored and reads back as something else; see that the disk or the store is well")]
+    NotKept { digest: Digest },
     #[error("the server has no room left; make room where it keeps its data, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server failed; its log says why")]
@@ -144,6 +147,7 @@ impl Problem {
             Self::DevicesBehind { .. } => (S::CONFLICT, "devices-behind", "Devices would be left behind"),
             Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             Self::Away(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "The database or store is away"),
+            Self::NotKept { .. } => (S::SERVICE_UNAVAILABLE, "not-kept", "What was stored reads back otherwise"),
             // RFC 4918 section 11.5.
             Self::Full(_) => (S::INSUFFICIENT_STORAGE, "storage-full", "No room left"),
             Self::Internal(_) => internal(),
@@ -205,7 +209,7 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         E::Sequence { .. } => {
             return (StatusCode::CONFLICT, "sequence-not-newer", "The sequence number is not new");
         }
-        E::Stored(..) | E::Store(_) | E::Artifacts(_) | E::Io(_) => return internal(),
+        E::Stored(..) | E::Store(_) | E::Artifacts(_) => return internal(),
     };
     (StatusCode::UNPROCESSABLE_ENTITY, kind, title)
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::artifact_store::ArtifactStore;
+use crate::artifact_store::{ArtifactStore, Damaged, keep_scrubbing};
 use crate::authorities::CaKeeper;
 use crate::config::Config;
 use crate::crl::RevocationLists;
@@ -29,7 +29,7 @@ use crate::problem::Problem;
 use crate::role::Role;
 use crate::rollouts::{self, Plans};
 use crate::store::{Change, Store, TokenRow};
-use crate::{api, device, files, secret};
+use crate::{api, device, endings, files, secret};
 
 /// So often an instance asks the database which CAs are in force.
 const CA_PERIOD: Duration = Duration::from_secs(5);
@@ -67,6 +67,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         plans: Plans::default(),
         artifacts,
         chunks: Chunks::default(),
+        damaged: Damaged::default(),
         ca,
         crl: RevocationLists::default(),
         metrics: metrics.clone(),
@@ -100,6 +101,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let authorities = app.ca.get();
     listeners.spawn(keep_ca(app.clone()));
     listeners.spawn(fleet::keep_sampling(app.clone()));
+    listeners.spawn(endings::keep_watching(app.clone()));
+    listeners.spawn(keep_scrubbing(app.clone()));
     listeners.spawn(rollouts::run(app.clone()));
     listeners.spawn(rollouts::keep_counting(app.clone()));
     Ok(RunningServer {

@@ -30,9 +30,15 @@ pub(crate) struct ServerConfigs {
     small_records: Arc<ServerConfig>,
     /// For everybody else: records as long as TLS has them (RFC 8446 section 5.1), which cost a download less.
     full_records: Arc<ServerConfig>,
+    not_after: OffsetDateTime,
 }
 
 impl ServerConfigs {
+    /// When the certificate that they show ends.
+    pub(crate) fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
     /// The one for the client that says this hello.
     pub(crate) fn for_client(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
         let asks = hello.alpn().is_some_and(|mut names| names.any(|name| name == wire::SMALL_RECORDS_ALPN));
@@ -70,6 +76,10 @@ pub(crate) fn server_configs(
             (certificate.der().clone(), key)
         }
     };
+    let not_after = not_after(&certificate).ok_or_else(|| StartError::CertificateFile {
+        expected: "the server's certificate",
+        path: pem_path.clone(),
+    })?;
     let full_records = config(authorities.anchors(), certificate, &key, options).map_err(StartError::Tls)?;
     let mut small_records = full_records.clone();
     small_records.max_fragment_size = Some(wire::SMALL_RECORD_BYTES + RECORD_HEADER_BYTES);
@@ -77,7 +87,13 @@ pub(crate) fn server_configs(
     Ok(Arc::new(ServerConfigs {
         small_records: Arc::new(small_records),
         full_records: Arc::new(full_records),
+        not_after,
     }))
+}
+
+fn not_after(der: &CertificateDer<'_>) -> Option<OffsetDateTime> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.validity().not_after.to_datetime())
 }
 
 /// Whether [`server_configs`] would issue a certificate.

@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 use super::rollouts;
 use crate::api::{Failed, Query};
 use crate::layout::{Page, Section};
-use crate::model::{ByRelease, History, Product, Rollout, Sample, Summary};
+use crate::model::{ByRelease, Ca, History, Product, Rollout, Sample, Summary};
 use crate::plot::{self, Series};
 use crate::session::Session;
 use crate::view::{self, HEALTHS, count, number};
@@ -43,6 +43,7 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
     let summary: Summary = session.api().get(&query.on("/fleet/summary")).await?;
     let samples = samples(session, &query).await?;
     let rollouts: Vec<Rollout> = session.api().all("/rollouts", &query).await?;
+    let ca: Ca = session.api().get("/ca").await?;
     let active = rollouts.iter().filter(|rollout| rollout.state.is_active()).collect::<Vec<_>>();
 
     let body = html! {
@@ -50,6 +51,7 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
             h1 { "Fleet" }
             @if products.len() > 1 { (scope_form(&products, &scope.product)) }
         }
+        @for notice in &ca.notices { div.callout.warn { p { (notice) } } }
         @if summary.devices == 0 { (first_device(&products)) } @else {
             (tiles(&summary, &scope.product))
         }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::client::Connection;
 use crate::client::types::Ca;
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Tone, Ui};
+use crate::ui::{Cell, Page, Tone, Ui, paint};
 
 const ROLLOVER_EXAMPLES: &str = "\
 Examples:
@@ -98,6 +98,8 @@ fn page(ca: &Ca, title: Option<&str>) -> Page {
         [Cell::from(short), Cell::from(issues), Cell::from(&anchor.not_after)]
     });
     let page = title.map_or_else(Page::plain, Page::titled).table(["CA", "ISSUES FOR", "VALID UNTIL"], rows);
+    let page = page.facts([("server's certificate", Cell::from(&ca.server_not_after))]);
+    let page = ca.notices.iter().fold(page, |page, notice| page.note(paint(Tone::Warn, notice)));
     let Some(behind) = &ca.behind else { return page };
     let count =
         |devices: i64| Cell::new(if devices == 0 { Tone::Good } else { Tone::Warn }, devices.to_string());

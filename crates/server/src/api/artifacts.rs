@@ -17,7 +17,7 @@ use super::request::InPath;
 use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
 use crate::app::App;
-use crate::artifact_store::UploadError;
+use crate::artifact_store::{UploadError, note};
 use crate::problem::Problem;
 
 pub(super) fn routes() -> Routes {
@@ -30,7 +30,7 @@ struct Uploaded {
     size_bytes: u64,
 }
 
-/// Takes an artifact under its own digest: 201, or 200 when it was there.
+/// Takes an artifact under its own digest: 201, or 200 when it was there. One that is damaged is mended so.
 #[utoipa::path(
     put,
     path = "/artifacts/{sha256}",
@@ -45,7 +45,10 @@ async fn upload(
     body: Body,
 ) -> Result<(StatusCode, Json<Uploaded>), Problem> {
     let digest: Digest = digest.parse().map_err(|error| Problem::Invalid(format!("{error}")))?;
-    if let Some(size_bytes) = app.artifacts.size_bytes(digest).await? {
+    if let (Some(size_bytes), Some(true)) =
+        (app.artifacts.size_bytes(digest).await?, app.artifacts.is_whole(digest).await?)
+    {
+        note(&app, digest, false);
         return Ok((StatusCode::OK, Json(Uploaded { digest: digest.to_string(), size_bytes })));
     }
     let announced_bytes =
@@ -70,5 +73,11 @@ async fn receive(app: &App, digest: Digest, mut body: Body) -> Result<u64, Probl
         }
     }
     upload.finish().await?;
+    // What was damaged before may have been sent to somebody.
+    app.chunks.forget();
+    if app.artifacts.is_whole(digest).await? != Some(true) {
+        return Err(Problem::NotKept { digest });
+    }
+    note(app, digest, false);
     Ok(size_bytes)
 }

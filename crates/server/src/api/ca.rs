@@ -14,6 +14,7 @@ use super::routes::Routes;
 use crate::app::App;
 use crate::authorities::{Authorities, InForce, Phase, Rollover};
 use crate::clock;
+use crate::endings;
 use crate::problem::Problem;
 use crate::store::Behind;
 
@@ -32,6 +33,11 @@ struct Ca {
     behind: Option<Left>,
     /// What to do next.
     next: String,
+    /// When the certificate that the server shows devices ends. It renews itself.
+    #[schema(format = DateTime)]
+    server_not_after: String,
+    /// What is about to end, and what to do; empty when all is well.
+    notices: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -53,7 +59,7 @@ struct Left {
     without_new_anchor: i64,
     /// Devices with a certificate of the old CA. It cannot go without losing them.
     with_old_certificate: i64,
-    /// Up to 20 of `without_new_anchor`.
+    /// Up to 20 of `without_new_anchor`; none for a token that is for one product.
     examples: Vec<String>,
 }
 
@@ -68,8 +74,13 @@ struct Step {
 
 /// Tells which CAs are in force.
 #[utoipa::path(get, path = "/ca", responses((status = 200, body = Ca)))]
-async fn show(State(app): State<Arc<App>>) -> Result<Json<Ca>, Problem> {
-    answer(&app).await
+async fn show(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ca>, Problem> {
+    let Json(mut ca) = answer(&app).await?;
+    if let Some(left) = ca.behind.as_mut().filter(|_| !caller.scope().is_empty()) {
+        // They are of any product.
+        left.examples.clear();
+    }
+    Ok(Json(ca))
 }
 
 /// Makes the next CA: a trust anchor of devices beside the present one, which issues their certificates from now on.
@@ -202,6 +213,8 @@ async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
             examples: behind.examples,
         }),
         next,
+        server_not_after: clock::rfc3339(app.ca.server_not_after().unix_timestamp() * 1000),
+        notices: endings::notices(app, app.config.clock.now_utc()),
     }))
 }
 

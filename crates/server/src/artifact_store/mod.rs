@@ -5,6 +5,7 @@
 
 mod local;
 mod s3;
+mod scrub;
 
 use std::io;
 use std::path::Path;
@@ -12,14 +13,18 @@ use std::pin::Pin;
 
 use manifest::Digest;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use self::local::{LocalArtifacts, LocalUpload};
 use self::s3::{S3Artifacts, S3Upload};
+pub(crate) use self::scrub::{Damaged, keep_scrubbing, note};
 use crate::MAX_ARTIFACT_BYTES;
 use crate::error::StartError;
 use crate::location::Artifacts;
 use crate::store::Failing;
+
+/// Bytes that are hashed at once.
+const PART_BYTES: usize = 64 * 1024;
 
 /// The artifacts of a server.
 #[derive(Clone, Debug)]
@@ -137,6 +142,33 @@ impl ArtifactStore {
         match self {
             Self::Local(artifacts) => Ok(artifacts.read(digest, offset_bytes, length_bytes).await?),
             Self::S3(artifacts) => Ok(artifacts.read(digest, offset_bytes, length_bytes).await?),
+        }
+    }
+
+    /// Reads an artifact from end to end, and tells whether it is what its name says; `None` when it is not there.
+    pub(crate) async fn is_whole(&self, digest: Digest) -> Result<Option<bool>, ArtifactError> {
+        let Some(size_bytes) = self.size_bytes(digest).await? else { return Ok(None) };
+        let Some(mut reader) = self.read(digest, 0, size_bytes).await? else { return Ok(None) };
+        let mut hasher = Sha256::new();
+        let mut part = vec![0; PART_BYTES];
+        loop {
+            let read_bytes = reader.read(&mut part).await.map_err(|error| self.body_error(error))?;
+            if read_bytes == 0 {
+                break;
+            }
+            hasher.update(&part[..read_bytes]);
+            tokio::task::yield_now().await;
+        }
+        Ok(Some(Digest(hasher.finalize().into()) == digest))
+    }
+
+    /// What failed while the bytes of an artifact came.
+    pub(crate) fn body_error(&self, error: io::Error) -> ArtifactError {
+        match self {
+            Self::S3(_) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                ArtifactError::S3(object_store::Error::Generic { store: "S3", source: error.into() })
+            }
+            Self::Local(_) | Self::S3(_) => ArtifactError::Local { source: error },
         }
     }
 

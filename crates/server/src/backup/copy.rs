@@ -63,7 +63,8 @@ fn is_left_out(path: &Path) -> bool {
     let is_at_the_top = path.components().count() == 1;
     let is_database = is_at_the_top && name.starts_with(super::DATABASE);
     let is_lock = is_at_the_top && name == "lock";
-    is_database || is_lock || name.ends_with(".upload") || name.ends_with(".new")
+    let is_probe = is_at_the_top && name == crate::health::PROBE;
+    is_database || is_lock || is_probe || name.ends_with(".upload") || name.ends_with(".new")
 }
 
 /// Copies a file to a place that is not there yet; only the owner may read the copy.

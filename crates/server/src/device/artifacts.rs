@@ -15,7 +15,6 @@ use super::chunks::Place;
 use super::range::{Selection, select};
 use super::{Device, Refusal};
 use crate::app::App;
-use crate::artifact_store::ArtifactError;
 
 /// Bytes read at once of what is no chunk. More would be memory for every slow download.
 const READ_BYTES: usize = 32 * 1024;
@@ -47,7 +46,8 @@ pub(super) async fn get(
             let reader = app.artifacts.read(digest, first_byte, length_bytes).await?.ok_or(MISSING)?;
             match place {
                 Some(place) => {
-                    whole(app.chunks.read(place, reader).await.map_err(ArtifactError::from)?, &app)
+                    let chunk = app.chunks.read(place, reader).await;
+                    whole(chunk.map_err(|error| app.artifacts.body_error(error))?, &app)
                 }
                 None => Body::from_stream(counted(reader, app.metrics.artifact_bytes.clone())),
             }

@@ -105,11 +105,14 @@ async fn write(
     if let Some(news) = news {
         changes.insert("attempt".to_owned(), attempt_json(&news));
     }
-    let is_news = !changes.is_empty() || attempt.is_some() || failure.is_some();
+    // The number and the version of an image may be learned after the image.
+    let is_named_anew = (seen.running_sequence, &seen.running_version)
+        != (known.running_sequence, &known.running_version);
+    let is_news = !changes.is_empty() || is_named_anew || attempt.is_some() || failure.is_some();
     let write = DeviceWrite {
         device: known.id.clone(),
         at_ms: seen.at_ms,
-        said: Said::CheckIn(seen),
+        said: if is_news { Said::CheckIn(seen) } else { Said::Pulse(seen) },
         event: (!changes.is_empty()).then_some(("check-in", Value::Object(changes))),
         attempt,
         failure,

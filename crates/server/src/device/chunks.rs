@@ -45,6 +45,11 @@ impl Chunks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
     }
 
+    /// Forgets all of them.
+    pub(crate) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Reads a chunk and keeps it.
     pub(super) async fn read(&self, place: Place, mut reader: impl AsyncRead + Unpin) -> io::Result<Bytes> {
         let mut bytes = Vec::with_capacity(CHUNK_BYTES as usize);

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Refusal;
 use crate::app::App;
 use crate::listener::PeerCertificate;
-use crate::store::{DeviceWrite, Known};
+use crate::store::{Change, DeviceWrite, Known};
 
 /// A device that may make requests: its certificate is of our CA and in time (checked in the TLS handshake), is
 /// the device's newest or the one before (until the newest is first used), and it is not revoked. The database is
@@ -35,7 +36,11 @@ impl FromRequestParts<Arc<App>> for Device {
             return Err(Refusal::ExpiredCertificate);
         }
         let serial = hex::encode(certificate.raw_serial());
-        let known = app.store.device_by_serial(serial.clone()).await?.ok_or(Refusal::UnknownCertificate)?;
+        let known = match app.store.device_by_certificate(serial.clone(), der).await? {
+            Some(known) => Some(known),
+            None => adopt(app, der, &certificate).await?,
+        };
+        let known = known.ok_or(Refusal::UnknownCertificate)?;
         if let Some(reason) = known.revoked_reason {
             return Err(Refusal::Revoked(reason));
         }
@@ -52,4 +57,25 @@ impl FromRequestParts<Arc<App>> for Device {
         let should_renew = certificate.issuer().as_raw() != app.ca.get().for_devices().subject();
         Ok(Self { known, serial, should_renew })
     }
+}
+
+/// The device of a certificate that our CA issued and the database does not know: since the backup that it was restored
+/// from, the device has renewed or enrolled.
+async fn adopt(
+    app: &App,
+    der: &CertificateDer<'static>,
+    certificate: &X509Certificate<'_>,
+) -> Result<Option<Known>, Refusal> {
+    let authorities = app.ca.get();
+    let issuer = authorities.all().find(|ca| ca.subject() == certificate.issuer().as_raw());
+    let Some((device, product, certificate)) = issuer.and_then(|ca| ca.read_device(der, certificate)) else {
+        return Ok(None);
+    };
+    let change = Change::by_server(app.config.clock.now_ms());
+    if !app.store.adopt_certificate(&device, &product, &certificate, &change).await? {
+        return Ok(None);
+    }
+    tracing::warn!(device, "a certificate that the database did not know is the device's: it is newer");
+    app.metrics.enrollments.add("adopted");
+    Ok(app.store.device_by_certificate(certificate.serial, der).await?)
 }

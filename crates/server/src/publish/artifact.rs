@@ -30,7 +30,8 @@ pub(super) async fn read(app: &App, digest: Digest, size_bytes: u64) -> Result<A
     let mut window = Vec::new();
     loop {
         let mut chunk = Vec::with_capacity(CHUNK_BYTES as usize);
-        (&mut reader).take(CHUNK_BYTES.into()).read_to_end(&mut chunk).await?;
+        let read = (&mut reader).take(CHUNK_BYTES.into()).read_to_end(&mut chunk).await;
+        read.map_err(|error| app.artifacts.body_error(error))?;
         if chunk.is_empty() {
             break;
         }

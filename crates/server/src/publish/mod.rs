@@ -4,8 +4,6 @@ mod artifact;
 mod image;
 mod warnings;
 
-use std::io;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use flashfmt::image::{ConfirmsItself, NotAnApplication};
@@ -95,8 +93,6 @@ pub(crate) enum PublishError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Artifacts(#[from] ArtifactError),
-    #[error("the artifact could not be read: {0}")]
-    Io(#[from] io::Error),
 }
 
 /// What a publisher says beside the manifest.

@@ -24,6 +24,7 @@ pub(crate) struct Known {
     pub(crate) anchors: Option<String>,
     pub(crate) running_digest: Option<String>,
     pub(crate) running_sequence: Option<i64>,
+    pub(crate) running_version: Option<String>,
     pub(crate) updater_version: Option<String>,
     pub(crate) outcome_sequence: Option<i64>,
     pub(crate) outcome_code: Option<i64>,
@@ -127,6 +128,9 @@ pub(crate) struct SeenOutcome {
 #[derive(Clone, Debug)]
 pub(crate) enum Said {
     CheckIn(Seen),
+    /// A check-in with nothing new in it. What it says of the running image and of the last outcome is known, and not
+    /// written: it may be late, and another instance may have heard better meanwhile.
+    Pulse(Seen),
     Report {
         outcome: SeenOutcome,
         /// The release that was installed, if one was.
@@ -262,7 +266,7 @@ impl DeviceWrite {
     /// Whether a check-in that rests has nothing to add to this.
     pub(super) fn tells_all(&self) -> bool {
         match self.said {
-            Said::CheckIn(_) => true,
+            Said::CheckIn(_) | Said::Pulse(_) => true,
             Said::Report { .. } | Said::Certificate { .. } | Said::Nothing => false,
         }
     }
@@ -274,7 +278,11 @@ impl DeviceWrite {
         counters: &mut BTreeMap<CountersKey, Deltas>,
     ) -> Result<(), StoreError> {
         match &self.said {
-            Said::CheckIn(seen) => seen.apply(connection, &self.device).await?,
+            Said::CheckIn(seen) => {
+                seen.apply_facts(connection, &self.device).await?;
+                seen.apply_pulse(connection, &self.device).await?;
+            }
+            Said::Pulse(seen) => seen.apply_pulse(connection, &self.device).await?,
             Said::Report { outcome, installed_sequence, running_digest } => {
                 apply_report(connection, &self.device, *outcome, *installed_sequence, running_digest).await?;
             }
@@ -304,36 +312,53 @@ impl DeviceWrite {
     }
 }
 
+/// A check-in that rested is written no later than this after it came, by whichever instance: one that was heard after
+/// it, by no more, is not overwritten. A longer time ahead was told by a clock that was wrong.
+const LATE_MS: i64 = 60_000;
+
 impl Seen {
-    async fn apply(&self, connection: &mut AnyConnection, device: &str) -> Result<(), StoreError> {
+    /// What a check-in that is waited for has to tell.
+    async fn apply_facts(&self, connection: &mut AnyConnection, device: &str) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE devices SET last_seen_at_ms = $1, chip_id = $2, running_digest = $3, \
-                 running_sequence = $4, running_version = $5, slots = $6, updater_version = $7, \
-                 reset_cause = $8, starts = $9, strategy = $10, free_heap_bytes = $11, critical_errors = $12, \
-                 last_critical = $13, outcome_sequence = $14, outcome_code = $15, outcome_at_ms = $16, \
-                 cadence_ms = $17, cadence_intervals = $18, short_runs = $19 \
-             WHERE id = $20",
+            "UPDATE devices SET chip_id = $1, running_digest = $2, running_sequence = $3, running_version = $4, \
+                 updater_version = $5, outcome_sequence = $6, outcome_code = $7, outcome_at_ms = $8 \
+             WHERE id = $9",
         )
-        .bind(self.at_ms)
         .bind(self.chip_id)
         .bind(&self.running_digest)
         .bind(self.running_sequence)
         .bind(&self.running_version)
-        .bind(&self.slots)
         .bind(&self.updater_version)
+        .bind(self.outcome.and_then(|outcome| outcome.sequence))
+        .bind(self.outcome.map(|outcome| outcome.code))
+        .bind(self.outcome.map(|outcome| outcome.at_ms))
+        .bind(device)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// What every check-in tells, and may be lost.
+    async fn apply_pulse(&self, connection: &mut AnyConnection, device: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE devices SET last_seen_at_ms = $1, slots = $2, reset_cause = $3, starts = $4, strategy = $5, \
+                 free_heap_bytes = $6, critical_errors = $7, last_critical = $8, cadence_ms = $9, \
+                 cadence_intervals = $10, short_runs = $11 \
+             WHERE id = $12 AND (last_seen_at_ms IS NULL OR last_seen_at_ms <= $1 OR last_seen_at_ms > $13)",
+        )
+        .bind(self.at_ms)
+        .bind(&self.slots)
         .bind(self.reset_cause)
         .bind(self.starts)
         .bind(self.strategy)
         .bind(self.free_heap_bytes)
         .bind(self.critical_errors)
         .bind(self.last_critical)
-        .bind(self.outcome.and_then(|outcome| outcome.sequence))
-        .bind(self.outcome.map(|outcome| outcome.code))
-        .bind(self.outcome.map(|outcome| outcome.at_ms))
         .bind(self.cadence.map(|cadence| cadence.interval_ms))
         .bind(self.cadence.map_or(0, |cadence| i64::from(cadence.intervals)))
         .bind(self.short_runs)
         .bind(device)
+        .bind(self.at_ms.saturating_add(LATE_MS))
         .execute(connection)
         .await?;
         Ok(())

@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 use sqlx::AnyConnection;
 
-use super::{Event, Store, StoreError};
+use super::{Change, Event, Record, Store, StoreError};
 use crate::ca::DeviceCertificate;
 
 /// What enrollment needs to know of a device.
@@ -43,10 +43,13 @@ pub(crate) enum Redemption {
 }
 
 impl Store {
-    /// When the newest certificate was issued; 0 before the first.
-    pub(crate) async fn newest_certificate_ms(&self) -> Result<i64, StoreError> {
+    /// When the newest certificate was issued, of those up to `latest_ms`; 0 before the first.
+    pub(crate) async fn newest_certificate_ms(&self, latest_ms: i64) -> Result<i64, StoreError> {
         let newest: Option<i64> =
-            sqlx::query_scalar("SELECT MAX(issued_at_ms) FROM certificates").fetch_one(&self.pool).await?;
+            sqlx::query_scalar("SELECT MAX(issued_at_ms) FROM certificates WHERE issued_at_ms <= $1")
+                .bind(latest_ms)
+                .fetch_one(&self.pool)
+                .await?;
         Ok(newest.unwrap_or(0))
     }
 
@@ -163,6 +166,58 @@ impl Store {
         insert_certificate(&mut transaction, device, certificate, now_ms).await?;
         let detail = json!({ "serial": certificate.serial, "replaces": used_serial });
         Event { device, at_ms: now_ms, kind: "certificate-renewed", detail }.insert(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Takes a certificate of this server's CA that the database does not know for the device's own: it was issued after
+    /// the backup that the database was restored from. `false`: no such device, a revoked one, or the database knows of a
+    /// newer certificate.
+    pub(crate) async fn adopt_certificate(
+        &self,
+        device: &str,
+        product: &str,
+        certificate: &DeviceCertificate,
+        change: &Change,
+    ) -> Result<bool, StoreError> {
+        let issued_at_ms = certificate.issued_at_ms();
+        let mut transaction = self.pool.begin().await?;
+        // A certificate has whole seconds, a device's making has not.
+        let adopted = sqlx::query(
+            "UPDATE devices SET certificate_serial = $1, previous_serial = NULL, \
+                 enrolled_at_ms = COALESCE(enrolled_at_ms, $2), enrollment_pending_at_ms = NULL, \
+                 token_redeemed_key = COALESCE(token_redeemed_key, $3), \
+                 token_void_at_ms = COALESCE(token_void_at_ms, $4) \
+             WHERE id = $5 AND product = $6 AND revoked_at_ms IS NULL AND created_at_ms < $2 + 1000 \
+                 AND NOT EXISTS (SELECT 1 FROM certificates \
+                     WHERE serial = $1 OR (device = $5 AND issued_at_ms >= $2))",
+        )
+        .bind(&certificate.serial)
+        .bind(issued_at_ms)
+        .bind(&certificate.key_digest)
+        .bind(change.at_ms)
+        .bind(device)
+        .bind(product)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if adopted != 1 {
+            return Ok(false);
+        }
+        insert_certificate(&mut transaction, device, certificate, issued_at_ms).await?;
+        let detail = json!({ "serial": certificate.serial });
+        let event =
+            Event { device, at_ms: change.at_ms, kind: "certificate-adopted", detail: detail.clone() };
+        event.insert(&mut transaction).await?;
+        let record = Record {
+            action: "device.adopt-certificate",
+            kind: "device",
+            subject: device,
+            product: Some(product),
+            before: None,
+            after: Some(detail),
+        };
+        change.record(&mut transaction, record).await?;
         transaction.commit().await?;
         Ok(true)
     }

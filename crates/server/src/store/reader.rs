@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use sqlx::{AnyPool, AssertSqlSafe};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -41,12 +43,14 @@ pub(super) struct Reader {
 #[derive(Debug)]
 struct Ask {
     serial: String,
+    der_base64: String,
     answer: oneshot::Sender<Result<Option<Known>, StoreError>>,
 }
 
 #[derive(sqlx::FromRow)]
 struct Found {
     serial: String,
+    der_base64: String,
     #[sqlx(flatten)]
     known: Known,
 }
@@ -55,7 +59,7 @@ struct Found {
 macro_rules! known_columns {
     () => {
         "d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
-             d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.running_sequence, d.updater_version, \
+             d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.running_sequence, d.running_version, d.updater_version, \
              d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
              d.last_seen_at_ms, d.starts, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
              d.attempt_deadline_ms, d.attempt_starts, d.attempt_epoch, d.failed_sequence, d.failed_count, \
@@ -74,10 +78,16 @@ impl Reader {
 }
 
 impl Store {
-    /// The device that a certificate was issued to.
-    pub(crate) async fn device_by_serial(&self, serial: String) -> Result<Option<Known>, StoreError> {
+    /// The device that a certificate was issued to. It is found by its serial number (in hexadecimal), and is the very
+    /// certificate that was issued: another CA has the same numbers.
+    pub(crate) async fn device_by_certificate(
+        &self,
+        serial: String,
+        der: &[u8],
+    ) -> Result<Option<Known>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.reader.asks.send(Ask { serial, answer }).await.map_err(|_| StoreError::Closed)?;
+        let ask = Ask { serial, der_base64: BASE64_STANDARD.encode(der), answer };
+        self.reader.asks.send(ask).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -131,8 +141,9 @@ async fn answer(pool: AnyPool, mut asks: Vec<Ask>) {
     let serials: HashSet<&str> = asks.iter().map(|ask| ask.serial.as_str()).collect();
     match in_time(DEADLINE, find(&pool, serials)).await {
         Ok(devices) => {
-            for Ask { serial, answer } in asks {
-                let _ = answer.send(Ok(devices.get(&serial).cloned()));
+            for Ask { serial, der_base64, answer } in asks {
+                let found = devices.get(&serial).filter(|found| found.der_base64 == der_base64);
+                let _ = answer.send(Ok(found.map(|found| found.known.clone())));
             }
         }
         Err(error) => {
@@ -145,7 +156,7 @@ async fn answer(pool: AnyPool, mut asks: Vec<Ask>) {
 }
 
 /// The devices by their serial numbers, at most [`MAX_GROUP`]; those that are not there are left out.
-async fn find(pool: &AnyPool, serials: HashSet<&str>) -> Result<HashMap<String, Known>, StoreError> {
+async fn find(pool: &AnyPool, serials: HashSet<&str>) -> Result<HashMap<String, Found>, StoreError> {
     let Some(first) = serials.iter().next().copied() else { return Ok(HashMap::new()) };
     let size = SIZES.iter().position(|size| *size >= serials.len()).unwrap_or(SIZES.len() - 1);
     let mut query = sqlx::query_as(STATEMENTS[size].as_str());
@@ -154,14 +165,14 @@ async fn find(pool: &AnyPool, serials: HashSet<&str>) -> Result<HashMap<String, 
         query = query.bind(serial);
     }
     let found: Vec<Found> = query.fetch_all(pool).await?;
-    Ok(found.into_iter().map(|Found { serial, known }| (serial, known)).collect())
+    Ok(found.into_iter().map(|found| (found.serial.clone(), found)).collect())
 }
 
 fn statement(size: usize) -> String {
     let places: Vec<String> = (1..=size).map(|place| format!("${place}")).collect();
     format!(
         concat!(
-            "SELECT c.serial, ",
+            "SELECT c.serial, c.der_base64, ",
             known_columns!(),
             " FROM certificates c JOIN devices d ON d.id = c.device JOIN products p ON p.name = d.product \
              WHERE c.serial IN ({})"
@@ -199,8 +210,9 @@ mod tests {
         // The last third is not there; everybody asks twice.
         let asks = (0..150).chain(0..150).map(|number: i32| {
             let store = store.clone();
-            tokio::spawn(async move { (number, store.device_by_serial(number.to_string()).await.unwrap()) })
+            tokio::spawn(async move { (number, store.device_by_certificate(number.to_string(), b"").await.unwrap()) })
         });
+        assert!(store.device_by_certificate("7".to_owned(), b"another").await.unwrap().is_none());
         for ask in asks.collect::<Vec<_>>() {
             let (number, known) = ask.await.unwrap();
             let expected = (number < 100).then(|| format!("a-{number}"));
@@ -216,7 +228,7 @@ mod tests {
             let serials: Vec<String> = (0..size).map(|number| number.to_string()).collect();
             let found = find(&store.pool, serials.iter().map(String::as_str).collect()).await.unwrap();
             assert_eq!(found.len(), size);
-            assert!(found.iter().all(|(serial, known)| known.id == format!("a-{serial}")), "{size}");
+            assert!(found.iter().all(|(serial, found)| found.known.id == format!("a-{serial}")), "{size}");
         }
     }
 
@@ -229,7 +241,11 @@ mod tests {
             // Its connection hangs.
             std::future::pending()
         }));
-        let ask = |serial: &str| Ask { serial: serial.to_owned(), answer: oneshot::channel().0 };
+        let ask = |serial: &str| Ask {
+            serial: serial.to_owned(),
+            der_base64: String::new(),
+            answer: oneshot::channel().0,
+        };
         let serials = |group: Option<Vec<Ask>>| {
             group.into_iter().flatten().map(|ask| ask.serial).collect::<Vec<_>>().join(" ")
         };
@@ -249,7 +265,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path()).await;
         store.close().await;
-        let ask = || store.device_by_serial("1".to_owned());
+        let ask = || store.device_by_certificate("1".to_owned(), b"");
         let (one, two, three) = tokio::join!(ask(), ask(), ask());
         for answer in [one, two, three] {
             assert_eq!(answer.unwrap_err().failing(), Failing::Away);

@@ -56,6 +56,13 @@ pub(crate) enum Added {
 }
 
 impl Store {
+    /// The artifacts that devices may be told to install, by their SHA-256.
+    pub(crate) async fn artifact_digests(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT DISTINCT digest FROM releases ORDER BY digest")
+            .fetch_all(&self.pool)
+            .await?)
+    }
+
     /// Adds a release when its sequence number is higher than all others of its product. Its rollout starts in the same
     /// transaction, if one is to start.
     pub(crate) async fn add_release(

@@ -1,8 +1,10 @@
 //! Writes of the device listener, in groups: one transaction for all that wait.
 //!
-//! A durable write is answered after its commit. A check-in that changes nothing is not waited for: it goes with the next
-//! group, or after [`REST`]. So a `kill -9` or a power cut loses nothing that was answered but the `last_seen_at_ms` and
-//! its like of at most that long.
+//! A durable write is answered after its commit. A check-in that changes nothing is not waited for: it rests for [`REST`] at
+//! most. So a `kill -9` or a power cut loses nothing that was answered but the `last_seen_at_ms` and its like of at most that
+//! long. What one device told is written in that order: when it says something durable, what rested goes before it. The
+//! order of two instances cannot be known; so a check-in that rests writes nothing that others may have told better
+//! ([`Said::Pulse`]).
 //!
 //! A group changes devices in the order of their ids, then counters in the order of theirs: two instances on one database
 //! do not stop each other.
@@ -57,16 +59,34 @@ impl Touched {
 
 #[derive(Debug)]
 enum Job {
-    Durable(Durable),
-    Resting { write: Box<DeviceWrite> },
+    Durable(Write),
+    Resting(Box<DeviceWrite>),
     Close { done: oneshot::Sender<()> },
 }
 
-/// A write that somebody waits for.
+/// A write of a group.
 #[derive(Debug)]
-struct Durable {
+struct Write {
     write: Box<DeviceWrite>,
-    done: oneshot::Sender<Result<(), StoreError>>,
+    /// Who waits for it; `None` for one that rested.
+    done: Option<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Write {
+    fn resting(write: Box<DeviceWrite>) -> Self {
+        Self { write, done: None }
+    }
+
+    fn tell(self, result: Result<(), StoreError>) {
+        match (self.done, result) {
+            // A device that went away is not waited for.
+            (Some(done), result) => drop(done.send(result)),
+            (None, Ok(())) => {}
+            (None, Err(error)) => {
+                tracing::warn!("a check-in of {} is not stored: {error}", self.write.device);
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -92,15 +112,14 @@ impl Store {
     /// Writes and returns after the commit.
     pub(crate) async fn write(&self, write: DeviceWrite) -> Result<(), StoreError> {
         let (done, written) = oneshot::channel();
-        let job = Job::Durable(Durable { write: Box::new(write), done });
+        let job = Job::Durable(Write { write: Box::new(write), done: Some(done) });
         self.writer.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         written.await.map_err(|_| StoreError::Closed)?
     }
 
     /// Writes soon, and returns at once.
     pub(crate) async fn write_soon(&self, write: DeviceWrite) -> Result<(), StoreError> {
-        let job = Job::Resting { write: Box::new(write) };
-        self.writer.jobs.send(job).await.map_err(|_| StoreError::Closed)
+        self.writer.jobs.send(Job::Resting(Box::new(write))).await.map_err(|_| StoreError::Closed)
     }
 
     /// Takes the ids of rollouts whose counters moved on this instance since the last call.
@@ -129,9 +148,10 @@ impl Store {
 /// What waits to be written.
 #[derive(Default)]
 struct Waiting {
-    durable: Vec<Durable>,
-    /// By device: the last one counts.
-    resting: HashMap<String, DeviceWrite>,
+    /// The next group, in the order in which it was told.
+    group: Vec<Write>,
+    /// By device: the last one counts. All were told after what their devices have in the group.
+    resting: HashMap<String, Box<DeviceWrite>>,
     /// When the resting ones are due; `None` while there is none.
     due: Option<Instant>,
     closing: Option<oneshot::Sender<()>>,
@@ -141,18 +161,28 @@ impl Waiting {
     fn take(&mut self, job: Job) {
         match job {
             Job::Durable(durable) => {
-                // It tells all that the resting one would have told, and later.
-                if durable.write.tells_all() {
-                    self.resting.remove(&durable.write.device);
-                }
-                self.durable.push(durable);
+                let before = self.resting.remove(&durable.write.device);
+                // A check-in tells all that the one before would have told.
+                self.group.extend(before.filter(|_| !durable.write.tells_all()).map(Write::resting));
+                self.group.push(durable);
             }
-            Job::Resting { write } => {
+            Job::Resting(write) => {
                 self.due.get_or_insert_with(|| Instant::now() + REST);
-                self.resting.insert(write.device.clone(), *write);
+                self.resting.insert(write.device.clone(), write);
             }
             Job::Close { done } => self.closing = Some(done),
         }
+    }
+
+    /// The next group, sorted by device. What one device told first comes first.
+    fn take_group(&mut self, with_resting: bool) -> Vec<Write> {
+        let mut group = std::mem::take(&mut self.group);
+        if with_resting {
+            self.due = None;
+            group.extend(self.resting.drain().map(|(_, write)| Write::resting(write)));
+        }
+        group.sort_by(|one, other| one.write.device.cmp(&other.write.device));
+        group
     }
 
     fn resting_are_due(&self) -> bool {
@@ -184,19 +214,13 @@ async fn run(database: Database, mut queue: mpsc::Receiver<Job>) {
             waiting.take(job);
         }
         // Whatever came while the last group was written goes into this one.
-        while waiting.durable.len() < MAX_GROUP
+        while waiting.group.len() < MAX_GROUP
             && let Ok(job) = queue.try_recv()
         {
             waiting.take(job);
         }
-        let durable = std::mem::take(&mut waiting.durable);
-        let resting = if is_over || waiting.resting_are_due() {
-            waiting.due = None;
-            waiting.resting.drain().map(|(_, write)| write).collect()
-        } else {
-            Vec::new()
-        };
-        write_group(&database, durable, resting).await;
+        let with_resting = is_over || waiting.resting_are_due();
+        write_group(&database, waiting.take_group(with_resting)).await;
         if let Some(done) = waiting.closing.take() {
             // Whoever asked may have gone.
             let _ = done.send(());
@@ -208,22 +232,13 @@ async fn run(database: Database, mut queue: mpsc::Receiver<Job>) {
     }
 }
 
-async fn write_group(database: &Database, durable: Vec<Durable>, resting: Vec<DeviceWrite>) {
-    if durable.is_empty() && resting.is_empty() {
+async fn write_group(database: &Database, group: Vec<Write>) {
+    if group.is_empty() {
         return;
     }
-    let waited_for = durable.iter().map(|durable| &*durable.write);
-    let mut writes: Vec<&DeviceWrite> = waited_for.chain(&resting).collect();
-    // Stable: what one device told first is written first.
-    writes.sort_by(|one, other| one.device.cmp(&other.device));
+    let writes: Vec<&DeviceWrite> = group.iter().map(|write| &*write.write).collect();
     let error = match transact(database, &writes).await {
-        Ok(()) => {
-            for Durable { done, .. } in durable {
-                // A device that went away is not waited for.
-                let _ = done.send(Ok(()));
-            }
-            return;
-        }
+        Ok(()) => return group.into_iter().for_each(|write| write.tell(Ok(()))),
         Err(error) => error,
     };
     match error.failing() {
@@ -233,9 +248,9 @@ async fn write_group(database: &Database, durable: Vec<Durable>, resting: Vec<De
             let moves =
                 writes.iter().filter_map(|write| write.attempt.as_ref()).flat_map(|attempt| &attempt.moves);
             database.touched.extend(moves.map(|moved| moved.rollout.clone()));
-            let count = writes.len();
-            tracing::error!("{count} writes of devices are not stored: {error}");
-            for Durable { done, .. } in durable {
+            tracing::error!("{} writes of devices are not stored: {error}", writes.len());
+            for done in group.into_iter().filter_map(|write| write.done) {
+                // A device that went away is not waited for.
                 let _ = done.send(Err(StoreError::Group { failing, text: error.to_string() }));
             }
         }
@@ -243,13 +258,9 @@ async fn write_group(database: &Database, durable: Vec<Durable>, resting: Vec<De
         Failing::Conflict | Failing::Request => {
             tracing::debug!("a group of {} writes failed: {error}", writes.len());
             let mut each = Each { database, gone: None };
-            for write in &resting {
-                if let Err(error) = each.transact(write).await {
-                    tracing::warn!("a check-in of {} is not stored: {error}", write.device);
-                }
-            }
-            for Durable { write, done } in durable {
-                let _ = done.send(each.transact(&write).await);
+            for write in group {
+                let result = each.transact(&write.write).await;
+                write.tell(result);
             }
         }
     }
@@ -335,4 +346,105 @@ async fn count(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Said, Seen, SeenOutcome};
+    use super::*;
+
+    /// What a device may tell, and whether a check-in afterwards has it all.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Told {
+        Rest,
+        News,
+        Report,
+    }
+
+    fn seen(at_ms: i64) -> Seen {
+        Seen {
+            at_ms,
+            chip_id: 5,
+            running_digest: None,
+            running_sequence: None,
+            running_version: None,
+            slots: "[]".to_owned(),
+            updater_version: String::new(),
+            reset_cause: "unknown",
+            starts: 1,
+            cadence: None,
+            short_runs: 0,
+            strategy: "other",
+            free_heap_bytes: None,
+            critical_errors: 0,
+            last_critical: None,
+            outcome: None,
+        }
+    }
+
+    const TOLD: [Told; 3] = [Told::Rest, Told::News, Told::Report];
+
+    fn job(told: Told, device: &str, number: usize) -> Job {
+        let at_ms = i64::try_from(number).unwrap();
+        let outcome = SeenOutcome { sequence: None, code: 0, at_ms };
+        let said = match told {
+            Told::Rest => Said::Pulse(seen(at_ms)),
+            Told::News => Said::CheckIn(seen(at_ms)),
+            Told::Report => Said::Report { outcome, installed_sequence: None, running_digest: None },
+        };
+        let device = device.to_owned();
+        let write =
+            Box::new(DeviceWrite { device, at_ms, said, event: None, attempt: None, failure: None });
+        match told {
+            Told::Rest => Job::Resting(write),
+            Told::News | Told::Report => Job::Durable(Write { write, done: Some(oneshot::channel().0) }),
+        }
+    }
+
+    /// Every sequence of up to four things that two devices tell, with every place where groups end, with or without those
+    /// that rest: each device's are written in their order, and only a check-in stands for one before.
+    #[test]
+    fn what_a_device_told_first_is_written_first() {
+        let mut cases = 0;
+        for length in 1..=4_u32 {
+            for sequence in 0..6_usize.pow(length) {
+                for ends in 0..3_usize.pow(length) {
+                    cases += 1;
+                    let mut told = Vec::new();
+                    let mut written = Vec::new();
+                    let mut waiting = Waiting::default();
+                    for number in 0..length as usize {
+                        let kind = sequence / 6_usize.pow(number as u32) % 6;
+                        let (device, kind) = (["a", "b"][kind / 3], TOLD[kind % 3]);
+                        told.push((device, kind));
+                        waiting.take(job(kind, device, number));
+                        match ends / 3_usize.pow(number as u32) % 3 {
+                            0 => {}
+                            end => written.extend(waiting.take_group(end == 2)),
+                        }
+                    }
+                    written.extend(waiting.take_group(true));
+                    for device in ["a", "b"] {
+                        let mine = |write: &&Write| write.write.device == device;
+                        let order: Vec<i64> =
+                            written.iter().filter(mine).map(|write| write.write.at_ms).collect();
+                        assert!(order.is_sorted(), "{told:?} {ends}: {order:?}");
+                        for (number, (_, kind)) in
+                            told.iter().enumerate().filter(|(_, (whose, _))| *whose == device)
+                        {
+                            let is_written = order.contains(&i64::try_from(number).unwrap());
+                            let next = told[number + 1..].iter().find(|(whose, _)| *whose == device);
+                            let is_told_again =
+                                next.is_some_and(|(_, next)| matches!(next, Told::Rest | Told::News));
+                            assert!(
+                                is_written || (*kind == Told::Rest && is_told_again),
+                                "{told:?} {ends}: {number} is lost"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        assert!(cases > 100_000, "{cases}");
+    }
 }

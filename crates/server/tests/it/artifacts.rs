@@ -1,10 +1,15 @@
 //! Artifacts: in through the admin API, out to devices.
 
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
 use hyper::Method;
 use manifest::Digest;
 use serde_json::json;
 
 use crate::app::{TestApp, csr, describe, image, image_of, product_body, sign};
+use crate::client::Connection;
+use crate::place::Place;
 
 #[tokio::test]
 async fn ranges_get_what_they_ask_for_and_nothing_else() {
@@ -124,4 +129,41 @@ async fn a_large_artifact_is_there_once_all_of_it_was_right() {
         let part = connection.get(&path, &[("range", &range)]).await.expect(206);
         assert!(part.body == image[first..end], "{range}");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_artifact_is_told_and_mended_by_another_upload() {
+    let change = |config: &mut server::Config| config.scrub_period = Duration::from_millis(200);
+    let app = TestApp::start_at(Place::embedded(), change).await;
+    let (_, identity) = app.enrolled().await;
+    let image = app.release(1, "1.0.0").await;
+    let (name, file) = artifact_file(&app, &image);
+    let path = format!("{}{name}", wire::ARTIFACTS_PATH);
+    let mut admin = Connection::plain(app.server.admin_addr()).await.unwrap();
+    for damage in [&image[..100], &[], &[&image[..image.len() - 1], b"x"].concat()] {
+        std::fs::write(&file, damage).unwrap();
+        let ends = Instant::now() + Duration::from_secs(20);
+        loop {
+            let ready = admin.get("/readyz", &[]).await.expect(200).json();
+            let notice = ready["notices"][0].as_str().unwrap_or_default().to_owned();
+            if notice.contains("1 artifacts are damaged") && notice.contains(&name) {
+                break;
+            }
+            assert!(Instant::now() < ends, "{ready}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(admin.get("/metrics", &[]).await.text().contains("pitstop_artifacts_damaged 1"));
+        app.upload(&image).await.expect(201);
+        let ready = admin.get("/readyz", &[]).await.expect(200).json();
+        assert_eq!(ready["notices"], json!([]));
+        let whole = app.connect(Some(&identity)).await.get(&path, &[("range", "bytes=0-65535")]).await;
+        assert_eq!(whole.expect(206).body, image[..65536]);
+        app.upload(&image).await.expect(200);
+    }
+}
+
+fn artifact_file(app: &TestApp, image: &[u8]) -> (String, PathBuf) {
+    let name = Digest::of(image).to_string();
+    let file = app.dir.path().join("artifacts").join(&name[..2]).join(&name);
+    (name, file)
 }

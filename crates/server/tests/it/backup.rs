@@ -4,13 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use manifest::Digest;
 use serde_json::json;
 use server::{BackupError, Config, backup, restore};
 use tempfile::TempDir;
 
-use crate::app::{TestApp, check_in, image_of};
+use crate::app::{TestApp, TestDevice, check_in, csr, image_of};
+use crate::client::Identity;
 use crate::place::Place;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,6 +71,77 @@ async fn a_backup_taken_during_work_brings_back_the_server() {
     assert!(decision.manifest.is_some());
     let path = format!("{}{}", wire::ARTIFACTS_PATH, Digest::of(&image));
     assert_eq!(connection.get(&path, &[]).await.expect(200).body, image);
+}
+
+async fn enrolled(app: &TestApp, id: &str) -> (TestDevice, Identity) {
+    let device = app.create_device(id, "lamp").await;
+    let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    let identity = device.identity(certificate);
+    (device, identity)
+}
+
+async fn renew(app: &TestApp, device: &TestDevice, identity: &Identity) -> Identity {
+    // A certificate tells when it was issued in whole seconds.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let body = BASE64_STANDARD.encode(csr(&device.key));
+    let mut connection = app.connect(Some(identity)).await;
+    let path = "/.well-known/est/simplereenroll";
+    device.identity(connection.post(path, "application/pkcs10", body).await.expect(200).certificate())
+}
+
+#[tokio::test]
+async fn a_restored_server_takes_back_who_renewed_since_the_backup() {
+    let app = TestApp::start_at(Place::embedded(), |_| {}).await;
+    app.create_product("lamp").await;
+    let (lamp, before) = enrolled(&app, "lamp-1").await;
+    let (revoked, revoked_before) = enrolled(&app, "lamp-2").await;
+    app.connect(Some(&before)).await.check_in(&check_in(None)).await.expect(200);
+    let waiting = app.create_device("lamp-3", "lamp").await;
+    let backups = tempfile::tempdir().unwrap();
+    let (from, to) = (app.dir.path().to_owned(), backups.path().join("one"));
+    tokio::task::spawn_blocking(move || backup(&from, &to, |_, _| {})).await.unwrap().unwrap();
+
+    let first = renew(&app, &lamp, &before).await;
+    app.connect(Some(&first)).await.check_in(&check_in(None)).await.expect(200);
+    let second = renew(&app, &lamp, &first).await;
+    app.connect(Some(&second)).await.check_in(&check_in(None)).await.expect(200);
+    let of_revoked = renew(&app, &revoked, &revoked_before).await;
+    let certificate = app.enroll(&waiting, &csr(&waiting.key)).await.expect(200).certificate();
+    let of_waiting = waiting.identity(certificate);
+    let (_, of_stranger) = enrolled(&app, "lamp-4").await;
+    let token = app.token.clone();
+    app.server.shutdown().await;
+    drop(app.dir);
+
+    let data = backups.path().join("data");
+    restore(&backups.path().join("one"), &data, |_, _| {}).unwrap();
+    let mut config = Config::new(&data);
+    config.device_addr.set_port(0);
+    config.admin_addr.set_port(0);
+    let server = server::start(config).await.unwrap();
+    let app = TestApp { server, token, dir: Place::embedded() };
+    app.post("/devices/lamp-2/revoke", &json!({ "reason": "lost" })).await.expect(200);
+    let ask = async |identity: &Identity| {
+        app.connect(Some(identity)).await.check_in(&check_in(None)).await.status.as_u16()
+    };
+    assert_eq!(ask(&second).await, 200, "it renewed after the backup");
+    assert_eq!(ask(&second).await, 200);
+    assert_eq!(ask(&first).await, 403, "the server knows a newer one");
+    assert_eq!(ask(&before).await, 403, "it was replaced");
+    assert_eq!(ask(&of_revoked).await, 403, "it is revoked");
+    assert_eq!(ask(&of_waiting).await, 200, "it enrolled after the backup");
+    app.enroll(&waiting, &csr(&waiting.key)).await.expect(401);
+    assert_eq!(ask(&of_stranger).await, 403, "nobody knows this device");
+    let third = renew(&app, &lamp, &second).await;
+    assert_eq!(ask(&third).await, 200);
+
+    let lines = app.get("/audit?kind=device").await;
+    let adopted = lines["items"].as_array().unwrap().iter().filter(|line| {
+        (&line["action"], &line["actor"]["id"]) == (&json!("device.adopt-certificate"), &json!("server"))
+    });
+    let adopted: Vec<_> = adopted.map(|line| line["subject"].as_str().unwrap()).collect();
+    assert_eq!(adopted, ["lamp-3", "lamp-1"]);
+    app.server.shutdown().await;
 }
 
 /// A data directory of a server that is stopped, and its backup.

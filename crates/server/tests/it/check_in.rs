@@ -1,12 +1,14 @@
 //! Check-ins, reports and decisions.
 
+use std::time::Duration;
+
 use hyper::Method;
 use manifest::{Manifest, PublisherKeys, Signed};
 use serde_json::{Value, json};
 use wire::{CheckIn, Message as _, Outcome, Reason, ResetCause};
 
 use crate::app::{TestApp, check_in, publisher};
-use crate::client::request;
+use crate::client::{Identity, request};
 
 fn kinds(events: &Value) -> Vec<String> {
     events["items"]
@@ -138,6 +140,34 @@ async fn a_report_says_what_runs_now() {
         (event["kind"].as_str(), event["detail"]["erased_bytes"].as_u64()),
         (Some("report"), Some(4096))
     );
+}
+
+#[tokio::test]
+async fn a_report_outlasts_the_check_in_before_it() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    report_after_a_rest(&app, &app, &identity).await;
+}
+
+/// A check-in with nothing new in it rests on one instance while another, or the same one, takes a report.
+pub(crate) async fn report_after_a_rest(one: &TestApp, other: &TestApp, identity: &Identity) {
+    let mut connection = one.connect(Some(identity)).await;
+    for _ in 0..2 {
+        connection.check_in(&check_in(None)).await.expect(200);
+    }
+    other.connect(Some(identity)).await.report(5, Reason::ImageDigest).await.expect(204);
+    let told = one.get("/devices/lamp-1").await;
+    assert_eq!((&told["last_outcome"]["sequence"], &told["failures"]["count"]), (&json!(5), &json!(1)));
+    // By now what rested is written.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(one.get("/devices/lamp-1").await, told);
+    let again = CheckIn {
+        last_outcome: Some(Outcome { sequence: Some(5), reason: Reason::ImageDigest.code() }),
+        ..check_in(None)
+    };
+    connection.check_in(&again).await.expect(200);
+    let device = one.get("/devices/lamp-1").await;
+    assert_eq!(device["failures"]["count"], 1, "the failure that was reported is told once more");
 }
 
 #[tokio::test]

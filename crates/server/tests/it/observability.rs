@@ -3,7 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use server::Artifacts;
+use serde_json::json;
+use server::{Artifacts, Clock};
 
 use crate::app::{TestApp, check_in};
 use crate::client::Connection;
@@ -56,12 +57,16 @@ async fn a_server_that_cannot_serve_is_alive_and_not_ready() {
     let app = TestApp::start_with(|config| config.artifacts = Artifacts::Local).await;
     let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
     let ready = connection.get("/readyz", &[]).await.expect(200);
-    assert_eq!(ready.json(), serde_json::json!({ "ready": true, "database": "ok", "artifacts": "ok" }));
+    let well = json!({
+        "ready": true, "database": "ok", "artifacts": "ok", "room": "ok", "clock": "ok", "notices": [],
+    });
+    assert_eq!(ready.json(), well);
     let artifacts = app.dir.path().join("artifacts");
     fs::rename(&artifacts, app.dir.path().join("elsewhere")).unwrap();
     let not_ready = connection.get("/readyz", &[]).await.expect(503);
-    let expected = serde_json::json!({ "ready": false, "database": "ok", "artifacts": "failed" });
-    assert_eq!(not_ready.json(), expected);
+    let not_ready = not_ready.json();
+    let answers = ["ready", "database", "artifacts", "room"].map(|member| &not_ready[member]);
+    assert_eq!(answers, [&json!(false), &json!("ok"), &json!("failed"), &json!("ok")]);
     connection.get("/healthz", &[]).await.expect(200);
 }
 
@@ -173,4 +178,37 @@ async fn documents_dashboard_and_alerts_name_the_metrics_that_there_are() {
         }
         assert!(count > 5, "{file}: {count}");
     }
+}
+
+#[tokio::test]
+async fn what_is_about_to_end_is_told_before_it_does() {
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let ca = app.get("/ca").await;
+    assert_eq!(ca["notices"], json!([]));
+    let text = connection.get("/metrics", &[]).await.text().to_owned();
+    for certificate in ["ca", "server"] {
+        let name = format!("pitstop_certificate_end_timestamp_seconds{{certificate=\"{certificate}\"}} ");
+        let (_, value) = text.split_once(&name).unwrap_or_else(|| panic!("{name} in {text}"));
+        let ends_s: i64 = value.lines().next().unwrap().parse().unwrap();
+        assert!(ends_s * 1000 > clock.now_ms(), "{certificate}: {ends_s}");
+    }
+
+    // A CA lives for ten years. A jump over the server's certificate's life leaves it no time to renew itself.
+    let day_ms = 24 * 3_600_000;
+    clock.advance_ms((3652 - 364) * day_ms);
+    let notices = app.get("/ca").await["notices"].clone();
+    let told: Vec<_> = notices.as_array().unwrap().iter().map(|notice| notice.as_str().unwrap()).collect();
+    assert!(told[0].starts_with("the CA ends in 36"), "{told:?}");
+    assert!(told[0].contains("pitstop ca rollover begin"), "{told:?}");
+    let ready = connection.get("/readyz", &[]).await.expect(200).json();
+    assert_eq!(ready["notices"][0], told[0]);
+    app.post("/ca/rollover/begin", &json!({})).await.expect(200);
+    let ca = app.get("/ca").await;
+    let notices = ca["notices"].as_array().unwrap();
+    assert!(notices.iter().any(|notice| notice.as_str().unwrap().starts_with("the old CA ends")), "{ca}");
+    clock.advance_ms(400 * day_ms);
+    let ca = app.get("/ca").await;
+    assert!(ca["notices"][0].as_str().unwrap().starts_with("the old CA ended at 20"), "{ca}");
 }

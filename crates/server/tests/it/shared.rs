@@ -8,6 +8,7 @@ use server::StartError;
 use tokio::task::JoinSet;
 
 use crate::app::{TestApp, check_in, csr, new_key, start_in};
+use crate::check_in::report_after_a_rest;
 use crate::place::{Place, copy_ca};
 
 #[tokio::test]
@@ -112,4 +113,13 @@ async fn a_bucket_that_is_not_there_is_told_at_the_start() {
     for part in ["s3://no-such-bucket/prefix", "NoSuchBucket", "see that the bucket is there"] {
         assert!(text.contains(part), "{part} in {text}");
     }
+}
+
+#[tokio::test]
+#[ignore = "needs Postgres: cargo xtask ci --only server-backends"]
+async fn a_report_to_one_instance_outlasts_a_check_in_that_rests_on_another() {
+    let one = TestApp::start().await;
+    let other = one.beside().await;
+    let (_, identity) = one.enrolled().await;
+    report_after_a_rest(&one, &other, &identity).await;
 }

@@ -13,6 +13,10 @@ pub(crate) struct Ca {
     pub(crate) behind: Option<Behind>,
     /// What to do next.
     pub(crate) next: String,
+    /// When the certificate that the server shows devices ends. It renews itself.
+    pub(crate) server_not_after: String,
+    /// What is about to end, and what to do.
+    pub(crate) notices: Vec<String>,
 }
 
 /// A trust anchor.

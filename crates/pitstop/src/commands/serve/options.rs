@@ -161,6 +161,17 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) fleet_sample_s: NonZeroU32,
 
+    /// All artifacts are read, to see that they are whole, once in this time
+    #[arg(
+        long,
+        env = "PITSTOP_SCRUB_PERIOD_S",
+        hide_env_values = true,
+        value_name = "SECONDS",
+        default_value = "604800",
+        help_heading = DEVICES
+    )]
+    pub(super) scrub_period_s: NonZeroU32,
+
     #[command(flatten)]
     pub(super) limits: LimitOptions,
 
@@ -418,6 +429,7 @@ impl ServeOptions {
         config.refusal_backoff_s = self.refusal_backoff_s;
         config.next_check_s = self.next_check_s.map(NonZeroU32::get);
         config.fleet_sample = seconds(self.fleet_sample_s);
+        config.scrub_period = seconds(self.scrub_period_s);
         config.limits = self.limits.limits();
         Ok(config)
     }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use rollout::bucket;
 use serde_json::{Value, json};
+use server::{Clock, StartError};
 use sqlx::Connection as _;
 
-use crate::app::{TestApp, check_in, start_in};
+use crate::app::{TestApp, check_in, csr, start_in};
 use crate::client::Connection;
+use crate::place::Place;
 use crate::rollouts::{DAY_MS, HOUR_MS, Lamp, World, counters, one_wave};
 
 const YEAR_MS: i64 = 365 * DAY_MS;
@@ -216,4 +218,52 @@ async fn no_time_is_too_much_for_the_server() {
     assert_eq!(lamps[0].status(&world.app).await, 200);
     let rollout = world.app.get(&format!("/rollouts/{id}")).await;
     assert_eq!(rollout["state"], "open");
+}
+
+#[tokio::test]
+async fn no_ca_is_made_by_a_clock_that_has_not_been_set() {
+    for at_ms in [0, 946_684_800_000] {
+        let place = Place::new().await;
+        let clock = Clock::default();
+        clock.jump_ms(at_ms - clock.machine_ms());
+        let mut config = place.config();
+        config.clock = clock.clone();
+        let error = server::start(config).await.err().unwrap();
+        assert!(matches!(error, StartError::Clock { .. }), "{error}");
+        assert!(!place.path().join("ca/ca.pem").exists());
+        let mut config = place.config();
+        config.clock = Clock::default();
+        server::start(config).await.unwrap().shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_ca_that_was_made_by_a_clock_years_ahead_is_good_when_it_is_right() {
+    let clock = Clock::default();
+    clock.jump_ms(9 * YEAR_MS);
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+    app.create_product("lamp").await;
+    let lamp = |id: &'static str| async {
+        let device = app.create_device(id, "lamp").await;
+        let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+        device.identity(certificate)
+    };
+    let ahead = lamp("lamp-1").await;
+    clock.jump_ms(-9 * YEAR_MS);
+    app.connect(Some(&ahead)).await.check_in(&check_in(None)).await.expect(200);
+    let right = lamp("lamp-2").await;
+    app.connect(Some(&right)).await.check_in(&check_in(None)).await.expect(200);
+    let days = async |id: &str| {
+        let device = app.get(&format!("/devices/{id}")).await;
+        let end = device["certificate"]["not_after"].as_str().unwrap().to_owned();
+        end[..4].parse::<i32>().unwrap()
+    };
+    let this_year = clock.now_ms() / YEAR_MS + 1970;
+    assert!(i64::from(days("lamp-1").await) > this_year + 8);
+    assert!(i64::from(days("lamp-2").await) <= this_year + 1, "one wrong certificate lengthens all others");
+    let app = app.restart().await;
+    let device = app.create_device("lamp-3", "lamp").await;
+    app.enroll(&device, &csr(&device.key)).await.expect(200);
+    let end = app.get("/devices/lamp-3").await["certificate"]["not_after"].as_str().unwrap().to_owned();
+    assert!(end[..4].parse::<i64>().unwrap() <= this_year + 1, "{end}");
 }

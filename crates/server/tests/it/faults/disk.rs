@@ -13,6 +13,7 @@ use super::instance::Remote;
 use super::ledger::{Ledger, check};
 use super::load::{prepare, work};
 use crate::app::TestApp;
+use crate::client::Connection;
 use crate::place::Place;
 
 /// In the environment of the process that has the small disk: where that is.
@@ -79,6 +80,8 @@ async fn fill(disk: &Path) {
     })
     .await;
 
+    let ready = Connection::plain(app.server.admin_addr()).await.unwrap().get("/readyz", &[]).await;
+    assert_eq!(ready.expect(503).json()["room"], "failed");
     let artifact = vec![3; 1 << 20];
     let path = format!("/artifacts/{}", Digest::of(&artifact));
     let refused = remote.admin(Method::PUT, &path, artifact.clone()).await.unwrap().expect(507);

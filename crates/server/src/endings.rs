@@ -1,0 +1,76 @@
+//! Certificates of the server that are about to end: told in the log, by `GET /api/v1/ca`, by `/readyz` and as a metric.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::time::sleep;
+
+use crate::app::App;
+use crate::clock::rfc3339;
+
+/// A CA takes a rollover to replace, which takes as long as devices take to come: a year.
+const CA_DAYS: i64 = 365;
+
+/// The server's own certificate renews itself at a third of its life. One that is so near its end did not.
+const SERVER_DAYS: i64 = 14;
+
+/// The log tells once a day what is about to end.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The metric is set so often.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// What is about to end, and what to do; nothing when all is well.
+pub(crate) fn notices(app: &App, now: OffsetDateTime) -> Vec<String> {
+    let mut notices = Vec::new();
+    let mut note = |what: &str, not_after: OffsetDateTime, within_days: i64, remedy: &str| {
+        let days = (not_after - now).whole_days();
+        if days < within_days {
+            let at = rfc3339(not_after.unix_timestamp() * 1000);
+            let end = if not_after <= now { "ended".to_owned() } else { format!("ends in {days} days,") };
+            notices.push(format!("{what} {end} at {at}: {remedy}"));
+        }
+    };
+    let authorities = app.ca.get();
+    let newest = authorities.for_devices();
+    let remedy = if authorities.rollover().is_some() {
+        "no rollover was finished in time; devices that miss it need a cable"
+    } else {
+        "replace it by `pitstop ca rollover begin`, while devices that trust it still come"
+    };
+    note("the CA", newest.not_after(), CA_DAYS, remedy);
+    let old = authorities.all().next().filter(|old| old.fingerprint() != newest.fingerprint());
+    if let Some(old) = old {
+        note("the old CA", old.not_after(), CA_DAYS, "go on with its rollover, see `pitstop ca status`");
+    }
+    let remedy = "it renews itself two weeks and more before; the log says why it did not";
+    note("the server's certificate", app.ca.server_not_after(), SERVER_DAYS, remedy);
+    notices
+}
+
+/// Sets the metric and writes the log until the server stops.
+pub(crate) async fn keep_watching(app: Arc<App>) {
+    let mut until_told = Duration::ZERO;
+    loop {
+        let authorities = app.ca.get();
+        let ends = [
+            ("ca", authorities.for_devices().not_after()),
+            ("server", app.ca.server_not_after()),
+        ];
+        for (certificate, not_after) in ends {
+            let gauge = app.metrics.certificate_ends.get_or_create_owned(&[("certificate", certificate.to_owned())]);
+            gauge.set(not_after.unix_timestamp());
+        }
+        if until_told.is_zero() {
+            until_told = DAY;
+            for notice in notices(&app, app.config.clock.now_utc()) {
+                tracing::warn!("{notice}");
+            }
+        }
+        until_told = until_told.saturating_sub(PERIOD);
+        if app.stop.run_until_cancelled(sleep(PERIOD)).await.is_none() {
+            return;
+        }
+    }
+}
