@@ -39,6 +39,8 @@ pub(crate) const ROM_BYTES: u32 = 0x6_0000;
 pub(crate) const DATA_ADDR: u32 = 0x3C00_0000;
 pub(crate) const CODE_ADDR: u32 = 0x4200_0000;
 pub(crate) const WINDOW_BYTES: u32 = 0x80_0000;
+/// No memory is larger: a longer piece of it is none.
+pub(crate) const MOST_BYTES: u32 = WINDOW_BYTES;
 const REGISTERS_ADDR: u32 = 0x6000_0000;
 const REGISTERS_BYTES: u32 = 0xD_1000;
 
@@ -133,6 +135,10 @@ pub(crate) struct Bus {
     ticks_per_instruction: u64,
     /// The tick at which a peripheral has something to do.
     next_event: u64,
+    /// The tick at which the run ends.
+    pub(crate) run_until: u64,
+    /// The first of both.
+    next_look: u64,
     attention: bool,
     has_interrupt: bool,
     pub(crate) interrupts: Interrupts,
@@ -167,6 +173,8 @@ impl Bus {
             now: 0,
             ticks_per_instruction: 4,
             next_event: 0,
+            run_until: 0,
+            next_look: 0,
             attention: true,
             has_interrupt: false,
             interrupts: Interrupts::at_reset(),
@@ -202,10 +210,12 @@ impl Bus {
         self.attention = true;
     }
 
-    /// What a reset of the processor alone reaches beside it: the interrupt lines, which are its own.
+    /// What a reset of the processor alone reaches beside it: the interrupt lines, which are its own. The ROM waits until the
+    /// flash is at rest.
     pub(crate) fn reset_processor_parts(&mut self) {
         self.interrupts = Interrupts::at_reset();
         self.cache.reset();
+        self.flash_busy_until = 0;
         self.attention = true;
     }
 
@@ -282,6 +292,7 @@ impl Bus {
         self.interrupts.route(self.sources());
         let events = [self.systimer.next(now), self.rtc.next(), self.groups[0].next(), self.groups[1].next()];
         self.next_event = events.into_iter().flatten().min().unwrap_or(u64::MAX);
+        self.next_look = self.next_event.min(self.run_until);
         let line = self.interrupts.line();
         self.has_interrupt = line.is_some();
         line
@@ -329,6 +340,9 @@ impl Bus {
 
     /// Bytes of memory, as somebody other than the processor's instructions reads them.
     pub(crate) fn read_bytes(&mut self, addr: u32, len: u32) -> Result<Vec<u8>, Fault> {
+        if len > MOST_BYTES {
+            return Err(Fault::Nothing { addr: addr.wrapping_add(MOST_BYTES), access: Access::Load });
+        }
         let bytes = (0..len).map(|index| addr.wrapping_add(index));
         bytes.map(|addr| self.load_8(addr).map_err(|_| self.fault_at(addr, Access::Load))).collect()
     }
@@ -348,9 +362,9 @@ impl Bus {
     }
 
     /// Where in the flash the running image has its read-only data, which begin with its description: at the first address of
-    /// the window for data (`memory.ld.in` of ESP-IDF 5.5, esp-hal's `memory.x`).
+    /// the window for data (`memory.ld.in` of ESP-IDF 5.5, esp-hal's `memory.x`). Whether the cache is on does not matter.
     pub(crate) fn image_addr(&self) -> Option<u32> {
-        self.cache.flash_addr(DATA_ADDR, false)
+        self.cache.page_addr(DATA_ADDR)
     }
 
     /// Where in the flash the cache finds an address of its windows.
@@ -560,6 +574,10 @@ impl Memory for Bus {
         self.store(addr, value.to_le_bytes())
     }
 
+    fn forget_refusal(&mut self) {
+        self.fault = None;
+    }
+
     #[inline]
     fn code_version(&self, addr: u32) -> u64 {
         if in_window(addr, CODE_ADDR, WINDOW_BYTES) {
@@ -584,6 +602,6 @@ impl Memory for Bus {
     #[inline]
     fn executed(&mut self, instructions: u64) -> bool {
         self.now += instructions * self.ticks_per_instruction;
-        self.attention || self.now >= self.next_event
+        self.attention || self.now >= self.next_look
     }
 }

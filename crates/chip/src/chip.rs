@@ -170,6 +170,7 @@ impl Chip {
     /// Runs until so long after the power came on, or until something happens that the caller has to know.
     pub fn run(&mut self, until: Duration) -> Stopped {
         let until = time::ticks(until);
+        self.bus.run_until = until;
         loop {
             if let Some(reset) = self.reset.take() {
                 if let Some(stopped) = self.start(reset) {
@@ -299,8 +300,10 @@ impl Chip {
         self.cpu.pc = self.cpu.x(1);
     }
 
+    /// Until the next event, and for a moment at least: whoever lets the time pass gets on.
     fn idle(&self) -> Stopped {
-        Stopped::Idle { until: time::duration(self.bus.next_event()) }
+        let until = self.bus.next_event().max(self.bus.now + time::TICKS_PER_SECOND / 1_000_000);
+        Stopped::Idle { until: time::duration(until) }
     }
 
     fn fault(&self, fault: Fault) -> Stopped {

@@ -57,6 +57,8 @@ pub enum Fault {
         /// What was tried.
         access: Access,
     },
+    /// A function of the ROM that uses the flash, while it still erases or programs for another call.
+    FlashInUse,
     /// The processor sleeps, and nothing can wake it.
     SleepsForEver,
 }
@@ -87,6 +89,10 @@ impl fmt::Display for Fault {
                 f,
                 "{access:?} from {addr:#010x} through the cache, which may hold what was there before the flash was \
                  changed; invalidate it first"
+            ),
+            Self::FlashInUse => f.write_str(
+                "the flash is to read, program or erase while it still erases or programs for somebody else; interrupts \
+                 must be off, or their handlers leave the flash alone",
             ),
             Self::SleepsForEver => f.write_str("waits for an interrupt that cannot come"),
         }

@@ -1,7 +1,7 @@
 //! An ESP32-C3 in software, as much of it as Pitstop's own images need, and harsher than silicon.
 //!
-//! An access to anything that is not modelled ends the run with the address and the register's name; there is no silent
-//! zero. What is modelled, by which source, and where it differs from silicon and from QEMU is in docs/fidelity.md.
+//! An access to anything that is not modelled ends the run with the address and the register's name. What is modelled, by
+//! which source, where it differs from silicon and from QEMU, and which registers are only storage, is in docs/fidelity.md.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]

@@ -119,7 +119,8 @@ fn a_program_takes_its_time_for_each_page() {
 fn a_call_that_was_left_for_good_is_not_mistaken_for_the_next_one() {
     let main = Code::at(RAM).traps_to("vectors").li(S7, 0).la(S9, "left").route(ALARM0, LINE, 1);
     let main = main.alarm_after(S0, MS_PERIODS).rom("esp_rom_spiflash_erase_sector", &[SCRATCH / SECTOR]);
-    let main = main.label("left").rom("esp_rom_spiflash_erase_sector", &[SCRATCH / SECTOR + 3]);
+    let main = main.label("left").rom("ets_delay_us", &[200_000]);
+    let main = main.rom("esp_rom_spiflash_erase_sector", &[SCRATCH / SECTOR + 3]);
     let handler = main.tell(S7).end().handler().alarm_is_seen().addi(S7, S7, 1).csrw(MEPC, S9);
     let mut chip = with_scratch(&[handler.leave()]);
     finish(&mut chip);

@@ -42,7 +42,7 @@ fn after(reset: impl Fn(Code) -> Code) -> [u32; 5] {
 /// The RTC watchdog with one stage, of so many periods of the slow clock (136 kHz), doubled.
 fn rtc_watchdog(code: Code, action: u32, periods: u32) -> Code {
     let code = code.store(RTC + 0xA8, KEY).store(RTC + 0x94, periods).store(RTC + 0xA4, 1 << 31);
-    code.store(RTC + 0x90, 1 << 31 | action << 28).store(RTC + 0xA8, 0).label("hang").j("hang")
+    code.store(RTC + 0x90, 1 << 31 | action << 28 | 1 << 11).store(RTC + 0xA8, 0).label("hang").j("hang")
 }
 
 /// The watchdog of a timer group with one stage of 10 ms.

@@ -34,7 +34,7 @@ impl Emulator {
     /// # Errors
     /// It names none that knows the chip.
     pub fn chosen() -> Result<Self, FindError> {
-        match env::var_os("PITSTOP_QEMU") {
+        match env::var_os("PITSTOP_QEMU").filter(|path| !path.is_empty()) {
             Some(_) => Qemu::find().map(Self::Qemu),
             None => Ok(Self::Chip(Arc::default())),
         }

@@ -28,6 +28,31 @@ pub(crate) fn path(root: &Path, name: &str) -> PathBuf {
     root.join(format!("target/firmware/{name}.bin"))
 }
 
+/// Whether a source of the firmware was changed since this image was built.
+pub(crate) fn has_newer_sources(root: &Path, image: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let Ok(built) = changed(image) else { return true };
+    let mut folders = vec![root.join("firmware"), root.join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir().into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_source = path
+                .extension()
+                .is_some_and(|end| ["rs", "toml", "lock", "x", "S"].iter().any(|source| end == *source));
+            // Tests and what was built are none of it.
+            let is_left_out = ["target", "tests"].iter().any(|name| path.ends_with(name));
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && !is_left_out => folders.push(path),
+                Ok(kind) if kind.is_file() && is_source && changed(&path).is_ok_and(|at| at > built) => {
+                    return true;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    false
+}
+
 /// Builds the image of this name; the first time takes minutes.
 pub(crate) fn build(root: &Path, name: &str) -> Result<(), BuildError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -62,6 +87,32 @@ fn reason(output: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_was_changed_later_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let image = root.path().join("image.bin");
+        assert!(has_newer_sources(root.path(), &image), "there is none yet");
+        for folder in ["firmware/app/src", "firmware/target", "crates/a/src", "crates/a/tests"] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let at = |name: &str, after_s: u64| {
+            let path = root.path().join(name);
+            let file = std::fs::File::create(path).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(after_s)).unwrap();
+        };
+        at("image.bin", 100);
+        at("firmware/app/src/main.rs", 50);
+        for (name, is_newer) in [
+            ("firmware/target/x.rs", false),
+            ("crates/a/tests/it.rs", false),
+            ("crates/a/src/note.md", false),
+            ("crates/a/src/lib.rs", true),
+        ] {
+            at(name, 150);
+            assert_eq!(has_newer_sources(root.path(), &image), is_newer, "{name}");
+        }
+    }
 
     #[test]
     fn a_failed_build_tells_its_first_error() {

@@ -75,7 +75,9 @@ pub(crate) enum Problem {
     Busy { retry_after_s: u32 },
     #[error("the database or the artifact store does not answer; try again, `/readyz` says which")]
     Away(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("artifact {digest} was stored and reads back as something else; see that the disk or the store is well")]
+    #[error(
+        "artifact {digest} was stored and reads back as something else; see that the disk or the store is well"
+    )]
     NotKept { digest: Digest },
     #[error("the server has no room left; make room where it keeps its data, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -147,7 +149,9 @@ impl Problem {
             Self::DevicesBehind { .. } => (S::CONFLICT, "devices-behind", "Devices would be left behind"),
             Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             Self::Away(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "The database or store is away"),
-            Self::NotKept { .. } => (S::SERVICE_UNAVAILABLE, "not-kept", "What was stored reads back otherwise"),
+            Self::NotKept { .. } => {
+                (S::SERVICE_UNAVAILABLE, "not-kept", "What was stored reads back otherwise")
+            }
             // RFC 4918 section 11.5.
             Self::Full(_) => (S::INSUFFICIENT_STORAGE, "storage-full", "No room left"),
             Self::Internal(_) => internal(),

@@ -44,7 +44,7 @@ const CHANGED_BY_CALLS: [&str; 15] =
 
 /// What a register may hold on the crate chip alone: the bootloader's watchdog as the updater found it in RTC_CNTL_WDTCONFIG0
 /// (on, stage 0 resets the system). QEMU has no such watchdog, and the register reads 0 there.
-const OF_THE_WATCHDOG: &str = "c0052000";
+const OF_THE_WATCHDOG: &str = "c007ea00";
 
 /// Compares a first start, a start with nothing new and an update.
 ///

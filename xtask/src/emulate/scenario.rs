@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use emulator::{Emulator, Log, Machine};
 
 use super::flash::{FlashFile, Slot};
@@ -128,6 +128,14 @@ pub(super) struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// Something that QEMU does not have, where the scenario cannot go on. The model has it: there it is a failure.
+    pub(super) fn lacks(&self, what: &str) -> anyhow::Result<Outcome> {
+        match self.emulator {
+            Emulator::Qemu(_) => Ok(Outcome::Skipped(format!("this emulator lacks {what}"))),
+            Emulator::Chip(_) => bail!("expected {what}, found none"),
+        }
+    }
+
     pub(super) fn power_on(&self, flash: &FlashFile) -> anyhow::Result<Machine> {
         Ok(Machine::power_on(self.emulator, flash.path(), &self.log)?)
     }
@@ -200,7 +208,7 @@ fn deep_sleep(stage: &mut Stage<'_>) -> anyhow::Result<Outcome> {
     // It sleeps 2 s.
     let wake = machine.expect(ROM, &[], Duration::from_secs(20));
     if !wake.as_ref().is_ok_and(|line| line.contains(ROM_AFTER_DEEP_SLEEP)) {
-        return Ok(Outcome::Skipped("this emulator does not wake from deep sleep".into()));
+        return stage.lacks("a wake from deep sleep");
     }
     // Twice: no pit stop, and what the application keeps in RTC memory is still there.
     for wakes in ["wakes=1 rtc_data=kept", "wakes=2 rtc_data=kept"] {

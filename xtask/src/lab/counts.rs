@@ -19,6 +19,10 @@ const TOLERANCE: f64 = 0.01;
 /// The same for writes: which task runs first may make another key of the same random numbers, and a signature has 70 to 72
 /// bytes, so that what is stored of a certificate takes an entry of the vault more or less.
 const WRITES_TOLERANCE: u64 = 2;
+/// The same for frames: an acknowledgement goes with the next segment or alone.
+const FRAMES_TOLERANCE: u64 = 3;
+/// The same for stack and heap. More is a change of the firmware.
+const MEMORY_TOLERANCE_BYTES: u64 = 512;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,9 +133,13 @@ fn table(rows: &[Row]) -> Vec<String> {
     lines
 }
 
-/// Compares what is exact with what was recorded: all but the time.
+/// Compares what was counted with what was recorded: all but the time.
 fn compare(recorded: &str, rows: &[Row]) -> anyhow::Result<()> {
     let mut wrong = Vec::new();
+    let recorded_rows = recorded.lines().filter(|line| line.starts_with("| ")).count().saturating_sub(2);
+    if recorded_rows != rows.len() {
+        wrong.push(format!("{recorded_rows} starts are recorded, {} were counted", rows.len()));
+    }
     for row in rows {
         let Some(line) = recorded.lines().find(|line| line.starts_with(&format!("| {} |", row.name))) else {
             wrong.push(format!("no row of {}", row.name));
@@ -153,11 +161,16 @@ fn compare(recorded: &str, rows: &[Row]) -> anyhow::Result<()> {
         }
         let operations = [
             ("requests", 4, u64::from(row.requests), 0),
+            ("frames", 5, row.frames, FRAMES_TOLERANCE),
             ("erases", 6, row.erases, 0),
             ("writes", 7, row.writes, WRITES_TOLERANCE),
+            ("bytes of stack", 8, row.stack_bytes.into(), MEMORY_TOLERANCE_BYTES),
+            ("bytes of heap", 9, row.heap_bytes.unwrap_or(0).into(), MEMORY_TOLERANCE_BYTES),
         ];
         for (what, index, now, tolerance) in operations {
-            if number(index).is_none_or(|before| now.abs_diff(before) > tolerance) {
+            // A start that tells nothing of its heap has no number there.
+            let before = number(index).or((what == "bytes of heap").then_some(0));
+            if before.is_none_or(|before| now.abs_diff(before) > tolerance) {
                 wrong.push(format!("{}: {now} {what}, {:?} before", row.name, number(index)));
             }
         }
@@ -213,11 +226,16 @@ mod tests {
         for other in [
             Row { instructions: 1_300_000, ..row() },
             Row { writes: 3, ..row() },
+            Row { frames: 24, ..row() },
+            Row { stack_bytes: 9_600, ..row() },
+            Row { heap_bytes: Some(39_000), ..row() },
             Row { name: "other", ..row() },
         ] {
             let error = compare(&text, std::slice::from_ref(&other)).unwrap_err().to_string();
             assert!(error.contains(other.name), "{error}");
         }
+        let more = compare(&text, &[row(), row()]).unwrap_err().to_string();
+        assert!(more.contains("1 starts are recorded, 2 were counted"), "{more}");
     }
 
     #[test]

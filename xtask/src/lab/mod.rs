@@ -189,7 +189,8 @@ impl<'a> Lab<'a> {
         })
     }
 
-    /// Runs until the application's first instruction is next. `each` is told after every 10,000th instruction at the latest.
+    /// Runs until the application's first instruction is next. `each` is told after every 10,000th instruction at the latest,
+    /// and oftener while the chip waits.
     fn run_to(
         &mut self,
         app: &App,

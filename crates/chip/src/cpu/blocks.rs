@@ -72,7 +72,10 @@ impl Blocks {
             let instruction = match fetch(next, memory) {
                 Ok(instruction) => instruction,
                 // What cannot be fetched is a fault when it is reached, not before.
-                Err(_) if next != addr => break,
+                Err(_) if next != addr => {
+                    memory.forget_refusal();
+                    break;
+                }
                 Err(refused) => return Err(refused),
             };
             let ends = ends_block(instruction.op);

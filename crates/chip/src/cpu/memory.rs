@@ -55,6 +55,9 @@ pub trait Memory {
     /// They cannot be written.
     fn store_32(&mut self, addr: u32, value: u32) -> Result<(), Refused>;
 
+    /// Forgets what the last access was refused for: nothing depends on it.
+    fn forget_refusal(&mut self) {}
+
     /// A number that changes when the code at `addr`, or in the 192 bytes from there that a block spans at most, may have
     /// changed since it was fetched.
     fn code_version(&self, addr: u32) -> u64;

@@ -199,6 +199,11 @@ impl Cache {
         if self.ctrl & ENABLE == 0 || self.shut & shut != 0 {
             return None;
         }
+        self.page_addr(addr)
+    }
+
+    /// The same, whether or not the cache is on and the bus open.
+    pub(crate) fn page_addr(&self, addr: u32) -> Option<u32> {
         let entry = self.table[(addr >> PAGE_SHIFT) as usize % ENTRIES];
         (entry & INVALID == 0).then_some((entry & 0xFF) << PAGE_SHIFT | addr & 0xFFFF)
     }

@@ -97,6 +97,8 @@ impl Ethernet {
         if self.mode & SENDS == 0 || self.tx_count == 0 {
             return None;
         }
+        // There may be fewer than there were.
+        self.next_tx %= self.tx_count;
         let descriptor = &mut self.descriptors[self.next_tx];
         if descriptor[0] & OWNED == 0 {
             return None;

@@ -44,6 +44,11 @@ const UPDATE: u32 = 1 << 31;
 const SLEEP_EN: u32 = 1 << 31;
 const MAIN_TIMER_ALARM: u32 = 1 << 16;
 const WATCHDOG_ON: u32 = 1 << 31;
+/// `WDT_PROCPU_RESET_EN`, without which a stage does not reset the processor; `WDT_PAUSE_IN_SLP`.
+const RESETS_CPU: u32 = 1 << 11;
+const PAUSES_IN_SLEEP: u32 = 1 << 9;
+/// `WDT_FEED`.
+const FEED: u32 = 1 << 31;
 /// Stages 0 to 3 of three bits each.
 const STAGES: [u32; 4] = [28, 25, 22, 19];
 const KEY: u32 = 0x50D8_3AA1;
@@ -149,12 +154,15 @@ impl Rtc {
     /// `bootloader_support/src/bootloader_init.c`): 9 s, then a reset of the system.
     pub(crate) fn arm_bootloader_watchdog(&mut self, now: u64) {
         let stage_0 = 4 << STAGES[0];
-        self.registers[WDTCONFIG0 as usize / 4] = WATCHDOG_ON | stage_0 | 1 << 18 | 1 << 16 | 1 << 13;
+        // `wdt_hal_init` (`hal/wdt_hal_iram.c`): the longest reset signals, and a pause in sleep.
+        self.registers[WDTCONFIG0 as usize / 4] =
+            WATCHDOG_ON | stage_0 | 7 << 16 | 7 << 13 | RESETS_CPU | PAUSES_IN_SLEEP;
         // The hardware doubles stage 0 (`WDT_DELAY_SEL` 0).
         let periods = 9 * crate::time::SLOW_CLOCK_HZ / 2;
         self.registers[WDTCONFIG0 as usize / 4 + 1] = periods as u32;
         self.configure_watchdog(now);
         self.watchdog.feed(now);
+        self.is_unlocked = false;
     }
 
     pub(crate) fn read(&self, offset: u32) -> Option<u32> {
@@ -231,7 +239,8 @@ impl Rtc {
                 self.registers[offset as usize / 4] = value;
                 self.configure_watchdog(now);
             }
-            WDTFEED => self.watchdog.feed(now),
+            WDTFEED if value & FEED != 0 => self.watchdog.feed(now),
+            WDTFEED => {}
             WDTWPROTECT => self.is_unlocked = value == KEY,
             SWD_CONF if self.swd_is_unlocked => self.registers[offset as usize / 4] = value,
             SWD_CONF => {}
@@ -275,6 +284,7 @@ impl Rtc {
         match self.watchdog.advance(now) {
             None | Some(Action::Off) => {}
             Some(Action::Interrupt) => self.raw |= INT_WATCHDOG,
+            Some(Action::ResetCpu) if self.registers[WDTCONFIG0 as usize / 4] & RESETS_CPU == 0 => {}
             Some(Action::ResetCpu) => self.want_reset(Reset::RtcWatchdogCpu),
             Some(Action::ResetCore) => self.want_reset(Reset::RtcWatchdogCore),
             Some(Action::ResetSystem) => self.want_reset(Reset::RtcWatchdogSystem),

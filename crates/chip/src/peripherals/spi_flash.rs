@@ -7,7 +7,7 @@ const W15: u32 = 0x94;
 const FLASH_RDID: u32 = 1 << 28;
 /// GigaDevice, SPI NOR (GD25Q data sheets, "Read Identification"); the capacity is a power of two.
 const GIGADEVICE: u32 = 0x40C8;
-const WORDS: usize = 0x100;
+const WORDS: usize = 0x40;
 
 /// SPI1.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! Functions of the C library, and arithmetic of the compiler's, that the ROM has.
 
 use super::Called;
-use crate::bus::Bus;
-use crate::fault::Fault;
+use crate::bus::{Bus, MOST_BYTES};
+use crate::fault::{Access, Fault};
 
 /// Ticks for each byte that is moved: about what a loop of loads and stores takes.
 const TICKS_PER_BYTE: u64 = 1;
@@ -67,6 +67,10 @@ fn wide(name: &str, left: u64, right: u64) -> Option<u64> {
 }
 
 fn moved(bus: &mut Bus, to: u32, len: u32, bytes: impl FnOnce(&mut Bus) -> Result<Vec<u8>, Fault>) -> Called {
+    if len > MOST_BYTES {
+        let addr = to.wrapping_add(MOST_BYTES);
+        return Called::Fault(Fault::Nothing { addr, access: Access::Store });
+    }
     bus.now += u64::from(len) * TICKS_PER_BYTE;
     match bytes(bus).and_then(|bytes| bus.write_bytes(to, &bytes)) {
         Ok(()) => Called::Return(Some(to)),

@@ -88,9 +88,11 @@ impl Backend {
         let server = start_server(&data, server_name).await?;
         let token = server.first_admin_token().unwrap_or_default().to_owned();
         let client = Client::new(&server.admin_url(), &token);
+        let seen_by = if server_name.is_some() { " (this computer, as the device sees it)" } else { "" };
+        let url = server.device_url();
         stage.event(
             "server-started",
-            &format!("the server listens at {} with a CA and an admin token of its own", server.device_url()),
+            &format!("the server listens at {url}{seen_by} with a CA and an admin token of its own"),
             json!({ "device_url": server.device_url(), "admin_url": server.admin_url(), "data": data }),
         )?;
 

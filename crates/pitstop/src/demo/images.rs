@@ -9,6 +9,7 @@ use flashfmt::{AppDescriptor, StreamVerifier};
 use crate::failure::Failure;
 use crate::firmware;
 use crate::inspect::ImageFile;
+use crate::ui::Spinner;
 
 /// Versions of the demo's own applications.
 const VERSIONS: [&str; 2] = ["1.0.0", "1.1.0"];
@@ -38,7 +39,7 @@ pub(super) enum Origin {
 
 impl Images {
     /// The user's images, or the best that can be had; `building` is as in [`firmware`].
-    pub(super) fn find(given: &[PathBuf], building: impl Fn(&str, &str)) -> Result<Self, Failure> {
+    pub(super) fn find(given: &[PathBuf], building: impl Fn(&str, &str) -> Spinner) -> Result<Self, Failure> {
         if let [first, second] = given {
             let read = |path: &Path, otherwise: &str| -> Result<Application, Failure> {
                 let image = ImageFile::read(path)?;
@@ -68,16 +69,21 @@ impl Images {
     }
 }
 
-/// An image of this repository's firmware by its name, built now unless it has been before; `building` is told the
-/// name and the toolchain then. `Err` says why there is none.
-pub(super) fn built(name: &str, building: impl Fn(&str, &str)) -> Result<ImageFile, String> {
+/// An image of this repository's firmware by its name, built now unless it has been since its sources were changed; `building` is told the name and
+/// the toolchain then, and shows that it goes on. `Err` says why there is none.
+pub(super) fn built(name: &str, building: impl Fn(&str, &str) -> Spinner) -> Result<ImageFile, String> {
     let root = firmware::repository().ok_or("this pitstop runs outside its repository")?;
-    let read = || ImageFile::read(&firmware::path(root, name));
-    if let Ok(image) = read() {
-        return Ok(image);
-    }
-    let toolchain = toolchain(&root.join("firmware")).ok_or("no toolchain for the chip is installed")?;
-    building(name, toolchain);
+    let path = firmware::path(root, name);
+    let read = || ImageFile::read(&path);
+    let there = read().ok();
+    let toolchain = match (there, toolchain(&root.join("firmware"))) {
+        (Some(image), _) if !firmware::has_newer_sources(root, &path) => return Ok(image),
+        // As good as it can be had.
+        (Some(image), None) => return Ok(image),
+        (None, None) => return Err("no toolchain for the chip is installed".to_owned()),
+        (Some(_) | None, Some(toolchain)) => toolchain,
+    };
+    let _goes_on = building(name, toolchain);
     firmware::build(root, name).map_err(|error| error.to_string())?;
     read().map_err(|error| error.to_string())
 }

@@ -42,8 +42,9 @@ Examples:
   pitstop demo --chip                             on an emulated ESP32-C3
   pitstop demo --dashboard                        200 devices and a rollout, to look at in a browser
 
---chip needs the firmware's toolchain and nothing else. With PITSTOP_QEMU, the
-path of Espressif's qemu-system-riscv32, that emulates the chip.";
+--chip needs the firmware's toolchain and nothing else. The chip has what the
+repository's own images need; docs/fidelity.md says what that is. With
+PITSTOP_QEMU, the path of Espressif's qemu-system-riscv32, that emulates it.";
 
 /// Options of `demo`.
 #[derive(Debug, Args)]
@@ -70,7 +71,7 @@ pub(crate) struct Demo {
     dashboard: bool,
 
     /// End the demo of the dashboard after so many seconds
-    #[arg(long = "for", value_name = "SECONDS", requires = "dashboard")]
+    #[arg(long = "for", value_name = "SECONDS", requires = "dashboard", conflicts_with_all = ["apps", "chip"])]
     time_s: Option<u64>,
 }
 
@@ -90,6 +91,7 @@ impl Demo {
 
     async fn play(self, stage: Stage) -> Result<(), Failure> {
         let gathered = if self.dashboard { None } else { Some(self.gather(stage)?) };
+        let stage = stage.from_now();
         let temporary;
         let folder = match &self.keep {
             Some(folder) => {
@@ -102,6 +104,9 @@ impl Demo {
             None => {
                 temporary = tempfile::tempdir()
                     .map_err(|error| Failure::new(format!("no temporary directory can be made: {error}")))?;
+                if gathered.is_some() {
+                    tokio::spawn(remove_when_stopped(temporary.path().to_owned()));
+                }
                 temporary.path()
             }
         };
@@ -125,7 +130,10 @@ impl Demo {
     fn gather(&self, stage: Stage) -> Result<(Images, Option<chip::Cast>), Failure> {
         let emulator = self.chip.then(chip::find_emulator).transpose()?;
         let building = |name: &str, toolchain: &str| {
-            let _ = stage.note(&format!("building {name} with {toolchain}; the first time takes minutes"));
+            let text = format!("builds {name} with {toolchain}; the first time takes minutes");
+            // A line that cannot be printed is not: the next one will say so.
+            let _ = stage.event("building", &text, json!({ "image": name, "toolchain": toolchain }));
+            stage.working(&format!("building {name}"))
         };
         let images = Images::find(&self.apps, building)?;
         let cast = match emulator {
@@ -133,6 +141,39 @@ impl Demo {
             None => None,
         };
         Ok((images, cast))
+    }
+}
+
+/// Leaves nothing behind when the demo is stopped from outside. The story cannot do so: it waits for the emulated chip.
+async fn remove_when_stopped(folder: PathBuf) {
+    let exit_code = stopped().await;
+    // The server may just be making a file in it.
+    for _ in 0..3 {
+        if std::fs::remove_dir_all(&folder).is_ok() {
+            break;
+        }
+    }
+    std::process::exit(exit_code)
+}
+
+/// The exit code, when a signal ends the process.
+#[cfg(unix)]
+async fn stopped() -> i32 {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => 130,
+        Some(()) = terminate.recv() => 143,
+        else => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn stopped() -> i32 {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => 130,
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -8,7 +8,7 @@ use updater::Action;
 use updater_io::board::Observed;
 
 use crate::failure::Failure;
-use crate::ui::{ByteProgress, Tone, Ui, bytes, paint};
+use crate::ui::{ByteProgress, Spinner, Tone, Ui, bytes, paint};
 
 /// Prints the timeline.
 #[derive(Clone, Copy)]
@@ -20,6 +20,16 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(ui: Ui) -> Self {
         Self { ui, start: Instant::now() }
+    }
+
+    /// The same with a clock that begins now.
+    pub(super) fn from_now(self) -> Self {
+        Self::new(self.ui)
+    }
+
+    /// A sign of life while something takes minutes.
+    pub(super) fn working(&self, label: &str) -> Spinner {
+        self.ui.spinner(label)
     }
 
     /// A new part of the story.
@@ -159,6 +169,10 @@ impl Witness {
         match observed {
             Observed::Acting { state, action } => {
                 seen.requests += u64::from(is_request(action));
+                if let Action::Seal { .. } = action {
+                    // All is there: the bar goes before the next line comes.
+                    seen.bar = None;
+                }
                 if seen.narrate
                     && let Some(step) = Step::of(action)
                 {

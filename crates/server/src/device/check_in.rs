@@ -106,8 +106,8 @@ async fn write(
         changes.insert("attempt".to_owned(), attempt_json(&news));
     }
     // The number and the version of an image may be learned after the image.
-    let is_named_anew = (seen.running_sequence, &seen.running_version)
-        != (known.running_sequence, &known.running_version);
+    let is_named_anew =
+        (seen.running_sequence, &seen.running_version) != (known.running_sequence, &known.running_version);
     let is_news = !changes.is_empty() || is_named_anew || attempt.is_some() || failure.is_some();
     let write = DeviceWrite {
         device: known.id.clone(),

@@ -210,7 +210,9 @@ mod tests {
         // The last third is not there; everybody asks twice.
         let asks = (0..150).chain(0..150).map(|number: i32| {
             let store = store.clone();
-            tokio::spawn(async move { (number, store.device_by_certificate(number.to_string(), b"").await.unwrap()) })
+            tokio::spawn(async move {
+                (number, store.device_by_certificate(number.to_string(), b"").await.unwrap())
+            })
         });
         assert!(store.device_by_certificate("7".to_owned(), b"another").await.unwrap().is_none());
         for ask in asks.collect::<Vec<_>>() {

@@ -82,6 +82,8 @@ pub struct Facts {
     pub key: Option<Vec<u8>>,
     /// The public point in its certificate.
     pub certified: Option<Vec<u8>>,
+    /// Which certificate that is: its digest.
+    pub certificate: Option<Digest>,
     /// What is installed.
     pub record: Option<InstallRecord>,
     /// What is bootable in each slot: the digest.
@@ -109,7 +111,14 @@ impl Facts {
             Ok(contents) => contents,
             Err(error) => {
                 let settings = Err(error.to_string());
-                return Ok(Self { settings, key: None, certified: None, record: None, slots });
+                return Ok(Self {
+                    settings,
+                    key: None,
+                    certified: None,
+                    certificate: None,
+                    record: None,
+                    slots,
+                });
             }
         };
         let key = contents.key.ok().flatten();
@@ -122,6 +131,7 @@ impl Facts {
             settings: contents.settings.map_err(|error| error.to_string()),
             key: key.map(|key| key.public_key().to_vec()),
             certified,
+            certificate: leaf.map(|leaf| Digest::of(leaf)),
             record: record.and_then(|bytes| InstallRecord::from_cbor(&bytes).ok()),
             slots,
         })

@@ -128,6 +128,12 @@ impl<'a> Board<'a> {
                 (_, Line::Waits { text } | Line::Breaks { text }) => {
                     return Err(Failure::new(format!("expected an application to run, the updater {text}")));
                 }
+                (_, Line::Stops { text }) => {
+                    return Err(Failure::new(format!("the emulated chip stops: {text}")).hint(
+                        "it has what Pitstop's own images need of an ESP32-C3, and docs/fidelity.md says what that is; \
+                         most applications need more, for which PITSTOP_QEMU names Espressif's QEMU",
+                    ));
+                }
                 (Phase::PitStop, Line::HandsOver { slot, reason }) => Phase::HandOver { slot, reason },
                 (Phase::HandOver { slot, reason }, Line::Loaded) => Phase::Started { slot, reason },
                 (Phase::Started { slot, reason }, Line::Other(said)) if !said.is_empty() => {
@@ -136,9 +142,15 @@ impl<'a> Board<'a> {
                 }
                 (phase @ Phase::Started { .. }, Line::Other(_)) => phase,
                 (Phase::Started { .. }, _) => {
+                    let hint = "with --keep DIR the whole console stays in DIR/console.log";
+                    let found = match line_after(&text) {
+                        Some(what) => what.to_owned(),
+                        None => format!("{text:?}"),
+                    };
                     return Err(Failure::new(format!(
-                        "expected {wanted} after the hand-over, found {text:?}"
-                    )));
+                        "expected {wanted} after the hand-over, found {found}"
+                    ))
+                    .hint(hint));
                 }
                 (phase @ (Phase::PitStop | Phase::HandOver { .. }), _) => phase,
             };
@@ -200,6 +212,11 @@ impl<'a> Board<'a> {
     }
 }
 
+/// What a line says of an application that has said nothing.
+fn line_after(text: &str) -> Option<&'static str> {
+    (Line::read(text) == Line::Reset).then_some("a reset: the application was silent until a watchdog bit")
+}
+
 /// Tells the device's lines as they arrive.
 struct Narrator {
     stage: Stage,
@@ -221,16 +238,18 @@ impl Narrator {
                 self.bar = Some(bar);
                 Ok(())
             }
-            Line::Verifies => {
-                self.bar = None;
-                self.stage.verified(self.size_bytes)
-            }
+            // What a start looks at first is not what it downloads.
+            Line::Verifies => match self.bar.take() {
+                Some(_) => self.stage.verified(self.size_bytes),
+                None => Ok(()),
+            },
             Line::Fault { text } => self.stage.event("fault", text, json!({ "by": "device", "text": text })),
             Line::Reset
             | Line::Loaded
             | Line::HandsOver { .. }
             | Line::Waits { .. }
             | Line::Breaks { .. }
+            | Line::Stops { .. }
             | Line::Updater
             | Line::Other(_) => Ok(()),
         }

@@ -13,6 +13,9 @@ const UPDATER: &str = "pitstop ";
 /// `bootloader_utility.c`).
 const LOADED: &str = "boot: Loaded app from partition";
 
+/// How a line begins that the emulated chip itself says (`crates/emulator/src/board.rs`).
+const CHIP: &str = "chip: ";
+
 /// What the ROM says first after a reset.
 const ROM: &str = "ESP-ROM:";
 
@@ -37,6 +40,8 @@ pub(super) enum Line<'a> {
     Waits { text: &'a str },
     /// The updater breaks.
     Breaks { text: &'a str },
+    /// The emulated chip does not go on.
+    Stops { text: &'a str },
     /// The updater says something else.
     Updater,
     /// ROM and bootloader say more, or it is the application.
@@ -49,6 +54,7 @@ impl<'a> Line<'a> {
         let Some(text) = line.strip_prefix(UPDATER) else {
             return match line {
                 rom if rom.starts_with(ROM) => Self::Reset,
+                chip if chip.starts_with(CHIP) => Self::Stops { text: &chip[CHIP.len()..] },
                 bootloader if bootloader.contains(LOADED) => Self::Loaded,
                 other => Self::Other(other),
             };
@@ -111,7 +117,7 @@ mod tests {
 ESP-ROM:esp32c3-api1-20210207
 rst:0x1 (POWERON),boot:0x8 (SPI_FAST_FLASH_BOOT)
 I (209) boot: Loaded app from partition at offset 0x10000
-pitstop 0.1.0 on esp32c3, reset by PowerOn
+pitstop 0.1.0 on esp32c3, reset by power-on
 pitstop joins the network
 pitstop has the address 10.0.2.15/24
 pitstop installs 1.0.0: 15 %
@@ -144,6 +150,10 @@ hello 1.0.0 reset=CoreSw boot=1 uptime_s=0";
         assert_eq!(
             Line::read("pitstop fault 302: the server cannot be reached"),
             Line::Fault { text: "fault 302: the server cannot be reached" }
+        );
+        assert_eq!(
+            Line::read("chip: Store of register GPIO.out at 0x60004004, which is not modelled"),
+            Line::Stops { text: "Store of register GPIO.out at 0x60004004, which is not modelled" }
         );
         assert!(matches!(Line::read("pitstop breaks: panicked at x"), Line::Breaks { .. }));
         let waits = "pitstop has nothing to start, tries again in 5 s: no slot holds an image (505)";

@@ -21,6 +21,7 @@ use super::introduce;
 use super::stage::{Stage, Steps};
 use crate::failure::Failure;
 use crate::inspect::ImageFile;
+use crate::ui::Spinner;
 use board::Board;
 
 /// What is emulated.
@@ -28,6 +29,11 @@ const CHIP: Chip = Chip::Esp32C3;
 
 /// The updater with the network that emulators offer, as `cargo xtask firmware` names it.
 const UPDATER: &str = "updater-esp32c3-qemu";
+
+/// What to do without images.
+const INSTALL_OR_GIVE: &str = "in a clone of the repository, install the firmware's toolchain (CONTRIBUTING.md: `cd firmware && rustup \
+     toolchain install`, or Debian's packages); or give all three images: pitstop demo --chip --app v1.bin --app v2.bin \
+     --updater updater-esp32c3-qemu.bin";
 
 /// What only this story needs.
 pub(super) struct Cast {
@@ -46,17 +52,17 @@ impl Cast {
         emulator: Emulator,
         images: &Images,
         updater: Option<&Path>,
-        building: impl Fn(&str, &str),
+        building: impl Fn(&str, &str) -> Spinner,
     ) -> Result<Self, Failure> {
         if let Origin::Composed(reason) = &images.origin {
             return Err(Failure::new(format!("there is no application that a chip could run: {reason}"))
-                .hint("give two for the ESP32-C3: pitstop demo --chip --app v1.bin --app v2.bin"));
+                .hint(INSTALL_OR_GIVE));
         }
         let updater = match updater {
             Some(path) => ImageFile::read(path)?,
             None => images::built(UPDATER, building).map_err(|reason| {
                 Failure::new(format!("there is no updater for the emulated chip: {reason}"))
-                    .hint("give one with --updater FILE")
+                    .hint(INSTALL_OR_GIVE)
             })?,
         };
         Ok(Self { emulator, updater })
