@@ -38,8 +38,12 @@ pub(super) enum Origin {
 }
 
 impl Images {
-    /// The user's images, or the best that can be had; `building` is as in [`firmware`].
-    pub(super) fn find(given: &[PathBuf], building: impl Fn(&str, &str) -> Spinner) -> Result<Self, Failure> {
+    /// The user's images, or the best that can be had; the rest is as in [`built`].
+    pub(super) fn find(
+        given: &[PathBuf],
+        may_download: bool,
+        building: impl Fn(&str, &str) -> Spinner,
+    ) -> Result<Self, Failure> {
         if let [first, second] = given {
             let read = |path: &Path, otherwise: &str| -> Result<Application, Failure> {
                 let image = ImageFile::read(path)?;
@@ -56,7 +60,7 @@ impl Images {
             return Ok(Self { first, second, origin: Origin::Given });
         }
         let hello = |version: &str| -> Result<Application, String> {
-            let image = built(&format!("hello-{version}"), &building)?;
+            let image = built(&format!("hello-{version}"), may_download, &building)?;
             Ok(Application { version: version.into(), image })
         };
         match hello(VERSIONS[0]).and_then(|first| Ok((first, hello(VERSIONS[1])?))) {
@@ -69,14 +73,21 @@ impl Images {
     }
 }
 
-/// An image of this repository's firmware by its name, built now unless it has been since its sources were changed; `building` is told the name and
-/// the toolchain then, and shows that it goes on. `Err` says why there is none.
-pub(super) fn built(name: &str, building: impl Fn(&str, &str) -> Spinner) -> Result<ImageFile, String> {
+/// An image of this repository's firmware by its name, built now unless it has been since its sources were changed;
+/// `building` is told the name and the toolchain then, and shows that it goes on. A toolchain is downloaded only where it may
+/// be. `Err` says why there is no image.
+pub(super) fn built(
+    name: &str,
+    may_download: bool,
+    building: impl Fn(&str, &str) -> Spinner,
+) -> Result<ImageFile, String> {
     let root = firmware::repository().ok_or("this pitstop runs outside its repository")?;
     let path = firmware::path(root, name);
     let read = || ImageFile::read(&path);
     let there = read().ok();
-    let toolchain = match (there, toolchain(&root.join("firmware"))) {
+    let toolchain = toolchain(&root.join("firmware"))
+        .or_else(|| (may_download && can_download()).then_some("a toolchain that rustup downloads first"));
+    let toolchain = match (there, toolchain) {
         (Some(image), _) if !firmware::has_newer_sources(root, &path) => return Ok(image),
         // As good as it can be had.
         (Some(image), None) => return Ok(image),
@@ -102,6 +113,13 @@ fn toolchain(firmware: &Path) -> Option<&'static str> {
     let sysroot = output("/usr/bin/rustc", &["--print", "sysroot"])?;
     let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
     (sources.is_dir() && has_lld()).then_some("Debian's toolchain")
+}
+
+/// Whether `cargo xtask firmware` can have rustup download what `firmware/rust-toolchain.toml` names.
+fn can_download() -> bool {
+    let is_forbidden = std::env::var_os("RUSTUP_AUTO_INSTALL").is_some_and(|value| value == "0");
+    let rustup = || Command::new("rustup").arg("--version").stderr(Stdio::null()).output();
+    !is_forbidden && rustup().is_ok_and(|output| output.status.success())
 }
 
 /// Debian names LLVM's linker `ld.lld`, or with its version: `ld.lld-19`.

@@ -42,7 +42,7 @@ Examples:
   pitstop demo --chip                             on an emulated ESP32-C3
   pitstop demo --dashboard                        200 devices and a rollout, to look at in a browser
 
---chip needs the firmware's toolchain and nothing else. The chip has what the
+--chip needs the firmware's toolchain, which rustup downloads. The chip has what the
 repository's own images need; docs/fidelity.md says what that is. With
 PITSTOP_QEMU, the path of Espressif's qemu-system-riscv32, that emulates it.";
 
@@ -135,7 +135,7 @@ impl Demo {
             let _ = stage.event("building", &text, json!({ "image": name, "toolchain": toolchain }));
             stage.working(&format!("building {name}"))
         };
-        let images = Images::find(&self.apps, building)?;
+        let images = Images::find(&self.apps, self.chip, building)?;
         let cast = match emulator {
             Some(emulator) => Some(chip::Cast::gather(emulator, &images, self.updater.as_deref(), building)?),
             None => None,

@@ -31,8 +31,8 @@ const CHIP: Chip = Chip::Esp32C3;
 const UPDATER: &str = "updater-esp32c3-qemu";
 
 /// What to do without images.
-const INSTALL_OR_GIVE: &str = "in a clone of the repository, install the firmware's toolchain (CONTRIBUTING.md: `cd firmware && rustup \
-     toolchain install`, or Debian's packages); or give all three images: pitstop demo --chip --app v1.bin --app v2.bin \
+const INSTALL_OR_GIVE: &str = "in a clone of the repository, install the firmware's toolchain (CONTRIBUTING.md: rustup downloads it, or Debian's \
+     packages); or give all three images: pitstop demo --chip --app v1.bin --app v2.bin \
      --updater updater-esp32c3-qemu.bin";
 
 /// What only this story needs.
@@ -60,7 +60,7 @@ impl Cast {
         }
         let updater = match updater {
             Some(path) => ImageFile::read(path)?,
-            None => images::built(UPDATER, building).map_err(|reason| {
+            None => images::built(UPDATER, true, building).map_err(|reason| {
                 Failure::new(format!("there is no updater for the emulated chip: {reason}"))
                     .hint(INSTALL_OR_GIVE)
             })?,
