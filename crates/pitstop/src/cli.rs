@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     admin, audit, ca, device, flash, fleet, image, keys, layout, product, provision, release, rollout, serve,
-    token,
+    token, webhook,
 };
 use crate::demo::Demo;
 use crate::simulate::Simulate;
@@ -84,6 +84,10 @@ pub(crate) enum Command {
     /// API tokens: who may do what
     #[command(subcommand)]
     Token(token::TokenCommand),
+
+    /// Webhooks: a backend of your own is told what happens
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
 
     /// Show whose token this is, and what it is good for
     Whoami(token::Whoami),

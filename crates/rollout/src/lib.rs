@@ -40,7 +40,7 @@ pub use decide::{
 };
 pub use evidence::{Evidence, Lack, lack, unfinished};
 pub use failure::{Failure, is_failure};
-pub use next::next;
+pub use next::{lacking, next};
 pub use percent::{Percent, PercentError};
 pub use plan::{Approval, Limits, MAX_SOAK_S, MAX_WAVES, OnHalt, Plan, PlanError, Wave};
 pub use select::{MAX_TAGS, Select, bucket, check_tag};

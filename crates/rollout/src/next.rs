@@ -67,6 +67,26 @@ pub fn next(plan: &Plan, progress: &Progress<'_>, now_ms: i64) -> String {
     }
 }
 
+/// The evidence that a wave waits for which has soaked, so that the next one is not opened; `None` when that is not so.
+#[must_use]
+pub fn lacking(plan: &Plan, progress: &Progress<'_>, now_ms: i64) -> Option<String> {
+    match progress.state {
+        State::Running | State::Open if now_ms >= soak_ends_at_ms(plan, progress) => {
+            plan.waves().get(progress.wave + 1)?;
+            lack(plan, progress).map(|lack| lack.to_string())
+        }
+        State::Running
+        | State::Open
+        | State::Draft
+        | State::AwaitingApproval
+        | State::Paused
+        | State::Halted
+        | State::Aborted
+        | State::Completed
+        | State::Superseded => None,
+    }
+}
+
 /// Such as `2026-11-22T17:00:00Z`.
 fn rfc3339(at_ms: i64) -> String {
     // Rounded up: at the time that is named, it has happened. Formatting fails for years past 9999 only.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::sleep;
 
 use crate::app::App;
 use crate::clock::rfc3339;
+use crate::store::{Change, Record, StoreError};
 
 /// A CA takes a rollover to replace, which takes as long as devices take to come: a year.
 const CA_DAYS: i64 = 365;
@@ -49,6 +51,33 @@ pub(crate) fn notices(app: &App, now: OffsetDateTime) -> Vec<String> {
     notices
 }
 
+/// Notes in the audit log what is about to end, once for each certificate.
+async fn tell(app: &App) -> Result<(), StoreError> {
+    let now = app.config.clock.now_utc();
+    let authorities = app.ca.get();
+    let ends = [
+        ("ca", authorities.for_devices().not_after(), CA_DAYS),
+        ("server", app.ca.server_not_after(), SERVER_DAYS),
+    ];
+    for (certificate, not_after, within_days) in ends {
+        if (not_after - now).whole_days() >= within_days {
+            continue;
+        }
+        let at = rfc3339(not_after.unix_timestamp() * 1000);
+        let record = Record {
+            action: "certificate.end",
+            kind: "certificate",
+            subject: certificate,
+            product: None,
+            before: None,
+            after: Some(json!({ "not_after": at })),
+        };
+        let change = Change::by_server(app.config.clock.now_ms());
+        app.store.tell_once(&format!("end {certificate} {at}"), record, &change).await?;
+    }
+    Ok(())
+}
+
 /// Sets the metric and writes the log until the server stops.
 pub(crate) async fn keep_watching(app: Arc<App>) {
     let mut until_told = Duration::ZERO;
@@ -64,6 +93,9 @@ pub(crate) async fn keep_watching(app: Arc<App>) {
             until_told = DAY;
             for notice in notices(&app, app.config.clock.now_utc()) {
                 tracing::warn!("{notice}");
+            }
+            if let Err(error) = tell(&app).await {
+                tracing::error!("what ends is not in the audit log: {error}");
             }
         }
         until_told = until_told.saturating_sub(PERIOD);

@@ -55,6 +55,7 @@ mod secret;
 mod server;
 mod store;
 mod tls;
+mod webhooks;
 
 pub use backup::{BackupError, BackupSummary, backup, restore};
 pub use clock::Clock;

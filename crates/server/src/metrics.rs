@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     pub(crate) artifacts_damaged: Gauge,
     /// When certificates end, in seconds since 1970: `ca` and `server`.
     pub(crate) certificate_ends: Family<Labels<1>, Gauge>,
+    /// What was sent to webhooks.
+    pub(crate) webhook_deliveries: Counts,
     /// Requests that were refused with 429, by what there were too many of.
     pub(crate) rate_limited: Counts,
     /// Rollouts by state, sampled.
@@ -107,6 +109,7 @@ impl Metrics {
             artifact_bytes: Counter::default(),
             artifacts_damaged: Gauge::default(),
             certificate_ends: Family::default(),
+            webhook_deliveries: Counts::new("outcome", &["delivered", "failed"]),
             rate_limited: Counts::new("by", &["address", "certificate"]),
             rollouts: Family::default(),
             halts: Counts::new("cause", &["failures", "crashes", "silence"]),
@@ -148,6 +151,11 @@ impl Metrics {
             "When a certificate of the server ends, since 1970",
             Unit::Seconds,
             self.certificate_ends.clone(),
+        );
+        to.register(
+            "webhook_deliveries",
+            "Requests to webhooks by how they ended",
+            self.webhook_deliveries.family.clone(),
         );
         to.register("rate_limited_requests", "Requests refused with 429", self.rate_limited.family.clone());
         to.register("rollouts", "Rollouts by state, sampled", self.rollouts.clone());

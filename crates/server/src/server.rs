@@ -29,7 +29,7 @@ use crate::problem::Problem;
 use crate::role::Role;
 use crate::rollouts::{self, Plans};
 use crate::store::{Change, Store, TokenRow};
-use crate::{api, device, endings, files, secret};
+use crate::{api, device, endings, files, secret, webhooks};
 
 /// So often an instance asks the database which CAs are in force.
 const CA_PERIOD: Duration = Duration::from_secs(5);
@@ -103,6 +103,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     listeners.spawn(fleet::keep_sampling(app.clone()));
     listeners.spawn(endings::keep_watching(app.clone()));
     listeners.spawn(keep_scrubbing(app.clone()));
+    listeners.spawn(webhooks::keep_telling(app.clone()));
     listeners.spawn(rollouts::run(app.clone()));
     listeners.spawn(rollouts::keep_counting(app.clone()));
     Ok(RunningServer {

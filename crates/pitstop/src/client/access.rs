@@ -1,9 +1,12 @@
-//! API tokens, the audit log and the CA.
+//! API tokens, webhooks, the audit log and the CA.
 
 use std::io::Read;
 
 use super::rollouts::given;
-use super::types::{ApiToken, AuditFilter, AuditLine, Ca, CreatedApiToken, NewApiToken, Page, Whoami};
+use super::types::{
+    ApiToken, AuditFilter, AuditLine, Ca, CreatedApiToken, CreatedWebhook, Delivery, NewApiToken, NewWebhook,
+    Page, Webhook, Whoami,
+};
 use super::{Client, ClientError};
 
 impl Client {
@@ -25,6 +28,31 @@ impl Client {
     /// Revokes an API token.
     pub(crate) fn revoke_token(&self, id: &str) -> Result<ApiToken, ClientError> {
         self.post(&format!("/tokens/{id}/revoke"), &serde_json::Map::new())
+    }
+
+    /// Adds a webhook.
+    pub(crate) fn create_webhook(&self, webhook: &NewWebhook) -> Result<CreatedWebhook, ClientError> {
+        self.post("/webhooks", webhook)
+    }
+
+    /// All webhooks.
+    pub(crate) fn webhooks(&self) -> Result<Page<Webhook>, ClientError> {
+        self.get("/webhooks")
+    }
+
+    /// The newest `limit` deliveries of a webhook, newest first.
+    pub(crate) fn deliveries(&self, id: &str, limit: usize) -> Result<Page<Delivery>, ClientError> {
+        self.list(&format!("/webhooks/{id}/deliveries"), &[], limit)
+    }
+
+    /// Sends a webhook an event of its own.
+    pub(crate) fn test_webhook(&self, id: &str) -> Result<Webhook, ClientError> {
+        self.post(&format!("/webhooks/{id}/test"), &serde_json::Map::new())
+    }
+
+    /// Removes a webhook.
+    pub(crate) fn remove_webhook(&self, id: &str) -> Result<Webhook, ClientError> {
+        self.delete(&format!("/webhooks/{id}"))
     }
 
     /// Which CAs are in force.

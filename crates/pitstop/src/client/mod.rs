@@ -270,6 +270,10 @@ impl Client {
         self.read(self.accepted(answer)?)
     }
 
+    fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.read(self.accepted(self.signed(self.agent.delete(self.address(path))).call())?)
+    }
+
     fn address(&self, path: &str) -> String {
         format!("{}/api/v1{path}", self.url)
     }

@@ -6,10 +6,12 @@
 mod access;
 mod ca;
 mod rollout;
+mod webhook;
 
 pub(crate) use access::{ApiToken, AuditFilter, AuditLine, CreatedApiToken, NewApiToken, Whoami};
 pub(crate) use ca::Ca;
 pub(crate) use rollout::{FleetSummary, NewRollout, Rollout, RolloutFilter, WaveState};
+pub(crate) use webhook::{CreatedWebhook, Delivery, NewWebhook, Webhook};
 
 use ::rollout::Plan;
 use base64::Engine as _;

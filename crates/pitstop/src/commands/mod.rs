@@ -19,6 +19,7 @@ pub(crate) mod rollout;
 pub(crate) mod serve;
 mod target;
 pub(crate) mod token;
+pub(crate) mod webhook;
 mod wifi;
 
 use crate::cli::Command;
@@ -42,6 +43,7 @@ pub(crate) fn run(command: Command, ui: &Ui) -> Result<(), Failure> {
         Command::Rollout(rollout) => rollout.run(ui),
         Command::Fleet(fleet) => fleet.run(ui),
         Command::Token(token) => token.run(ui),
+        Command::Webhook(webhook) => webhook.run(ui),
         Command::Whoami(whoami) => whoami.run(ui),
         Command::Audit(audit) => audit.run(ui),
         Command::Ca(ca) => ca.run(ui),

@@ -18,6 +18,7 @@ mod request;
 mod rollouts;
 mod routes;
 mod tokens;
+mod webhooks;
 mod whoami;
 
 use std::sync::Arc;
@@ -77,6 +78,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         evidence::routes(),
         artifacts::routes(),
         tokens::routes(),
+        webhooks::routes(),
         audit::routes(),
         fleet::routes(),
     ]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollout::{Attempt, Observed, Plan, Progress, Step, advance};
+use rollout::{Attempt, Observed, Plan, Progress, Step, advance, lacking};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -14,7 +14,8 @@ use super::watch::{Look, Watch};
 use crate::app::App;
 use crate::clock;
 use crate::store::{
-    AttemptRow, AttemptWrite, Counted, DeviceWrite, Move, OverdueRow, RolloutRow, Said, StoreError, WaveRow,
+    AttemptRow, AttemptWrite, Change, Counted, DeviceWrite, Move, OverdueRow, Record, RolloutRow, Said,
+    StoreError, WaveRow,
 };
 
 /// How often the clock is looked at. Counters that move are judged at once.
@@ -144,7 +145,7 @@ async fn go_on(app: &App, watch: &Watch, mut row: RolloutRow, now_ms: i64) -> Re
         };
         let step = advance(&plan, &progress, now_ms);
         match &step {
-            Step::Stay => return Ok(()),
+            Step::Stay => return tell_what_lacks(app, &row, &plan, &progress, now_ms).await,
             Step::Halt(excess) => tracing::warn!(
                 rollout = row.id,
                 "halted: {} in wave {}: {} of {} devices, {} are tolerated",
@@ -170,6 +171,32 @@ async fn go_on(app: &App, watch: &Watch, mut row: RolloutRow, now_ms: i64) -> Re
             None => return Ok(()),
         }
     }
+}
+
+/// Notes once for each wave that it has soaked and waits for evidence: somebody may have to look at its devices.
+async fn tell_what_lacks(
+    app: &App,
+    row: &RolloutRow,
+    plan: &Plan,
+    progress: &Progress<'_>,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let Some(lack) = lacking(plan, progress, now_ms) else { return Ok(()) };
+    // Devices are counted within moments.
+    if progress.waves.get(progress.wave).is_none_or(|wave| wave.present.is_none()) {
+        return Ok(());
+    }
+    let record = Record {
+        action: "rollout.wait",
+        kind: "rollout",
+        subject: &row.id,
+        product: Some(&row.product),
+        before: None,
+        after: Some(json!({ "wave": progress.wave, "lack": lack })),
+    };
+    let key = format!("wait {} {} {}", row.id, progress.wave, row.epoch);
+    app.store.tell_once(&key, record, &Change::by_server(now_ms)).await?;
+    Ok(())
 }
 
 /// When the newest wave began to soak, as if nobody had been away meanwhile.

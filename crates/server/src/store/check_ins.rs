@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use manifest::Sequence;
 use rollout::{Attempt, Cadence, Failure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
 use super::enrollment::confirm_certificate;
-use super::{Event, StoreError};
+use super::{Change, Event, Record, StoreError};
 
 /// What is known of a device when it makes a request, found by the serial number of its certificate.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -303,6 +303,7 @@ impl DeviceWrite {
         }
         if let Some(failure) = &self.failure {
             failure.apply(connection, &self.device, self.at_ms).await?;
+            failure.tell(connection, &self.device, self.at_ms).await?;
         }
         if let Some((kind, detail)) = &self.event {
             let event = Event { device: &self.device, at_ms: self.at_ms, kind, detail: detail.clone() };
@@ -453,6 +454,29 @@ impl Deltas {
 }
 
 impl FailureWrite {
+    /// A release that is in quarantine from now on stands in the audit log.
+    async fn tell(&self, connection: &mut AnyConnection, device: &str, at_ms: i64) -> Result<(), StoreError> {
+        let Some(to) = self.to.as_ref().filter(|to| to.is_quarantined) else { return Ok(()) };
+        let was_before =
+            self.from.as_ref().is_some_and(|from| from.is_quarantined && from.sequence == to.sequence);
+        if was_before {
+            return Ok(());
+        }
+        let product: Option<String> = sqlx::query_scalar("SELECT product FROM devices WHERE id = $1")
+            .bind(device)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let record = Record {
+            action: "device.quarantine",
+            kind: "device",
+            subject: device,
+            product: product.as_deref(),
+            before: None,
+            after: Some(json!({ "sequence": to.sequence.0, "failures": to.count })),
+        };
+        Change::by_server(at_ms).record(connection, record).await
+    }
+
     async fn apply(
         &self,
         connection: &mut AnyConnection,

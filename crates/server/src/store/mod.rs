@@ -25,6 +25,7 @@ mod rollouts;
 mod settings;
 mod silence;
 mod snapshot;
+mod webhooks;
 mod writer;
 
 use std::io;
@@ -58,6 +59,7 @@ pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRefusal, RolloutRow,
 pub(crate) use settings::Behind;
 pub(crate) use silence::OverdueRow;
 pub(crate) use snapshot::copy_sqlite;
+pub(crate) use webhooks::{DeliveryRow, NewDelivery, Sent, WebhookRow};
 
 use crate::location::{Database, PostgresUrl};
 use crate::metrics::Metrics;

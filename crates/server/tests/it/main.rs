@@ -28,3 +28,4 @@ mod roles;
 mod rollouts;
 mod shared;
 mod tls;
+mod webhooks;

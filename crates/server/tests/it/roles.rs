@@ -72,6 +72,11 @@ const TABLE: &[Row] = &[
     ("get", "/tokens", "admin", Forbidden, nothing),
     ("post", "/tokens", "admin", Forbidden, || json!({ "name": "x", "role": "viewer" })),
     ("post", "/tokens/{id}/revoke", "admin", Forbidden, nothing),
+    ("get", "/webhooks", "admin", Forbidden, nothing),
+    ("post", "/webhooks", "admin", Forbidden, || json!({ "url": "https://backend.example/" })),
+    ("get", "/webhooks/{id}/deliveries", "admin", Forbidden, nothing),
+    ("post", "/webhooks/{id}/test", "admin", Forbidden, nothing),
+    ("delete", "/webhooks/{id}", "admin", Forbidden, nothing),
     ("get", "/fleet/summary", "viewer", LeftOut, nothing),
     ("get", "/fleet/history", "viewer", LeftOut, nothing),
     ("get", "/audit", "viewer", LeftOut, nothing),
@@ -139,10 +144,13 @@ async fn world() -> (TestApp, impl Fn(&str) -> String) {
         app.token(json!({ "name": "old", "role": "viewer" })).await["id"].as_str().unwrap().to_owned();
     app.post(&format!("/tokens/{revoked}/revoke"), &Value::Null).await.expect(200);
     let key = app.get("/products/lamp/publisher-keys").await["items"][0]["id"].as_str().unwrap().to_owned();
+    let webhook = app.post("/webhooks", &json!({ "url": "http://127.0.0.1:9/" })).await.expect(201).json();
+    let webhook = webhook["id"].as_str().unwrap().to_owned();
     let digest = manifest::Digest::of(b"").to_string();
     let fill = move |path: &str| {
         let id = match path {
             path if path.starts_with("/tokens") => &revoked,
+            path if path.starts_with("/webhooks") => &webhook,
             path if path.starts_with("/products") => &key,
             path if path.starts_with("/rollouts") => "ro-lamp-1",
             _ => "lamp-1",

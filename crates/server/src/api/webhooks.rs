@@ -1,0 +1,231 @@
+//! `/api/v1/webhooks`: where a team's own backend is told what happens.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::page::{Page, PageParams};
+use super::products;
+use super::request::{Body, InPath, Params};
+use super::routes::Routes;
+use crate::app::App;
+use crate::clock;
+use crate::problem::Problem;
+use crate::secret;
+use crate::store::{DeliveryRow, WebhookRow};
+use crate::webhooks::{self, EVENTS};
+
+/// The longest URL, in bytes.
+const MAX_URL_BYTES: usize = 1000;
+
+pub(super) fn routes() -> Routes {
+    Routes::of("webhooks")
+        .admin(routes!(list))
+        .admin(routes!(create))
+        .admin(routes!(remove))
+        .admin(routes!(deliveries))
+        .admin(routes!(test))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewWebhook {
+    /// `https://` or, for a backend on this machine, `http://`.
+    #[schema(max_length = 1000)]
+    url: String,
+    /// What it is told: actions of the audit log, such as `rollout.halt`; without it, all that there are.
+    #[serde(default)]
+    events: Vec<String>,
+    /// The one product that it is about; without it, all.
+    product: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Webhook {
+    id: String,
+    url: String,
+    events: Vec<String>,
+    product: Option<String>,
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct CreatedWebhook {
+    #[serde(flatten)]
+    webhook: Webhook,
+    /// Signs what is sent (Standard Webhooks 1.0.0): it is not shown again.
+    secret: String,
+}
+
+/// Something that was sent, or is to be.
+#[derive(Serialize, ToSchema)]
+struct Delivery {
+    /// As in the header `webhook-id`.
+    id: String,
+    event: String,
+    /// When it happened.
+    #[schema(format = DateTime)]
+    at: String,
+    /// `waiting`, `delivered`, or `failed`: given up.
+    state: String,
+    tries: i64,
+    /// When it is tried next; null when it is not.
+    #[schema(format = DateTime)]
+    next_try_at: Option<String>,
+    /// Status of the last answer; null when there was none.
+    status: Option<i64>,
+    /// Why the last try failed.
+    error: Option<String>,
+}
+
+/// Lists webhooks.
+#[utoipa::path(get, path = "/webhooks", responses((status = 200, body = Page<Webhook>)))]
+async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Page<Webhook>>, Problem> {
+    caller.require_unscoped()?;
+    let webhooks = app.store.webhooks().await?;
+    Ok(Json(Page::whole(webhooks.into_iter().map(show).collect())))
+}
+
+/// Adds a webhook: it is told what happens from now on. Its secret is shown once.
+#[utoipa::path(
+    post,
+    path = "/webhooks",
+    request_body = NewWebhook,
+    responses((status = 201, body = CreatedWebhook))
+)]
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Body(body): Body<NewWebhook>,
+) -> Result<(StatusCode, Json<CreatedWebhook>), Problem> {
+    caller.require_unscoped()?;
+    check_url(&body.url)?;
+    let names = || EVENTS.iter().map(|(name, _)| *name);
+    if let Some(unknown) = body.events.iter().find(|event| !names().any(|name| name == *event)) {
+        let names: Vec<_> = names().collect();
+        return Err(Problem::Unsuitable(format!("expected events of {}, found {unknown}", names.join(", "))));
+    }
+    let mut events = body.events;
+    if events.is_empty() {
+        events = names().map(str::to_owned).collect();
+    }
+    events.sort();
+    events.dedup();
+    let product = match body.product {
+        Some(name) => Some(products::find(&app, &caller, name).await?.name),
+        None => None,
+    };
+    let change = caller.change();
+    let row = WebhookRow {
+        id: format!("wh-{}", hex::encode(secret::random::<6>())),
+        url: body.url,
+        secret: webhooks::new_secret(),
+        product,
+        events: serde_json::to_string(&events)?,
+        created_at_ms: change.at_ms,
+        told_until: String::new(),
+    };
+    app.store.add_webhook(&row, &change).await?;
+    let secret = row.secret.clone();
+    Ok((StatusCode::CREATED, Json(CreatedWebhook { webhook: show(row), secret })))
+}
+
+fn check_url(text: &str) -> Result<(), Problem> {
+    let is_good = |url: &Url| matches!(url.scheme(), "https" | "http") && url.host().is_some();
+    if text.len() <= MAX_URL_BYTES && Url::parse(text).is_ok_and(|url| is_good(&url)) {
+        return Ok(());
+    }
+    Err(Problem::Unsuitable(format!(
+        "expected a URL such as https://backend.example/pitstop of at most {MAX_URL_BYTES} bytes, found {text:?}"
+    )))
+}
+
+/// Removes a webhook. What has not been delivered is not sent any more.
+#[utoipa::path(delete, path = "/webhooks/{id}", params(("id" = String, Path)), responses((status = 200, body = Webhook)))]
+async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+) -> Result<Json<Webhook>, Problem> {
+    caller.require_unscoped()?;
+    let webhook = find(&app, id).await?;
+    if app.store.remove_webhook(&webhook.id, &caller.change()).await? {
+        Ok(Json(show(webhook)))
+    } else {
+        Err(not_found(webhook.id))
+    }
+}
+
+/// Lists what was sent to a webhook within 30 days, and what is still to be sent, newest first.
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}/deliveries",
+    params(("id" = String, Path), PageParams),
+    responses((status = 200, body = Page<Delivery>))
+)]
+async fn deliveries(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<Page<Delivery>>, Problem> {
+    caller.require_unscoped()?;
+    let webhook = find(&app, id).await?;
+    let rows = app.store.deliveries(&webhook.id, params.after(), params.rows()?).await?;
+    params.page(rows, |row| row.id.clone(), |row| Ok(delivery(row))).map(Json)
+}
+
+/// Sends a webhook an event `webhook.test`, as soon as it can be.
+#[utoipa::path(post, path = "/webhooks/{id}/test", params(("id" = String, Path)), responses((status = 202, body = Webhook)))]
+async fn test(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+) -> Result<(StatusCode, Json<Webhook>), Problem> {
+    caller.require_unscoped()?;
+    let webhook = find(&app, id).await?;
+    webhooks::test(&app, &webhook).await?;
+    Ok((StatusCode::ACCEPTED, Json(show(webhook))))
+}
+
+async fn find(app: &App, id: String) -> Result<WebhookRow, Problem> {
+    let found = app.store.webhooks().await?.into_iter().find(|webhook| webhook.id == id);
+    found.ok_or_else(|| not_found(id))
+}
+
+fn not_found(id: String) -> Problem {
+    Problem::NotFound { kind: "webhook", name: id }
+}
+
+fn show(row: WebhookRow) -> Webhook {
+    Webhook {
+        id: row.id,
+        url: row.url,
+        // Written by this server.
+        events: serde_json::from_str(&row.events).unwrap_or_default(),
+        product: row.product,
+        created_at: clock::rfc3339(row.created_at_ms),
+    }
+}
+
+fn delivery(row: DeliveryRow) -> Delivery {
+    let next_try_at = (row.state == "waiting").then(|| clock::rfc3339(row.try_at_ms));
+    Delivery {
+        id: row.id,
+        event: row.event,
+        at: clock::rfc3339(row.at_ms),
+        state: row.state,
+        tries: row.tries,
+        next_try_at,
+        status: row.status,
+        error: row.error,
+    }
+}

@@ -1,0 +1,276 @@
+//! Webhooks: a team's own backend is told what happens, by requests that it can verify (Standard Webhooks 1.0.0,
+//! github.com/standard-webhooks/standard-webhooks).
+//!
+//! What happens stands in the audit log, in the transaction of the change. So a webhook is a place in that log: what comes
+//! after it is noted as deliveries, and each of these is sent until somebody answers 2xx or two days are over. A delivery may
+//! come more than once, and not in the order of the log: its id says which it is, its time when it was.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, Mac as _};
+use reqwest::redirect::Policy;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::time::{Instant, sleep};
+
+use crate::app::App;
+use crate::clock::rfc3339;
+use crate::secret;
+use crate::store::{AuditRow, DeliveryRow, NewDelivery, Sent, StoreError, WebhookRow, json_or_text};
+
+/// What a webhook may be told, and when that is.
+pub(crate) const EVENTS: [(&str, &str); 14] = [
+    ("release.publish", "a release was published"),
+    ("rollout.start", "a rollout began"),
+    ("rollout.open-wave", "the next wave is offered the release"),
+    ("rollout.wait", "a wave has soaked and waits for evidence"),
+    ("rollout.await-approval", "a wave waits for an operator"),
+    ("rollout.pause", "an operator paused a rollout"),
+    ("rollout.halt", "a rollout halted itself"),
+    ("rollout.resume", "a rollout goes on"),
+    ("rollout.complete", "the devices have the release"),
+    ("rollout.abort", "an operator gave a rollout up"),
+    ("rollout.supersede", "a newer rollout took a rollout's place"),
+    ("device.quarantine", "a release failed too often on a device"),
+    ("device.revoke", "a device was revoked"),
+    ("certificate.end", "the CA or the server's certificate is about to end"),
+];
+
+/// What [`test`] sends.
+const TEST: &str = "webhook.test";
+
+/// How every secret begins.
+const SECRET_PREFIX: &str = "whsec_";
+
+/// The log is looked at so often.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// A line that another transaction wrote may appear this long after later ones.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Lines of the log, and deliveries, of one round.
+const BATCH: i64 = 100;
+
+/// Time for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An instance that takes a delivery and ends has another one try it after this.
+const TAKEN_MS: i64 = 60_000;
+
+/// Times between tries, as the specification proposes: two days in all.
+const PAUSES_S: [i64; 8] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 16 * 3600];
+
+/// What was delivered or given up is kept for 30 days.
+const KEPT_MS: i64 = 30 * 24 * 3_600_000;
+
+/// The most that is kept of what an answer says is wrong.
+const MAX_ERROR_CHARS: usize = 200;
+
+/// A new secret, by which what is sent is signed.
+pub(crate) fn new_secret() -> String {
+    format!("{SECRET_PREFIX}{}", BASE64_STANDARD.encode(secret::random::<32>()))
+}
+
+/// Notes a test for a webhook, which is sent at once.
+pub(crate) async fn test(app: &App, webhook: &WebhookRow) -> Result<(), StoreError> {
+    let now_ms = app.config.clock.now_ms();
+    let body = json!({ "type": TEST, "timestamp": rfc3339(now_ms), "data": { "webhook": webhook.id } });
+    let delivery = NewDelivery {
+        id: format!("msg-{}", hex::encode(secret::random::<12>())),
+        at_ms: now_ms,
+        event: TEST.to_owned(),
+        body: body.to_string(),
+    };
+    app.store.note_deliveries(webhook, &webhook.told_until, &[delivery], now_ms).await?;
+    Ok(())
+}
+
+/// Goes on until the server stops.
+pub(crate) async fn keep_telling(app: Arc<App>) {
+    let client = match client() {
+        Ok(client) => client,
+        Err(error) => return tracing::error!("nobody is told what happens: {error}"),
+    };
+    let mut lines = Lines::default();
+    while app.stop.run_until_cancelled(sleep(PERIOD)).await.is_some() {
+        if let Err(error) = round(&app, &client, &mut lines).await {
+            tracing::error!("webhooks are not told: {error}");
+        }
+    }
+}
+
+fn client() -> Result<reqwest::Client, reqwest::Error> {
+    // Another provider that is set already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .redirect(Policy::none())
+        .timeout(ANSWER_TIMEOUT)
+        .user_agent(concat!("pitstop/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// Which lines of the log were the newest, and when.
+#[derive(Default)]
+struct Lines(VecDeque<(Instant, String)>);
+
+impl Lines {
+    /// The newest line that nothing is written before any more.
+    fn settled(&mut self, newest: String) -> Option<String> {
+        if self.0.back().is_none_or(|(_, line)| *line != newest) {
+            self.0.push_back((Instant::now(), newest));
+        }
+        let is_settled = |(seen, _): &(Instant, String)| seen.elapsed() >= SETTLED;
+        let count = self.0.iter().take_while(|line| is_settled(line)).count();
+        self.0.drain(..count.saturating_sub(1));
+        self.0.front().filter(|line| is_settled(line)).map(|(_, line)| line.clone())
+    }
+}
+
+async fn round(app: &App, client: &reqwest::Client, lines: &mut Lines) -> Result<(), StoreError> {
+    let webhooks = app.store.webhooks().await?;
+    if webhooks.is_empty() {
+        return Ok(());
+    }
+    let now_ms = app.config.clock.now_ms();
+    if let Some(until) = lines.settled(app.store.newest_line().await?) {
+        for webhook in webhooks.iter().filter(|webhook| webhook.told_until < until) {
+            note(app, webhook, &until, now_ms).await?;
+        }
+    }
+    for delivery in app.store.due_deliveries(now_ms, BATCH).await? {
+        let Some(webhook) = webhooks.iter().find(|webhook| webhook.id == delivery.webhook) else { continue };
+        if app.stop.is_cancelled() || !app.store.take_delivery(&delivery, now_ms + TAKEN_MS).await? {
+            continue;
+        }
+        let sent = send(client, webhook, &delivery, now_ms).await;
+        app.metrics.webhook_deliveries.add(if sent.state == "delivered" { "delivered" } else { "failed" });
+        app.store.note_sent(&delivery.id, &sent).await?;
+    }
+    app.store.forget_deliveries(now_ms.saturating_sub(KEPT_MS)).await
+}
+
+/// Notes what the log has for a webhook.
+async fn note(app: &App, webhook: &WebhookRow, until: &str, now_ms: i64) -> Result<(), StoreError> {
+    let lines = app.store.lines_between(&webhook.told_until, until, BATCH).await?;
+    let is_all = i64::try_from(lines.len()).is_ok_and(|count| count < BATCH);
+    let until = match lines.last() {
+        Some(last) if !is_all => last.id.clone(),
+        Some(_) | None => until.to_owned(),
+    };
+    // Written by this server.
+    let events: Vec<String> = serde_json::from_str(&webhook.events).unwrap_or_default();
+    let is_for_it = |line: &AuditRow| {
+        events.contains(&line.action)
+            && webhook.product.as_ref().is_none_or(|product| line.product.as_ref() == Some(product))
+    };
+    let deliveries: Vec<NewDelivery> = lines
+        .iter()
+        .filter(|line| is_for_it(line))
+        .map(|line| NewDelivery {
+            id: format!("msg-{}-{}", line.id, webhook.id),
+            at_ms: line.at_ms,
+            event: line.action.clone(),
+            body: body(line).to_string(),
+        })
+        .collect();
+    app.store.note_deliveries(webhook, &until, &deliveries, now_ms).await?;
+    Ok(())
+}
+
+/// The line, in the members that the specification names.
+fn body(line: &AuditRow) -> Value {
+    let value = |text: &Option<String>| text.as_deref().map_or(Value::Null, json_or_text);
+    json!({
+        "type": line.action,
+        "timestamp": rfc3339(line.at_ms),
+        "data": {
+            "kind": line.kind,
+            "subject": line.subject,
+            "product": line.product,
+            "actor": { "id": line.actor, "name": line.actor_name },
+            "before": value(&line.before_json),
+            "after": value(&line.after_json),
+        },
+    })
+}
+
+async fn send(client: &reqwest::Client, webhook: &WebhookRow, delivery: &DeliveryRow, now_ms: i64) -> Sent {
+    let sent_s = now_ms.div_euclid(1000);
+    let request = client
+        .post(&webhook.url)
+        .header("content-type", "application/json")
+        .header("webhook-id", &delivery.id)
+        .header("webhook-timestamp", sent_s)
+        .header("webhook-signature", signature(&webhook.secret, &delivery.id, sent_s, &delivery.body))
+        .body(delivery.body.clone());
+    let (status, error) = match request.send().await {
+        Ok(answer) if answer.status().is_success() => {
+            let status = Some(i64::from(answer.status().as_u16()));
+            return Sent { state: "delivered", try_at_ms: now_ms, status, error: None };
+        }
+        Ok(answer) => (Some(i64::from(answer.status().as_u16())), format!("answered {}", answer.status())),
+        // With its URL it would be told twice.
+        Err(error) => (None, innermost(&error.without_url())),
+    };
+    let error = Some(error.chars().take(MAX_ERROR_CHARS).collect());
+    let pause_s = usize::try_from(delivery.tries).ok().and_then(|tries| PAUSES_S.get(tries));
+    match pause_s {
+        Some(pause_s) => Sent { state: "waiting", try_at_ms: now_ms + pause_s * 1000, status, error },
+        None => {
+            tracing::warn!(webhook = webhook.id, delivery = delivery.id, "a delivery is given up: {error:?}");
+            Sent { state: "failed", try_at_ms: now_ms, status, error }
+        }
+    }
+}
+
+/// What failed at last, which says most.
+fn innermost(mut error: &dyn std::error::Error) -> String {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// The value of `webhook-signature`: version 1, HMAC-SHA-256 over id, time and body.
+fn signature(secret: &str, id: &str, sent_s: i64, body: &str) -> String {
+    let key = BASE64_STANDARD.decode(secret.trim_start_matches(SECRET_PREFIX)).unwrap_or_default();
+    // As HMAC itself fills up short keys (RFC 2104 section 2); ours have 32 bytes.
+    let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+    for (byte, of_key) in block.iter_mut().zip(&key) {
+        *byte = *of_key;
+    }
+    let mut mac = <Hmac<Sha256> as hmac::digest::KeyInit>::new(&block);
+    mac.update(format!("{id}.{sent_s}.{body}").as_bytes());
+    format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_specification() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let body = r#"{"test": 2432232314}"#;
+        let signed = signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_is_told_of_when_no_earlier_one_can_come() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.settled("1".to_owned()), None);
+        sleep(SETTLED / 2).await;
+        assert_eq!(lines.settled("2".to_owned()), None);
+        sleep(SETTLED / 2).await;
+        assert_eq!(lines.settled("2".to_owned()).as_deref(), Some("1"));
+        sleep(SETTLED / 2).await;
+        assert_eq!(lines.settled("3".to_owned()).as_deref(), Some("2"));
+        sleep(SETTLED).await;
+        assert_eq!(lines.settled("3".to_owned()).as_deref(), Some("3"));
+    }
+}
