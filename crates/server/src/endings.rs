@@ -54,12 +54,10 @@ pub(crate) async fn keep_watching(app: Arc<App>) {
     let mut until_told = Duration::ZERO;
     loop {
         let authorities = app.ca.get();
-        let ends = [
-            ("ca", authorities.for_devices().not_after()),
-            ("server", app.ca.server_not_after()),
-        ];
+        let ends = [("ca", authorities.for_devices().not_after()), ("server", app.ca.server_not_after())];
         for (certificate, not_after) in ends {
-            let gauge = app.metrics.certificate_ends.get_or_create_owned(&[("certificate", certificate.to_owned())]);
+            let gauge =
+                app.metrics.certificate_ends.get_or_create_owned(&[("certificate", certificate.to_owned())]);
             gauge.set(not_after.unix_timestamp());
         }
         if until_told.is_zero() {

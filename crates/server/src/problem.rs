@@ -59,8 +59,10 @@ pub(crate) enum Problem {
     Json(String, StatusCode),
     #[error("the body broke off: {0}")]
     BrokenBody(String),
-    #[error("expected the next part of the body in time, found none")]
+    #[error("the body did not arrive in time")]
     TooSlow,
+    #[error("too many wrong tokens at once; ask again in {retry_after_s} s")]
+    TooManyGuesses { retry_after_s: u32 },
     #[error(transparent)]
     Rollout(#[from] RolloutRefusal),
     #[error(transparent)]
@@ -75,7 +77,9 @@ pub(crate) enum Problem {
     Busy { retry_after_s: u32 },
     #[error("the database or the artifact store does not answer; try again, `/readyz` says which")]
     Away(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("artifact {digest} was stored and reads back as something else; see that the disk or the store is well")]
+    #[error(
+        "artifact {digest} was stored and reads back as something else; see that the disk or the store is well"
+    )]
     NotKept { digest: Digest },
     #[error("the server has no room left; make room where it keeps its data, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -120,6 +124,9 @@ impl Problem {
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "No valid API token"),
             Self::TokenExpired { .. } => (S::UNAUTHORIZED, "token-expired", "The API token expired"),
             Self::TokenRevoked { .. } => (S::UNAUTHORIZED, "token-revoked", "The API token is revoked"),
+            Self::TooManyGuesses { .. } => {
+                (S::TOO_MANY_REQUESTS, "too-many-guesses", "Too many wrong tokens")
+            }
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),
             Self::Scoped { .. } => (S::FORBIDDEN, "forbidden", "The API token is for one product"),
             Self::LastAdmin { .. } => (S::CONFLICT, "last-admin-token", "The last admin token"),
@@ -147,7 +154,9 @@ impl Problem {
             Self::DevicesBehind { .. } => (S::CONFLICT, "devices-behind", "Devices would be left behind"),
             Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             Self::Away(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "The database or store is away"),
-            Self::NotKept { .. } => (S::SERVICE_UNAVAILABLE, "not-kept", "What was stored reads back otherwise"),
+            Self::NotKept { .. } => {
+                (S::SERVICE_UNAVAILABLE, "not-kept", "What was stored reads back otherwise")
+            }
             // RFC 4918 section 11.5.
             Self::Full(_) => (S::INSUFFICIENT_STORAGE, "storage-full", "No room left"),
             Self::Internal(_) => internal(),
@@ -157,11 +166,15 @@ impl Problem {
 
 impl From<Denial> for Problem {
     fn from(denial: Denial) -> Self {
-        // Clients of the admin listener are not told apart.
-        let (Denial::Address { retry_after_s }
-        | Denial::Certificate { retry_after_s }
-        | Denial::Busy { retry_after_s }) = denial;
-        Self::Busy { retry_after_s }
+        match denial {
+            // Clients of the admin listener are not told apart.
+            Denial::Address { retry_after_s }
+            | Denial::Device { retry_after_s }
+            | Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
+            Denial::TooSlow => Self::TooSlow,
+            Denial::BrokenBody => Self::BrokenBody("it ended too early".to_owned()),
+            Denial::Host => Self::Invalid("expected one Host, found none or several".to_owned()),
+        }
     }
 }
 
@@ -299,7 +312,7 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if let Self::Busy { retry_after_s } = self {
+        if let Self::Busy { retry_after_s } | Self::TooManyGuesses { retry_after_s } = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
         }
         if status == StatusCode::UNAUTHORIZED {

@@ -1,6 +1,7 @@
 //! Who makes a request of the admin API, and what that person may do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header;
@@ -10,6 +11,8 @@ use axum::response::Response;
 
 use crate::app::App;
 use crate::clock;
+use crate::gate::retry_after_s;
+use crate::guesses::TooMany;
 use crate::problem::Problem;
 use crate::role::Role;
 use crate::secret;
@@ -89,7 +92,15 @@ pub(super) async fn authenticate(
         .map(|(_, token)| token.trim())
         .ok_or(Problem::Unauthorized)?;
     // Looked up by its hash: how long that takes tells nothing about a token.
-    let row = app.store.token_by_hash(&secret::hash(token)).await?.ok_or(Problem::Unauthorized)?;
+    let Some(row) = app.store.token_by_hash(&secret::hash(token)).await? else {
+        return Err(match app.guesses.admin.wrong(&app.metrics).await {
+            Ok(()) => Problem::Unauthorized,
+            Err(TooMany) => {
+                let retry_after_s = retry_after_s(&app.config.limits, Duration::ZERO);
+                Problem::TooManyGuesses { retry_after_s }
+            }
+        });
+    };
     if let Some(at_ms) = row.revoked_at_ms {
         return Err(Problem::TokenRevoked { at: clock::rfc3339(at_ms) });
     }

@@ -44,7 +44,7 @@ pub(crate) use check_ins::{
     stored,
 };
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
-pub(crate) use enrollment::{EnrollmentRow, Redemption};
+pub(crate) use enrollment::{EnrollmentRow, Redemption, Renewal};
 pub(crate) use error::{Failing, StoreError};
 pub(crate) use events::{Event, EventRow};
 pub(crate) use fleet::{Count, NO_SEQUENCE};
@@ -59,6 +59,7 @@ pub(crate) use settings::Behind;
 pub(crate) use silence::OverdueRow;
 pub(crate) use snapshot::copy_sqlite;
 
+use crate::files::create_private;
 use crate::location::{Database, PostgresUrl};
 use crate::metrics::Metrics;
 
@@ -104,6 +105,8 @@ impl Store {
 
     /// Opens an SQLite database and makes it when it is not there.
     async fn open_sqlite(path: &Path, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        // SQLite would make it for everybody to read; what it makes beside it has the mode of the database.
+        create_private(path).map_err(sqlx::Error::Io)?;
         let options: AnyConnectOptions = sqlite_url(path)?.parse()?;
         // A connection to a file does not break while it rests, so it is not asked before each use.
         let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS)

@@ -58,7 +58,7 @@ struct Found {
 /// The columns of [`Known`] of a device `d` of product `p`.
 macro_rules! known_columns {
     () => {
-        "d.id, d.product, d.revoked_reason, d.certificate_serial, d.previous_serial, \
+        "d.id, d.product, d.revoked_at_ms, d.certificate_serial, d.previous_serial, \
              d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.running_digest, d.running_sequence, d.running_version, d.updater_version, \
              d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
              d.last_seen_at_ms, d.starts, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
@@ -210,7 +210,9 @@ mod tests {
         // The last third is not there; everybody asks twice.
         let asks = (0..150).chain(0..150).map(|number: i32| {
             let store = store.clone();
-            tokio::spawn(async move { (number, store.device_by_certificate(number.to_string(), b"").await.unwrap()) })
+            tokio::spawn(async move {
+                (number, store.device_by_certificate(number.to_string(), b"").await.unwrap())
+            })
         });
         assert!(store.device_by_certificate("7".to_owned(), b"another").await.unwrap().is_none());
         for ask in asks.collect::<Vec<_>>() {

@@ -393,8 +393,7 @@ mod tests {
             Told::Report => Said::Report { outcome, installed_sequence: None, running_digest: None },
         };
         let device = device.to_owned();
-        let write =
-            Box::new(DeviceWrite { device, at_ms, said, event: None, attempt: None, failure: None });
+        let write = Box::new(DeviceWrite { device, at_ms, said, event: None, attempt: None, failure: None });
         match told {
             Told::Rest => Job::Resting(write),
             Told::News | Told::Report => Job::Durable(Write { write, done: Some(oneshot::channel().0) }),
