@@ -63,6 +63,12 @@ pub(crate) enum Problem {
     TooSlow,
     #[error("too many wrong tokens at once; ask again in {retry_after_s} s")]
     TooManyGuesses { retry_after_s: u32 },
+    #[error("this session ended at {at}; log in again")]
+    SessionExpired { at: String },
+    #[error("expected an API token, found the secret of a session; a session makes no other one")]
+    NoToken,
+    #[error("expected the secret of a session, found an API token; `POST /tokens/{{id}}/revoke` ends that")]
+    NoSession,
     #[error(transparent)]
     Rollout(#[from] RolloutRefusal),
     #[error(transparent)]
@@ -124,9 +130,12 @@ impl Problem {
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "No valid API token"),
             Self::TokenExpired { .. } => (S::UNAUTHORIZED, "token-expired", "The API token expired"),
             Self::TokenRevoked { .. } => (S::UNAUTHORIZED, "token-revoked", "The API token is revoked"),
+            Self::SessionExpired { .. } => (S::UNAUTHORIZED, "session-expired", "The session expired"),
             Self::TooManyGuesses { .. } => {
                 (S::TOO_MANY_REQUESTS, "too-many-guesses", "Too many wrong tokens")
             }
+            Self::NoToken => (S::FORBIDDEN, "forbidden", "An API token is needed"),
+            Self::NoSession => (S::UNPROCESSABLE_ENTITY, "no-session", "No session"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),
             Self::Scoped { .. } => (S::FORBIDDEN, "forbidden", "The API token is for one product"),
             Self::LastAdmin { .. } => (S::CONFLICT, "last-admin-token", "The last admin token"),

@@ -17,6 +17,7 @@ mod releases;
 mod request;
 mod rollouts;
 mod routes;
+mod sessions;
 mod tokens;
 mod whoami;
 
@@ -85,6 +86,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         evidence::routes(),
         artifacts::routes(),
         tokens::routes(),
+        sessions::routes(),
         audit::routes(),
         fleet::routes(),
     ]

@@ -22,6 +22,7 @@ mod reader;
 mod releases;
 mod revision;
 mod rollouts;
+mod sessions;
 mod settings;
 mod silence;
 mod snapshot;
