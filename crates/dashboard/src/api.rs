@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 /// The largest answer that a page is made of, in bytes: 1,000 devices with their slots take 1 MB.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// The API with one person's token.
+/// The API with one person's token, or the secret of a session.
 pub(crate) struct Api {
     router: Router,
     authorization: HeaderValue,
@@ -108,6 +108,10 @@ impl Api {
         body: &Value,
     ) -> Result<T, Failed> {
         read(path, self.send(Method::PATCH, path, revision, Some(body)).await?).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Failed> {
+        self.send(Method::DELETE, path, None, None).await.map(drop)
     }
 
     /// The answer itself, for what is passed on as it comes.

@@ -1,6 +1,6 @@
 //! Pitstop's dashboard: the admin API for people.
 //!
-//! [`router`] is given the admin API's router and calls it in the process, with the token of the person who is logged
+//! [`router`] is given the admin API's router and calls it in the process, with the session of the person who is logged
 //! in. It has no other access to anything, so that what a role may do is decided in one place.
 //!
 //! Pages are HTML made on the server. htmx searches while one types and keeps a rollout's page live; without JavaScript

@@ -1,8 +1,7 @@
 //! Who is logged in.
 //!
-//! The session is the cookie: a random nonce and the API token, for this browser until it is closed. Nothing is kept on
-//! the server, so that any instance answers any request, and a token that is revoked or expires ends its sessions at
-//! their next request.
+//! The cookie is the secret of a session that the API keeps, until the browser is closed or somebody logs out. Any
+//! instance answers any request, and a token that is revoked or expires ends its sessions at their next request.
 
 use std::sync::Arc;
 
@@ -15,7 +14,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use cookie::{Cookie, SameSite};
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac as _};
-use rand::RngCore as _;
+use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
@@ -24,8 +24,8 @@ use crate::layout;
 use crate::model::Whoami;
 use crate::{Dashboard, Transport};
 
-/// The longest token that is passed on, in bytes. The API's tokens have 43 characters and a prefix.
-const MAX_TOKEN_BYTES: usize = 256;
+/// The longest token or secret that is passed on, in bytes. The API's have 32 characters.
+const MAX_SECRET_BYTES: usize = 256;
 
 /// One person at one browser, as the API knows them at this request.
 pub(crate) struct Session {
@@ -36,14 +36,17 @@ pub(crate) struct Session {
 }
 
 /// What the cookie holds.
-struct Secret {
-    nonce: String,
-    token: String,
+struct Secret(String);
+
+/// What the API answers when a session begins.
+#[derive(Deserialize)]
+struct Begun {
+    secret: String,
 }
 
 impl Session {
-    /// Stands in every form of this session and nowhere else: HMAC-SHA-256 (RFC 2104) of the nonce, keyed with the
-    /// token. Who does not know the cookie cannot compute it.
+    /// Stands in every form of this session and nowhere else: HMAC-SHA-256 (RFC 2104), keyed with the session's secret. Who
+    /// does not know the cookie cannot compute it.
     pub(crate) fn csrf_token(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self.secret.mac().finalize().into_bytes())
     }
@@ -64,10 +67,9 @@ impl Secret {
         // As HMAC itself does with long keys (RFC 2104 section 2).
         let mut key = hmac::digest::Key::<Hmac<Sha256>>::default();
         let (front, _) = key.split_at_mut(32);
-        front.copy_from_slice(&Sha256::digest(self.token.as_bytes()));
+        front.copy_from_slice(&Sha256::digest(self.0.as_bytes()));
         let mut mac = <Hmac<Sha256> as KeyInit>::new(&key);
-        mac.update(b"pitstop dashboard form\0");
-        mac.update(self.nonce.as_bytes());
+        mac.update(b"pitstop dashboard form");
         mac
     }
 }
@@ -91,25 +93,32 @@ impl FromRequestParts<Arc<Dashboard>> for Session {
     }
 }
 
-/// A session for this token, if the API takes it; the value is that of `Set-Cookie`.
+/// Begins a session of this token, if the API takes it; the value is that of `Set-Cookie`.
 ///
 /// # Errors
 /// 401 for a token that is wrong, revoked or expired. What it costs is the same for each: the API looks up its hash.
 pub(crate) async fn log_in(state: &Dashboard, token: &str) -> Result<HeaderValue, Failed> {
-    let mut nonce = [0; 16];
-    rand::rngs::OsRng.fill_bytes(&mut nonce);
-    let secret = Secret { nonce: BASE64_URL_SAFE_NO_PAD.encode(nonce), token: token.to_owned() };
-    let value = format!("{}.{token}", secret.nonce);
-    open(state, secret).await?;
-    set_cookie(state.transport, &value, false)
+    let begun: Begun = client(state, token)?.post("/sessions", None, &json!({})).await?;
+    set_cookie(state.transport, &begun.secret, false)
 }
 
-/// The value of `Set-Cookie` that ends a session.
-pub(crate) fn log_out(transport: Transport) -> Result<HeaderValue, Failed> {
+/// Ends a session; the value is that of the `Set-Cookie` that takes its cookie away.
+///
+/// # Errors
+/// What the API says: the session has not ended then.
+pub(crate) async fn log_out(session: &Session, transport: Transport) -> Result<HeaderValue, Failed> {
+    session.api.delete("/sessions/current").await?;
     set_cookie(transport, "", true)
 }
 
 async fn open(state: &Dashboard, secret: Secret) -> Result<Session, Failed> {
+    let api = client(state, &secret.0)?;
+    let who = api.get("/whoami").await?;
+    Ok(Session { api, who, now: OffsetDateTime::now_utc(), secret })
+}
+
+/// The API with this token or secret, if it can be one.
+fn client(state: &Dashboard, secret: &str) -> Result<Api, Failed> {
     let unauthorized = || {
         Failed::Refused(crate::api::Problem {
             status: 401,
@@ -117,12 +126,10 @@ async fn open(state: &Dashboard, secret: Secret) -> Result<Session, Failed> {
             detail: "expected an API token".to_owned(),
         })
     };
-    if secret.token.is_empty() || secret.token.len() > MAX_TOKEN_BYTES {
+    if secret.is_empty() || secret.len() > MAX_SECRET_BYTES {
         return Err(unauthorized());
     }
-    let api = Api::new(state.api.clone(), &secret.token).ok_or_else(unauthorized)?;
-    let who = api.get("/whoami").await?;
-    Ok(Session { api, who, now: OffsetDateTime::now_utc(), secret })
+    Api::new(state.api.clone(), secret).ok_or_else(unauthorized)
 }
 
 fn find(headers: &HeaderMap, transport: Transport) -> Option<Secret> {
@@ -133,8 +140,7 @@ fn find(headers: &HeaderMap, transport: Transport) -> Option<Secret> {
         .flat_map(Cookie::split_parse)
         .filter_map(Result::ok);
     let cookie = cookies.find(|cookie| cookie.name() == cookie_name(transport))?;
-    let (nonce, token) = cookie.value().split_once('.')?;
-    Some(Secret { nonce: nonce.to_owned(), token: token.to_owned() })
+    Some(Secret(cookie.value().to_owned()))
 }
 
 fn cookie_name(transport: Transport) -> &'static str {
@@ -156,8 +162,8 @@ fn set_cookie(transport: Transport, value: &str, expired: bool) -> Result<Header
         cookie = cookie.max_age(cookie::time::Duration::ZERO);
     }
     HeaderValue::try_from(cookie.build().to_string()).map_err(|_| Failed::Unexpected {
-        path: "/whoami".to_owned(),
-        found: "a token that no cookie can hold".to_owned(),
+        path: "/sessions".to_owned(),
+        found: "a secret that no cookie can hold".to_owned(),
     })
 }
 

@@ -162,6 +162,7 @@ async fn a_login_is_a_cookie_for_this_browser() {
     assert_eq!(answer.header("location"), "/devices");
     let cookie = answer.header("set-cookie");
     assert!(cookie.starts_with("pitstop="), "{cookie}");
+    assert!(!cookie.contains("viewer-token"), "the API token is no cookie: {cookie}");
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict") && cookie.contains("Path=/"));
     assert!(
         !cookie.contains("Secure") && !cookie.contains("Max-Age") && !cookie.contains("Expires"),
@@ -197,18 +198,26 @@ async fn forwarded_headers_change_nothing() {
 }
 
 #[tokio::test]
-async fn logging_out_ends_the_cookie() {
+async fn logging_out_ends_the_session_and_the_cookie() {
     let browser = Browser::logged_in("viewer").await;
     let csrf = browser.csrf("/").await;
     let answer = browser.post("/logout", &format!("csrf={csrf}")).await;
     assert_eq!(answer.header("location"), "/login");
     assert!(answer.header("set-cookie").contains("Max-Age=0"), "{}", answer.header("set-cookie"));
+    // Whoever has kept the cookie has nothing.
+    let answer = browser.get("/devices").await;
+    assert_eq!(answer.header("location"), "/login?next=%2Fdevices&ended=1");
+    let other = Browser::logged_in("viewer").await;
+    assert_eq!(other.get("/devices").await.status, StatusCode::OK);
 }
 
 #[tokio::test]
 async fn changes_need_the_token_of_this_session() {
     let browser = Browser::logged_in("admin").await;
-    let other = Browser::logged_in("admin").await;
+    let mut other = Browser { cookie: None, ..Browser::logged_in("admin").await };
+    other.dashboard = browser.dashboard.clone();
+    let answer = other.post("/login", "token=admin-token").await;
+    other.keep_cookie(&answer);
     let foreign = other.csrf("/").await;
     let own = browser.csrf("/").await;
     assert_ne!(foreign, own, "two sessions of one token have two CSRF tokens");

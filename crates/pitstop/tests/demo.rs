@@ -150,7 +150,14 @@ fn a_chip_that_does_not_run_the_application_fails_the_demo() {
     let consoles = [
         ("pitstop breaks: exception 0x2\n".to_owned(), "the updater breaks: exception 0x2"),
         ("pitstop has nothing to start, tries again in 5 s\n".to_owned(), "the updater has nothing to start"),
-        (format!("{hand_over}ESP-ROM:esp32c3\n"), "after the hand-over, found \"ESP-ROM:esp32c3\""),
+        (
+            format!("{hand_over}ESP-ROM:esp32c3\n"),
+            "after the hand-over, found a reset: the application was silent",
+        ),
+        (
+            format!("{hand_over}chip: Store of register GPIO.out, which is not modelled\n"),
+            "the emulated chip stops: Store of register GPIO.out",
+        ),
         (format!("{hand_over}pitstop joins the network\n"), "after the hand-over, found \"pitstop joins"),
         (format!("{hand_over}hello 1\n"), "byte for byte, found something else"),
         ("rst:0x1\n".to_owned(), "the emulator ended before the application's first line"),

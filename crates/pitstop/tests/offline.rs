@@ -62,6 +62,21 @@ fn an_image_is_inspected() {
     assert_eq!(report["fits"][0]["fits"], true);
 }
 
+/// JSON escapes what a terminal would obey, and is not changed.
+#[test]
+fn texts_of_an_image_do_not_reach_a_terminal_as_they_are() {
+    let folder = folder();
+    let version = "1\x1b]0;title\x07\u{202e}2";
+    std::fs::write(folder.path().join("app.bin"), image(Chip::Esp32C3, version, 1000)).unwrap();
+    let output = pitstop(folder.path()).args(["image", "inspect", "app.bin"]).assert().success();
+    let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+    assert!(text.contains("1]0;title2"), "{text}");
+    assert!(!text.contains(['\x1b', '\x07', '\u{202e}']), "{text:?}");
+    let output = pitstop(folder.path()).args(["image", "inspect", "app.bin", "--json"]).assert().success();
+    let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    assert_eq!(report["app"]["version"], version);
+}
+
 #[test]
 fn other_files_are_called_what_they_are() {
     let folder = folder();

@@ -21,6 +21,10 @@ struct Served {
 
 impl Served {
     fn start(folder: &Path) -> Self {
+        Self::start_with(folder, Stdio::inherit())
+    }
+
+    fn start_with(folder: &Path, stderr: Stdio) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pitstop"));
         for variable in pitstop_variables() {
             command.env_remove(variable);
@@ -29,6 +33,7 @@ impl Served {
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--json"])
             .current_dir(folder)
             .stdout(Stdio::piped())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -88,6 +93,29 @@ fn state_survives_a_restart_and_signals_end_it_well() {
     assert_eq!(second.places["first_start"], false);
     assert!(list(second.url()).contains("lamp"));
     assert!(second.signal("-INT").success());
+}
+
+/// Anybody can fail in a handshake as often as they like: that is counted, and no line of the log.
+#[test]
+fn strangers_write_nothing_into_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut served = Served::start_with(folder.path(), Stdio::piped());
+    let device = served.places["device_address"].as_str().unwrap().to_owned();
+    for _ in 0..3 {
+        let mut stranger = TcpStream::connect(&device).unwrap();
+        // `Finished` in place of a hello: rustls would warn of it.
+        stranger.write_all(&[22, 3, 1, 0, 4, 20, 0, 0, 0]).unwrap();
+        let _ = stranger.read_to_end(&mut Vec::new());
+    }
+    let mut metrics = served.connect().unwrap();
+    metrics.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    metrics.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("pitstop_tls_handshakes_total{outcome=\"failed\"} 3"), "{answer}");
+    assert!(served.signal("-TERM").success());
+    let mut log = String::new();
+    served.process.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(log, "");
 }
 
 /// An upload is open when SIGTERM comes: it may end, nobody else may begin, and the exit code says that all is well.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::crl::RevocationLists;
 use crate::device::Chunks;
 use crate::fleet::FleetCounts;
+use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::rollouts::Plans;
 use crate::store::Store;
@@ -26,6 +27,7 @@ pub(crate) struct App {
     pub(crate) crl: RevocationLists,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fleet: FleetCounts,
+    pub(crate) guesses: Guesses,
     /// Where devices connect, such as `https://localhost:8443`.
     pub(crate) device_url: String,
     /// Cancelled when the server shuts down: what would never end by itself ends then.

@@ -53,7 +53,7 @@ pub struct Limits {
     /// Time for a request head, and for a connection to stay idle between requests: a device writes up to 64 KiB
     /// of flash between two requests, which takes about 2 s.
     pub header_timeout: Duration,
-    /// Time for a whole small request body, and for each part of an upload.
+    /// Time for a whole request body, and for each part of an upload (`PUT`).
     pub body_timeout: Duration,
     /// Life of a connection: 16 MiB at 5 KB/s need 56 min.
     pub connection_lifetime: Duration,
@@ -65,21 +65,24 @@ pub struct Limits {
     /// Time for an answer once the request is there: a request is not held longer by a database or an artifact store that
     /// does not answer, but refused with 503. Longer than a commit may take (10 s), or an S3 store to be asked again (20 s).
     pub answer_timeout: Duration,
-    /// Connections served at once, per listener, each about 40 KB.
+    /// Connections served at once, per listener, each about 40 KB. Of the device listener's a quarter may be without a client
+    /// certificate; past fifteen sixteenths those without one give way.
     pub max_connections: usize,
     /// Of those, at most so many from one address (IPv6: from one network of 64 bits); 0 for no such bound.
     pub max_connections_per_address: usize,
     /// Connections that are told at once that there is no place for them; more are closed or wait in the backlog.
     pub max_refused_connections: usize,
-    /// Requests of a listener that are being handled at once; more are answered 503.
+    /// Requests of a listener that are being handled at once; more are answered 503. Half of them may still await their body.
     pub max_requests_in_flight: usize,
-    /// Requests and connections from one address, per second, in the long run; more are answered 429. 0 for no limit.
+    /// Requests and connections from one address, per second, in the long run; more requests are answered 429, more
+    /// connections closed. 0 for no limit.
     pub address_requests_per_s: u32,
     /// So many from one address at once: a fleet behind one address that comes back after a power failure.
     pub address_burst: u32,
-    /// Requests with one certificate, per second, in the long run; more are answered 429. 0 for no limit.
+    /// Requests of one device, by its certificate's subject, per second, in the long run; more are answered 429. 0 for no
+    /// limit.
     pub certificate_requests_per_s: u32,
-    /// So many with one certificate at once: an install has up to 256 chunks.
+    /// So many of one device at once: an install has up to 256 chunks.
     pub certificate_burst: u32,
     /// Whether connections from this machine are counted by address too: they are tools, or a proxy that stands for
     /// many clients.

@@ -2,7 +2,8 @@
 //!
 //! A client past a bound is told so (429 for its own doing, 503 for everybody's) and when to come back, spread at
 //! random so that a fleet does not return as one. There are bounds on telling, too: past them a connection is closed
-//! at once, or waits in the system's backlog, which is bounded itself.
+//! at once, or waits in the system's backlog, which is bounded itself. An address past its bounds is told nothing: a
+//! handshake costs the server more than the client. Connections without a certificate give way (`guests.rs`).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,10 +16,11 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use rand::Rng as _;
-use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
 use crate::config::Limits;
+use crate::guests::{Guest, Guests, Kind, Seat, Turn};
 use crate::metrics::Metrics;
 
 /// Buckets of a rate limit, each at most a few dozen bytes: clients that fall into the same one share it. With a
@@ -26,15 +28,33 @@ use crate::metrics::Metrics;
 /// addresses fills 50 MB and no more.
 const BUCKETS: u64 = 1 << 20;
 
+/// Of the places one in so many is kept free: past that, connections without a certificate are turned out.
+const SPARE_SHARE: usize = 16;
+
+/// Of the places connections without a certificate have one in so many at most, where certificates are shown.
+const ANONYMOUS_SHARE: usize = 4;
+
+/// Of the requests in flight one in so many may still wait for its body.
+const AWAITED_SHARE: usize = 2;
+
+/// A connection that is turned out gives its place back within this time: its task has but to be woken.
+const TURN_OUT: Duration = Duration::from_millis(100);
+
 /// What a client is told when it is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Denial {
     /// 429: too many requests or connections from its address.
     Address { retry_after_s: u32 },
-    /// 429: too many requests with its certificate.
-    Certificate { retry_after_s: u32 },
+    /// 429: too many requests of the device.
+    Device { retry_after_s: u32 },
     /// 503: the server has as much to do as it takes on, or what it asks does not answer it.
     Busy { retry_after_s: u32 },
+    /// 408: its body did not come in time.
+    TooSlow,
+    /// 400: its body ended too early.
+    BrokenBody,
+    /// 400: it does not say once which host it means.
+    Host,
 }
 
 /// What becomes of a new connection.
@@ -49,8 +69,17 @@ pub(crate) enum Admission {
 
 /// The place of one connection, given back when it is dropped.
 pub(crate) struct Place {
+    /// Until it shows a certificate.
+    pub(crate) guest: Option<Guest>,
     _permit: OwnedSemaphorePermit,
     _address: Option<Occupied>,
+}
+
+/// A request in flight, until it is dropped.
+pub(crate) struct InFlight {
+    _permit: OwnedSemaphorePermit,
+    /// While its body is awaited.
+    pub(crate) awaited: Option<OwnedSemaphorePermit>,
 }
 
 /// The bounds of one listener, shared by all its connections.
@@ -59,14 +88,18 @@ pub(crate) struct Gate {
     served: Arc<Semaphore>,
     told: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
+    awaited: Arc<Semaphore>,
+    /// What connections without a certificate have; `None` where nobody shows one.
+    anonymous: Option<Arc<Semaphore>>,
+    guests: Arc<Guests>,
     by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
     address_rate: Option<Rate>,
-    certificate_rate: Option<Rate>,
+    device_rate: Option<Rate>,
     metrics: Arc<Metrics>,
 }
 
 impl Gate {
-    /// `is_public` says whether strangers come here: only then clients are told apart.
+    /// `is_public` says whether strangers come here, over TLS: only then clients are told apart.
     pub(crate) fn new(limits: Limits, is_public: bool, metrics: Arc<Metrics>) -> Self {
         let rate = |per_s, burst| Rate::new(per_s, burst).filter(|_| is_public);
         let max_by_address = if is_public { limits.max_connections_per_address } else { 0 };
@@ -74,9 +107,12 @@ impl Gate {
             served: Arc::new(Semaphore::new(limits.max_connections)),
             told: Arc::new(Semaphore::new(limits.max_refused_connections)),
             in_flight: Arc::new(Semaphore::new(limits.max_requests_in_flight)),
+            awaited: share_of(limits.max_requests_in_flight, AWAITED_SHARE),
+            anonymous: is_public.then(|| share_of(limits.max_connections, ANONYMOUS_SHARE)),
+            guests: Arc::default(),
             by_address: Arc::default(),
             address_rate: rate(limits.address_requests_per_s, limits.address_burst),
-            certificate_rate: rate(limits.certificate_requests_per_s, limits.certificate_burst),
+            device_rate: rate(limits.certificate_requests_per_s, limits.certificate_burst),
             limits: Limits { max_connections_per_address: max_by_address, ..limits },
             metrics,
         }
@@ -84,57 +120,96 @@ impl Gate {
 
     /// Waits until there is a place for one more connection, be it to be told that there is none.
     pub(crate) async fn ready(&self) {
-        // The permits go back at once: this is the only task that takes any for connections.
-        tokio::select! {
-            biased;
-            _ = self.served.acquire() => {}
-            _ = self.told.acquire() => {}
+        loop {
+            // The permits go back at once: this is the only task that takes any for connections.
+            tokio::select! {
+                biased;
+                _ = self.served.acquire() => return,
+                _ = self.told.acquire() => return,
+                () = sleep(TURN_OUT) => {}
+            }
+            self.guests.turn_out(|_| true);
+        }
+    }
+
+    /// Sees that there is a place for the connection that comes now, if anybody is there to be turned out.
+    async fn make_room(&self) {
+        if self.served.available_permits() <= self.limits.max_connections / SPARE_SHARE
+            && self.guests.turn_out(Seat::is_served)
+        {
+            // Not in time: the connection is told that there is no place.
+            let _ = timeout(TURN_OUT, self.served.acquire()).await;
         }
     }
 
     /// What becomes of a connection from this address. A connection counts as a request.
-    pub(crate) fn admit(&self, address: IpAddr) -> Admission {
-        let key = self.key(address);
-        let (occupied, denial) = match key.map(|key| (self.occupy(key), self.check_address(Some(key)))) {
-            None => (None, None),
-            Some((None, _)) => {
-                self.metrics.rate_limited.add("address");
-                (None, Some(Denial::Address { retry_after_s: self.retry_after_s(Duration::ZERO) }))
-            }
-            Some((Some(occupied), checked)) => (Some(occupied), checked.err()),
-        };
-        let denial = match denial {
-            None => match self.served.clone().try_acquire_owned() {
-                Ok(permit) => return Admission::Serve(Place { _permit: permit, _address: occupied }),
-                Err(_) => self.busy(),
+    pub(crate) async fn admit(&self, address: IpAddr) -> Admission {
+        let occupied = match self.key(address) {
+            None => None,
+            Some(key) => match (self.occupy(key), self.check_address(Some(key))) {
+                (Some(occupied), Ok(())) => Some(occupied),
+                (None, _) => {
+                    self.metrics.rate_limited.add("address");
+                    return Admission::Close;
+                }
+                (Some(_), Err(_)) => return Admission::Close,
             },
-            Some(denial) => denial,
         };
+        // Not for an address that has more than its share.
+        self.make_room().await;
+        let turn = if self.anonymous.is_some() { Turn::Handshake } else { Turn::Client };
+        let place = |kind, permit| {
+            let guest = Some(self.guests.enter(kind, turn));
+            Place { guest, _permit: permit, _address: occupied }
+        };
+        if let Ok(permit) = self.served.clone().try_acquire_owned() {
+            return Admission::Serve(place(Kind::Served, permit));
+        }
         match self.told.clone().try_acquire_owned() {
-            Ok(permit) => Admission::Tell(Place { _permit: permit, _address: occupied }, denial),
+            Ok(permit) => Admission::Tell(place(Kind::Told, permit), self.busy()),
             Err(_) => Admission::Close,
         }
     }
 
-    /// Whether a request may be handled now; it is in flight until the permit is dropped.
-    pub(crate) fn pass(
+    /// Whether a connection that has shown no certificate in its handshake is served, while it holds what it gets.
+    pub(crate) async fn admit_anonymous(
         &self,
-        address: IpAddr,
-        certificate: Option<&CertificateDer<'_>>,
-    ) -> Result<OwnedSemaphorePermit, Denial> {
+        guest: &Guest,
+    ) -> Result<Option<OwnedSemaphorePermit>, Denial> {
+        let Some(share) = &self.anonymous else { return Ok(None) };
+        let mut permit = share.clone().try_acquire_owned().ok();
+        if permit.is_none() && self.guests.turn_out(Seat::has_share) {
+            permit = timeout(TURN_OUT, share.clone().acquire_owned()).await.ok().and_then(Result::ok);
+        }
+        let permit = permit.ok_or_else(|| self.busy())?;
+        guest.take_share();
+        Ok(Some(permit))
+    }
+
+    /// Counts a request: of an address, and of a device by the subject of its certificate. A renewed certificate is the
+    /// same device.
+    pub(crate) fn count(&self, address: IpAddr, device: Option<&[u8]>) -> Result<(), Denial> {
         self.check_address(self.key(address))?;
-        if let (Some(rate), Some(certificate)) = (&self.certificate_rate, certificate)
-            && let Err(wait) = rate.check(certificate.as_ref())
+        if let (Some(rate), Some(device)) = (&self.device_rate, device)
+            && let Err(wait) = rate.check(device)
         {
             self.metrics.rate_limited.add("certificate");
-            return Err(Denial::Certificate { retry_after_s: self.retry_after_s(wait) });
+            return Err(Denial::Device { retry_after_s: self.retry_after_s(wait) });
         }
-        self.in_flight.clone().try_acquire_owned().map_err(|_| self.busy())
+        Ok(())
+    }
+
+    /// Whether a request may be handled now. One whose body is not there yet leaves room for others.
+    pub(crate) fn pass(&self, awaits_body: bool) -> Result<InFlight, Denial> {
+        let take =
+            |semaphore: &Arc<Semaphore>| semaphore.clone().try_acquire_owned().map_err(|_| self.busy());
+        let awaited = if awaits_body { Some(take(&self.awaited)?) } else { None };
+        Ok(InFlight { _permit: take(&self.in_flight)?, awaited })
     }
 
     /// Forgets clients that have not come for a while; to be called now and then.
     pub(crate) fn forget(&self) {
-        for rate in [&self.address_rate, &self.certificate_rate].into_iter().flatten() {
+        for rate in [&self.address_rate, &self.device_rate].into_iter().flatten() {
             rate.limiter.retain_recent();
             rate.limiter.shrink_to_fit();
         }
@@ -184,6 +259,11 @@ impl Gate {
     pub(crate) fn retry_after_s(&self, wait: Duration) -> u32 {
         retry_after_s(&self.limits, wait)
     }
+}
+
+/// A semaphore over one in `divisor` of `all`, one at least.
+fn share_of(all: usize, divisor: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new((all / divisor).max(1)))
 }
 
 /// When to come back, in seconds: no earlier than in `wait`, nor than [`Limits::retry_after`] says, and then spread at
@@ -267,84 +347,118 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_address_has_its_share_of_connections_and_gets_it_back() {
+    #[tokio::test]
+    async fn an_address_has_its_share_of_connections_and_gets_it_back() {
         let gate = gate(|limits| limits.max_connections_per_address = 2);
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let held = [served(gate.admit(one)), served(gate.admit(one))];
-        assert!(matches!(gate.admit(one), Admission::Tell(_, Denial::Address { .. })));
-        served(gate.admit(other));
+        let held = [served(gate.admit(one).await), served(gate.admit(one).await)];
+        assert!(matches!(gate.admit(one).await, Admission::Close), "before a handshake");
+        served(gate.admit(other).await);
         drop(held);
-        served(gate.admit(one));
+        served(gate.admit(one).await);
         assert!(gate.by_address.lock().unwrap().is_empty(), "nothing is kept of those who left");
     }
 
-    #[test]
-    fn a_network_of_ipv6_is_one_client_and_a_mapped_address_is_ipv4() {
+    #[tokio::test]
+    async fn a_network_of_ipv6_is_one_client_and_a_mapped_address_is_ipv4() {
         let gate = gate(|limits| limits.max_connections_per_address = 1);
-        let _held = served(gate.admit(address("2001:db8::1")));
-        assert!(matches!(gate.admit(address("2001:db8::2")), Admission::Tell(..)));
-        served(gate.admit(address("2001:db8:0:1::1")));
-        let _held = served(gate.admit(address("::ffff:192.0.2.1")));
-        assert!(matches!(gate.admit(address("192.0.2.1")), Admission::Tell(..)));
+        let _held = served(gate.admit(address("2001:db8::1")).await);
+        assert!(matches!(gate.admit(address("2001:db8::2")).await, Admission::Close));
+        served(gate.admit(address("2001:db8:0:1::1")).await);
+        let _held = served(gate.admit(address("::ffff:192.0.2.1")).await);
+        assert!(matches!(gate.admit(address("192.0.2.1")).await, Admission::Close));
     }
 
-    #[test]
-    fn whoever_comes_from_this_machine_is_not_counted_unless_asked_for() {
+    #[tokio::test]
+    async fn whoever_comes_from_this_machine_is_not_counted_unless_asked_for() {
         let limit = |limits: &mut Limits| limits.max_connections_per_address = 1;
         for (limit_loopback, text) in [(false, "127.0.0.1"), (false, "::1")] {
             let gate = gate(|limits| {
                 limit(limits);
                 limits.limit_loopback = limit_loopback;
             });
-            let _held = (served(gate.admit(address(text))), served(gate.admit(address(text))));
+            let _held = (served(gate.admit(address(text)).await), served(gate.admit(address(text)).await));
         }
     }
 
-    #[test]
-    fn a_full_house_says_so_then_closes() {
+    #[tokio::test]
+    async fn a_full_house_says_so_then_closes() {
         let gate = gate(|limits| {
             limits.max_connections = 1;
             limits.max_refused_connections = 1;
         });
         let client = address("192.0.2.1");
-        let held = served(gate.admit(client));
-        let told = gate.admit(client);
+        let held = served(gate.admit(client).await);
+        let told = gate.admit(client).await;
         assert!(matches!(told, Admission::Tell(_, Denial::Busy { .. })));
-        assert!(matches!(gate.admit(client), Admission::Close));
+        assert!(matches!(gate.admit(client).await, Admission::Close));
         drop(held);
-        served(gate.admit(client));
+        served(gate.admit(client).await);
     }
 
     #[test]
-    fn rates_are_by_address_and_by_certificate() {
+    fn rates_are_by_address_and_by_device() {
         let gate = gate(|limits| {
             (limits.address_requests_per_s, limits.address_burst) = (1, 4);
             (limits.certificate_requests_per_s, limits.certificate_burst) = (1, 2);
         });
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
-        let certificate = CertificateDer::from(vec![1]);
         for _ in 0..2 {
-            drop(gate.pass(one, Some(&certificate)).unwrap());
+            gate.count(one, Some(b"lamp-1")).unwrap();
         }
-        let denial = gate.pass(one, Some(&certificate)).unwrap_err();
-        assert!(matches!(denial, Denial::Certificate { .. }), "{denial:?}");
-        // The same certificate from another address; another certificate from the same address.
-        assert!(matches!(gate.pass(other, Some(&certificate)), Err(Denial::Certificate { .. })));
-        drop(gate.pass(one, Some(&CertificateDer::from(vec![2]))).unwrap());
-        assert!(matches!(gate.pass(one, None), Err(Denial::Address { .. })));
+        let denial = gate.count(one, Some(b"lamp-1")).unwrap_err();
+        assert!(matches!(denial, Denial::Device { .. }), "{denial:?}");
+        // The same device from another address; another device from the same address.
+        assert!(matches!(gate.count(other, Some(b"lamp-1")), Err(Denial::Device { .. })));
+        gate.count(one, Some(b"lamp-2")).unwrap();
+        assert!(matches!(gate.count(one, None), Err(Denial::Address { .. })));
         gate.forget();
-        assert!(matches!(gate.pass(one, None), Err(Denial::Address { .. })), "what is recent is kept");
+        assert!(matches!(gate.count(one, None), Err(Denial::Address { .. })), "what is recent is kept");
     }
 
-    #[test]
-    fn requests_in_flight_are_bounded() {
-        let gate = gate(|limits| limits.max_requests_in_flight = 1);
-        let client = address("192.0.2.1");
-        let held = gate.pass(client, None).unwrap();
-        assert!(matches!(gate.pass(client, None), Err(Denial::Busy { .. })));
+    #[tokio::test]
+    async fn requests_in_flight_are_bounded_and_half_of_them_may_await_a_body() {
+        let gate = gate(|limits| limits.max_requests_in_flight = 2);
+        let mut awaits = gate.pass(true).unwrap();
+        assert!(matches!(gate.pass(true), Err(Denial::Busy { .. })));
+        let held = gate.pass(false).unwrap();
+        assert!(matches!(gate.pass(false), Err(Denial::Busy { .. })));
         drop(held);
-        drop(gate.pass(client, None).unwrap());
+        // Its body is there, and it goes on.
+        awaits.awaited = None;
+        drop(gate.pass(true).unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_without_a_certificate_make_room() {
+        let gate = gate(|limits| limits.max_connections = 32);
+        let client = address("192.0.2.1");
+        let mut places = Vec::new();
+        for _ in 0..30 {
+            places.push(served(gate.admit(client).await));
+        }
+        gate.make_room().await;
+        let is_out = |place: &Place| place.guest.as_ref().is_some_and(|guest| guest.out().is_cancelled());
+        assert!(!places.iter().any(is_out), "all are in the handshake");
+        for place in &mut places[..9] {
+            let guest = place.guest.as_ref().unwrap();
+            guest.turns().set(Turn::Client);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        // A device among them.
+        places[0].guest = None;
+        gate.make_room().await;
+        assert_eq!(places.iter().position(is_out), Some(1), "the one that has waited longest");
+        let mut shares = Vec::new();
+        for place in &places[1..9] {
+            shares.push(gate.admit_anonymous(place.guest.as_ref().unwrap()).await.unwrap());
+        }
+        let guest = places[9].guest.as_ref().unwrap();
+        let denial = gate.admit_anonymous(guest).await.unwrap_err();
+        assert!(matches!(denial, Denial::Busy { .. }), "who was turned out is still there: {denial:?}");
+        assert!(is_out(&places[2]), "the next one");
+        shares.remove(1);
+        gate.admit_anonymous(guest).await.unwrap();
     }
 
     #[test]

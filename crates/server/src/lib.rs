@@ -42,6 +42,8 @@ mod est;
 mod files;
 mod fleet;
 mod gate;
+mod guesses;
+mod guests;
 mod health;
 mod listener;
 mod location;

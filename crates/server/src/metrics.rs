@@ -20,6 +20,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use rollout::Verdict;
 
+use crate::observe;
+
 /// Media type of [`Metrics::encode`]'s text.
 pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -56,6 +58,8 @@ pub(crate) struct Metrics {
     pub(crate) webhook_deliveries: Counts,
     /// Requests that were refused with 429, by what there were too many of.
     pub(crate) rate_limited: Counts,
+    /// Wrong tokens of enrollments and of the API, by listener.
+    pub(crate) wrong_credentials: Counts,
     /// Rollouts by state, sampled.
     pub(crate) rollouts: Family<Labels<1>, Gauge>,
     /// Rollouts that this process halted, by cause.
@@ -110,7 +114,8 @@ impl Metrics {
             artifacts_damaged: Gauge::default(),
             certificate_ends: Family::default(),
             webhook_deliveries: Counts::new("outcome", &["delivered", "failed"]),
-            rate_limited: Counts::new("by", &["address", "certificate"]),
+            rate_limited: Counts::new("by", &["address", "certificate", "renewals", "wrong-credentials"]),
+            wrong_credentials: Counts::new("listener", &[observe::DEVICE, observe::ADMIN]),
             rollouts: Family::default(),
             halts: Counts::new("cause", &["failures", "crashes", "silence"]),
             devices: Family::default(),
@@ -158,6 +163,7 @@ impl Metrics {
             self.webhook_deliveries.family.clone(),
         );
         to.register("rate_limited_requests", "Requests refused with 429", self.rate_limited.family.clone());
+        to.register("wrong_credentials", "Wrong tokens", self.wrong_credentials.family.clone());
         to.register("rollouts", "Rollouts by state, sampled", self.rollouts.clone());
         to.register("rollout_halts", "Rollouts halted by this process", self.halts.family.clone());
         to.register("devices", "Devices by product and health, sampled", self.devices.clone());

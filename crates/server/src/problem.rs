@@ -59,8 +59,16 @@ pub(crate) enum Problem {
     Json(String, StatusCode),
     #[error("the body broke off: {0}")]
     BrokenBody(String),
-    #[error("expected the next part of the body in time, found none")]
+    #[error("the body did not arrive in time")]
     TooSlow,
+    #[error("too many wrong tokens at once; ask again in {retry_after_s} s")]
+    TooManyGuesses { retry_after_s: u32 },
+    #[error("this session ended at {at}; log in again")]
+    SessionExpired { at: String },
+    #[error("expected an API token, found the secret of a session; a session makes no other one")]
+    NoToken,
+    #[error("expected the secret of a session, found an API token; `POST /tokens/{{id}}/revoke` ends that")]
+    NoSession,
     #[error(transparent)]
     Rollout(#[from] RolloutRefusal),
     #[error(transparent)]
@@ -122,6 +130,12 @@ impl Problem {
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "No valid API token"),
             Self::TokenExpired { .. } => (S::UNAUTHORIZED, "token-expired", "The API token expired"),
             Self::TokenRevoked { .. } => (S::UNAUTHORIZED, "token-revoked", "The API token is revoked"),
+            Self::SessionExpired { .. } => (S::UNAUTHORIZED, "session-expired", "The session expired"),
+            Self::TooManyGuesses { .. } => {
+                (S::TOO_MANY_REQUESTS, "too-many-guesses", "Too many wrong tokens")
+            }
+            Self::NoToken => (S::FORBIDDEN, "forbidden", "An API token is needed"),
+            Self::NoSession => (S::UNPROCESSABLE_ENTITY, "no-session", "No session"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),
             Self::Scoped { .. } => (S::FORBIDDEN, "forbidden", "The API token is for one product"),
             Self::LastAdmin { .. } => (S::CONFLICT, "last-admin-token", "The last admin token"),
@@ -161,11 +175,15 @@ impl Problem {
 
 impl From<Denial> for Problem {
     fn from(denial: Denial) -> Self {
-        // Clients of the admin listener are not told apart.
-        let (Denial::Address { retry_after_s }
-        | Denial::Certificate { retry_after_s }
-        | Denial::Busy { retry_after_s }) = denial;
-        Self::Busy { retry_after_s }
+        match denial {
+            // Clients of the admin listener are not told apart.
+            Denial::Address { retry_after_s }
+            | Denial::Device { retry_after_s }
+            | Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
+            Denial::TooSlow => Self::TooSlow,
+            Denial::BrokenBody => Self::BrokenBody("it ended too early".to_owned()),
+            Denial::Host => Self::Invalid("expected one Host, found none or several".to_owned()),
+        }
     }
 }
 
@@ -303,7 +321,7 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-        if let Self::Busy { retry_after_s } = self {
+        if let Self::Busy { retry_after_s } | Self::TooManyGuesses { retry_after_s } = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
         }
         if status == StatusCode::UNAUTHORIZED {

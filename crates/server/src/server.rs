@@ -22,6 +22,7 @@ use crate::device::Chunks;
 use crate::error::StartError;
 use crate::fleet::{self, FleetCounts};
 use crate::gate::Gate;
+use crate::guesses::Guesses;
 use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::observe::{self, observed};
@@ -72,6 +73,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         crl: RevocationLists::default(),
         metrics: metrics.clone(),
         fleet: FleetCounts::default(),
+        guesses: Guesses::default(),
         device_url,
         stop: stop.clone(),
     });

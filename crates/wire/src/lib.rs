@@ -19,12 +19,14 @@ mod check_in;
 mod decision;
 mod reason;
 mod report;
+mod text;
 
 pub use anchors::{AnchorsDigest, anchors_digest};
 pub use check_in::{CheckIn, HandOverStrategy, Outcome, ResetCause, Running, Slot};
 pub use decision::Decision;
 pub use reason::Reason;
 pub use report::Report;
+pub use text::is_printable;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -55,6 +57,10 @@ pub const ARTIFACTS_PATH: &str = "/v1/artifacts/";
 /// The longest check-in or report that a server needs to read, in bytes: two slots and all strings at their
 /// longest stay below a quarter of it.
 pub const MAX_REQUEST_BYTES: usize = 4096;
+
+/// Application slots that a partition table has at most (ESP-IDF `esp_partition_subtype_t`: `ota_0` to `ota_15`). A server
+/// keeps no more of a check-in.
+pub const MAX_SLOTS: usize = 16;
 
 /// The longest decision that an updater accepts, in bytes: a manifest for 16 MB of flash lists 256 chunks of
 /// 34 bytes each (8704), and the rest of the decision stays below 2 KiB.

@@ -5,8 +5,8 @@
 use minicbor::Encoder;
 use proptest::prelude::*;
 use wire::{
-    CheckIn, Decision, HandOverStrategy, MAX_REQUEST_BYTES, Message, Outcome, Reason, Report, ResetCause,
-    Running, Slot,
+    CheckIn, Decision, HandOverStrategy, MAX_REQUEST_BYTES, MAX_SLOTS, Message, Outcome, Reason, Report,
+    ResetCause, Running, Slot,
 };
 
 fn full_check_in() -> CheckIn {
@@ -166,7 +166,7 @@ fn the_longest_check_in_is_far_below_the_bound() {
             sequence: Some(u64::MAX),
             version: Some("v".repeat(31)),
         }),
-        slots: vec![Slot { label: "l".repeat(16), size_bytes: u32::MAX, bootable: true }; 16],
+        slots: vec![Slot { label: "l".repeat(16), size_bytes: u32::MAX, bootable: true }; MAX_SLOTS],
         updater_version: "u".repeat(32),
         starts: u32::MAX,
         last_outcome: Some(Outcome { sequence: Some(u64::MAX), reason: u16::MAX }),
@@ -178,6 +178,17 @@ fn the_longest_check_in_is_far_below_the_bound() {
     };
     let bytes = longest.to_cbor().len();
     assert!(bytes < MAX_REQUEST_BYTES / 4, "{bytes}");
+}
+
+#[test]
+fn what_terminals_obey_and_what_turns_text_around_is_not_printable() {
+    for char in ['\0', '\n', '\t', '\x1b', '\x7f', '\u{9b}', '\u{61c}', '\u{200e}', '\u{200f}'] {
+        assert!(!wire::is_printable(char), "{char:?}");
+    }
+    assert!(!('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').any(wire::is_printable));
+    for char in [' ', 'a', 'ü', 'ع', '漢', '\u{200d}', '\u{2029}', '\u{fffd}', '🚗'] {
+        assert!(wire::is_printable(char), "{char:?}");
+    }
 }
 
 #[test]

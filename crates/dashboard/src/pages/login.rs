@@ -21,7 +21,10 @@ pub(super) struct Params {
 
 pub(super) async fn show(Query(params): Query<Params>) -> Markup {
     let ended = html! {
-        p.notice role="status" { "The session is over: its token expired, was revoked, or is of another server." }
+        p.notice role="status" {
+            "The session is over: somebody logged out, it lasted for its 12 hours, or its token expired, was revoked or is of "
+            "another server."
+        }
     };
     page(&params.next, (!params.ended.is_empty()).then_some(ended))
 }
@@ -44,8 +47,8 @@ pub(super) async fn log_in(State(state): State<Arc<Dashboard>>, body: Bytes) -> 
     }
 }
 
-pub(super) async fn log_out(State(state): State<Arc<Dashboard>>, _: Form) -> Response {
-    match session::log_out(state.transport) {
+pub(super) async fn log_out(State(state): State<Arc<Dashboard>>, form: Form) -> Response {
+    match session::log_out(&form.session, state.transport).await {
         Ok(cookie) => ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response(),
         Err(failed) => layout::failure_alone(&failed),
     }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use crate::client::Connection;
 use crate::client::types::Ca;
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Tone, Ui, paint};
+use crate::ui::{Cell, Page, Tone, Ui};
 
 const ROLLOVER_EXAMPLES: &str = "\
 Examples:
@@ -99,7 +99,7 @@ fn page(ca: &Ca, title: Option<&str>) -> Page {
     });
     let page = title.map_or_else(Page::plain, Page::titled).table(["CA", "ISSUES FOR", "VALID UNTIL"], rows);
     let page = page.facts([("server's certificate", Cell::from(&ca.server_not_after))]);
-    let page = ca.notices.iter().fold(page, |page, notice| page.note(paint(Tone::Warn, notice)));
+    let page = ca.notices.iter().fold(page, |page, notice| page.toned_note(Tone::Warn, notice));
     let Some(behind) = &ca.behind else { return page };
     let count =
         |devices: i64| Cell::new(if devices == 0 { Tone::Good } else { Tone::Warn }, devices.to_string());

@@ -13,7 +13,7 @@ use crate::client::{Connection, Watch, Watched};
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Tone, Ui, ago};
+use crate::ui::{Cell, Page, Tone, Ui, ago, printable};
 
 const NEW_EXAMPLES: &str = "\
 Examples:
@@ -242,7 +242,7 @@ impl WatchOne {
                     .sum();
                 shown = ui.line(text.trim_end());
             } else {
-                shown = ui.event(&rollout, || format!("{}\n", in_a_line(&rollout)));
+                shown = ui.event(&rollout, || format!("{}\n", printable(&in_a_line(&rollout))));
             }
             let is_enough = until.end(&rollout).is_some() || shown.is_err();
             last = Some(rollout);

@@ -43,7 +43,7 @@ pub(crate) enum WebhookCommand {
 pub(crate) struct New {
     /// Where requests go: https, or http for a backend on the server's machine
     #[arg(value_name = "URL")]
-    url: String,
+    target: String,
 
     /// An event that it is told, such as rollout.halt; may be given more than once [default: all]
     #[arg(long = "event", value_name = "EVENT")]
@@ -94,7 +94,7 @@ impl WebhookCommand {
     /// Runs the command.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self {
-            Self::New(New { url, events, product, connection }) => {
+            Self::New(New { target: url, events, product, connection }) => {
                 let made = connection.client()?.create_webhook(&NewWebhook { url, events, product })?;
                 ui.result(&made, || {
                     let id = &made.webhook.id;

@@ -42,9 +42,10 @@ Examples:
   pitstop demo --chip                             on an emulated ESP32-C3
   pitstop demo --dashboard                        200 devices and a rollout, to look at in a browser
 
---chip needs the firmware's toolchain, which rustup downloads. The chip has what the
-repository's own images need; docs/fidelity.md says what that is. With
-PITSTOP_QEMU, the path of Espressif's qemu-system-riscv32, that emulates it.";
+--chip needs the firmware's toolchain, which rustup downloads. The chip has
+what the repository's own images need; docs/fidelity.md says what that is.
+With PITSTOP_QEMU, the path of Espressif's qemu-system-riscv32, that
+emulates it.";
 
 /// Options of `demo`.
 #[derive(Debug, Args)]

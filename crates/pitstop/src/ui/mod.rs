@@ -11,7 +11,7 @@ mod text;
 pub(crate) use page::{Cell, Page};
 pub(crate) use progress::{ByteProgress, CountProgress, Spinner};
 pub(crate) use style::{CLAP_STYLES, Tone, paint};
-pub(crate) use text::{ago, bytes, short_digest, size};
+pub(crate) use text::{ago, bytes, printable, short_digest, size};
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -49,7 +49,8 @@ impl Ui {
         write_out(&format_args!("{text}\n"))
     }
 
-    /// Shows one event of a command that goes on: `value` as one line of JSON with `--json`, the text otherwise.
+    /// Shows one event of a command that goes on: `value` as one line of JSON with `--json`, the text otherwise, which is
+    /// written as it is.
     ///
     /// # Errors
     /// As [`Ui::result`].
@@ -65,7 +66,7 @@ impl Ui {
         write_out(&format_args!("{line}\n"))
     }
 
-    /// Shows one line on standard output, for people only.
+    /// Shows one line on standard output, for people only. It is written as it is: texts of others go through [`printable`].
     ///
     /// # Errors
     /// As [`Ui::result`].
@@ -113,6 +114,7 @@ fn not_json(error: serde_json::Error) -> Failure {
 /// A line that begins with a label. On a terminal it is broken between words, below the text and not the label;
 /// elsewhere it stays one line, for `grep` and logs.
 fn labelled(tone: Tone, label: &str, text: &str) -> String {
+    let text = &*printable(text);
     let label_columns = label.len() + 1;
     let text = if io::stderr().is_terminal() {
         let columns = textwrap::termwidth().saturating_sub(label_columns);

@@ -1,4 +1,6 @@
 //! A page: heading, facts, tables, notes, next commands.
+//!
+//! Texts come from images, devices and servers: what a terminal would obey is taken out of each before colours are added.
 
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
@@ -6,6 +8,7 @@ use std::io::IsTerminal;
 use comfy_table::{Attribute, Color, ContentArrangement, Table, presets};
 
 use super::style::{Tone, paint};
+use super::text::{in_a_line, printable};
 
 /// Blank columns left of everything below a heading.
 const INDENT: &str = "  ";
@@ -29,7 +32,7 @@ pub(crate) struct Cell {
 impl Cell {
     /// A cell of this tone.
     pub(crate) fn new(tone: Tone, text: impl Into<String>) -> Self {
-        Self { text: text.into(), tone }
+        Self { text: in_a_line(&text.into()), tone }
     }
 
     /// The text, or a dim dash when there is none.
@@ -60,7 +63,7 @@ impl Page {
 
     /// A page that is a text as it stands, such as a file's.
     pub(crate) fn verbatim(text: &str) -> Self {
-        Self { parts: vec![text.trim_end().to_owned()] }
+        Self { parts: vec![printable(text.trim_end()).into_owned()] }
     }
 
     /// Adds labels and values, aligned.
@@ -101,19 +104,25 @@ impl Page {
     }
 
     /// Adds a paragraph. Its lines are broken here, and where the text breaks them.
-    pub(crate) fn note(mut self, text: impl Display) -> Self {
-        self.parts.push(textwrap::fill(&text.to_string(), NOTE_COLUMNS));
+    pub(crate) fn note(self, text: impl Display) -> Self {
+        self.toned_note(Tone::Plain, text)
+    }
+
+    /// Adds a paragraph of this tone.
+    pub(crate) fn toned_note(mut self, tone: Tone, text: impl Display) -> Self {
+        let text = text.to_string();
+        self.parts.push(paint(tone, textwrap::fill(&printable(&text), NOTE_COLUMNS)).to_string());
         self
     }
 
     /// Says that a list goes on after `limit` entries.
     pub(crate) fn more(self, limit: usize) -> Self {
-        self.note(paint(Tone::Dim, format_args!("There are more than {limit}; --limit N lists more.")))
+        self.toned_note(Tone::Dim, format_args!("There are more than {limit}; --limit N lists more."))
     }
 
     /// Adds what to do next: a sentence and the commands that do it.
     pub(crate) fn next<C: Display>(mut self, what: &str, commands: impl IntoIterator<Item = C>) -> Self {
-        let mut part = what.to_owned();
+        let mut part = printable(what).into_owned();
         for command in commands {
             part += &format!("\n{INDENT}{}", paint(Tone::Command, command));
         }
@@ -166,6 +175,36 @@ mod tests {
             .facts([("id", Cell::from("lamp-1")), ("product", Cell::or_dash(None::<String>))])
             .next("Next:", ["pitstop device list"]);
         assert_eq!(plain(page), "Lamp\n\n  id       lamp-1\n  product  -\n\nNext:\n  pitstop device list\n");
+    }
+
+    /// Whatever a page is made of, a terminal finds the colours that the page adds, ends of lines, and text.
+    #[test]
+    fn of_texts_of_others_a_terminal_obeys_nothing() {
+        let hostile = "a\x1b]0;title\x07b\u{9b}2J\x1b[31mc\u{202e}d\r\u{8}";
+        let page = Page::titled(hostile)
+            .facts([("label", hostile.into()), ("dash", Cell::or_dash(Some(hostile)))])
+            .table(["COLUMN"], [[Cell::new(Tone::Bad, hostile)], [hostile.into()]])
+            .note(hostile)
+            .toned_note(Tone::Warn, hostile)
+            .next(hostile, [hostile])
+            .to_string();
+        let mut parts = page.split('\x1b');
+        let first = parts.next().unwrap().to_owned();
+        let text = parts.fold(first, |text, part| {
+            let (colour, rest) = part.split_once('m').unwrap();
+            let is_colour = colour
+                .strip_prefix('[')
+                .is_some_and(|codes| codes.bytes().all(|byte| byte.is_ascii_digit() || byte == b';'));
+            assert!(is_colour && colour != "[31", "{colour:?}");
+            text + rest
+        });
+        assert!(text.chars().all(|char| char == '\n' || wire::is_printable(char)), "{text:?}");
+        assert_eq!(text.matches("a]0;titleb2J[31mcd").count(), 9, "{text}");
+    }
+
+    #[test]
+    fn a_cell_is_one_line() {
+        assert_eq!(Cell::from("a\nb\tc").text, "a b c");
     }
 
     #[test]

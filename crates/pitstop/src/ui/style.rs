@@ -5,6 +5,8 @@ use std::fmt::{self, Display};
 use anstyle::{AnsiColor, Effects, Style};
 use clap::builder::Styles;
 
+use super::text::printable;
+
 /// What a piece of text means; the colour follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -49,7 +51,7 @@ pub(crate) const CLAP_STYLES: Styles = Styles::styled()
     .valid(Tone::Good.style())
     .invalid(Tone::Warn.style());
 
-/// `text` in the colour of `tone`.
+/// `text` in the colour of `tone`. Of the text itself nothing is left that a terminal would obey.
 pub(crate) fn paint(tone: Tone, text: impl Display) -> impl Display {
     Painted { tone, text }
 }
@@ -62,6 +64,6 @@ struct Painted<T> {
 impl<T: Display> Display for Painted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let style = self.tone.style();
-        write!(f, "{style}{}{style:#}", self.text)
+        write!(f, "{style}{}{style:#}", printable(&self.text.to_string()))
     }
 }

@@ -1,5 +1,7 @@
 //! Sizes, digests and times as people read them.
 
+use std::borrow::Cow;
+
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -9,6 +11,24 @@ const SHORT_DIGEST_DIGITS: usize = 12;
 const MINUTE_S: i64 = 60;
 const HOUR_S: i64 = 60 * MINUTE_S;
 const DAY_S: i64 = 24 * HOUR_S;
+
+/// Text of others as a terminal may have it: without what it would obey, but for the ends of lines and tabs.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let is_shown = |char: char| wire::is_printable(char) || matches!(char, '\n' | '\t');
+    if text.chars().all(is_shown) {
+        text.into()
+    } else {
+        text.chars().filter(|char| is_shown(*char)).collect()
+    }
+}
+
+/// The same, in one line.
+pub(super) fn in_a_line(text: &str) -> String {
+    text.chars()
+        .map(|char| if matches!(char, '\n' | '\t') { ' ' } else { char })
+        .filter(|char| wire::is_printable(*char))
+        .collect()
+}
 
 /// Bytes with thousands set apart: `3 080 192 bytes`.
 pub(crate) fn bytes(count: u64) -> String {

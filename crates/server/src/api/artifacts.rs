@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use manifest::Digest;
 use serde::Serialize;
-use tokio::time::timeout;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
@@ -63,9 +62,7 @@ async fn upload(
 async fn receive(app: &App, digest: Digest, mut body: Body) -> Result<u64, Problem> {
     let mut upload = app.artifacts.upload(digest).await?;
     let mut size_bytes = 0;
-    loop {
-        let frame = timeout(app.config.limits.body_timeout, body.frame()).await;
-        let Some(frame) = frame.map_err(|_| Problem::TooSlow)? else { break };
+    while let Some(frame) = body.frame().await {
         // Trailers are of no use here.
         if let Ok(data) = frame.map_err(|error| Problem::BrokenBody(error.to_string()))?.into_data() {
             size_bytes += data.len() as u64;

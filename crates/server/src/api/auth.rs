@@ -1,6 +1,7 @@
 //! Who makes a request of the admin API, and what that person may do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header;
@@ -10,12 +11,14 @@ use axum::response::Response;
 
 use crate::app::App;
 use crate::clock;
+use crate::gate::retry_after_s;
+use crate::guesses::TooMany;
 use crate::problem::Problem;
 use crate::role::Role;
 use crate::secret;
 use crate::store::Change;
 
-/// Who makes a request: the bearer of an API token that is good now.
+/// Who makes a request: the bearer of an API token that is good now, or of a session of one.
 ///
 /// A handler that takes one as an argument asks it about the product that a request is about: [`Caller::sees`],
 /// [`Caller::scope`], [`Caller::require_unscoped`]. Its role was judged before the handler is called (`routes.rs`).
@@ -28,6 +31,8 @@ pub(super) struct Caller {
     /// The one product that the token is for.
     pub(super) product: Option<String>,
     pub(super) expires_at_ms: Option<i64>,
+    /// The hash of the session's secret that it came with; `None` for the token itself.
+    pub(super) session: Option<String>,
     /// When its request came.
     now_ms: i64,
 }
@@ -74,7 +79,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Lets a request pass that has an API token which is good now (RFC 6750 section 2.1).
+/// Lets a request pass that has an API token which is good now, or the secret of a session of one (RFC 6750 section 2.1).
 pub(super) async fn authenticate(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -89,13 +94,26 @@ pub(super) async fn authenticate(
         .map(|(_, token)| token.trim())
         .ok_or(Problem::Unauthorized)?;
     // Looked up by its hash: how long that takes tells nothing about a token.
-    let row = app.store.token_by_hash(&secret::hash(token)).await?.ok_or(Problem::Unauthorized)?;
+    let hash = secret::hash(token);
+    let Some(bearer) = app.store.bearer(&hash).await? else {
+        return Err(match app.guesses.admin.wrong(&app.metrics).await {
+            Ok(()) => Problem::Unauthorized,
+            Err(TooMany) => {
+                let retry_after_s = retry_after_s(&app.config.limits, Duration::ZERO);
+                Problem::TooManyGuesses { retry_after_s }
+            }
+        });
+    };
+    let row = bearer.token;
     if let Some(at_ms) = row.revoked_at_ms {
         return Err(Problem::TokenRevoked { at: clock::rfc3339(at_ms) });
     }
     let now_ms = app.config.clock.now_ms();
     if let Some(at_ms) = row.expires_at_ms.filter(|at_ms| *at_ms <= now_ms) {
         return Err(Problem::TokenExpired { at: clock::rfc3339(at_ms) });
+    }
+    if let Some(at_ms) = bearer.session_expires_at_ms.filter(|at_ms| *at_ms <= now_ms) {
+        return Err(Problem::SessionExpired { at: clock::rfc3339(at_ms) });
     }
     let role = row.role.parse().map_err(Problem::internal)?;
     request.extensions_mut().insert(Caller {
@@ -104,6 +122,7 @@ pub(super) async fn authenticate(
         role,
         product: row.product,
         expires_at_ms: row.expires_at_ms,
+        session: bearer.session_expires_at_ms.map(|_| hash),
         now_ms,
     });
     Ok(next.run(request).await)

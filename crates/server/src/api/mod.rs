@@ -17,6 +17,7 @@ mod releases;
 mod request;
 mod rollouts;
 mod routes;
+mod sessions;
 mod tokens;
 mod webhooks;
 mod whoami;
@@ -24,8 +25,9 @@ mod whoami;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::get;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -54,6 +56,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
         )
         .nest(PREFIX, api)
+        // Of those two: tokens and what they show are not for caches (RFC 9111 section 5.2.2.5).
+        .layer(middleware::map_response(not_stored))
         .route("/healthz", get(health::healthz))
         .route(crl::DER_PATH, get(crl::admin::der))
         .route(crl::PEM_PATH, get(crl::admin::pem))
@@ -61,6 +65,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::NoSuchPath })
         .with_state(app)
+}
+
+async fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// The endpoints and the document about them, without the prefix.
@@ -79,6 +88,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         artifacts::routes(),
         tokens::routes(),
         webhooks::routes(),
+        sessions::routes(),
         audit::routes(),
         fleet::routes(),
     ]

@@ -1,21 +1,17 @@
-//! Request bodies with a bound on their size and on their time.
-
-use std::time::Duration;
+//! Request bodies with a bound on their size. Their time is the listener's.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::time::timeout;
 
 use super::Refusal;
 
 /// Reads a whole body.
-pub(crate) async fn read_body(body: Body, max_bytes: usize, time: Duration) -> Result<Bytes, Refusal> {
-    match timeout(time, Limited::new(body, max_bytes).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { max_bytes }),
-        Ok(Err(_)) => Err(Refusal::BrokenBody),
-        Err(_) => Err(Refusal::TooSlow),
+pub(crate) async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Refusal> {
+    match Limited::new(body, max_bytes).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge { max_bytes }),
+        Err(_) => Err(Refusal::BrokenBody),
     }
 }
 

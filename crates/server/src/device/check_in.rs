@@ -31,7 +31,7 @@ pub(super) async fn check_in(
     body: Body,
 ) -> Result<Response, Refusal> {
     require_media_type(&headers, wire::MEDIA_TYPE)?;
-    let body = read_body(body, wire::MAX_REQUEST_BYTES, app.config.limits.body_timeout).await?;
+    let body = read_body(body, wire::MAX_REQUEST_BYTES).await?;
     let check_in = CheckIn::from_cbor(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
 
     let now_ms = app.config.clock.now_ms();
@@ -161,6 +161,7 @@ fn seen(check_in: &CheckIn, known: &Known, now_ms: i64) -> (Seen, LastRun) {
     let slots: Vec<_> = check_in
         .slots
         .iter()
+        .take(wire::MAX_SLOTS)
         .map(|slot| {
             json!({ "label": clean(&slot.label), "size_bytes": slot.size_bytes, "bootable": slot.bootable })
         })

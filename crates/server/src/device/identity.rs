@@ -41,8 +41,8 @@ impl FromRequestParts<Arc<App>> for Device {
             None => adopt(app, der, &certificate).await?,
         };
         let known = known.ok_or(Refusal::UnknownCertificate)?;
-        if let Some(reason) = known.revoked_reason {
-            return Err(Refusal::Revoked(reason));
+        if known.revoked_at_ms.is_some() {
+            return Err(Refusal::Revoked);
         }
         let is_current = known.certificate_serial.as_deref() == Some(&serial);
         let is_previous = known.previous_serial.as_deref() == Some(&serial);

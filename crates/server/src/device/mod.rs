@@ -44,7 +44,32 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Text of a device as it is stored: without NUL, which Postgres does not take.
+/// The longest text of a device that is stored, in bytes: as long as texts of a manifest may be.
+const MAX_TEXT_BYTES: usize = 64;
+
+/// Text of a device as it is stored: its beginning, and nothing that a terminal would obey. Postgres takes no NUL either.
 fn clean(text: &str) -> String {
-    text.replace('\0', "\u{FFFD}")
+    let printable = text.chars().filter(|char| wire::is_printable(*char));
+    let mut clean = String::new();
+    for char in printable {
+        if clean.len() + char.len_utf8() > MAX_TEXT_BYTES {
+            break;
+        }
+        clean.push(char);
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_devices_end_at_a_character_and_are_only_to_be_seen() {
+        assert_eq!(clean("v1.2.0-rc1 (größer)"), "v1.2.0-rc1 (größer)");
+        assert_eq!(clean("a\x1b[2Jb\u{202e}c\0d\ne"), "a[2Jbcde");
+        assert_eq!(clean(&"x".repeat(65)), "x".repeat(64));
+        assert_eq!(clean(&format!("{}ü", "x".repeat(63))), "x".repeat(63));
+        assert_eq!(clean(&"漢".repeat(1000)), "漢".repeat(21));
+    }
 }

@@ -21,8 +21,8 @@ pub(crate) enum Refusal {
     ReplacedCertificate,
     #[error("the device's certificate has ended; enroll again")]
     ExpiredCertificate,
-    #[error("this device is revoked: {0}")]
-    Revoked(String),
+    #[error("this device is revoked")]
+    Revoked,
     #[error("expected a device id and its enrollment token (HTTP Basic), found others; ask for a new token")]
     Credentials,
     #[error("the enrollment token was already used; ask for a new one")]
@@ -47,8 +47,12 @@ pub(crate) enum Refusal {
     Range { size_bytes: u64 },
     #[error("too many requests from this address; ask again in {retry_after_s} s")]
     TooManyFromAddress { retry_after_s: u32 },
-    #[error("too many requests with this certificate; ask again in {retry_after_s} s")]
+    #[error("too many requests of this device; ask again in {retry_after_s} s")]
     TooManyOfDevice { retry_after_s: u32 },
+    #[error("too many renewals within 24 h; the certificate stays good, ask again in {retry_after_s} s")]
+    TooManyRenewals { retry_after_s: u32 },
+    #[error("too many wrong credentials at once; ask again in {retry_after_s} s")]
+    TooManyGuesses { retry_after_s: u32 },
     #[error("the server is busy; ask again in {retry_after_s} s")]
     Busy { retry_after_s: u32 },
     /// What the server keeps things in does not answer, or has no room left.
@@ -65,7 +69,7 @@ impl Refusal {
             Self::UnknownCertificate
             | Self::ReplacedCertificate
             | Self::ExpiredCertificate
-            | Self::Revoked(_) => StatusCode::FORBIDDEN,
+            | Self::Revoked => StatusCode::FORBIDDEN,
             // RFC 7030 section 4.2.3.
             Self::Pending { .. } => StatusCode::ACCEPTED,
             Self::MediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -75,7 +79,10 @@ impl Refusal {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::TooManyFromAddress { .. } | Self::TooManyOfDevice { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyFromAddress { .. }
+            | Self::TooManyOfDevice { .. }
+            | Self::TooManyRenewals { .. }
+            | Self::TooManyGuesses { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy { .. } | Self::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -91,8 +98,11 @@ impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         match denial {
             Denial::Address { retry_after_s } => Self::TooManyFromAddress { retry_after_s },
-            Denial::Certificate { retry_after_s } => Self::TooManyOfDevice { retry_after_s },
+            Denial::Device { retry_after_s } => Self::TooManyOfDevice { retry_after_s },
             Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
+            Denial::TooSlow => Self::TooSlow,
+            Denial::BrokenBody => Self::BrokenBody,
+            Denial::Host => Self::Bad("expected one Host, found none or several".to_owned()),
         }
     }
 }
@@ -151,6 +161,8 @@ impl IntoResponse for Refusal {
             Self::Pending { retry_after_s }
             | Self::TooManyFromAddress { retry_after_s }
             | Self::TooManyOfDevice { retry_after_s }
+            | Self::TooManyRenewals { retry_after_s }
+            | Self::TooManyGuesses { retry_after_s }
             | Self::Busy { retry_after_s } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
@@ -162,7 +174,7 @@ impl IntoResponse for Refusal {
             | Self::UnknownCertificate
             | Self::ReplacedCertificate
             | Self::ExpiredCertificate
-            | Self::Revoked(_)
+            | Self::Revoked
             | Self::MediaType { .. }
             | Self::TooLarge { .. }
             | Self::TooSlow

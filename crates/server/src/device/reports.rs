@@ -23,7 +23,7 @@ pub(super) async fn report(
     body: Body,
 ) -> Result<StatusCode, Refusal> {
     require_media_type(&headers, wire::MEDIA_TYPE)?;
-    let body = read_body(body, wire::MAX_REQUEST_BYTES, app.config.limits.body_timeout).await?;
+    let body = read_body(body, wire::MAX_REQUEST_BYTES).await?;
     let report = Report::from_cbor(&body).map_err(|error| Refusal::Bad(error.to_string()))?;
 
     let now_ms = app.config.clock.now_ms();

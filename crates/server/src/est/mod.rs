@@ -29,20 +29,28 @@ use crate::app::App;
 use crate::ca::{CertificateAuthority, DeviceCertificate};
 use crate::device::{Device, Refusal, read_body, require_media_type};
 use crate::gate::retry_after_s;
-use crate::store::{EnrollmentRow, Event, Redemption};
+use crate::guesses::TooMany;
+use crate::store::{EnrollmentRow, Event, Redemption, Renewal};
 use crate::{clock, secret};
 
 /// The longest enrollment body, in bytes: a CSR with a P-256 key is about 400 bytes of base64.
 const MAX_CSR_BYTES: usize = 8 * 1024;
 
+/// What a certificate comes as (section 4.2.3).
+const CERTS_ONLY: &str = "application/pkcs7-mime; smime-type=certs-only";
+
 /// An enrollment that waits for approval is asked about no more often: people are slower than that.
 const APPROVAL_WAIT: Duration = Duration::from_secs(60);
+
+/// A device that renewed too often is to ask again no earlier: its certificate has a third of its life left.
+const RENEWAL_WAIT_S: u32 = 3600;
 
 /// `GET cacerts` (section 4.1): the certificates of the CAs in force. There are none between an old and a new one
 /// (section 4.1.3): ours are not for other CAs (path length 0), and a new one reaches devices over a connection that the
 /// old one vouches for.
 pub(crate) async fn ca_certificates(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    certs_only(&app.ca.get().anchors())
+    // Section 4.1.3: the media type alone.
+    certs_only(&app.ca.get().anchors(), "application/pkcs7-mime")
 }
 
 /// `GET csrattrs` (section 4.5.2): 204, the server asks for nothing beyond a P-256 key.
@@ -61,7 +69,7 @@ pub(crate) async fn enroll(
 ) -> Result<Response, Refusal> {
     let device =
         authenticate(&app, &headers).await.inspect_err(|_| app.metrics.enrollments.add("refused"))?;
-    let key = read_csr(&app, &headers, body).await?;
+    let key = read_csr(&headers, body).await?;
     let now_ms = app.config.clock.now_ms();
     if device.waits_for_approval() {
         return Err(await_approval(&app, &device, &key, now_ms).await?);
@@ -80,7 +88,7 @@ pub(crate) async fn enroll(
         }
         Redemption::Used => return Err(token_used(&app, &device, &certificate.key_digest, now_ms).await?),
     }
-    certs_only(slice::from_ref(&certificate.der))
+    certs_only(slice::from_ref(&certificate.der), CERTS_ONLY)
 }
 
 /// 202 (section 4.2.3) until an operator approves: the client asks again with the same key.
@@ -120,17 +128,24 @@ pub(crate) async fn reenroll(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let key = read_csr(&app, &headers, body).await?;
+    let key = read_csr(&headers, body).await?;
     let now_ms = app.config.clock.now_ms();
     let Device { known, serial, .. } = device;
     let authorities = app.ca.get();
     let certificate = issue(&app, authorities.for_devices(), &known.id, &known.product, &key, now_ms)?;
-    if !app.store.renew_certificate(&known.id, &serial, &certificate, now_ms).await? {
-        app.metrics.enrollments.add("refused");
-        return Err(Refusal::ReplacedCertificate);
+    match app.store.renew_certificate(&known.id, &serial, &certificate, now_ms).await? {
+        Renewal::Done => app.metrics.enrollments.add("renewed"),
+        Renewal::Replaced => {
+            app.metrics.enrollments.add("refused");
+            return Err(Refusal::ReplacedCertificate);
+        }
+        Renewal::TooMany => {
+            app.metrics.enrollments.add("refused");
+            app.metrics.rate_limited.add("renewals");
+            return Err(Refusal::TooManyRenewals { retry_after_s: RENEWAL_WAIT_S });
+        }
     }
-    app.metrics.enrollments.add("renewed");
-    certs_only(slice::from_ref(&certificate.der))
+    certs_only(slice::from_ref(&certificate.der), CERTS_ONLY)
 }
 
 /// The device whose token this is. An unknown device and a wrong token look the same, in text and in time.
@@ -139,9 +154,17 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<EnrollmentRow, R
     let device = app.store.enrollment(&id).await?;
     let stored_hash = device.as_ref().map_or("", |device| &device.token_hash);
     let is_right = secret::matches(&token, stored_hash);
-    let device = device.filter(|_| is_right).ok_or(Refusal::Credentials)?;
-    if let Some(reason) = device.revoked_reason {
-        return Err(Refusal::Revoked(reason));
+    let Some(device) = device.filter(|_| is_right) else {
+        return Err(match app.guesses.device.wrong(&app.metrics).await {
+            Ok(()) => Refusal::Credentials,
+            Err(TooMany) => {
+                let retry_after_s = retry_after_s(&app.config.limits, Duration::ZERO);
+                Refusal::TooManyGuesses { retry_after_s }
+            }
+        });
+    };
+    if device.revoked_at_ms.is_some() {
+        return Err(Refusal::Revoked);
     }
     if device.token_void_at_ms.is_some() {
         return Err(Refusal::TokenUsed);
@@ -149,9 +172,9 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<EnrollmentRow, R
     Ok(device)
 }
 
-async fn read_csr(app: &App, headers: &HeaderMap, body: Body) -> Result<SubjectPublicKeyInfo, Refusal> {
+async fn read_csr(headers: &HeaderMap, body: Body) -> Result<SubjectPublicKeyInfo, Refusal> {
     require_media_type(headers, "application/pkcs10")?;
-    let body = read_body(body, MAX_CSR_BYTES, app.config.limits.body_timeout).await?;
+    let body = read_body(body, MAX_CSR_BYTES).await?;
     csr::public_key(&body).map_err(|error| Refusal::Bad(error.to_string()))
 }
 
@@ -168,12 +191,9 @@ fn issue(
         .map_err(Refusal::internal)
 }
 
-fn certs_only(certificates: &[CertificateDer<'_>]) -> Result<Response, Refusal> {
+fn certs_only(certificates: &[CertificateDer<'_>], media_type: &'static str) -> Result<Response, Refusal> {
     let der = pkcs7::certs_only(certificates).map_err(Refusal::internal)?;
-    let headers = [
-        (header::CONTENT_TYPE.as_str(), "application/pkcs7-mime; smime-type=certs-only"),
-        ("content-transfer-encoding", "base64"),
-    ];
+    let headers = [(header::CONTENT_TYPE.as_str(), media_type), ("content-transfer-encoding", "base64")];
     // One line: clients that decode strictly (RFC 4648 section 3.1) take it, and so do all others.
     Ok((headers, BASE64_STANDARD.encode(der)).into_response())
 }

@@ -74,17 +74,6 @@ impl Store {
         Ok(())
     }
 
-    /// The API token that has this hash.
-    pub(crate) async fn token_by_hash(&self, token_hash: &str) -> Result<Option<TokenRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT id, name, role, product, created_at_ms, expires_at_ms, revoked_at_ms FROM api_tokens \
-             WHERE token_hash = $1",
-        )
-        .bind(token_hash)
-        .fetch_optional(&self.pool)
-        .await?)
-    }
-
     /// API tokens in the order of their ids, past `after`.
     pub(crate) async fn tokens(&self, after: &str, limit: i64) -> Result<Vec<TokenRow>, StoreError> {
         Ok(sqlx::query_as(

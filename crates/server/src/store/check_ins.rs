@@ -15,7 +15,7 @@ use super::{Change, Event, Record, StoreError};
 pub(crate) struct Known {
     pub(crate) id: String,
     pub(crate) product: String,
-    pub(crate) revoked_reason: Option<String>,
+    pub(crate) revoked_at_ms: Option<i64>,
     pub(crate) certificate_serial: Option<String>,
     pub(crate) previous_serial: Option<String>,
     pub(crate) token_redeemed_key: Option<String>,
@@ -307,7 +307,12 @@ impl DeviceWrite {
         }
         if let Some((kind, detail)) = &self.event {
             let event = Event { device: &self.device, at_ms: self.at_ms, kind, detail: detail.clone() };
-            event.insert(connection).await?;
+            match self.said {
+                Said::CheckIn(_) | Said::Pulse(_) | Said::Report { .. } | Said::Certificate { .. } => {
+                    event.insert_within_bounds(connection).await?;
+                }
+                Said::Nothing => event.insert(connection).await?,
+            }
         }
         Ok(())
     }

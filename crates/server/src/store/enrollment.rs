@@ -13,7 +13,7 @@ use crate::ca::DeviceCertificate;
 pub(crate) struct EnrollmentRow {
     pub(crate) id: String,
     pub(crate) product: String,
-    pub(crate) revoked_reason: Option<String>,
+    pub(crate) revoked_at_ms: Option<i64>,
     pub(crate) token_hash: String,
     pub(crate) token_redeemed_key: Option<String>,
     pub(crate) token_void_at_ms: Option<i64>,
@@ -42,6 +42,21 @@ pub(crate) enum Redemption {
     Used,
 }
 
+/// How a renewal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Done,
+    /// The certificate that asked for it is good no longer. Nothing was stored.
+    Replaced,
+    /// The device got [`MAX_RENEWALS`] in [`RENEWALS_MS`]. Nothing was stored, and what it has stays good.
+    TooMany,
+}
+
+/// Renewals of a device within [`RENEWALS_MS`]: a rollover of the CA asks for one, and each lost answer for one more.
+const MAX_RENEWALS: i64 = 8;
+
+const RENEWALS_MS: i64 = 24 * 3_600_000;
+
 impl Store {
     /// When the newest certificate was issued, of those up to `latest_ms`; 0 before the first.
     pub(crate) async fn newest_certificate_ms(&self, latest_ms: i64) -> Result<i64, StoreError> {
@@ -56,7 +71,7 @@ impl Store {
     /// What enrollment needs to know of a device.
     pub(crate) async fn enrollment(&self, id: &str) -> Result<Option<EnrollmentRow>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT d.id, d.product, d.revoked_reason, d.token_hash, d.token_redeemed_key, d.token_void_at_ms, \
+            "SELECT d.id, d.product, d.revoked_at_ms, d.token_hash, d.token_redeemed_key, d.token_void_at_ms, \
                  d.approved_at_ms, d.enrollment_pending_at_ms, p.enrollment_approval \
              FROM devices d JOIN products p ON p.name = d.product WHERE d.id = $1",
         )
@@ -135,20 +150,24 @@ impl Store {
         };
         insert_certificate(&mut transaction, &device.id, certificate, now_ms).await?;
         let detail = json!({ "serial": certificate.serial });
-        Event { device: &device.id, at_ms: now_ms, kind, detail }.insert(&mut transaction).await?;
+        let event = Event { device: &device.id, at_ms: now_ms, kind, detail };
+        match redemption {
+            Redemption::First => event.insert(&mut transaction).await?,
+            Redemption::Again | Redemption::Used => event.insert_within_bounds(&mut transaction).await?,
+        }
         transaction.commit().await?;
         Ok(redemption)
     }
 
     /// Stores a renewed certificate. The one that asked for it (`used_serial`) stays good until the new one is
-    /// first used. `false`: that one is good no longer, and nothing was stored.
+    /// first used.
     pub(crate) async fn renew_certificate(
         &self,
         device: &str,
         used_serial: &str,
         certificate: &DeviceCertificate,
         now_ms: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Renewal, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let renewed = sqlx::query(
             "UPDATE devices SET certificate_serial = $1, previous_serial = $2 \
@@ -161,13 +180,28 @@ impl Store {
         .await?
         .rows_affected();
         if renewed != 1 {
-            return Ok(false);
+            return Ok(Renewal::Replaced);
+        }
+        // The device's row is taken: of renewals at once each counts those before it. The first certificate is no renewal.
+        let renewals: i64 = sqlx::query_scalar(
+            "SELECT CAST(COUNT(*) AS BIGINT) FROM certificates c JOIN devices d ON d.id = c.device \
+             WHERE c.device = $1 AND c.issued_at_ms > $2 AND c.issued_at_ms <= $3 \
+                 AND c.issued_at_ms > COALESCE(d.enrolled_at_ms, 0)",
+        )
+        .bind(device)
+        .bind(now_ms - RENEWALS_MS)
+        .bind(now_ms)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if renewals >= MAX_RENEWALS {
+            transaction.rollback().await?;
+            return Ok(Renewal::TooMany);
         }
         insert_certificate(&mut transaction, device, certificate, now_ms).await?;
         let detail = json!({ "serial": certificate.serial, "replaces": used_serial });
         Event { device, at_ms: now_ms, kind: "certificate-renewed", detail }.insert(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Renewal::Done)
     }
 
     /// Takes a certificate of this server's CA that the database does not know for the device's own: it was issued after

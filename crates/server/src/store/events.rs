@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{AnyConnection, AnyPool};
 
 use super::{Store, StoreError};
@@ -27,11 +27,59 @@ pub(crate) struct EventRow {
     pub(crate) detail: String,
 }
 
+/// Events that a device may cause in a day by what it says: a start every ten minutes, with news each time, stays below.
+const MAX_EVENTS_A_DAY: i64 = 200;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// The event in place of those past the bound.
+const LEFT_OUT: &str = "events-left-out";
+
 impl Event<'_> {
+    /// Adds the event, which a device caused by what it said, within a transaction. Past [`MAX_EVENTS_A_DAY`] one event says
+    /// how many more there were: a device that always has news does not make the database grow.
+    pub(super) async fn insert_within_bounds(
+        &self,
+        connection: &mut AnyConnection,
+    ) -> Result<(), StoreError> {
+        let id = time_id(self.at_ms);
+        let (count, left_out): (i64, Option<String>) = sqlx::query_as(
+            "UPDATE devices SET events_today = CASE WHEN events_day = $1 THEN events_today + 1 ELSE 1 END, \
+                 events_left_out = CASE WHEN events_day <> $1 THEN NULL WHEN events_today = $2 THEN $3 \
+                     ELSE events_left_out END, \
+                 events_day = $1 \
+             WHERE id = $4 RETURNING events_today, events_left_out",
+        )
+        .bind(self.at_ms.div_euclid(DAY_MS))
+        .bind(MAX_EVENTS_A_DAY)
+        .bind(&id)
+        .bind(self.device)
+        .fetch_one(&mut *connection)
+        .await?;
+        let Some(left_out) = left_out else { return self.insert_as(&id, connection).await };
+        let detail = json!({ "count": count - MAX_EVENTS_A_DAY }).to_string();
+        sqlx::query(
+            "INSERT INTO events (id, device, at_ms, kind, detail) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (id) DO UPDATE SET at_ms = excluded.at_ms, detail = excluded.detail",
+        )
+        .bind(left_out)
+        .bind(self.device)
+        .bind(self.at_ms)
+        .bind(LEFT_OUT)
+        .bind(detail)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
     /// Adds the event on a connection, which may be within a transaction.
     pub(super) async fn insert(&self, connection: &mut AnyConnection) -> Result<(), StoreError> {
+        self.insert_as(&time_id(self.at_ms), connection).await
+    }
+
+    async fn insert_as(&self, id: &str, connection: &mut AnyConnection) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO events (id, device, at_ms, kind, detail) VALUES ($1, $2, $3, $4, $5)")
-            .bind(time_id(self.at_ms))
+            .bind(id)
             .bind(self.device)
             .bind(self.at_ms)
             .bind(self.kind)
@@ -65,10 +113,12 @@ pub(super) async fn go_on_after_stored_ids(pool: &AnyPool) -> Result<(), StoreEr
 }
 
 impl Store {
-    /// Adds an event on its own.
+    /// Adds an event on its own, which a device caused.
     pub(crate) async fn add_event(&self, event: &Event<'_>) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        event.insert(&mut connection).await
+        let mut transaction = self.pool.begin().await?;
+        event.insert_within_bounds(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Events of a device, newest first, older than the event `before` (empty: from the newest).

@@ -22,6 +22,7 @@ mod reader;
 mod releases;
 mod revision;
 mod rollouts;
+mod sessions;
 mod settings;
 mod silence;
 mod snapshot;
@@ -45,7 +46,7 @@ pub(crate) use check_ins::{
     stored,
 };
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
-pub(crate) use enrollment::{EnrollmentRow, Redemption};
+pub(crate) use enrollment::{EnrollmentRow, Redemption, Renewal};
 pub(crate) use error::{Failing, StoreError};
 pub(crate) use events::{Event, EventRow};
 pub(crate) use fleet::{Count, NO_SEQUENCE};
@@ -61,6 +62,7 @@ pub(crate) use silence::OverdueRow;
 pub(crate) use snapshot::copy_sqlite;
 pub(crate) use webhooks::{DeliveryRow, NewDelivery, Sent, WebhookRow};
 
+use crate::files::create_private;
 use crate::location::{Database, PostgresUrl};
 use crate::metrics::Metrics;
 
@@ -106,6 +108,8 @@ impl Store {
 
     /// Opens an SQLite database and makes it when it is not there.
     async fn open_sqlite(path: &Path, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+        // SQLite would make it for everybody to read; what it makes beside it has the mode of the database.
+        create_private(path).map_err(sqlx::Error::Io)?;
         let options: AnyConnectOptions = sqlite_url(path)?.parse()?;
         // A connection to a file does not break while it rests, so it is not asked before each use.
         let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS)

@@ -15,12 +15,14 @@ async fn everything_needs_a_token_but_the_health_check() {
         for authorization in ["", "Bearer wrong", "Basic YTpi", "Bearer "] {
             let answer = connection.get(path, &[("authorization", authorization)]).await.expect(401);
             assert_eq!(answer.header("content-type"), "application/problem+json");
+            assert_eq!(answer.header("cache-control"), "no-store");
             assert!(answer.header("www-authenticate").starts_with("Bearer"));
         }
     }
     let bearer = format!("Bearer {}", app.token);
     let authorized = [("authorization", bearer.as_str())];
-    connection.get("/api/v1/info", &authorized).await.expect(200);
+    let info = connection.get("/api/v1/info", &authorized).await.expect(200);
+    assert_eq!(info.header("cache-control"), "no-store");
     let answer = connection.get("/api/v1/nothing", &authorized).await.expect(404);
     assert_eq!(answer.json()["type"], "urn:pitstop:problem:no-such-path");
     connection.send(request(Method::DELETE, "/api/v1/products", &authorized, "")).await.unwrap().expect(405);

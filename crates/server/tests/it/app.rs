@@ -189,7 +189,8 @@ impl Answer {
 
     /// The certificates of a certs-only answer.
     pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
-        assert_eq!(self.header("content-type"), "application/pkcs7-mime; smime-type=certs-only");
+        let media_type = self.header("content-type").split(';').next();
+        assert_eq!(media_type, Some("application/pkcs7-mime"));
         assert_eq!(self.header("content-transfer-encoding"), "base64");
         let der = BASE64_STANDARD.decode(&self.body).unwrap();
         let message = ContentInfo::from_der(&der).unwrap();

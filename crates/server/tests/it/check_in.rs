@@ -5,9 +5,10 @@ use std::time::Duration;
 use hyper::Method;
 use manifest::{Manifest, PublisherKeys, Signed};
 use serde_json::{Value, json};
-use wire::{CheckIn, Message as _, Outcome, Reason, ResetCause};
+use server::Clock;
+use wire::{CheckIn, Message as _, Outcome, Reason, ResetCause, Slot};
 
-use crate::app::{TestApp, check_in, publisher};
+use crate::app::{TestApp, check_in, csr, new_key, publisher};
 use crate::client::{Identity, request};
 
 fn kinds(events: &Value) -> Vec<String> {
@@ -92,6 +93,51 @@ async fn an_event_is_stored_only_when_something_changed() {
     let cursor = events["next_cursor"].as_str().unwrap();
     let rest = app.get(&format!("/devices/lamp-1/events?limit=2&cursor={cursor}")).await;
     assert_eq!(kinds(&rest), ["check-in", "enrolled"]);
+}
+
+/// A device that always has news, and one that comes with a used token again and again, do not make the database grow.
+#[tokio::test]
+async fn past_the_events_of_a_day_one_says_how_many_more_there_were() {
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+    let (_, identity) = app.enrolled().await;
+    let mut connection = app.connect(Some(&identity)).await;
+    let mut said = check_in(None);
+    // At the begin of a day, so that the test does not see its end.
+    let day_ms = 24 * 3_600_000;
+    clock.advance_ms(day_ms - clock.now_ms() % day_ms);
+    for number in 0..205 {
+        said.updater_version = number.to_string();
+        connection.check_in(&said).await.expect(200);
+    }
+    connection.report(1, Reason::ImageDigest).await.expect(204);
+    let events = app.get("/devices/lamp-1/events?limit=1000").await;
+    let found = kinds(&events);
+    let count = |kind: &str| found.iter().filter(|found| *found == kind).count();
+    let counts = ["check-in", "report", "events-left-out"].map(count);
+    assert_eq!((counts, found.len()), ([200, 0, 1], 203), "and made and enrolled the day before");
+    assert_eq!(events["items"][0]["detail"], json!({ "count": 6 }));
+    assert_eq!(
+        app.get("/devices/lamp-1").await["updater_version"],
+        "204",
+        "what it says is stored all the same"
+    );
+
+    clock.advance_ms(day_ms);
+    connection.report(2, Reason::ImageDigest).await.expect(204);
+    let found = kinds(&app.get("/devices/lamp-1/events?limit=2").await);
+    assert_eq!(found, ["report", "events-left-out"], "another day");
+
+    // Whoever has a token that was used by another key.
+    let device = app.create_device("lamp-2", "lamp").await;
+    app.enroll(&device, &csr(&device.key)).await.expect(200);
+    let stranger = csr(&new_key());
+    for _ in 0..202 {
+        app.enroll(&device, &stranger).await.expect(401);
+    }
+    let events = app.get("/devices/lamp-2/events?limit=1000").await;
+    assert_eq!(kinds(&events).len(), 203, "{events:#}");
+    assert_eq!(events["items"][0]["detail"], json!({ "count": 2 }));
 }
 
 #[tokio::test]
@@ -182,7 +228,7 @@ async fn a_revoked_device_is_refused_at_its_next_request_on_an_open_connection()
         (Some("revoked"), Some("stolen"))
     );
     let refused = connection.check_in(&check_in(None)).await.expect(403);
-    assert!(refused.text().contains("revoked: stolen"), "{}", refused.text());
+    assert_eq!(refused.text(), "this device is revoked\n", "the reason is the operator's");
     connection.report(1, Reason::Installed).await.expect(403);
     connection.get(&format!("/v1/artifacts/{}", "0".repeat(64)), &[]).await.expect(403);
 }
@@ -205,6 +251,29 @@ async fn unreadable_bodies_are_refused() {
     let mut long = connection;
     let body = vec![0; wire::MAX_REQUEST_BYTES + 1];
     long.post(wire::CHECK_IN_PATH, wire::MEDIA_TYPE, body).await.expect(413);
+}
+
+/// Whatever a device says of itself is kept short, and shown on no terminal as an order.
+#[tokio::test]
+async fn texts_of_a_check_in_are_bounded_and_printable() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    let hostile = format!("\x1b[2J\u{202e}{}\0", "ü".repeat(100));
+    let expected = format!("[2J{}", "ü".repeat(30));
+    let mut said = check_in(Some((b"image", 0)));
+    said.running.as_mut().unwrap().version = Some(hostile.clone());
+    said.updater_version.clone_from(&hostile);
+    said.slots = vec![Slot { label: "\x07\u{2066}a".to_owned(), size_bytes: 1, bootable: false }; 100];
+    said.slots[0].label.clone_from(&hostile);
+    app.connect(Some(&identity)).await.check_in(&said).await.expect(200);
+    let device = app.get("/devices/lamp-1").await;
+    assert_eq!(device["running"]["version"], expected);
+    assert_eq!(device["updater_version"], expected);
+    let labels: Vec<_> =
+        device["slots"].as_array().unwrap().iter().map(|slot| slot["label"].as_str().unwrap()).collect();
+    assert_eq!((labels.len(), labels[0], labels[1]), (wire::MAX_SLOTS, expected.as_str(), "a"));
+    let events = app.get("/devices/lamp-1/events?limit=1").await;
+    assert_eq!(events["items"][0]["detail"]["updater_version"], expected);
 }
 
 #[tokio::test]

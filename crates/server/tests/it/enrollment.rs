@@ -1,14 +1,17 @@
 //! EST: who gets a certificate, and for what.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::Method;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P384_SHA384};
 use serde_json::json;
+use server::Clock;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::app::{TestApp, check_in, csr, new_key};
-use crate::client::request;
+use crate::client::{Connection, request};
 
 const ENROLL: &str = "/.well-known/est/simpleenroll";
 const REENROLL: &str = "/.well-known/est/simplereenroll";
@@ -22,7 +25,9 @@ async fn the_server_says_who_a_device_is_not_the_csr() {
     params.distinguished_name.push(DnType::CommonName, "lamp-2");
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let csr = params.serialize_request(&device.key).unwrap().der().to_vec();
-    let der = app.enroll(&device, &csr).await.expect(200).certificate();
+    let answer = app.enroll(&device, &csr).await.expect(200);
+    assert_eq!(answer.header("content-type"), "application/pkcs7-mime; smime-type=certs-only");
+    let der = answer.certificate();
 
     let (_, certificate) = X509Certificate::from_der(&der).unwrap();
     assert_eq!(certificate.subject().to_string(), "OU=lamp, CN=lamp-1");
@@ -45,8 +50,10 @@ async fn the_server_says_who_a_device_is_not_the_csr() {
 async fn cacerts_and_csrattrs_need_no_identity() {
     let app = TestApp::start().await;
     let mut connection = app.connect(None).await;
-    let ca = connection.get("/.well-known/est/cacerts", &[]).await.expect(200).certificate();
-    assert_eq!(ca.as_ref(), app.server.ca_certificate_der());
+    let answer = connection.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    // RFC 7030 section 4.1.3; a certificate is told with its type (section 4.2.3).
+    assert_eq!(answer.header("content-type"), "application/pkcs7-mime");
+    assert_eq!(answer.certificate().as_ref(), app.server.ca_certificate_der());
     connection.get("/.well-known/est/csrattrs", &[]).await.expect(204);
 }
 
@@ -138,6 +145,39 @@ async fn wrong_credentials_look_all_the_same() {
     app.enroll(&device, &csr(&device.key)).await.expect(200);
 }
 
+/// Trying tokens out takes its time, whoever else guesses; more than so many at once are not even looked at for long.
+#[tokio::test]
+async fn guesses_take_their_time_on_both_listeners() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.create_device("lamp-1", "lamp").await;
+    let started = Instant::now();
+    app.enroll_as("lamp-1", "wrong", "").await.expect(401);
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    let started = Instant::now();
+    let guess = async || {
+        let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+        connection.get("/api/v1/whoami", &[("authorization", "Bearer wrong")]).await
+    };
+    guess().await.expect(401);
+    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+
+    let answers = futures_join((0..100).map(|_| guess())).await;
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    assert!((1..=36).contains(&refused.len()), "{}", refused.len());
+    assert!(refused.iter().all(|answer| !answer.header("retry-after").is_empty()));
+    assert!(answers.iter().all(|answer| matches!(answer.status.as_u16(), 401 | 429)));
+    app.get("/whoami").await;
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let metrics = connection.get("/metrics", &[]).await.expect(200);
+    for line in [
+        "pitstop_wrong_credentials_total{listener=\"device\"} 1",
+        "pitstop_wrong_credentials_total{listener=\"admin\"} 101",
+    ] {
+        assert!(metrics.text().lines().any(|found| found == line), "{line} in {}", metrics.text());
+    }
+}
+
 #[tokio::test]
 async fn bad_requests_leave_the_token_unused() {
     let app = TestApp::start().await;
@@ -195,6 +235,27 @@ async fn renewal_keeps_the_old_certificate_until_the_new_one_is_used() {
     nobody.post(REENROLL, "application/pkcs10", BASE64_STANDARD.encode(csr(&device.key))).await.expect(401);
 }
 
+/// Somebody with a device's key cannot fill the database with certificates, nor spoil the one that the device has.
+#[tokio::test]
+async fn a_device_renews_so_often_in_a_day_and_keeps_what_it_has() {
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+    let (device, identity) = app.enrolled().await;
+    let mut connection = app.connect(Some(&identity)).await;
+    let body = || BASE64_STANDARD.encode(csr(&device.key));
+    clock.advance_ms(1000);
+    for _ in 0..8 {
+        connection.post(REENROLL, "application/pkcs10", body()).await.expect(200);
+    }
+    let answer = connection.post(REENROLL, "application/pkcs10", body()).await.expect(429);
+    assert_eq!(answer.header("retry-after"), "3600");
+    assert!(answer.text().starts_with("too many renewals within 24 h"), "{}", answer.text());
+    let mut connection = app.connect(Some(&identity)).await;
+    connection.check_in(&check_in(None)).await.expect(200);
+    clock.advance_ms(24 * 3_600_000);
+    connection.post(REENROLL, "application/pkcs10", body()).await.expect(200);
+}
+
 #[tokio::test]
 async fn a_new_token_voids_the_old_one_and_its_certificate() {
     let app = TestApp::start().await;
@@ -217,7 +278,7 @@ async fn a_revoked_device_gets_no_certificate() {
     let (device, identity) = app.enrolled().await;
     app.post("/devices/lamp-1/revoke", &json!({ "reason": "stolen" })).await.expect(200);
     let answer = app.enroll(&device, &csr(&device.key)).await.expect(403);
-    assert!(answer.text().contains("stolen"), "{}", answer.text());
+    assert_eq!(answer.text(), "this device is revoked\n", "the reason is the operator's");
     let mut connection = app.connect(Some(&identity)).await;
     let body = BASE64_STANDARD.encode(csr(&device.key));
     connection.post(REENROLL, "application/pkcs10", body).await.expect(403);

@@ -10,7 +10,9 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use crate::app::{TestApp, check_in, csr, describe, image_of, new_key, sign};
-use crate::client::{Answer, Connection, client_config, tls_stream, tls_stream_with};
+use crate::client::{Answer, Connection, Identity, client_config, tls_stream, tls_stream_with};
+
+const CACERTS: &str = "/.well-known/est/cacerts";
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -194,7 +196,7 @@ fn retry_after_s(answer: &Answer) -> u64 {
 #[tokio::test]
 async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
     let app = strict(|limits| (limits.certificate_requests_per_s, limits.certificate_burst) = (1, 3)).await;
-    let (_, identity) = app.enrolled().await;
+    let (mut device, identity) = app.enrolled().await;
     let mut connection = app.connect(Some(&identity)).await;
     for _ in 0..3 {
         connection.check_in(&check_in(None)).await.expect(200);
@@ -202,9 +204,14 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
     let answer = connection.check_in(&check_in(None)).await.expect(429);
     assert!((5..=60).contains(&retry_after_s(&answer)), "{answer:?}");
     assert_eq!(answer.header("connection"), "close");
-    assert!(answer.text().starts_with("too many requests with this certificate; ask again in "));
-    // Another connection is no way around it, and another certificate is not to blame.
+    assert!(answer.text().starts_with("too many requests of this device; ask again in "));
+    // Another connection is no way around it, nor is another certificate, and another device is not to blame.
     app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(429);
+    let made = app.post("/devices/lamp-1/enrollment-token", &json!({})).await.expect(201).json();
+    made["enrollment_token"].as_str().unwrap().clone_into(&mut device.token);
+    let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    assert_ne!(certificate, identity.certificate);
+    app.connect(Some(&device.identity(certificate))).await.check_in(&check_in(None)).await.expect(429);
     let other = app.create_device("lamp-2", "lamp").await;
     let certificate = app.enroll(&other, &csr(&other.key)).await.expect(200).certificate();
     let other = other.identity(certificate);
@@ -214,17 +221,19 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
 #[tokio::test]
 async fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     // A connection counts as a request.
-    let app = strict(|limits| (limits.address_requests_per_s, limits.address_burst) = (1, 4)).await;
-    let mut connection = app.connect(None).await;
+    let app = strict(|limits| (limits.address_requests_per_s, limits.address_burst) = (1, 6)).await;
+    // Two for the enrollment.
+    let (_, identity) = app.enrolled().await;
+    let mut connection = app.connect(Some(&identity)).await;
     for _ in 0..3 {
-        connection.get("/.well-known/est/cacerts", &[]).await.expect(200);
+        connection.get(CACERTS, &[]).await.expect(200);
     }
-    let answer = connection.get("/.well-known/est/cacerts", &[]).await.expect(429);
+    let answer = connection.get(CACERTS, &[]).await.expect(429);
     assert!(answer.text().starts_with("too many requests from this address"), "{answer:?}");
-    let answer = app.connect(None).await.get("/.well-known/est/cacerts", &[]).await.expect(429);
     assert!(retry_after_s(&answer) >= 5);
+    assert_is_closed_before_tls(&app).await;
     // The operator is not kept out.
-    app.create_product("lamp").await;
+    app.create_product("fan").await;
 }
 
 #[tokio::test]
@@ -232,9 +241,16 @@ async fn an_address_has_its_share_of_connections() {
     let app = strict(|limits| limits.max_connections_per_address = 2).await;
     let _silent = TcpStream::connect(app.device_addr()).await.unwrap();
     let mut served = app.connect(None).await;
-    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
-    app.connect(None).await.get("/.well-known/est/cacerts", &[]).await.expect(429);
-    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    served.get(CACERTS, &[]).await.expect(200);
+    assert_is_closed_before_tls(&app).await;
+    served.get(CACERTS, &[]).await.expect(200);
+}
+
+/// A handshake would cost the server more than the client.
+async fn assert_is_closed_before_tls(app: &TestApp) {
+    let mut tcp = TcpStream::connect(app.device_addr()).await.unwrap();
+    let closed = timeout(Duration::from_secs(5), tcp.read(&mut [0; 16])).await.expect("closed at once");
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
 }
 
 #[tokio::test]
@@ -244,24 +260,206 @@ async fn a_full_house_says_so_and_serves_whom_it_has() {
         limits.max_refused_connections = 1;
     })
     .await;
-    let mut served = app.connect(None).await;
-    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    let (_, identity) = app.enrolled().await;
+    let mut served = connect_when_free(&app, &identity).await;
     for _ in 0..3 {
-        let answer = app.connect(None).await.get("/.well-known/est/cacerts", &[]).await.expect(503);
+        let answer = app.connect(None).await.get(CACERTS, &[]).await.expect(503);
         assert!((5..=60).contains(&retry_after_s(&answer)), "{answer:?}");
     }
-    served.get("/.well-known/est/cacerts", &[]).await.expect(200);
+    served.get(CACERTS, &[]).await.expect(200);
     drop(served);
     // The place is free as soon as the server has seen that the client is gone.
     let free = async {
         loop {
-            let answer = app.connect(None).await.get("/.well-known/est/cacerts", &[]).await;
+            let answer = app.connect(None).await.get(CACERTS, &[]).await;
             if answer.status == 200 {
                 break;
             }
         }
     };
     timeout(Duration::from_secs(5), free).await.unwrap();
+}
+
+/// A connection that is served, once whoever had the place is gone.
+async fn connect_when_free(app: &TestApp, identity: &Identity) -> Connection {
+    let free = async {
+        loop {
+            let mut connection = app.connect(Some(identity)).await;
+            if connection.get(CACERTS, &[]).await.status == 200 {
+                return connection;
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), free).await.unwrap()
+}
+
+/// The attack: everybody may connect without a certificate, ask for something, and stay.
+#[tokio::test]
+async fn connections_without_a_certificate_give_way_to_devices() {
+    let app = TestApp::start_with(|config| {
+        config.limits.max_connections = 32;
+        config.limits.max_refused_connections = 8;
+    })
+    .await;
+    let (_, identity) = app.enrolled().await;
+    let mut kept = Vec::new();
+    for _ in 0..100 {
+        let mut connection = app.connect(None).await;
+        // Whoever comes first is turned out for whoever comes later.
+        connection.get(CACERTS, &[]).await.expect(200);
+        kept.push(connection);
+    }
+    let started = Instant::now();
+    let mut device = app.connect(Some(&identity)).await;
+    device.check_in(&check_in(None)).await.expect(200);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    // And more who do not even begin a handshake: past three seconds they are no better.
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(TcpStream::connect(app.device_addr()).await.unwrap());
+    }
+    device.check_in(&check_in(None)).await.expect(200);
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    let started = Instant::now();
+    let mut another = app.connect(Some(&identity)).await;
+    another.check_in(&check_in(None)).await.expect(200);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    device.check_in(&check_in(None)).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_connection_without_a_certificate_ends_with_its_answer() {
+    let app = TestApp::start().await;
+    for (path, status, answers) in
+        [(CACERTS, 200, 2), ("/.well-known/pitstop/crl.der", 200, 1), ("/x", 404, 1)]
+    {
+        let mut connection = app.connect(None).await;
+        for number in 1..=answers {
+            let answer = connection.get(path, &[]).await.expect(status);
+            assert_eq!(answer.header("connection") == "close", number == answers, "{path} {number}");
+        }
+    }
+    let (_, identity) = app.enrolled().await;
+    let answer = app.connect(Some(&identity)).await.get("/x", &[]).await.expect(404);
+    assert_eq!(answer.header("connection"), "", "who shows a certificate stays");
+}
+
+/// Nobody shows a certificate there: whoever rests longest makes room.
+#[tokio::test]
+async fn tools_that_rest_give_way_to_others() {
+    let app = TestApp::start_with(|config| config.limits.max_connections = 4).await;
+    let mut resting = Vec::new();
+    for _ in 0..10 {
+        let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+        connection.get("/healthz", &[]).await.expect(200);
+        resting.push(connection);
+    }
+    let mut last = resting.pop().unwrap();
+    last.get("/healthz", &[]).await.expect(200);
+}
+
+/// Requests whose bodies never come hold up nobody, be they small or uploads.
+#[tokio::test]
+async fn bodies_that_do_not_come_hold_up_nobody() {
+    let app = TestApp::start_with(|config| config.limits.max_requests_in_flight = 8).await;
+    let mut waiting = Vec::new();
+    let upload = format!("PUT /api/v1/artifacts/{}", "0".repeat(64));
+    for request in ["POST /login", upload.as_str()] {
+        for _ in 0..40 {
+            let head = format!(
+                "{request} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: 1000\r\n\r\n",
+                app.token
+            );
+            let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+            tcp.write_all(head.as_bytes()).await.unwrap();
+            waiting.push(tcp);
+        }
+    }
+    // The server has seen them all: the last one is told that there are too many.
+    let mut told = [0; 12];
+    waiting.last_mut().unwrap().read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 503");
+    let started = Instant::now();
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    connection.get("/healthz", &[]).await.expect(200);
+    app.get("/info").await;
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+/// On the admin listener too, whatever reads the body: the dashboard, the API, an upload by its parts.
+#[tokio::test]
+async fn a_late_body_is_told_so_and_the_connection_ends() {
+    let app = impatient().await;
+    let upload = format!("PUT /api/v1/artifacts/{}", "0".repeat(64));
+    for (request, length_bytes) in [("POST /login", 100), ("POST /api/v1/products", 100_000), (&*upload, 100)]
+    {
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: {length_bytes}\r\n\r\n{{",
+            app.token
+        );
+        let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = timeout(Duration::from_secs(5), tcp.read_to_end(&mut answer)).await.expect("closed");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.starts_with("HTTP/1.1 408") && answer.contains("connection: close"),
+            "{request}: {answer}"
+        );
+    }
+    // An upload whose parts come in time may take longer as a whole.
+    let image = image_of("1.0.0", 40_000);
+    let digest = manifest::Digest::of(&image);
+    let head = format!(
+        "PUT /api/v1/artifacts/{digest} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        app.token,
+        image.len()
+    );
+    let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    for part in image.chunks(image.len() / 8 + 1) {
+        tokio::time::sleep(SHORT / 4).await;
+        tcp.write_all(part).await.unwrap();
+    }
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// RFC 9112 section 3.2.
+#[tokio::test]
+async fn a_request_names_its_host_once() {
+    let app = TestApp::start().await;
+    let cases = [
+        ("HTTP/1.1\r\n", false),
+        ("HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n", false),
+        ("HTTP/1.0\r\nhost: a\r\nhost: b\r\n", false),
+        ("HTTP/1.1\r\nhost: localhost\r\n", true),
+        ("HTTP/1.0\r\n", true),
+    ];
+    for (rest, is_good) in cases {
+        let expected = if is_good { 200 } else { 400 };
+        let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+        assert_eq!(
+            status(&mut tcp, &format!("GET /healthz {rest}connection: close\r\n\r\n")).await,
+            expected
+        );
+        let ca = app.server.ca_certificate_der();
+        let mut tls = tls_stream(app.device_addr(), "localhost", ca, None).await.unwrap();
+        assert_eq!(
+            status(&mut tls, &format!("GET {CACERTS} {rest}connection: close\r\n\r\n")).await,
+            expected
+        );
+    }
+}
+
+async fn status(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> u16 {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.expect("closed");
+    String::from_utf8_lossy(&answer)[9..12].parse().unwrap()
 }
 
 #[tokio::test]

@@ -66,3 +66,26 @@ async fn secrets_are_readable_by_their_owner_only() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
 }
+
+/// The database has the hashes of all tokens, and may come into a directory that others may read.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_database_is_readable_by_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut config = Config::new(dir.path());
+    (config.device_addr, config.admin_addr) = (([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into());
+    let server = server::start(config).await.unwrap();
+    let mut found = 0;
+    for entry in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with("pitstop.db") {
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 3, "the database, its log and the index of that");
+    server.shutdown().await;
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use serde_json::{Value, json};
+use server::Clock;
 
 use crate::app::{TestApp, describe, image, product_body, publisher, sign};
 use crate::client::{Answer, Connection, request};
@@ -20,8 +21,10 @@ enum Elsewhere {
     LeftOut,
     /// It is the same for everybody.
     Same,
+    /// It is for sessions, not for tokens.
+    NoSession,
 }
-use Elsewhere::{Forbidden, LeftOut, NotFound, Same};
+use Elsewhere::{Forbidden, LeftOut, NoSession, NotFound, Same};
 
 /// Method, path as in the document, the least role, what a token for another product gets, and a body.
 type Row = (&'static str, &'static str, &'static str, Elsewhere, fn() -> Value);
@@ -77,6 +80,8 @@ const TABLE: &[Row] = &[
     ("get", "/webhooks/{id}/deliveries", "admin", Forbidden, nothing),
     ("post", "/webhooks/{id}/test", "admin", Forbidden, nothing),
     ("delete", "/webhooks/{id}", "admin", Forbidden, nothing),
+    ("post", "/sessions", "viewer", Same, nothing),
+    ("delete", "/sessions/current", "viewer", NoSession, nothing),
     ("get", "/fleet/summary", "viewer", LeftOut, nothing),
     ("get", "/fleet/history", "viewer", LeftOut, nothing),
     ("get", "/audit", "viewer", LeftOut, nothing),
@@ -219,6 +224,7 @@ async fn a_token_for_one_product_reaches_no_other() {
             Forbidden => assert_eq!(status, 403, "{what}"),
             LeftOut => assert!(status == 200 && !text.contains("lamp"), "{what}"),
             Same => assert!(matches!(status, 200 | 201), "{what}"),
+            NoSession => assert_eq!(status, 422, "{what}"),
         }
     }
     assert_eq!(app.get("/devices/lamp-1").await["note"], "");
@@ -238,6 +244,51 @@ async fn nobody_without_a_token_learns_anything() {
             .await
             .unwrap()
             .expect(401);
+    }
+}
+
+/// What a browser holds may what its token may, and no longer.
+#[tokio::test]
+async fn a_session_may_what_its_token_may_until_it_ends() {
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+    let ask = async |secret: &str, method: &str, path: &str| {
+        app.as_bearer(secret, method, path, &Value::Null).await
+    };
+    let begin = async |token: &str| {
+        let begun = ask(token, "post", "/sessions").await.expect(201).json();
+        begun["secret"].as_str().unwrap().to_owned()
+    };
+    let is_refused = async |secret: &str, kind: &str| {
+        let problem = ask(secret, "get", "/whoami").await.expect(401).json();
+        assert_eq!(problem["type"], format!("urn:pitstop:problem:{kind}"));
+    };
+    let made = app.token(json!({ "name": "ann", "role": "viewer" })).await;
+    let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let (one, other) = (begin(token).await, begin(token).await);
+    assert!(one != other && one != token);
+    let who = ask(token, "get", "/whoami").await.expect(200).json();
+    assert_eq!(ask(&one, "get", "/whoami").await.expect(200).json(), who);
+    ask(&one, "post", "/products").await.expect(403);
+    let problem = ask(&one, "post", "/sessions").await.expect(403).json();
+    assert!(problem["detail"].as_str().unwrap().contains("a session makes no other one"), "{problem}");
+    let problem = ask(token, "delete", "/sessions/current").await.expect(422).json();
+    assert_eq!(problem["type"], "urn:pitstop:problem:no-session");
+
+    // Logged out: this one alone.
+    ask(&one, "delete", "/sessions/current").await.expect(204);
+    is_refused(&one, "unauthorized").await;
+    ask(&other, "get", "/whoami").await.expect(200);
+    // By time.
+    clock.advance_ms(12 * 3_600_000);
+    is_refused(&other, "session-expired").await;
+    // With its token.
+    let last = begin(token).await;
+    ask(&last, "get", "/whoami").await.expect(200);
+    app.post(&format!("/tokens/{id}/revoke"), &Value::Null).await.expect(200);
+    is_refused(&last, "token-revoked").await;
+    for text in [app.get("/audit").await.to_string(), app.get("/tokens").await.to_string()] {
+        assert!(!text.contains(&last) && !text.contains(&one));
     }
 }
 

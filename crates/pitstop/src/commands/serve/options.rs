@@ -203,7 +203,7 @@ pub(crate) struct LimitOptions {
     )]
     header_timeout_s: NonZeroU32,
 
-    /// Time for a small request's body, and for each part of an upload
+    /// Time for a request's body, and for each part of an upload
     #[arg(
         long,
         env = "PITSTOP_BODY_TIMEOUT_S",
@@ -313,7 +313,7 @@ pub(crate) struct LimitOptions {
     )]
     address_burst: u32,
 
-    /// Requests with one certificate in the long run; more are answered 429, 0 for no limit
+    /// Requests of one device in the long run; more are answered 429, 0 for no limit
     #[arg(
         long,
         env = "PITSTOP_CERTIFICATE_REQUESTS_PER_S",
@@ -323,7 +323,7 @@ pub(crate) struct LimitOptions {
     )]
     certificate_requests_per_s: u32,
 
-    /// Requests with one certificate at once: an install has up to 256
+    /// Requests of one device at once: an install has up to 256
     #[arg(
         long,
         env = "PITSTOP_CERTIFICATE_BURST",
@@ -368,7 +368,7 @@ pub(crate) struct LogOptions {
         env = "PITSTOP_LOG",
         hide_env_values = true,
         value_name = "FILTER",
-        default_value = "info"
+        default_value = "info,rustls=off"
     )]
     pub(super) filter: String,
 
