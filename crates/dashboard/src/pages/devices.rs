@@ -490,7 +490,7 @@ fn describe(event: &Event) -> (Tone, String) {
         },
         "enrolled" | "certificate-renewed" | "approved" | "healthy" => Tone::Good,
         "offered" | "installed" => Tone::Busy,
-        "enrollment-refused" | "quarantined" | "failed" | "silent" => Tone::Warn,
+        "enrollment-refused" | "events-left-out" | "quarantined" | "failed" | "silent" => Tone::Warn,
         "crashed" | "revoked" => Tone::Bad,
         _ => Tone::Plain,
     };
