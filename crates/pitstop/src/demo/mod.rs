@@ -92,7 +92,7 @@ impl Demo {
 
     async fn play(self, stage: Stage) -> Result<(), Failure> {
         let gathered = if self.dashboard { None } else { Some(self.gather(stage)?) };
-        let stage = stage.from_now();
+        let stage = stage.begun_now();
         let temporary;
         let folder = match &self.keep {
             Some(folder) => {

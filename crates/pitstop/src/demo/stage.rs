@@ -23,7 +23,7 @@ impl Stage {
     }
 
     /// The same with a clock that begins now.
-    pub(super) fn from_now(self) -> Self {
+    pub(super) fn begun_now(self) -> Self {
         Self::new(self.ui)
     }
 
