@@ -46,7 +46,7 @@ struct Evidence {
     #[schema(format = DateTime)]
     alive_at: String,
     /// Why it is not well, if it is not.
-    #[schema(max_length = 200)]
+    #[schema(min_length = 1, max_length = 200)]
     failure: Option<String>,
 }
 
