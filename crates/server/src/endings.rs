@@ -51,15 +51,18 @@ pub(crate) fn notices(app: &App, now: OffsetDateTime) -> Vec<String> {
     notices
 }
 
+/// The certificates that everybody depends on, by name: when each ends, and how many days before that is to be told.
+fn ends(app: &App) -> [(&'static str, OffsetDateTime, i64); 2] {
+    [
+        ("ca", app.ca.get().for_devices().not_after(), CA_DAYS),
+        ("server", app.ca.server_not_after(), SERVER_DAYS),
+    ]
+}
+
 /// Notes in the audit log what is about to end, once for each certificate.
 async fn tell(app: &App) -> Result<(), StoreError> {
     let now = app.config.clock.now_utc();
-    let authorities = app.ca.get();
-    let ends = [
-        ("ca", authorities.for_devices().not_after(), CA_DAYS),
-        ("server", app.ca.server_not_after(), SERVER_DAYS),
-    ];
-    for (certificate, not_after, within_days) in ends {
+    for (certificate, not_after, within_days) in ends(app) {
         if (not_after - now).whole_days() >= within_days {
             continue;
         }
@@ -82,9 +85,7 @@ async fn tell(app: &App) -> Result<(), StoreError> {
 pub(crate) async fn keep_watching(app: Arc<App>) {
     let mut until_told = Duration::ZERO;
     loop {
-        let authorities = app.ca.get();
-        let ends = [("ca", authorities.for_devices().not_after()), ("server", app.ca.server_not_after())];
-        for (certificate, not_after) in ends {
+        for (certificate, not_after, _) in ends(&app) {
             let gauge =
                 app.metrics.certificate_ends.get_or_create_owned(&[("certificate", certificate.to_owned())]);
             gauge.set(not_after.unix_timestamp());

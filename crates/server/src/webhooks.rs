@@ -67,6 +67,9 @@ const PAUSES_S: [i64; 8] = [5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 1
 /// What was delivered or given up is kept for 30 days.
 const KEPT_MS: i64 = 30 * 24 * 3_600_000;
 
+/// It is looked so often whether there is something to forget: all deliveries are read for that.
+const FORGET_PERIOD: Duration = Duration::from_secs(3600);
+
 /// The most that is kept of what an answer says is wrong.
 const MAX_ERROR_CHARS: usize = 200;
 
@@ -85,8 +88,7 @@ pub(crate) async fn test(app: &App, webhook: &WebhookRow) -> Result<(), StoreErr
         event: TEST.to_owned(),
         body: body.to_string(),
     };
-    app.store.note_deliveries(webhook, &webhook.told_until, &[delivery], now_ms).await?;
-    Ok(())
+    app.store.note_delivery(&webhook.id, &delivery, now_ms).await
 }
 
 /// Goes on until the server stops.
@@ -96,9 +98,18 @@ pub(crate) async fn keep_telling(app: Arc<App>) {
         Err(error) => return tracing::error!("nobody is told what happens: {error}"),
     };
     let mut lines = Lines::default();
+    let mut next_forget = Instant::now();
     while app.stop.run_until_cancelled(sleep(PERIOD)).await.is_some() {
         if let Err(error) = round(&app, &client, &mut lines).await {
             tracing::error!("webhooks are not told: {error}");
+        }
+        if Instant::now() >= next_forget {
+            next_forget = Instant::now() + FORGET_PERIOD;
+            if let Err(error) =
+                app.store.forget_deliveries(app.config.clock.now_ms().saturating_sub(KEPT_MS)).await
+            {
+                tracing::error!("what was sent to webhooks is not forgotten: {error}");
+            }
         }
     }
 }
@@ -150,7 +161,7 @@ async fn round(app: &App, client: &reqwest::Client, lines: &mut Lines) -> Result
         app.metrics.webhook_deliveries.add(if sent.state == "delivered" { "delivered" } else { "failed" });
         app.store.note_sent(&delivery.id, &sent).await?;
     }
-    app.store.forget_deliveries(now_ms.saturating_sub(KEPT_MS)).await
+    Ok(())
 }
 
 /// Notes what the log has for a webhook.

@@ -44,8 +44,8 @@ async fn upload(
     body: Body,
 ) -> Result<(StatusCode, Json<Uploaded>), Problem> {
     let digest: Digest = digest.parse().map_err(|error| Problem::Invalid(format!("{error}")))?;
-    if let (Some(size_bytes), Some(true)) =
-        (app.artifacts.size_bytes(digest).await?, app.artifacts.is_whole(digest).await?)
+    if app.artifacts.is_whole(digest).await? == Some(true)
+        && let Some(size_bytes) = app.artifacts.size_bytes(digest).await?
     {
         note(&app, digest, false);
         return Ok((StatusCode::OK, Json(Uploaded { digest: digest.to_string(), size_bytes })));

@@ -1,6 +1,7 @@
 //! Tables `webhooks` and `webhook_deliveries`: who is told what happens, and what became of it.
 
 use serde_json::json;
+use sqlx::AnyConnection;
 
 use super::{AuditRow, Change, Record, Store, StoreError};
 
@@ -50,6 +51,29 @@ pub(crate) struct Sent {
     pub(crate) try_at_ms: i64,
     pub(crate) status: Option<i64>,
     pub(crate) error: Option<String>,
+}
+
+impl NewDelivery {
+    async fn insert(
+        &self,
+        connection: &mut AnyConnection,
+        webhook: &str,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO webhook_deliveries (id, webhook, at_ms, event, body, state, tries, try_at_ms) \
+             VALUES ($1, $2, $3, $4, $5, 'waiting', 0, $6)",
+        )
+        .bind(&self.id)
+        .bind(webhook)
+        .bind(self.at_ms)
+        .bind(&self.event)
+        .bind(&self.body)
+        .bind(now_ms)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
 }
 
 impl Store {
@@ -159,21 +183,21 @@ impl Store {
             return Ok(false);
         }
         for delivery in deliveries {
-            sqlx::query(
-                "INSERT INTO webhook_deliveries (id, webhook, at_ms, event, body, state, tries, try_at_ms) \
-                 VALUES ($1, $2, $3, $4, $5, 'waiting', 0, $6)",
-            )
-            .bind(&delivery.id)
-            .bind(&webhook.id)
-            .bind(delivery.at_ms)
-            .bind(&delivery.event)
-            .bind(&delivery.body)
-            .bind(now_ms)
-            .execute(&mut *transaction)
-            .await?;
+            delivery.insert(&mut transaction, &webhook.id, now_ms).await?;
         }
         transaction.commit().await?;
         Ok(true)
+    }
+
+    /// Notes one thing to be sent to a webhook, wherever it is in the log.
+    pub(crate) async fn note_delivery(
+        &self,
+        webhook: &str,
+        delivery: &NewDelivery,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        delivery.insert(&mut connection, webhook, now_ms).await
     }
 
     /// What is to be sent now, the oldest first.
@@ -253,10 +277,19 @@ impl Store {
         record: Record<'_>,
         change: &Change,
     ) -> Result<bool, StoreError> {
+        let name = format!("told {key}");
+        // Whoever asks again and again only reads.
+        let told: Option<String> = sqlx::query_scalar("SELECT name FROM settings WHERE name = $1")
+            .bind(&name)
+            .fetch_optional(&self.pool)
+            .await?;
+        if told.is_some() {
+            return Ok(false);
+        }
         let mut transaction = self.pool.begin().await?;
         let is_first =
             sqlx::query("INSERT INTO settings (name, value) VALUES ($1, '') ON CONFLICT (name) DO NOTHING")
-                .bind(format!("told {key}"))
+                .bind(name)
                 .execute(&mut *transaction)
                 .await?
                 .rows_affected()

@@ -25,6 +25,9 @@ use crate::ui::{ByteProgress, bytes};
 /// (`crates/updater`, `BUDGET_WITHOUT_APP_MS`), and a busy computer emulates at half the speed.
 const START: Duration = Duration::from_secs(2 * 120);
 
+/// Where to look when the console's last line does not say enough.
+const KEEP_THE_CONSOLE: &str = "with --keep DIR the whole console stays in DIR/console.log";
+
 /// An emulated chip with its flash.
 pub(super) struct Board<'a> {
     emulator: &'a Emulator,
@@ -141,16 +144,15 @@ impl<'a> Board<'a> {
                     return Ok(PitStop { slot, reason, said });
                 }
                 (phase @ Phase::Started { .. }, Line::Other(_)) => phase,
-                (Phase::Started { .. }, _) => {
-                    let hint = "with --keep DIR the whole console stays in DIR/console.log";
-                    let found = match line_after(&text) {
-                        Some(what) => what.to_owned(),
-                        None => format!("{text:?}"),
+                (Phase::Started { .. }, line) => {
+                    let found = match line {
+                        Line::Reset => "a reset: the application was silent until a watchdog bit".to_owned(),
+                        _ => format!("{text:?}"),
                     };
                     return Err(Failure::new(format!(
                         "expected {wanted} after the hand-over, found {found}"
                     ))
-                    .hint(hint));
+                    .hint(KEEP_THE_CONSOLE));
                 }
                 (phase @ (Phase::PitStop | Phase::HandOver { .. }), _) => phase,
             };
@@ -212,11 +214,6 @@ impl<'a> Board<'a> {
     }
 }
 
-/// What a line says of an application that has said nothing.
-fn line_after(text: &str) -> Option<&'static str> {
-    (Line::read(text) == Line::Reset).then_some("a reset: the application was silent until a watchdog bit")
-}
-
 /// Tells the device's lines as they arrive.
 struct Narrator {
     stage: Stage,
@@ -258,7 +255,7 @@ impl Narrator {
 
 impl From<MachineError> for Failure {
     fn from(error: MachineError) -> Self {
-        Self::new(error.to_string()).hint("with --keep DIR the whole console stays in DIR/console.log")
+        Self::new(error.to_string()).hint(KEEP_THE_CONSOLE)
     }
 }
 
