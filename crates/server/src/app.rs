@@ -12,6 +12,7 @@ use crate::device::Chunks;
 use crate::fleet::FleetCounts;
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
+use crate::quota::Uploads;
 use crate::rollouts::Plans;
 use crate::store::Store;
 
@@ -19,6 +20,8 @@ use crate::store::Store;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    /// The same database, for the API and for what is counted beside.
+    pub(crate) people: Store,
     pub(crate) plans: Plans,
     pub(crate) artifacts: ArtifactStore,
     pub(crate) chunks: Chunks,
@@ -28,6 +31,7 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fleet: FleetCounts,
     pub(crate) guesses: Guesses,
+    pub(crate) uploads: Uploads,
     /// Where devices connect, such as `https://localhost:8443`.
     pub(crate) device_url: String,
     /// Cancelled when the server shuts down: what would never end by itself ends then.

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::clock::Clock;
 use crate::location::{Artifacts, Database};
 
@@ -36,8 +38,13 @@ pub struct Config {
     pub fleet_sample: Duration,
     /// All artifacts are read, to see that they are whole, once in this time.
     pub scrub_period: Duration,
+    /// How many bytes of artifacts may be uploaded for one product, and for none.
+    pub artifact_quota_bytes: u64,
     /// Whether a client may resume a TLS session by a ticket (RFC 8446 section 2.2). The updater never does.
     pub tls_tickets: bool,
+    /// Balancers before the device listener that tell whom a connection is of, by the PROXY protocol. They must tell, and
+    /// nobody else is believed.
+    pub proxies: Vec<IpNet>,
     /// Bounds on connections and requests.
     pub limits: Limits,
     /// The clock.
@@ -110,8 +117,10 @@ impl Config {
             refusal_backoff_s: 3600,
             next_check_s: None,
             fleet_sample: Duration::from_secs(5 * 60),
+            artifact_quota_bytes: 8 << 30,
             scrub_period: Duration::from_secs(7 * 24 * 3600),
             tls_tickets: false,
+            proxies: Vec::new(),
             limits: Limits::default(),
             clock: Clock::default(),
         }

@@ -98,6 +98,12 @@ pub enum StartError {
         /// Why it failed.
         reason: String,
     },
+    /// The threads of the admin listener could not be started.
+    #[error("could not start threads: {source}")]
+    Threads {
+        /// Why it failed.
+        source: std::io::Error,
+    },
     /// An address could not be listened on.
     #[error("could not listen on {addr}: {source}")]
     Listen {

@@ -4,7 +4,7 @@
 //! Samples lie on a grid of time, so that two instances on one database take the same moments: the first to store one
 //! wins, the other reads it. They are kept as they are for two days, then one in an hour for ninety days.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
@@ -44,29 +44,66 @@ const ROLLOUT_STATES: [&str; 9] = [
 /// A count is good for this many times as long as it took: who asks all the time costs a tenth of a connection.
 const FRESH_FOR: u32 = 10;
 
+/// A count that takes no longer than this is waited for; of a larger fleet the last one is told, and a new one made.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
 /// What was counted last, for everybody who asks.
 #[derive(Debug, Default)]
-pub(crate) struct FleetCounts(Mutex<Option<Counted>>);
+pub(crate) struct FleetCounts {
+    last: RwLock<Option<Counted>>,
+    /// Held by who counts.
+    counting: Arc<Mutex<()>>,
+}
 
 #[derive(Clone, Debug)]
 struct Counted {
     counts: Arc<[Count]>,
-    good_until: Instant,
+    at: Instant,
+    took: Duration,
+}
+
+impl Counted {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < self.took * FRESH_FOR
+    }
 }
 
 impl FleetCounts {
     /// The devices as they are now, or were a moment ago.
-    pub(crate) async fn get(&self, app: &App) -> Result<Arc<[Count]>, StoreError> {
-        // Who comes while somebody counts waits for that count.
-        let mut last = self.0.lock().await;
-        let started = Instant::now();
-        if let Some(counted) = last.as_ref().filter(|counted| started < counted.good_until) {
-            return Ok(counted.counts.clone());
+    pub(crate) async fn get(&self, app: &Arc<App>) -> Result<Arc<[Count]>, StoreError> {
+        match self.last() {
+            Some(last) if last.is_fresh() => return Ok(last.counts),
+            Some(last) if last.took > AT_ONCE => {
+                if let Ok(counting) = self.counting.clone().try_lock_owned() {
+                    let app = app.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = app.fleet.count(&app).await {
+                            tracing::error!("the fleet could not be counted: {error}");
+                        }
+                        drop(counting);
+                    });
+                }
+                return Ok(last.counts);
+            }
+            Some(_) | None => {}
         }
-        let now_ms = app.config.clock.now_ms();
-        let counts: Arc<[Count]> = app.store.count_devices(now_ms, now_ms - DAY_MS).await?.into();
-        let good_until = Instant::now() + started.elapsed() * FRESH_FOR;
-        *last = Some(Counted { counts: counts.clone(), good_until });
+        // Who comes while somebody counts waits for that count.
+        let _counting = self.counting.lock().await;
+        match self.last() {
+            Some(last) if last.is_fresh() => Ok(last.counts),
+            Some(_) | None => self.count(app).await,
+        }
+    }
+
+    fn last(&self) -> Option<Counted> {
+        self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn count(&self, app: &App) -> Result<Arc<[Count]>, StoreError> {
+        let began = Instant::now();
+        let counts: Arc<[Count]> = app.people.count_devices(app.config.clock.now_ms() - DAY_MS).await?.into();
+        let counted = Counted { counts: counts.clone(), at: Instant::now(), took: began.elapsed() };
+        *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(counted);
         Ok(counts)
     }
 }
@@ -75,6 +112,10 @@ impl FleetCounts {
 pub(crate) async fn keep_sampling(app: Arc<App>) {
     let every_ms = i64::try_from(app.config.fleet_sample.as_millis()).unwrap_or(i64::MAX).max(1);
     let (mut last_ms, mut steady_since) = (app.config.clock.now_ms(), Instant::now());
+    // So that nobody has to wait for the first count.
+    if let Err(error) = app.fleet.get(&app).await {
+        tracing::error!("the fleet could not be counted: {error}");
+    }
     loop {
         let now_ms = app.config.clock.now_ms();
         if now_ms.abs_diff(last_ms) > every_ms.unsigned_abs().saturating_add(JUMP_MS) {
@@ -87,7 +128,7 @@ pub(crate) async fn keep_sampling(app: Arc<App>) {
         }
         if steady_since.elapsed() >= STEADY {
             steady_since = Instant::now();
-            if let Err(error) = app.store.thin_samples(now_ms - FINE_MS, HOUR_MS, now_ms - COARSE_MS).await {
+            if let Err(error) = app.people.thin_samples(now_ms - FINE_MS, HOUR_MS, now_ms - COARSE_MS).await {
                 tracing::error!("old samples of the fleet could not be removed: {error}");
             }
         }
@@ -101,12 +142,11 @@ pub(crate) async fn keep_sampling(app: Arc<App>) {
 
 /// Sees that there is a sample of this moment, and sets the metrics by it.
 async fn sample(app: &App, at_ms: i64) -> Result<(), StoreError> {
-    if !app.store.is_sampled(at_ms).await? {
-        let now_ms = app.config.clock.now_ms();
-        let counts = app.store.count_devices(now_ms, now_ms - DAY_MS).await?;
-        app.store.add_sample(at_ms, &counts).await?;
+    if !app.people.is_sampled(at_ms).await? {
+        let counts = app.people.count_devices(app.config.clock.now_ms() - DAY_MS).await?;
+        app.people.add_sample(at_ms, &counts).await?;
     }
-    let stored = app.store.samples("", "", at_ms, 1).await?;
+    let stored = app.people.samples("", "", at_ms, 1).await?;
     let metrics = &app.metrics;
     // A product is not taken away, so that no series of labels stays behind.
     for product in stored.iter().map(|count| &count.product) {
@@ -116,7 +156,7 @@ async fn sample(app: &App, at_ms: i64) -> Result<(), StoreError> {
             metrics.devices.get_or_create(&labels).set(of_both.map(|count| count.devices).sum());
         }
     }
-    let rollouts = app.store.count_rollouts().await?;
+    let rollouts = app.people.count_rollouts().await?;
     for state in ROLLOUT_STATES {
         let count = rollouts.iter().find(|(found, _)| found == state).map_or(0, |(_, count)| *count);
         metrics.rollouts.get_or_create(&[("state", state.to_owned())]).set(count);

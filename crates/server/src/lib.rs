@@ -27,6 +27,7 @@
 
 mod api;
 mod app;
+mod arrivals;
 mod artifact_store;
 mod authorities;
 mod backup;
@@ -51,6 +52,7 @@ mod metrics;
 mod observe;
 mod problem;
 mod publish;
+mod quota;
 mod role;
 mod rollouts;
 mod secret;

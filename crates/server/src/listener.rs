@@ -25,7 +25,7 @@ use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
@@ -37,6 +37,7 @@ use tower::ServiceExt as _;
 use tracing::debug;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::arrivals::Arrivals;
 use crate::config::Limits;
 use crate::deadline::{Answering, Late, TimeFor, Watched, in_time};
 use crate::gate::{Admission, Denial, Gate, InFlight, Place};
@@ -77,7 +78,7 @@ pub struct PeerCertificate(pub Option<CertificateDer<'static>>);
 pub(crate) struct Listener {
     /// Its name in logs and metrics.
     pub(crate) name: &'static str,
-    pub(crate) tcp: TcpListener,
+    pub(crate) arrivals: Arrivals,
     /// What TLS is set up with, for connections from now on; `None` for HTTP.
     pub(crate) tls: Option<watch::Receiver<Arc<ServerConfigs>>>,
     pub(crate) router: Router,
@@ -90,13 +91,13 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Serves until told to stop, then lets open requests end.
-    pub(crate) async fn serve(self, stop: CancellationToken) {
+    pub(crate) async fn serve(mut self, stop: CancellationToken) {
         let tasks = TaskTracker::new();
         let mut next_forget = Instant::now() + FORGET_PERIOD;
         while stop.run_until_cancelled(self.gate.ready()).await.is_some() {
-            let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await else { break };
+            let Some(accepted) = stop.run_until_cancelled(self.arrivals.next()).await else { break };
             let (tcp, address) = match accepted {
-                Ok((tcp, address)) => (tcp, address.ip()),
+                Ok(arrival) => arrival,
                 Err(error) => {
                     tracing::warn!("could not accept a connection: {error}");
                     sleep(ACCEPT_PAUSE).await;
@@ -131,7 +132,7 @@ impl Listener {
             });
         }
         // Who comes now is refused, instead of waiting in the backlog for nobody.
-        drop(self.tcp);
+        drop(self.arrivals);
         tasks.close();
         tasks.wait().await;
     }

@@ -87,6 +87,12 @@ pub(crate) enum Problem {
         "artifact {digest} was stored and reads back as something else; see that the disk or the store is well"
     )]
     NotKept { digest: Digest },
+    #[error(
+        "expected {needed_bytes} bytes within the quota of {quota_bytes} for {}, found {stored_bytes} stored; raise \
+         artifact-quota-mib of the server",
+        if .product.is_empty() { "artifacts of no product".to_owned() } else { format!("product {product}") }
+    )]
+    Quota { product: String, quota_bytes: u64, stored_bytes: u64, needed_bytes: u64 },
     #[error("the server has no room left; make room where it keeps its data, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server failed; its log says why")]
@@ -134,6 +140,7 @@ impl Problem {
             Self::TooManyGuesses { .. } => {
                 (S::TOO_MANY_REQUESTS, "too-many-guesses", "Too many wrong tokens")
             }
+            Self::Quota { .. } => (S::CONFLICT, "quota", "The quota is used up"),
             Self::NoToken => (S::FORBIDDEN, "forbidden", "An API token is needed"),
             Self::NoSession => (S::UNPROCESSABLE_ENTITY, "no-session", "No session"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),

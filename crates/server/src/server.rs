@@ -10,10 +10,12 @@ use axum::Router;
 use axum::response::IntoResponse as _;
 use dashboard::Transport;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::arrivals::Arrivals;
 use crate::artifact_store::{ArtifactStore, Damaged, keep_scrubbing};
 use crate::authorities::CaKeeper;
 use crate::config::Config;
@@ -27,10 +29,15 @@ use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::observe::{self, observed};
 use crate::problem::Problem;
+use crate::quota::Uploads;
 use crate::role::Role;
 use crate::rollouts::{self, Plans};
 use crate::store::{Change, Store, TokenRow};
 use crate::{api, device, endings, files, secret, webhooks};
+
+/// Threads of the admin listener. It has its own: the system shares the processor between them and those of devices, however
+/// long it takes to make a page.
+const ADMIN_THREADS: usize = 2;
 
 /// So often an instance asks the database which CAs are in force.
 const CA_PERIOD: Duration = Duration::from_secs(5);
@@ -64,6 +71,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let stop = CancellationToken::new();
     let app = Arc::new(App {
         config,
+        people: store.for_people(),
         store,
         plans: Plans::default(),
         artifacts,
@@ -74,13 +82,16 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         metrics: metrics.clone(),
         fleet: FleetCounts::default(),
         guesses: Guesses::default(),
+        uploads: Uploads::default(),
         device_url,
         stop: stop.clone(),
     });
+    let people = Builder::new_multi_thread().worker_threads(ADMIN_THREADS).enable_all().build();
+    let people = people.map_err(|source| StartError::Threads { source })?;
     let mut listeners = JoinSet::new();
     let device = Listener {
         name: observe::DEVICE,
-        tcp: device_tcp,
+        arrivals: Arrivals::new(device_tcp, app.config.proxies.clone()),
         tls: Some(app.ca.tls()),
         router: observed(device::router(app.clone()), metrics.clone(), observe::DEVICE),
         limits,
@@ -90,7 +101,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     };
     let admin = Listener {
         name: observe::ADMIN,
-        tcp: admin_tcp,
+        arrivals: Arrivals::new(admin_tcp, Vec::new()),
         tls: None,
         router: observed(admin_router(&app), metrics.clone(), observe::ADMIN),
         limits,
@@ -99,7 +110,11 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         metrics,
     };
     listeners.spawn(device.serve(stop.clone()));
-    listeners.spawn(admin.serve(stop.clone()));
+    let admin = people.spawn(admin.serve(stop.clone()));
+    listeners.spawn(async {
+        // An error says that its threads have ended.
+        let _ = admin.await;
+    });
     let authorities = app.ca.get();
     listeners.spawn(keep_ca(app.clone()));
     listeners.spawn(fleet::keep_sampling(app.clone()));
@@ -117,6 +132,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         admin_token_path,
         first_admin_token,
         listeners,
+        people: Some(people),
         stop,
         _lock: lock,
     })
@@ -132,6 +148,8 @@ pub struct RunningServer {
     admin_token_path: PathBuf,
     first_admin_token: Option<String>,
     listeners: JoinSet<()>,
+    /// The threads of the admin listener; until it is dropped.
+    people: Option<Runtime>,
     stop: CancellationToken,
     _lock: File,
 }
@@ -207,6 +225,9 @@ impl RunningServer {
 impl Drop for RunningServer {
     fn drop(&mut self) {
         self.stop.cancel();
+        if let Some(people) = self.people.take() {
+            people.shutdown_background();
+        }
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) async fn test(app: &App, webhook: &WebhookRow) -> Result<(), StoreErr
         event: TEST.to_owned(),
         body: body.to_string(),
     };
-    app.store.note_delivery(&webhook.id, &delivery, now_ms).await
+    app.people.note_delivery(&webhook.id, &delivery, now_ms).await
 }
 
 /// Goes on until the server stops.
@@ -106,7 +106,7 @@ pub(crate) async fn keep_telling(app: Arc<App>) {
         if Instant::now() >= next_forget {
             next_forget = Instant::now() + FORGET_PERIOD;
             if let Err(error) =
-                app.store.forget_deliveries(app.config.clock.now_ms().saturating_sub(KEPT_MS)).await
+                app.people.forget_deliveries(app.config.clock.now_ms().saturating_sub(KEPT_MS)).await
             {
                 tracing::error!("what was sent to webhooks is not forgotten: {error}");
             }
@@ -142,31 +142,31 @@ impl Lines {
 }
 
 async fn round(app: &App, client: &reqwest::Client, lines: &mut Lines) -> Result<(), StoreError> {
-    let webhooks = app.store.webhooks().await?;
+    let webhooks = app.people.webhooks().await?;
     if webhooks.is_empty() {
         return Ok(());
     }
     let now_ms = app.config.clock.now_ms();
-    if let Some(until) = lines.settled(app.store.newest_line().await?) {
+    if let Some(until) = lines.settled(app.people.newest_line().await?) {
         for webhook in webhooks.iter().filter(|webhook| webhook.told_until < until) {
             note(app, webhook, &until, now_ms).await?;
         }
     }
-    for delivery in app.store.due_deliveries(now_ms, BATCH).await? {
+    for delivery in app.people.due_deliveries(now_ms, BATCH).await? {
         let Some(webhook) = webhooks.iter().find(|webhook| webhook.id == delivery.webhook) else { continue };
-        if app.stop.is_cancelled() || !app.store.take_delivery(&delivery, now_ms + TAKEN_MS).await? {
+        if app.stop.is_cancelled() || !app.people.take_delivery(&delivery, now_ms + TAKEN_MS).await? {
             continue;
         }
         let sent = send(client, webhook, &delivery, now_ms).await;
         app.metrics.webhook_deliveries.add(if sent.state == "delivered" { "delivered" } else { "failed" });
-        app.store.note_sent(&delivery.id, &sent).await?;
+        app.people.note_sent(&delivery.id, &sent).await?;
     }
     Ok(())
 }
 
 /// Notes what the log has for a webhook.
 async fn note(app: &App, webhook: &WebhookRow, until: &str, now_ms: i64) -> Result<(), StoreError> {
-    let lines = app.store.lines_between(&webhook.told_until, until, BATCH).await?;
+    let lines = app.people.lines_between(&webhook.told_until, until, BATCH).await?;
     let is_all = i64::try_from(lines.len()).is_ok_and(|count| count < BATCH);
     let until = match lines.last() {
         Some(last) if !is_all => last.id.clone(),
@@ -188,7 +188,7 @@ async fn note(app: &App, webhook: &WebhookRow, until: &str, now_ms: i64) -> Resu
             body: body(line).to_string(),
         })
         .collect();
-    app.store.note_deliveries(webhook, &until, &deliveries, now_ms).await?;
+    app.people.note_deliveries(webhook, &until, &deliveries, now_ms).await?;
     Ok(())
 }
 

@@ -192,14 +192,15 @@ impl Client {
         self.post(&format!("/devices/{id}/enrollment-token"), &serde_json::Map::new())
     }
 
-    /// Uploads an artifact of `size_bytes` bytes that hash to `digest` (64 hexadecimal digits).
+    /// Uploads an artifact for a product, of `size_bytes` bytes that hash to `digest` (64 hexadecimal digits).
     pub(crate) fn upload_artifact(
         &self,
+        product: &str,
         digest: &str,
         size_bytes: u64,
         mut content: impl Read,
     ) -> Result<(), ClientError> {
-        let request = self.agent.put(self.address(&format!("/artifacts/{digest}")));
+        let request = self.agent.put(self.address(&format!("/artifacts/{digest}?product={product}")));
         let request = self
             .signed(request)
             // The server may have the artifact already, or refuse: it then answers before the content is sent.

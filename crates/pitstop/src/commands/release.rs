@@ -196,11 +196,11 @@ impl Publish {
         })?;
 
         let digest = plan.manifest.artifact.digest.to_string();
-        upload(ui, &client, "uploading the image", &digest, &image.bytes)?;
+        upload(ui, &client, &self.product, "uploading the image", &digest, &image.bytes)?;
         let elf_digest = match &elf {
             Some(elf) => {
                 let digest = manifest::Digest::of(elf).to_string();
-                upload(ui, &client, "uploading the ELF file", &digest, elf)?;
+                upload(ui, &client, &self.product, "uploading the ELF file", &digest, elf)?;
                 Some(digest)
             }
             None => None,
@@ -274,10 +274,17 @@ impl Published {
     }
 }
 
-fn upload(ui: &Ui, client: &Client, label: &str, digest: &str, bytes: &[u8]) -> Result<(), Failure> {
+fn upload(
+    ui: &Ui,
+    client: &Client,
+    product: &str,
+    label: &str,
+    digest: &str,
+    bytes: &[u8],
+) -> Result<(), Failure> {
     let progress = ui.byte_progress(label, bytes.len() as u64);
     let content = progress.watch(Cursor::new(bytes));
-    Ok(client.upload_artifact(digest, bytes.len() as u64, content)?)
+    Ok(client.upload_artifact(product, digest, bytes.len() as u64, content)?)
 }
 
 impl List {

@@ -185,7 +185,7 @@ impl Backend {
         image: &[u8],
     ) -> Result<Release, Failure> {
         let digest = manifest.artifact.digest.to_string();
-        ask(|| self.client.upload_artifact(&digest, image.len() as u64, image))?;
+        ask(|| self.client.upload_artifact(PRODUCT, &digest, image.len() as u64, image))?;
         ask(|| {
             self.client.create_release(
                 PRODUCT,

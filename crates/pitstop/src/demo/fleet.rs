@@ -210,7 +210,7 @@ impl Publisher<'_> {
         })?;
         let image = application.image.bytes.as_slice();
         let digest = plan.manifest.artifact.digest.to_string();
-        ask(|| self.client.upload_artifact(&digest, image.len() as u64, image))?;
+        ask(|| self.client.upload_artifact(PRODUCT, &digest, image.len() as u64, image))?;
         let release = NewRelease {
             notes: Some(notes.to_owned()),
             rollout,

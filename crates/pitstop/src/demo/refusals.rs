@@ -108,7 +108,14 @@ fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
     let signed =
         Signed::sign(&manifest, &world.backend.key.key).map_err(|error| Failure::new(error.to_string()))?;
     let digest = manifest.artifact.digest.to_string();
-    ask(|| world.backend.client.upload_artifact(&digest, image.len() as u64, image.as_slice()))?;
+    ask(|| {
+        world.backend.client.upload_artifact(
+            &world.backend.product.name,
+            &digest,
+            image.len() as u64,
+            image.as_slice(),
+        )
+    })?;
     let refused = tokio::task::block_in_place(|| {
         world.backend.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes()))
     });

@@ -8,11 +8,13 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use manifest::Digest;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
-use super::request::InPath;
+use super::auth::Caller;
+use super::products;
+use super::request::{InPath, Params};
 use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
 use crate::app::App;
@@ -21,6 +23,14 @@ use crate::problem::Problem;
 
 pub(super) fn routes() -> Routes {
     Routes::of("artifacts").publisher(routes!(upload))
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct UploadParams {
+    /// Whose quota it counts towards; that of the token when it is for one product.
+    product: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -33,21 +43,31 @@ struct Uploaded {
 #[utoipa::path(
     put,
     path = "/artifacts/{sha256}",
-    params(("sha256" = String, Path, pattern = "^[0-9a-f]{64}$")),
+    params(("sha256" = String, Path, pattern = "^[0-9a-f]{64}$"), UploadParams),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Uploaded), (status = 201, body = Uploaded))
 )]
 async fn upload(
     State(app): State<Arc<App>>,
+    caller: Caller,
     InPath(digest): InPath<String>,
+    Params(params): Params<UploadParams>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Uploaded>), Problem> {
+    let product = match params.product {
+        product if product.is_empty() => caller.scope().to_owned(),
+        product => products::find(&app, &caller, product).await?.name,
+    };
     let digest: Digest = digest.parse().map_err(|error| Problem::Invalid(format!("{error}")))?;
     if app.artifacts.is_whole(digest).await? == Some(true)
         && let Some(size_bytes) = app.artifacts.size_bytes(digest).await?
     {
         note(&app, digest, false);
+        // The server may have been stopped before it was noted.
+        if !app.people.has_artifact(digest).await? {
+            app.people.add_artifact(digest, &product, size_bytes, &caller.change()).await?;
+        }
         return Ok((StatusCode::OK, Json(Uploaded { digest: digest.to_string(), size_bytes })));
     }
     let announced_bytes =
@@ -55,7 +75,15 @@ async fn upload(
     if announced_bytes.is_some_and(|bytes: u64| bytes > MAX_ARTIFACT_BYTES) {
         return Err(UploadError::TooLarge.into());
     }
+    let (stored_bytes, quota_bytes) =
+        (app.people.uploaded_bytes(&product).await?, app.config.artifact_quota_bytes);
+    let needed_bytes = announced_bytes.unwrap_or(MAX_ARTIFACT_BYTES);
+    let Some(reserved) = app.uploads.reserve(&product, needed_bytes, stored_bytes, quota_bytes) else {
+        return Err(Problem::Quota { product, quota_bytes, stored_bytes, needed_bytes });
+    };
     let size_bytes = receive(&app, digest, body).await?;
+    app.people.add_artifact(digest, &product, size_bytes, &caller.change()).await?;
+    drop(reserved);
     Ok((StatusCode::CREATED, Json(Uploaded { digest: digest.to_string(), size_bytes })))
 }
 

@@ -83,7 +83,7 @@ async fn list(
     Params(filter): Params<Filter>,
     Params(page): Params<PageParams>,
 ) -> Result<Json<Page<Line>>, Problem> {
-    let rows = app.store.audit(&filter.of(&caller)?, page.after(), page.rows()?).await?;
+    let rows = app.people.audit(&filter.of(&caller)?, page.after(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
@@ -105,7 +105,8 @@ async fn export(
         let (app, filter) = (app.clone(), filter.clone());
         async move {
             let Some(before) = before else { return Ok(None) };
-            let rows = app.store.audit(&filter, &before, EXPORT_ROWS).await.map_err(std::io::Error::other)?;
+            let rows =
+                app.people.audit(&filter, &before, EXPORT_ROWS).await.map_err(std::io::Error::other)?;
             let Some(last) = rows.last() else { return Ok(None) };
             let next = (rows.len() as i64 == EXPORT_ROWS).then(|| last.id.clone());
             ndjson(rows).map(|lines| Some((lines, next))).map_err(std::io::Error::other)

@@ -95,7 +95,7 @@ pub(super) async fn authenticate(
         .ok_or(Problem::Unauthorized)?;
     // Looked up by its hash: how long that takes tells nothing about a token.
     let hash = secret::hash(token);
-    let Some(bearer) = app.store.bearer(&hash).await? else {
+    let Some(bearer) = app.people.bearer(&hash).await? else {
         return Err(match app.guesses.admin.wrong(&app.metrics).await {
             Ok(()) => Problem::Unauthorized,
             Err(TooMany) => {

@@ -154,7 +154,7 @@ async fn go(
     action: &'static str,
     caller: &Caller,
 ) -> Result<Json<Ca>, Problem> {
-    if !app.store.change_ca(&was.in_force, &is, action, &caller.change()).await? {
+    if !app.people.change_ca(&was.in_force, &is, action, &caller.change()).await? {
         return Err(wrong_phase("the CAs that were in force a moment ago", "others"));
     }
     refresh(app).await?;
@@ -169,7 +169,7 @@ async fn take(app: &App, caller: &Caller) -> Result<Arc<Authorities>, Problem> {
 }
 
 async fn refresh(app: &App) -> Result<(), Problem> {
-    let refreshed = app.ca.refresh(&app.store, app.config.clock.now_utc()).await;
+    let refreshed = app.ca.refresh(&app.people, app.config.clock.now_utc()).await;
     refreshed.map_err(Problem::internal)
 }
 
@@ -177,7 +177,7 @@ async fn behind(app: &App, authorities: &Authorities) -> Result<Option<Behind>, 
     let Some(rollover) = authorities.rollover() else { return Ok(None) };
     let new = wire::anchors_digest([authorities.for_devices().der().as_ref()]);
     let (both, new) = (hex::encode(*authorities.anchors_digest()), hex::encode(*new));
-    Ok(Some(app.store.behind(rollover, &both, &new, app.config.clock.now_ms()).await?))
+    Ok(Some(app.people.behind(rollover, &both, &new, app.config.clock.now_ms()).await?))
 }
 
 async fn answer(app: &App) -> Result<Json<Ca>, Problem> {

@@ -52,7 +52,7 @@ async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Channel>>, Problem> {
     let product = products::find(&app, &caller, name).await?.name;
-    let rows = app.store.channels(&product, params.after(), params.rows()?).await?;
+    let rows = app.people.channels(&product, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.name.clone(), |row| Ok(show(row))).map(Json)
 }
 
@@ -73,7 +73,7 @@ async fn create(
     let product = products::find(&app, &caller, name).await?.name;
     check_channel_name(&body.name)?;
     let change = caller.change();
-    match app.store.add_channel(&product, &body.name, &change).await {
+    match app.people.add_channel(&product, &body.name, &change).await {
         Ok(()) => {
             let row = ChannelRow { name: body.name, created_at_ms: change.at_ms };
             Ok((StatusCode::CREATED, Json(show(row))))
@@ -85,7 +85,7 @@ async fn create(
 
 /// Refuses a channel that the product does not have.
 pub(super) async fn require(app: &App, product: &str, channel: &str) -> Result<(), Problem> {
-    if app.store.has_channel(product, channel).await? {
+    if app.people.has_channel(product, channel).await? {
         return Ok(());
     }
     Err(Problem::Unsuitable(format!(

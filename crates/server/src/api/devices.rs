@@ -290,7 +290,7 @@ async fn create(
     let enrollment_token = secret::new_token();
     let device = NewDevice { id: id.clone(), token_hash: secret::hash(&enrollment_token) };
     let common = NewDevices { product: &product, note: &body.note, channel: &channel, tags: &tags };
-    match app.store.add_devices(&[device], common, &caller.change()).await {
+    match app.people.add_devices(&[device], common, &caller.change()).await {
         Ok(()) => {
             let row = find(&app, &caller, &id).await?;
             let revision = row.revision;
@@ -338,7 +338,7 @@ async fn create_bulk(
         .map(|item| NewDevice { id: item.id.clone(), token_hash: secret::hash(&item.enrollment_token) })
         .collect();
     let common = NewDevices { product: &product, note: "", channel: &channel, tags: &tags };
-    match app.store.add_devices(&devices, common, &caller.change()).await {
+    match app.people.add_devices(&devices, common, &caller.change()).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(CreatedDevices { items }))),
         // One chance in a million millions for each pair of ids: the next call has other ones.
         Err(error) if error.is_duplicate() => {
@@ -369,7 +369,7 @@ async fn list(
         sequence: params.sequence,
         part: params.q,
     };
-    let rows = app.store.devices(&filter, page.after(), page.rows()?, app.config.clock.now_ms()).await?;
+    let rows = app.people.devices(&filter, page.after(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show_device).map(Json)
 }
 
@@ -411,7 +411,7 @@ async fn change(
         channels::require(&app, &product, channel).await?;
     }
     if let Some(Some(sequence)) = body.pinned_sequence
-        && app.store.release(&product, sequence).await?.is_none()
+        && app.people.release(&product, sequence).await?.is_none()
     {
         return Err(Problem::Unsuitable(format!(
             "expected pinned_sequence to be that of a release of product {product}, found {sequence}"
@@ -423,7 +423,7 @@ async fn change(
         tags: body.tags.map(check_tags).transpose()?,
         pinned_sequence: body.pinned_sequence,
     };
-    let changed = app.store.change_device(&id, settings, &caller.change(), &condition.0).await?;
+    let changed = app.people.change_device(&id, settings, &caller.change(), &condition.0).await?;
     tagged(changed.done("device", &id)?)
 }
 
@@ -451,7 +451,7 @@ async fn revoke(
     };
     let reason = body.reason.unwrap_or_else(|| "revoked by an operator".to_owned());
     check_text("reason", &reason, 1, MAX_TEXT_CHARS)?;
-    app.store.revoke_device(&id, &reason, &caller.change(), &condition.0).await?.done("device", &id)?;
+    app.people.revoke_device(&id, &reason, &caller.change(), &condition.0).await?.done("device", &id)?;
     tracing::info!(device = id, reason, "revoked");
     tagged(find(&app, &caller, &id).await?)
 }
@@ -472,7 +472,7 @@ async fn renew_token(
     find(&app, &caller, &id).await?;
     let enrollment_token = secret::new_token();
     let token_hash = secret::hash(&enrollment_token);
-    let renewed = app.store.renew_token(&id, &token_hash, &caller.change(), &condition.0).await?;
+    let renewed = app.people.renew_token(&id, &token_hash, &caller.change(), &condition.0).await?;
     match renewed.done("device", &id)? {
         true => Ok((StatusCode::CREATED, Json(NewToken { id, enrollment_token }))),
         false => Err(Problem::DeviceRevoked { id }),
@@ -493,7 +493,7 @@ async fn approve(
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Device>, Problem> {
     find(&app, &caller, &id).await?;
-    match app.store.approve_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
+    match app.people.approve_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
         true => tagged(find(&app, &caller, &id).await?),
         false => Err(Problem::DeviceRevoked { id }),
     }
@@ -513,7 +513,7 @@ async fn clear_quarantine(
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Device>, Problem> {
     find(&app, &caller, &id).await?;
-    app.store.clear_quarantine(&id, &caller.change(), &condition.0).await?.done("device", &id)?;
+    app.people.clear_quarantine(&id, &caller.change(), &condition.0).await?.done("device", &id)?;
     tagged(find(&app, &caller, &id).await?)
 }
 
@@ -531,12 +531,12 @@ async fn events(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Event>>, Problem> {
     find(&app, &caller, &id).await?;
-    let rows = app.store.events(&id, params.after(), params.rows()?).await?;
+    let rows = app.people.events(&id, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), show_event).map(Json)
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeviceRow, Problem> {
-    let row = app.store.device(id, app.config.clock.now_ms()).await?.filter(|row| caller.sees(&row.product));
+    let row = app.people.device(id).await?.filter(|row| caller.sees(&row.product));
     row.ok_or_else(|| Problem::NotFound { kind: "device", name: id.to_owned() })
 }
 

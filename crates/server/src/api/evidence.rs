@@ -93,7 +93,7 @@ async fn add(
         all.push(Heard { device, alive_at_ms, failure });
     }
     let ids: HashSet<&str> = all.iter().map(|heard| heard.device.as_str()).collect();
-    let known = app.store.devices_by_id(&ids, caller.scope()).await?;
+    let known = app.people.devices_by_id(&ids, caller.scope()).await?;
     let mut taken = Taken { counted: 0, ignored: Vec::new() };
     for heard in &all {
         match hear(&app, &known, heard).await? {

@@ -95,7 +95,7 @@ async fn summary(
     let counts = app.fleet.get(&app).await?;
     let is_asked_for =
         |product: &str| caller.sees(product) && (params.product.is_empty() || params.product == product);
-    let mut tally = Tally::new(app.store.versions(&params.product).await?);
+    let mut tally = Tally::new(app.people.versions(&params.product).await?);
     let mut seen_last_24h = 0;
     for count in counts.iter().filter(|count| is_asked_for(&count.product)) {
         tally.add(&count.product, count.sequence, &count.health, count.devices);
@@ -106,7 +106,7 @@ async fn summary(
         devices: by_health.values().sum(),
         by_health,
         by_release,
-        active_rollouts: app.store.active_rollouts(caller.scope(), &params.product).await?,
+        active_rollouts: app.people.active_rollouts(caller.scope(), &params.product).await?,
         seen_last_24h,
     }))
 }
@@ -125,8 +125,8 @@ async fn history(
             .ok_or_else(|| Problem::Invalid(format!("since: expected a time (RFC 3339), found {since:?}")))?,
     };
     let every_ms = (now_ms.saturating_sub(since_ms) / MAX_SAMPLES).max(1);
-    let rows = app.store.samples(caller.scope(), &params.product, since_ms, every_ms).await?;
-    let mut tally = Tally::new(app.store.versions(&params.product).await?);
+    let rows = app.people.samples(caller.scope(), &params.product, since_ms, every_ms).await?;
+    let mut tally = Tally::new(app.people.versions(&params.product).await?);
     let samples = rows.chunk_by(|one, other| one.at_ms == other.at_ms).map(|rows| {
         for row in rows {
             tally.add(&row.product, row.sequence, &row.health, row.devices);

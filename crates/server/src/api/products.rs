@@ -173,7 +173,7 @@ async fn create(
         revision: 1,
     };
     let product = NewProduct { row, keys };
-    match app.store.add_product(&product, &caller.change()).await {
+    match app.people.add_product(&product, &caller.change()).await {
         Ok(()) => {
             let row = find(&app, &caller, product.row.name).await?;
             Ok((StatusCode::CREATED, tagged(&app, row).await?))
@@ -181,7 +181,7 @@ async fn create(
         Err(error) if error.is_duplicate() => {
             // Either the name is taken, or the body names a key twice.
             let name = product.row.name;
-            match app.store.product(&name).await? {
+            match app.people.product(&name).await? {
                 Some(_) => Err(Problem::Exists { kind: "product", name }),
                 None => {
                     Err(Problem::Unsuitable("expected each publisher key once, found one twice".to_owned()))
@@ -199,10 +199,10 @@ async fn list(
     caller: Caller,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Product>>, Problem> {
-    let rows = app.store.products(caller.scope(), params.after(), params.rows()?).await?;
+    let rows = app.people.products(caller.scope(), params.after(), params.rows()?).await?;
     let mut with_keys = Vec::with_capacity(rows.len());
     for row in rows {
-        let keys = app.store.publisher_keys(&row.name).await?;
+        let keys = app.people.publisher_keys(&row.name).await?;
         with_keys.push((row, keys));
     }
     params.page(with_keys, |(row, _)| row.name.clone(), |(row, keys)| show_product(row, keys)).map(Json)
@@ -254,17 +254,14 @@ async fn change(
         chip_revision: body.chip_revision,
         min_run_s: body.min_run_s,
     };
-    let row = app.store.change_product(&name, settings, &caller.change(), &condition.0).await?;
+    let row = app.people.change_product(&name, settings, &caller.change(), &condition.0).await?;
     let row = row.done("product", &name)?;
-    if body.silence_deadline_s.is_some() {
-        app.store.look_again_at_deadlines(&name, app.config.clock.now_ms()).await?;
-    }
     tagged(&app, row).await
 }
 
 /// A product with its keys and its entity tag.
 async fn tagged(app: &App, row: ProductRow) -> Result<Tagged<Product>, Problem> {
-    let keys = app.store.publisher_keys(&row.name).await?;
+    let keys = app.people.publisher_keys(&row.name).await?;
     Ok(Tagged { revision: row.revision, body: show_product(row, keys)? })
 }
 
@@ -303,7 +300,7 @@ fn check_chip_revision(revision: Option<i64>) -> Result<(), Problem> {
 
 /// The product of this name.
 pub(super) async fn find(app: &App, caller: &Caller, name: String) -> Result<ProductRow, Problem> {
-    let row = app.store.product(&name).await?.filter(|row| caller.sees(&row.name));
+    let row = app.people.product(&name).await?.filter(|row| caller.sees(&row.name));
     row.ok_or(Problem::NotFound { kind: "product", name })
 }
 

@@ -64,7 +64,7 @@ async fn list(
 ) -> Result<Json<Page<Key>>, Problem> {
     let product = products::find(&app, &caller, name).await?;
     params.rows()?;
-    let rows = app.store.publisher_keys(&product.name).await?;
+    let rows = app.people.publisher_keys(&product.name).await?;
     Ok(Json(Page::whole(rows.into_iter().map(show_key).collect::<Result<_, _>>()?)))
 }
 
@@ -86,7 +86,7 @@ async fn add(
     let product = products::find(&app, &caller, name).await?.name;
     let change = caller.change();
     let key = new_key(body, change.at_ms)?;
-    match app.store.add_publisher_key(&product, &key, &change, &condition.0).await {
+    match app.people.add_publisher_key(&product, &key, &change, &condition.0).await {
         Ok(changed) => {
             changed.done("product", &product)?;
             Ok((StatusCode::CREATED, Json(show_key(key)?)))
@@ -114,7 +114,7 @@ async fn revoke(
 ) -> Result<Json<Key>, Problem> {
     let product = products::find(&app, &caller, name).await?.name;
     let key = find(&app, &product, &id).await?;
-    app.store
+    app.people
         .revoke_publisher_key(&product, &key, &caller.change(), &condition.0)
         .await?
         .done("product", &product)?;
@@ -122,7 +122,7 @@ async fn revoke(
 }
 
 async fn find(app: &App, product: &str, id: &str) -> Result<KeyRow, Problem> {
-    for row in app.store.publisher_keys(product).await? {
+    for row in app.people.publisher_keys(product).await? {
         if key_id(&row)? == id {
             return Ok(row);
         }

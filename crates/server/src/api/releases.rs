@@ -150,7 +150,7 @@ async fn list(
             last.saturating_sub(1)
         }
     };
-    let rows = app.store.releases(&product.name, up_to, params.rows()?).await?;
+    let rows = app.people.releases(&product.name, up_to, params.rows()?).await?;
     params.page(rows, |row| row.sequence.to_string(), show_release).map(Json)
 }
 
@@ -178,7 +178,7 @@ async fn manifest(
 
 async fn find(app: &App, caller: &Caller, name: String, number: &str) -> Result<ReleaseRow, Problem> {
     let product = products::find(app, caller, name).await?;
-    app.store
+    app.people
         .release(&product.name, sequence(number)?)
         .await?
         .ok_or_else(|| Problem::NotFound { kind: "release", name: format!("{} {number}", product.name) })

@@ -184,8 +184,8 @@ async fn list(
         "" => None,
         cursor => Some(place(cursor)?),
     };
-    let rows = app.store.rollouts(&filter, before, page.rows()?).await?;
-    let waves = app.store.waves_of(&rows).await?;
+    let rows = app.people.rollouts(&filter, before, page.rows()?).await?;
+    let waves = app.people.waves_of(&rows).await?;
     let cursor = |row: &RolloutRow| format!("{}.{}", row.created_at_ms, row.id);
     let now_ms = app.config.clock.now_ms();
     page.page(rows, cursor, |row| {
@@ -203,7 +203,7 @@ async fn create(
     Body(body): Body<NewRolloutBody>,
 ) -> Result<(StatusCode, Tagged<Rollout>), Problem> {
     let product = products::find(&app, &caller, body.product).await?;
-    let channel = app.store.release_channel(&product.name, body.sequence).await?;
+    let channel = app.people.release_channel(&product.name, body.sequence).await?;
     let channel = channel.ok_or_else(|| Problem::NotFound {
         kind: "release",
         name: format!("{} {}", product.name, body.sequence),
@@ -227,7 +227,7 @@ async fn create(
         start: body.start,
     };
     let change = caller.change();
-    let id = app.store.create_rollout(&new, &change).await??;
+    let id = app.people.create_rollout(&new, &change).await??;
     Ok((StatusCode::CREATED, tagged(&app, &id).await?))
 }
 
@@ -305,7 +305,7 @@ async fn stream_changes(
     InPath(id): InPath<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     find(&app, &caller, &id).await?;
-    let moved = app.store.rollouts_moved();
+    let moved = app.people.rollouts_moved();
     let changes = Changes { app, id, moved, last: None, ends: Instant::now() + STREAM_LIFE };
     let events = stream::unfold(changes, |mut changes| async move {
         let json = changes.next().await?;
@@ -363,12 +363,12 @@ async fn act(
 ) -> Result<Tagged<Rollout>, Problem> {
     find(app, caller, id).await?;
     let change = caller.change();
-    app.store.act_on_rollout(id, action, &change, &condition.0).await?.done("rollout", id)??;
+    app.people.act_on_rollout(id, action, &change, &condition.0).await?.done("rollout", id)??;
     tagged(app, id).await
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<RolloutRow, Problem> {
-    let row = app.store.rollout(id).await?.filter(|row| caller.sees(&row.product));
+    let row = app.people.rollout(id).await?.filter(|row| caller.sees(&row.product));
     row.ok_or_else(|| Problem::NotFound { kind: "rollout", name: id.to_owned() })
 }
 
@@ -378,9 +378,9 @@ async fn tagged(app: &App, id: &str) -> Result<Tagged<Rollout>, Problem> {
 }
 
 async fn read(app: &App, id: &str) -> Result<Rollout, Problem> {
-    let row = app.store.rollout(id).await?;
+    let row = app.people.rollout(id).await?;
     let row = row.ok_or_else(|| Problem::NotFound { kind: "rollout", name: id.to_owned() })?;
-    let waves = app.store.waves(id).await?;
+    let waves = app.people.waves(id).await?;
     show_rollout(row, &waves, app.config.clock.now_ms())
 }
 

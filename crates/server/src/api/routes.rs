@@ -15,7 +15,7 @@
 //!     if_match: Condition,
 //!     InPath(id): InPath<String>,
 //! ) -> Result<Tagged<Rollout>, Problem> {
-//!     let row = app.store.pause_rollout(&id, &caller.change(), &if_match.0).await?;
+//!     let row = app.people.pause_rollout(&id, &caller.change(), &if_match.0).await?;
 //!     …
 //! }
 //! ```

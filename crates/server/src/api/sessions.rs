@@ -43,7 +43,7 @@ async fn begin(
     let secret = secret::new_token();
     let now_ms = caller.change().at_ms;
     let expires_at_ms = now_ms.saturating_add(LIFE_MS);
-    app.store.begin_session(&caller.id, &secret::hash(&secret), now_ms, expires_at_ms).await?;
+    app.people.begin_session(&caller.id, &secret::hash(&secret), now_ms, expires_at_ms).await?;
     Ok((StatusCode::CREATED, Json(BegunSession { secret, expires_at: clock::rfc3339(expires_at_ms) })))
 }
 
@@ -51,6 +51,6 @@ async fn begin(
 #[utoipa::path(delete, path = "/sessions/current", responses((status = 204)))]
 async fn end(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode, Problem> {
     let session = caller.session.ok_or(Problem::NoSession)?;
-    app.store.end_session(&session).await?;
+    app.people.end_session(&session).await?;
     Ok(StatusCode::NO_CONTENT)
 }

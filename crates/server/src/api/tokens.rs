@@ -91,7 +91,7 @@ async fn create(
         expires_at_ms,
         revoked_at_ms: None,
     };
-    app.store.add_token(&row, &secret::hash(&token), &change).await?;
+    app.people.add_token(&row, &secret::hash(&token), &change).await?;
     Ok((StatusCode::CREATED, Json(CreatedToken { description: show(row)?, token })))
 }
 
@@ -103,7 +103,7 @@ async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<ApiToken>>, Problem> {
     caller.require_unscoped()?;
-    let rows = app.store.tokens(params.after(), params.rows()?).await?;
+    let rows = app.people.tokens(params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
@@ -120,7 +120,7 @@ async fn revoke(
     InPath(id): InPath<String>,
 ) -> Result<Json<ApiToken>, Problem> {
     caller.require_unscoped()?;
-    match app.store.revoke_token(&id, &caller.change()).await? {
+    match app.people.revoke_token(&id, &caller.change()).await? {
         Revocation::Done(row) => show(row).map(Json),
         Revocation::NotFound => Err(Problem::NotFound { kind: "token", name: id }),
         Revocation::Last => Err(Problem::LastAdmin { id }),

@@ -90,7 +90,7 @@ struct Delivery {
 #[utoipa::path(get, path = "/webhooks", responses((status = 200, body = Page<Webhook>)))]
 async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Page<Webhook>>, Problem> {
     caller.require_unscoped()?;
-    let webhooks = app.store.webhooks().await?;
+    let webhooks = app.people.webhooks().await?;
     Ok(Json(Page::whole(webhooks.into_iter().map(show).collect())))
 }
 
@@ -133,7 +133,7 @@ async fn create(
         created_at_ms: change.at_ms,
         told_until: String::new(),
     };
-    app.store.add_webhook(&row, &change).await?;
+    app.people.add_webhook(&row, &change).await?;
     let secret = row.secret.clone();
     Ok((StatusCode::CREATED, Json(CreatedWebhook { webhook: show(row), secret })))
 }
@@ -157,7 +157,7 @@ async fn remove(
 ) -> Result<Json<Webhook>, Problem> {
     caller.require_unscoped()?;
     let webhook = find(&app, id).await?;
-    if app.store.remove_webhook(&webhook.id, &caller.change()).await? {
+    if app.people.remove_webhook(&webhook.id, &caller.change()).await? {
         Ok(Json(show(webhook)))
     } else {
         Err(not_found(webhook.id))
@@ -179,7 +179,7 @@ async fn deliveries(
 ) -> Result<Json<Page<Delivery>>, Problem> {
     caller.require_unscoped()?;
     let webhook = find(&app, id).await?;
-    let rows = app.store.deliveries(&webhook.id, params.after(), params.rows()?).await?;
+    let rows = app.people.deliveries(&webhook.id, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), |row| Ok(delivery(row))).map(Json)
 }
 
@@ -197,7 +197,7 @@ async fn test(
 }
 
 async fn find(app: &App, id: String) -> Result<WebhookRow, Problem> {
-    let found = app.store.webhooks().await?.into_iter().find(|webhook| webhook.id == id);
+    let found = app.people.webhooks().await?.into_iter().find(|webhook| webhook.id == id);
     found.ok_or_else(|| not_found(id))
 }
 

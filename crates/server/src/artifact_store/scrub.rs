@@ -41,7 +41,7 @@ impl Damaged {
 pub(crate) async fn keep_scrubbing(app: Arc<App>) {
     let period = app.config.scrub_period;
     loop {
-        let digests = match app.store.artifact_digests().await {
+        let digests = match app.people.artifact_digests().await {
             Ok(digests) => digests,
             Err(error) => {
                 tracing::error!("the artifacts are not read: {error}");

@@ -130,7 +130,7 @@ pub(crate) async fn publish(
 ) -> Result<Published, PublishError> {
     let bytes =
         BASE64_STANDARD.decode(publication.manifest_base64.trim()).map_err(|_| PublishError::Base64)?;
-    let keys = app.store.publisher_keys(&product.name).await?;
+    let keys = app.people.publisher_keys(&product.name).await?;
     let signed = Signed::<Manifest>::from_bytes(bytes);
     let manifest = verify(&signed, product, &keys)?;
 
@@ -180,12 +180,12 @@ pub(crate) async fn publish(
             None => {}
         }
     }
-    let namesakes = app.store.namesakes(&product.name, &digest, &manifest.version).await?;
+    let namesakes = app.people.namesakes(&product.name, &digest, &manifest.version).await?;
     warnings.extend(warnings::mix_ups(&digest, &manifest.version, &namesakes));
-    let newest = app.store.newest_on_channel(&product.name, &publication.channel).await?;
+    let newest = app.people.newest_on_channel(&product.name, &publication.channel).await?;
     warnings.extend(newest.and_then(|newest| warnings::lower(&manifest.version, &newest)));
     if publication.starts_rollout {
-        let cut_short = app.store.rollouts_in_between(&product.name, &publication.channel).await?;
+        let cut_short = app.people.rollouts_in_between(&product.name, &publication.channel).await?;
         warnings.extend(cut_short.iter().map(warnings::cut_short));
     }
 
@@ -215,10 +215,10 @@ pub(crate) async fn publish(
         manifest_base64: BASE64_STANDARD.encode(signed.as_bytes()),
         created_at_ms: change.at_ms,
     };
-    match app.store.add_release(&release, publication.starts_rollout, change).await? {
+    match app.people.add_release(&release, publication.starts_rollout, change).await? {
         Added::Done => {}
         Added::NotNewer => {
-            let newest = app.store.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
+            let newest = app.people.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
             return Err(PublishError::Sequence { newest, found });
         }
         Added::NoRollout(refusal) => {
@@ -237,7 +237,7 @@ async fn published_before(
     signed: &Signed<Manifest>,
 ) -> Result<Option<NewRelease>, PublishError> {
     let Ok(sequence) = i64::try_from(manifest.sequence.0) else { return Ok(None) };
-    let known = app.store.release(&product.name, sequence).await?;
+    let known = app.people.release(&product.name, sequence).await?;
     let encoded = BASE64_STANDARD.encode(signed.as_bytes());
     Ok(known.filter(|known| known.manifest_base64 == encoded))
 }
@@ -262,7 +262,7 @@ async fn check_reverts(
     let mut missing = Vec::new();
     for sequence in manifest.reverts().iter().map(|sequence| sequence.0) {
         let known = match i64::try_from(sequence) {
-            Ok(stored) => app.store.release(&product.name, stored).await?.is_some(),
+            Ok(stored) => app.people.release(&product.name, stored).await?.is_some(),
             Err(_) => false,
         };
         if known && sequence < manifest.sequence.0 { &mut reverts } else { &mut missing }.push(sequence);

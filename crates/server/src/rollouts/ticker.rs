@@ -107,7 +107,9 @@ async fn go(app: &App, stored: &mut Option<Stored>, looks_at_clock: bool) -> Res
 }
 
 async fn tick(app: &App, watch: &Watch, now_ms: i64) -> Result<(), StoreError> {
+    app.store.look_again(now_ms).await?;
     sweep(app, watch, now_ms).await?;
+    app.store.sweep_health(now_ms).await?;
     for row in app.store.rollouts_under_way().await? {
         go_on(app, watch, row, now_ms).await?;
     }

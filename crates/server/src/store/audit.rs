@@ -4,6 +4,7 @@ use serde_json::Value;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 
 use super::events::time_id;
+use super::filter::Filter;
 use super::{Store, StoreError};
 
 /// Who changes something, and when. Every function of the store by which somebody changes what the server is to do takes
@@ -128,25 +129,28 @@ impl Store {
         before: &str,
         limit: i64,
     ) -> Result<Vec<AuditRow>, StoreError> {
-        Ok(sqlx::query_as(
-            "SELECT id, at_ms, actor, actor_name, action, kind, subject, product, before_json, after_json \
-             FROM audit \
-             WHERE ($1 = '' OR actor = $1) AND ($2 = '' OR kind = $2) AND ($3 = '' OR subject = $3) \
-                 AND ($4 = '' OR product = $4) AND ($5 = '' OR product = $5) AND at_ms >= $6 AND at_ms < $7 \
-                 AND ($8 = '' OR id < $8) \
-             ORDER BY id DESC LIMIT $9",
-        )
-        .bind(&filter.actor)
-        .bind(&filter.kind)
-        .bind(&filter.subject)
-        .bind(&filter.product)
-        .bind(&filter.scope)
-        .bind(filter.since_ms)
-        .bind(filter.until_ms)
-        .bind(before)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?)
+        let mut conditions = Filter::default();
+        conditions.text("actor = {}", &filter.actor);
+        conditions.text("kind = {}", &filter.kind);
+        conditions.text("subject = {}", &filter.subject);
+        conditions.text("product = {}", &filter.product);
+        conditions.text("product = {}", &filter.scope);
+        if filter.since_ms > 0 {
+            conditions.number("at_ms >= {}", filter.since_ms);
+        }
+        if filter.until_ms < i64::MAX {
+            conditions.number("at_ms < {}", filter.until_ms);
+        }
+        conditions.text("id < {}", before);
+        conditions
+            .fetch(
+                &self.pool,
+                "SELECT id, at_ms, actor, actor_name, action, kind, subject, product, before_json, after_json \
+                 FROM audit",
+                "ORDER BY id DESC LIMIT {}",
+                limit,
+            )
+            .await
     }
 }
 

@@ -1,9 +1,12 @@
 //! Table `devices`, as operators see it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use super::health::health_sql;
+use super::filter::Filter;
+use super::health::refresh;
 use super::{
     Change, Changed, Event, IfMatch, Record, Store, StoreError, Unchanged, differences, json_or_text,
 };
@@ -99,44 +102,64 @@ pub(crate) struct DeviceChange {
     pub(crate) pinned_sequence: Option<Option<i64>>,
 }
 
-/// The columns of [`DeviceRow`]; `$1` is the time.
+/// The columns of [`DeviceRow`].
 macro_rules! select_devices {
     ($rest:literal) => {
         concat!(
-            "SELECT d.id, d.product, d.note, d.channel, d.tags, d.pinned_sequence, d.created_at_ms, \
+            "SELECT d.id, d.product, d.note, d.channel, d.tags, d.pinned_sequence, d.health, d.created_at_ms, \
                  d.approved_at_ms, d.enrolled_at_ms, d.revoked_at_ms, d.revoked_reason, d.last_seen_at_ms, \
                  d.certificate_serial, c.not_before_ms AS certificate_not_before_ms, \
                  c.not_after_ms AS certificate_not_after_ms, d.running_digest, d.running_sequence, \
                  d.running_version, d.slots, d.updater_version, d.reset_cause, d.starts, d.strategy, \
                  d.free_heap_bytes, d.critical_errors, d.last_critical, d.outcome_sequence, d.outcome_code, \
                  d.outcome_at_ms, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, \
-                 d.attempt_at_ms, d.failed_sequence, d.failed_count, d.quarantined_at_ms, d.revision, ",
-            health_sql!("$1"),
-            " AS health \
-             FROM devices d JOIN products p ON p.name = d.product \
-             LEFT JOIN certificates c ON c.serial = d.certificate_serial ",
+                 d.attempt_at_ms, d.failed_sequence, d.failed_count, d.quarantined_at_ms, d.revision \
+             FROM devices d LEFT JOIN certificates c ON c.serial = d.certificate_serial ",
             $rest
         )
     };
 }
 
-const DEVICE_BY_ID: &str = select_devices!("WHERE d.id = $2");
+const DEVICES: &str = select_devices!("WHERE d.id IN (SELECT id FROM devices");
+const DEVICES_IN_ORDER: &str = "ORDER BY id LIMIT {}) ORDER BY d.id";
 
-/// The expressions are those of `state` and of [`DeviceRow::health`].
-const DEVICES: &str = concat!(
-    select_devices!(
-        "WHERE d.id > $2 AND ($3 = '' OR d.product = $3) AND ($4 = '' OR d.product = $4) \
-             AND ($5 = '' OR d.channel = $5) \
-             AND ($6 = '' OR EXISTS (SELECT 1 FROM device_tags t WHERE t.tag = $6 AND t.device = d.id)) \
-             AND ($7 = '' OR $7 = CASE WHEN d.revoked_at_ms IS NOT NULL THEN 'revoked' \
-                 WHEN d.enrolled_at_ms IS NOT NULL THEN 'enrolled' ELSE 'new' END) \
-             AND ($8 = '' OR $8 = "
-    ),
-    health_sql!("$1"),
-    ") AND ($9 < 0 OR d.running_sequence = $9) \
-         AND ($10 = '' OR LOWER(d.id) LIKE $10 ESCAPE '!') \
-     ORDER BY d.id LIMIT $11"
-);
+const DEVICE_BY_ID: &str = select_devices!("WHERE d.id = $1");
+
+/// A tag that no more devices than this have is where a search begins; of a commoner one a page is soon full.
+const COMMON_TAG: i64 = 20_000;
+
+impl DeviceFilter {
+    /// `is_common`: many devices have the tag.
+    fn conditions(&self, after: &str, is_common: bool) -> Filter {
+        let mut conditions = Filter::default();
+        conditions.text("id > {}", after);
+        conditions.text("product = {}", &self.scope);
+        conditions.text("product = {}", &self.product);
+        conditions.text("channel = {}", &self.channel);
+        conditions.text("health = {}", &self.health);
+        match self.state.as_str() {
+            "revoked" => conditions.and("health = 'revoked'"),
+            // Who was never enrolled was never seen.
+            "new" => conditions.and("health = 'new' AND enrolled_at_ms IS NULL"),
+            "enrolled" => conditions.and("health <> 'revoked' AND enrolled_at_ms IS NOT NULL"),
+            _ => {}
+        }
+        if let Some(sequence) = self.sequence {
+            conditions.number("running_sequence = {}", sequence);
+        }
+        if !self.part.is_empty() {
+            let part = format!("%{}%", escape_like(&self.part.to_ascii_lowercase()));
+            conditions.text("LOWER(id) LIKE {} ESCAPE '!'", &part);
+        }
+        let with_tag = if is_common {
+            "EXISTS (SELECT 1 FROM device_tags t WHERE t.tag = {} AND t.device = devices.id)"
+        } else {
+            "id IN (SELECT t.device FROM device_tags t WHERE t.tag = {})"
+        };
+        conditions.text(with_tag, &self.tag);
+        conditions
+    }
+}
 
 impl DeviceRow {
     /// Where it is between made and revoked.
@@ -205,36 +228,31 @@ impl Store {
     }
 
     /// A device by its id.
-    pub(crate) async fn device(&self, id: &str, now_ms: i64) -> Result<Option<DeviceRow>, StoreError> {
-        Ok(sqlx::query_as(DEVICE_BY_ID).bind(now_ms).bind(id).fetch_optional(&self.pool).await?)
+    pub(crate) async fn device(&self, id: &str) -> Result<Option<DeviceRow>, StoreError> {
+        Ok(sqlx::query_as(DEVICE_BY_ID).bind(id).fetch_optional(&self.pool).await?)
     }
 
-    /// Devices in the order of their ids, past `after`.
+    /// Devices in the order of their ids, past `after`. The page is found in an index, and only its rows are read.
     pub(crate) async fn devices(
         &self,
         filter: &DeviceFilter,
         after: &str,
         limit: i64,
-        now_ms: i64,
     ) -> Result<Vec<DeviceRow>, StoreError> {
-        let part = match filter.part.as_str() {
-            "" => String::new(),
-            part => format!("%{}%", escape_like(&part.to_ascii_lowercase())),
-        };
-        Ok(sqlx::query_as(DEVICES)
-            .bind(now_ms)
-            .bind(after)
-            .bind(&filter.scope)
-            .bind(&filter.product)
-            .bind(&filter.channel)
-            .bind(&filter.tag)
-            .bind(&filter.state)
-            .bind(&filter.health)
-            .bind(filter.sequence.unwrap_or(-1))
-            .bind(part)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?)
+        let is_common = !filter.tag.is_empty() && self.has_many(&filter.tag).await?;
+        filter.conditions(after, is_common).fetch(&self.pool, DEVICES, DEVICES_IN_ORDER, limit).await
+    }
+
+    /// Whether a tag is one of many devices.
+    async fn has_many(&self, tag: &str) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM device_tags WHERE tag = $1 LIMIT $2) AS some",
+        )
+        .bind(tag)
+        .bind(COMMON_TAG)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(count >= COMMON_TAG)
     }
 
     /// Changes the settings of a device.
@@ -246,7 +264,7 @@ impl Store {
         if_match: &IfMatch,
     ) -> Result<Changed<DeviceRow>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
+        let before = match take(&mut transaction, id, if_match).await? {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
@@ -289,7 +307,7 @@ impl Store {
         if_match: &IfMatch,
     ) -> Result<Changed<()>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
+        let before = match take(&mut transaction, id, if_match).await? {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
@@ -302,6 +320,7 @@ impl Store {
             .bind(id)
             .execute(&mut *transaction)
             .await?;
+        refresh(&mut transaction, &BTreeSet::from([id]), change.at_ms).await?;
         let (was, is) = (json!({ "state": before.state() }), json!({ "state": "revoked", "reason": reason }));
         record(&mut transaction, change, "device.revoke", &before, was, is).await?;
         let detail = json!({ "reason": reason });
@@ -319,7 +338,7 @@ impl Store {
         if_match: &IfMatch,
     ) -> Result<Changed<bool>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
+        let before = match take(&mut transaction, id, if_match).await? {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
@@ -349,7 +368,7 @@ impl Store {
         if_match: &IfMatch,
     ) -> Result<Changed<bool>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
+        let before = match take(&mut transaction, id, if_match).await? {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
@@ -378,7 +397,7 @@ impl Store {
         if_match: &IfMatch,
     ) -> Result<Changed<()>, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let before = match take(&mut transaction, id, change.at_ms, if_match).await? {
+        let before = match take(&mut transaction, id, if_match).await? {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
@@ -393,6 +412,7 @@ impl Store {
         .bind(id)
         .execute(&mut *transaction)
         .await?;
+        refresh(&mut transaction, &BTreeSet::from([id]), change.at_ms).await?;
         let was = json!({
             "sequence": before.failed_sequence,
             "count": before.failed_count,
@@ -413,7 +433,6 @@ impl Store {
 async fn take(
     connection: &mut AnyConnection,
     id: &str,
-    now_ms: i64,
     if_match: &IfMatch,
 ) -> Result<Changed<DeviceRow>, StoreError> {
     let taken = sqlx::query("UPDATE devices SET revision = revision + 1 WHERE id = $1")
@@ -423,7 +442,7 @@ async fn take(
     if taken.rows_affected() == 0 {
         return Ok(Changed::Not(Unchanged::NotFound));
     }
-    let row: DeviceRow = sqlx::query_as(DEVICE_BY_ID).bind(now_ms).bind(id).fetch_one(connection).await?;
+    let row: DeviceRow = sqlx::query_as(DEVICE_BY_ID).bind(id).fetch_one(connection).await?;
     let revision = row.revision - 1;
     Ok(match if_match.allows(revision) {
         true => Changed::Done(row),
@@ -480,57 +499,44 @@ fn escape_like(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{AssertSqlSafe, Row as _};
+
     use super::*;
 
+    /// Every combination of filters, on the first page and on a later one: what is read of each device that is passed over
+    /// stands in an index.
     #[tokio::test]
-    async fn the_first_health_that_holds_is_told_and_found() {
+    async fn no_list_reads_devices_that_are_not_on_the_page() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::in_dir(dir.path()).await;
-        let change = Change::by_server(clock::now_ms());
-        sqlx::query(
-            "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, created_at_ms, \
-                 silence_deadline_s) VALUES ('lamp', '', '', '', '', '[]', 0, 60)",
-        )
-        .execute(&store.pool)
-        .await
-        .unwrap();
-        let device = NewDevice { id: "a".to_owned(), token_hash: String::new() };
-        let common = NewDevices { product: "lamp", note: "", channel: "stable", tags: &[] };
-        store.add_devices(&[device], common, &change).await.unwrap();
-
-        // Each step adds what outweighs the one before, and `ok` and `new` come of one column alone.
-        let steps = [
-            ("revision = 1", "new"),
-            ("last_seen_at_ms = $1", "ok"),
-            ("attempt_state = 'healthy', last_seen_at_ms = $1 - 50000", "ok"),
-            ("attempt_state = 'offered'", "updating"),
-            ("attempt_state = 'installed'", "updating"),
-            ("quarantined_at_ms = 1", "failing"),
-            ("quarantined_at_ms = NULL, attempt_state = 'failed'", "failing"),
-            ("attempt_state = 'crashed'", "crashing"),
-            ("cadence_ms = 10000, cadence_intervals = 3, last_seen_at_ms = $1 - 70000", "silent"),
-            ("cadence_ms = 30000", "crashing"),
-            ("last_seen_at_ms = $1, attempt_state = 'silent'", "silent"),
-            ("attempt_state = 'healthy'", "ok"),
-            ("attempt_state = 'unheard'", "unheard"),
-            ("attempt_state = 'healthy', cadence_intervals = 2, last_seen_at_ms = $1 - 70000", "unheard"),
-            ("last_seen_at_ms = NULL", "new"),
-            ("revoked_at_ms = 1", "revoked"),
-        ];
-        for (set, expected) in steps {
-            let update = format!("UPDATE devices SET starts = $1, {set}");
-            sqlx::query(sqlx::AssertSqlSafe(update)).bind(change.at_ms).execute(&store.pool).await.unwrap();
-            assert_eq!(store.device("a", clock::now_ms()).await.unwrap().unwrap().health, expected, "{set}");
-            let filter = |health: &str| DeviceFilter { health: health.to_owned(), ..DeviceFilter::default() };
-            assert_eq!(
-                store.devices(&filter(expected), "", 2, clock::now_ms()).await.unwrap().len(),
-                1,
-                "{set}"
-            );
-            assert!(
-                store.devices(&filter("other"), "", 2, clock::now_ms()).await.unwrap().is_empty(),
-                "{set}"
-            );
+        let text = |bits: u32, bit: u32, text: &str| {
+            (bits >> bit & 1 == 1).then(|| text.to_owned()).unwrap_or_default()
+        };
+        let mut plans = BTreeSet::new();
+        for bits in 0..1_u32 << 9 {
+            let filter = DeviceFilter {
+                product: text(bits, 0, "lamp"),
+                channel: text(bits, 1, "beta"),
+                tag: text(bits, 2, "rare"),
+                state: text(bits, 3, "new"),
+                health: text(bits, 4, "crashing"),
+                sequence: (bits >> 5 & 1 == 1).then_some(7),
+                part: text(bits, 6, "7"),
+                scope: text(bits, 7, "lamp"),
+            };
+            for is_common in [false, true] {
+                let conditions = filter.conditions(&text(bits, 8, "lamp-3"), is_common);
+                let plan = format!("EXPLAIN QUERY PLAN {}", conditions.statement(DEVICES, DEVICES_IN_ORDER));
+                for step in sqlx::query(AssertSqlSafe(plan)).fetch_all(&store.pool).await.unwrap() {
+                    let step: String = step.get("detail");
+                    let is_by_rows = step.contains("devices") && !step.contains("COVERING INDEX");
+                    // The rare tag's devices, one by one.
+                    let is_one = step.contains("devices_1 (id=?)") || (!is_common && step.contains("(id=?"));
+                    assert!(!is_by_rows || is_one, "{filter:?}: {step}");
+                    plans.insert(step);
+                }
+            }
         }
+        assert!(plans.iter().any(|step| step.contains("devices_by_health")), "{plans:#?}");
     }
 }

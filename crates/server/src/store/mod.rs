@@ -6,6 +6,7 @@
 //! that take the same rows in another order stop each other.
 
 mod api_tokens;
+mod artifacts;
 mod audit;
 mod channels;
 mod check_ins;
@@ -13,6 +14,7 @@ mod devices;
 mod enrollment;
 mod error;
 mod events;
+mod filter;
 mod fleet;
 mod health;
 mod presence;
@@ -67,14 +69,20 @@ use crate::location::{Database, PostgresUrl};
 use crate::metrics::Metrics;
 
 /// Connections to an SQLite database: one writes at a time, the others read.
-const SQLITE_CONNECTIONS: u32 = 8;
+const SQLITE_CONNECTIONS: Connections = Connections { devices: 6, people: 4 };
 
 /// FULL: what was answered survives a power cut. A writer waits for its turn up to 5 s.
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
      PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
 /// Connections of one instance to a Postgres database, which takes 100 unless it is told otherwise.
-const POSTGRES_CONNECTIONS: u32 = 16;
+const POSTGRES_CONNECTIONS: Connections = Connections { devices: 12, people: 6 };
+
+/// Devices and people have connections of their own: who asks much waits for others of their kind alone.
+struct Connections {
+    devices: u32,
+    people: u32,
+}
 
 /// Time to get a connection, and for a connection to answer when its use is over. A request waits no longer for a
 /// database that is away; a request that was given up leaves no connection behind that hangs.
@@ -85,10 +93,14 @@ const CONNECTION_PATIENCE: Duration = Duration::from_secs(5);
 const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '15s'; \
      SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3;";
 
+/// No question takes longer, but for a migration: an index over a million rows takes its time.
+const POSTGRES_PATIENCE: &str = "SET statement_timeout = '30s'";
+
 /// The database.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: AnyPool,
+    people: AnyPool,
     reader: reader::Reader,
     writer: writer::Writer,
 }
@@ -112,38 +124,50 @@ impl Store {
         create_private(path).map_err(sqlx::Error::Io)?;
         let options: AnyConnectOptions = sqlite_url(path)?.parse()?;
         // A connection to a file does not break while it rests, so it is not asked before each use.
-        let pool = pool(SQLITE_CONNECTIONS, SQLITE_SETTINGS)
-            .test_before_acquire(false)
-            .acquire_timeout(2 * CONNECTION_PATIENCE)
-            .after_release(|connection, _| {
-                Box::pin(async {
-                    // Nor is a question left without its answer: outside a transaction there is nothing to find out.
-                    if connection.is_in_transaction() { is_fit(connection).await } else { Ok(true) }
+        let pool = |connections| {
+            pool(connections, &[SQLITE_SETTINGS])
+                .test_before_acquire(false)
+                .acquire_timeout(2 * CONNECTION_PATIENCE)
+                .after_release(|connection, _| {
+                    Box::pin(async {
+                        // Nor is a question left without its answer: outside a transaction there is nothing to find out.
+                        if connection.is_in_transaction() { is_fit(connection).await } else { Ok(true) }
+                    })
                 })
-            });
-        Self::migrated(pool.connect_with(options).await?, metrics).await
+        };
+        migrate(pool(1).connect_with(options.clone()).await?).await?;
+        let devices = pool(SQLITE_CONNECTIONS.devices).connect_with(options.clone()).await?;
+        let people = pool(SQLITE_CONNECTIONS.people).connect_lazy_with(options);
+        Self::start(devices, people, metrics).await
     }
 
     /// Opens a Postgres database, which must be there.
     async fn open_postgres(url: &PostgresUrl, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options: AnyConnectOptions = url.as_str().parse()?;
-        let pool = pool(POSTGRES_CONNECTIONS, POSTGRES_SETTINGS)
-            .acquire_timeout(CONNECTION_PATIENCE)
-            .after_release(|connection, _| Box::pin(is_fit(connection)))
-            .connect_with(options)
-            .await
-            .map_err(|source| StoreError::Connect { at: url.to_string(), source })?;
-        Self::migrated(pool, metrics).await
+        let pool = |connections, settings| {
+            pool(connections, settings)
+                .acquire_timeout(CONNECTION_PATIENCE)
+                .after_release(|connection, _| Box::pin(is_fit(connection)))
+        };
+        let migrations = pool(1, &[POSTGRES_SETTINGS]).connect_with(options.clone()).await;
+        migrate(migrations.map_err(|source| StoreError::Connect { at: url.to_string(), source })?).await?;
+        let settings: &[_] = &[POSTGRES_SETTINGS, POSTGRES_PATIENCE];
+        let devices = pool(POSTGRES_CONNECTIONS.devices, settings).connect_with(options.clone()).await?;
+        let people = pool(POSTGRES_CONNECTIONS.people, settings).connect_lazy_with(options);
+        Self::start(devices, people, metrics).await
     }
 
-    /// On Postgres under an advisory lock, so that of several instances that start at once one migrates.
-    async fn migrated(pool: AnyPool, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        sqlx::migrate!("src/store/migrations").run(&pool).await?;
+    async fn start(pool: AnyPool, people: AnyPool, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         audit::make_append_only(&pool).await?;
         events::go_on_after_stored_ids(&pool).await?;
         let reader = reader::Reader::start(pool.clone());
         let writer = writer::Writer::start(pool.clone(), metrics);
-        Ok(Self { pool, reader, writer })
+        Ok(Self { pool, people, reader, writer })
+    }
+
+    /// The same database for whoever may ask for much: the API, and what counts the fleet. Devices do not wait for it.
+    pub(crate) fn for_people(&self) -> Self {
+        Self { pool: self.people.clone(), ..self.clone() }
     }
 
     /// Asks whether the database answers.
@@ -156,16 +180,26 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.writer.close().await;
         self.pool.close().await;
+        self.people.close().await;
     }
 }
 
-fn pool(max_connections: u32, settings: &'static str) -> AnyPoolOptions {
+/// Brings the schema up to date, on Postgres under an advisory lock, so that of several instances that start at once one does.
+async fn migrate(pool: AnyPool) -> Result<(), StoreError> {
+    sqlx::migrate!("src/store/migrations").run(&pool).await?;
+    pool.close().await;
+    Ok(())
+}
+
+fn pool(max_connections: u32, settings: &'static [&'static str]) -> AnyPoolOptions {
     static DRIVERS: Once = Once::new();
     DRIVERS.call_once(install_default_drivers);
 
     AnyPoolOptions::new().max_connections(max_connections).after_connect(move |connection, _| {
         Box::pin(async move {
-            connection.execute(settings).await?;
+            for settings in settings {
+                connection.execute(*settings).await?;
+            }
             Ok(())
         })
     })
@@ -248,7 +282,7 @@ mod tests {
         drop(transaction);
         drop(connection);
         let mut connections = Vec::new();
-        for _ in 0..SQLITE_CONNECTIONS {
+        for _ in 0..SQLITE_CONNECTIONS.devices {
             connections.push(store.pool.acquire().await.unwrap());
         }
         assert!(connections.iter().all(|connection| !connection.is_in_transaction()));

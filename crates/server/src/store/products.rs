@@ -170,7 +170,8 @@ impl Store {
         };
         sqlx::query(
             "UPDATE products SET silence_deadline_s = $1, quarantine_after = $2, enrollment_approval = $3, \
-                 default_plan = $4, chip_revision = $5, min_run_s = $6 \
+                 default_plan = $4, chip_revision = $5, min_run_s = $6, \
+                 looked_until = CASE WHEN silence_deadline_s = $1 THEN looked_until ELSE '' END \
              WHERE name = $7",
         )
         .bind(after.silence_deadline_s)

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::check_ins::Known;
+use super::filter::places;
 use super::{CONNECTION_PATIENCE, Store, StoreError, in_time};
 
 /// Questions that wait to be taken; who comes later waits in line.
@@ -100,7 +101,6 @@ impl Store {
         let mut devices = HashMap::with_capacity(ids.len());
         let ids: Vec<&str> = ids.iter().copied().collect();
         for ids in ids.chunks(MAX_GROUP) {
-            let places: Vec<String> = (2..ids.len() + 2).map(|place| format!("${place}")).collect();
             let select = format!(
                 concat!(
                     "SELECT ",
@@ -108,7 +108,7 @@ impl Store {
                     " FROM devices d JOIN products p ON p.name = d.product \
                      WHERE ($1 = '' OR d.product = $1) AND d.revoked_at_ms IS NULL AND d.id IN ({})"
                 ),
-                places.join(", ")
+                places(2, ids.len())
             );
             // Safe: nothing but the numbers of places was put into it.
             let mut query = sqlx::query_as(AssertSqlSafe(select)).bind(scope);
@@ -169,7 +169,6 @@ async fn find(pool: &AnyPool, serials: HashSet<&str>) -> Result<HashMap<String, 
 }
 
 fn statement(size: usize) -> String {
-    let places: Vec<String> = (1..=size).map(|place| format!("${place}")).collect();
     format!(
         concat!(
             "SELECT c.serial, c.der_base64, ",
@@ -177,7 +176,7 @@ fn statement(size: usize) -> String {
             " FROM certificates c JOIN devices d ON d.id = c.device JOIN products p ON p.name = d.product \
              WHERE c.serial IN ({})"
         ),
-        places.join(", ")
+        places(1, size)
     )
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe};
 
+use super::filter::{Filter, places};
 use super::{Change, Changed, IfMatch, Record, Store, StoreError, Unchanged};
 
 /// So many devices are named as the cause of a halt.
@@ -261,20 +262,15 @@ impl Store {
         before: Option<(i64, &str)>,
         limit: i64,
     ) -> Result<Vec<RolloutRow>, StoreError> {
-        let (before_ms, before_id) = before.unwrap_or((i64::MAX, ""));
-        Ok(sqlx::query_as(select_rollouts!(
-            "WHERE ($1 = '' OR o.product = $1) AND ($2 = '' OR o.state = $2) AND ($3 = '' OR o.product = $3) \
-                 AND (o.created_at_ms < $4 OR (o.created_at_ms = $4 AND o.id < $5)) \
-             ORDER BY o.created_at_ms DESC, o.id DESC LIMIT $6"
-        ))
-        .bind(&filter.product)
-        .bind(&filter.state)
-        .bind(&filter.scope)
-        .bind(before_ms)
-        .bind(before_id)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?)
+        let mut conditions = Filter::default();
+        conditions.text("o.product = {}", &filter.product);
+        conditions.text("o.state = {}", &filter.state);
+        conditions.text("o.product = {}", &filter.scope);
+        if let Some((before_ms, before_id)) = before {
+            conditions.pair("(o.created_at_ms, o.id) < ({number}, {text})", before_ms, before_id);
+        }
+        let order = "ORDER BY o.created_at_ms DESC, o.id DESC LIMIT {}";
+        conditions.fetch(&self.pool, select_rollouts!(""), order, limit).await
     }
 
     /// Rollouts that may go on by themselves: those under way.
@@ -350,9 +346,8 @@ impl Store {
         if rollouts.is_empty() {
             return Ok(Vec::new());
         }
-        let places: Vec<_> = (1..=rollouts.len()).map(|place| format!("${place}")).collect();
         // Safe: nothing but the numbers of places was put into it.
-        let select = AssertSqlSafe(format!("{SELECT_WAVES}{}{WAVES_IN_ORDER}", places.join(", ")));
+        let select = AssertSqlSafe(format!("{SELECT_WAVES}{}{WAVES_IN_ORDER}", places(1, rollouts.len())));
         let mut query = sqlx::query_as(select);
         for rollout in rollouts {
             query = query.bind(*rollout);

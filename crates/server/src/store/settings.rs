@@ -178,7 +178,7 @@ impl Store {
     ) -> Result<Vec<(String, i64)>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT c.serial, d.revoked_at_ms FROM devices d JOIN certificates c ON c.device = d.id \
-             WHERE d.revoked_at_ms IS NOT NULL AND c.not_after_ms > $1 AND COALESCE(c.issuer, $2) = $3 \
+             WHERE d.health = 'revoked' AND c.not_after_ms > $1 AND COALESCE(c.issuer, $2) = $3 \
              ORDER BY c.serial",
         )
         .bind(now_ms)

@@ -5,9 +5,6 @@ use rollout::{Cadence, Sign};
 use super::check_ins::{AttemptColumns, CadenceColumns};
 use super::{AttemptRow, Store, StoreError};
 
-/// Deadlines that are moved in one statement.
-const LOOK_AGAIN: i64 = 1000;
-
 /// A device whose deadline passed.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(crate) struct OverdueRow {
@@ -75,28 +72,11 @@ impl Store {
         .await?)
     }
 
-    /// Has every device of a product looked at whose deadline lies ahead: the product has another deadline now, which holds
-    /// for attempts under way too. A few at a time, so that others can write in between.
-    pub(crate) async fn look_again_at_deadlines(&self, product: &str, now_ms: i64) -> Result<(), StoreError> {
-        loop {
-            let changed = sqlx::query(
-                "UPDATE devices SET attempt_deadline_ms = $1 WHERE id IN \
-                     (SELECT id FROM devices WHERE product = $2 AND attempt_deadline_ms > $1 LIMIT $3)",
-            )
-            .bind(now_ms)
-            .bind(product)
-            .bind(LOOK_AGAIN)
-            .execute(&self.pool)
-            .await?;
-            if changed.rows_affected() == 0 {
-                return Ok(());
-            }
-        }
-    }
-
     /// After the clock went back: what began or is to end by the clock of before does so by this one.
     pub(crate) async fn bring_back(&self, now_ms: i64) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
+        // When to look was set by the clock of before, too.
+        sqlx::query("UPDATE products SET looked_until = ''").execute(&mut *transaction).await?;
         sqlx::query("UPDATE rollouts SET wave_started_at_ms = $1 WHERE wave_started_at_ms > $1")
             .bind(now_ms)
             .execute(&mut *transaction)

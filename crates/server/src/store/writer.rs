@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::check_ins::{CountersKey, Deltas, DeviceWrite};
-use super::{Failing, Store, StoreError, in_time};
+use super::{Failing, Store, StoreError, health, in_time};
 use crate::metrics::Metrics;
 
 /// The longest time that a check-in which changes nothing waits for its write.
@@ -303,6 +303,9 @@ async fn commit(database: &Database, writes: &[&DeviceWrite]) -> Result<(), Stor
     for (key, deltas) in &counters {
         count(&mut transaction, key, deltas).await?;
     }
+    let devices = writes.iter().map(|write| write.device.as_str()).collect();
+    let now_ms = writes.iter().map(|write| write.at_ms).max().unwrap_or_default();
+    health::refresh(&mut transaction, &devices, now_ms).await?;
     transaction.commit().await?;
     // No group has as many that a number would be rounded.
     database.metrics.write_batch.observe(writes.len() as f64);

@@ -17,6 +17,7 @@ mod faults;
 mod fleet;
 mod fuzz;
 mod limits;
+mod lists;
 mod observability;
 mod openapi;
 mod openssl;

@@ -75,6 +75,11 @@ impl Place {
         Self { dir, postgres: self.postgres.clone(), artifacts: self.artifacts.clone() }
     }
 
+    /// Whether its database is SQLite's.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.postgres.is_none()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }

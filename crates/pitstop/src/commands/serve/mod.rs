@@ -201,6 +201,7 @@ fn failure(error: StartError) -> Failure {
         StartError::File { .. } => Some("choose a directory of your own with --data"),
         StartError::Locked { .. }
         | StartError::NoServerName
+        | StartError::Threads { .. }
         | StartError::Clock { .. }
         | StartError::Certificate { .. }
         | StartError::CertificateFile { .. }

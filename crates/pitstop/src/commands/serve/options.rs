@@ -3,12 +3,13 @@
 //! One name for each setting: `--max-connections` on the command line, `PITSTOP_MAX_CONNECTIONS` in the environment,
 //! `max-connections` in the file. Tests hold names, headings and docs/operations.md to it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 use server::{Config, Limits, LocationError};
 
 use crate::failure::Failure;
@@ -61,6 +62,17 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) artifacts: String,
 
+    /// How much may be uploaded for one product, in MiB
+    #[arg(
+        long,
+        env = "PITSTOP_ARTIFACT_QUOTA_MIB",
+        hide_env_values = true,
+        value_name = "MIB",
+        default_value = "8192",
+        help_heading = STORAGE
+    )]
+    pub(super) artifact_quota_mib: NonZeroU32,
+
     /// The device listener: mutual TLS
     #[arg(
         long,
@@ -104,6 +116,19 @@ pub(crate) struct ServeOptions {
         help_heading = LISTENERS
     )]
     pub(super) name: Vec<String>,
+
+    /// Balancers before the device listener that tell a device's address by the PROXY protocol, version 2: addresses, or
+    /// networks such as 10.0.0.0/24. They must, and nobody else is believed
+    #[arg(
+        long,
+        env = "PITSTOP_PROXY_PROTOCOL_FROM",
+        hide_env_values = true,
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        value_parser = network,
+        help_heading = LISTENERS
+    )]
+    pub(super) proxy_protocol_from: Vec<IpNet>,
 
     /// Life of a device's certificate; devices renew at two thirds of it
     #[arg(
@@ -429,7 +454,9 @@ impl ServeOptions {
         config.refusal_backoff_s = self.refusal_backoff_s;
         config.next_check_s = self.next_check_s.map(NonZeroU32::get);
         config.fleet_sample = seconds(self.fleet_sample_s);
+        config.artifact_quota_bytes = u64::from(self.artifact_quota_mib.get()) << 20;
         config.scrub_period = seconds(self.scrub_period_s);
+        config.proxies = self.proxy_protocol_from;
         config.limits = self.limits.limits();
         Ok(config)
     }
@@ -458,6 +485,12 @@ impl LimitOptions {
             retry_spread: Duration::from_secs(u64::from(self.retry_spread_s)),
         }
     }
+}
+
+/// A network, or an address by itself.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.ok_or_else(|| format!("expected an IP address or a network such as 10.0.0.0/24, found {text:?}"))
 }
 
 fn seconds(value: NonZeroU32) -> Duration {
