@@ -95,6 +95,8 @@ pub(crate) enum Problem {
     Quota { product: String, quota_bytes: u64, stored_bytes: u64, needed_bytes: u64 },
     #[error("the server has no room left; make room where it keeps its data, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("it takes too long to find out; ask for less, such as one product or one health")]
+    TooLong(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server failed; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -124,6 +126,7 @@ impl Problem {
         match failing {
             Failing::Away | Failing::Conflict => Self::Away(Box::new(source)),
             Failing::Full => Self::Full(Box::new(source)),
+            Failing::Slow => Self::TooLong(Box::new(source)),
             Failing::Request => Self::internal(source),
         }
     }
@@ -170,6 +173,7 @@ impl Problem {
             Self::DevicesBehind { .. } => (S::CONFLICT, "devices-behind", "Devices would be left behind"),
             Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
             Self::Away(_) => (S::SERVICE_UNAVAILABLE, "unavailable", "The database or store is away"),
+            Self::TooLong(_) => (S::SERVICE_UNAVAILABLE, "too-long", "The answer takes too long"),
             Self::NotKept { .. } => {
                 (S::SERVICE_UNAVAILABLE, "not-kept", "What was stored reads back otherwise")
             }
@@ -313,7 +317,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.classify();
         let mut detail = self.to_string();
-        if let Self::Away(source) | Self::Full(source) = &self {
+        if let Self::Away(source) | Self::Full(source) | Self::TooLong(source) = &self {
             tracing::error!("an admin request failed: {source}");
         }
         if status == StatusCode::INTERNAL_SERVER_ERROR {

@@ -110,7 +110,7 @@ impl From<Denial> for Refusal {
 impl Refusal {
     fn of_store(error: impl Error + Send + Sync + 'static, failing: Failing) -> Self {
         match failing {
-            Failing::Away | Failing::Conflict | Failing::Full => Self::Away(Box::new(error)),
+            Failing::Away | Failing::Conflict | Failing::Full | Failing::Slow => Self::Away(Box::new(error)),
             Failing::Request => Self::internal(error),
         }
     }

@@ -144,7 +144,7 @@ impl Store {
         conditions.text("id < {}", before);
         conditions
             .fetch(
-                &self.pool,
+                &self.questions,
                 "SELECT id, at_ms, actor, actor_name, action, kind, subject, product, before_json, after_json \
                  FROM audit",
                 "ORDER BY id DESC LIMIT {}",

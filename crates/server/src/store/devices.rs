@@ -240,7 +240,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<DeviceRow>, StoreError> {
         let is_common = !filter.tag.is_empty() && self.has_many(&filter.tag).await?;
-        filter.conditions(after, is_common).fetch(&self.pool, DEVICES, DEVICES_IN_ORDER, limit).await
+        filter.conditions(after, is_common).fetch(&self.questions, DEVICES, DEVICES_IN_ORDER, limit).await
     }
 
     /// Whether a tag is one of many devices.

@@ -34,6 +34,8 @@ pub(crate) enum Failing {
     Conflict,
     /// There is no room left.
     Full,
+    /// It took too long, and was given up.
+    Slow,
     /// The server itself, or what it was asked for.
     Request,
 }
@@ -48,6 +50,7 @@ impl std::fmt::Display for Advice<'_> {
                 "the database does not answer; see that it runs and that nothing holds it locked: "
             }
             Failing::Full => "the database has no room left; make room where it is kept: ",
+            Failing::Slow => "it took too long for a database as large as this: ",
             Failing::Conflict | Failing::Request => "",
         })
     }
@@ -109,6 +112,8 @@ fn failing_by_code(code: &str) -> Failing {
     if let (5, Some(class)) = (code.len(), code.get(..2)) {
         return match (class, code) {
             (_, "53100") => Failing::Full,
+            // query_canceled: by statement_timeout.
+            (_, "57014") => Failing::Slow,
             (_, "40001" | "40P01") => Failing::Conflict,
             // Connection exceptions; out of memory or connections; intervention of an operator; a system error; a lock
             // that another one holds; a transaction that was ended because it rested.
@@ -119,6 +124,8 @@ fn failing_by_code(code: &str) -> Failing {
     match code.parse::<u32>().map(|code| code & 0xff) {
         // SQLITE_FULL.
         Ok(13) => Failing::Full,
+        // SQLITE_INTERRUPT.
+        Ok(9) => Failing::Slow,
         // SQLITE_BUSY, _LOCKED, _READONLY, _IOERR, _CANTOPEN.
         Ok(5 | 6 | 8 | 10 | 14) => Failing::Away,
         Ok(_) | Err(_) => Failing::Request,
@@ -141,6 +148,8 @@ mod tests {
             ("53100", Failing::Full),
             ("53300", Failing::Away),
             ("57P01", Failing::Away),
+            ("57014", Failing::Slow),
+            ("9", Failing::Slow),
             ("57P03", Failing::Away),
             ("40P01", Failing::Conflict),
             ("23505", Failing::Request),

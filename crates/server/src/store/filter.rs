@@ -2,22 +2,18 @@
 
 use std::fmt::Write as _;
 
+use sqlx::FromRow;
 use sqlx::any::AnyRow;
-use sqlx::{AnyPool, AssertSqlSafe, FromRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::StoreError;
+use super::questions::{Questions, Value};
 
 /// The conditions of a list, with their values.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     sql: String,
     values: Vec<Value>,
-}
-
-#[derive(Debug)]
-enum Value {
-    Text(String),
-    Number(i64),
 }
 
 impl Filter {
@@ -55,24 +51,18 @@ impl Filter {
 
     /// The rows of `select`, the conditions, and `order`, which ends with the place of the limit.
     pub(super) async fn fetch<T>(
-        self,
-        pool: &AnyPool,
+        mut self,
+        questions: &Questions,
         select: &'static str,
         order: &'static str,
         limit: i64,
     ) -> Result<Vec<T>, StoreError>
     where
-        T: for<'row> FromRow<'row, AnyRow> + Send + Unpin,
+        T: for<'row> FromRow<'row, AnyRow> + for<'row> FromRow<'row, SqliteRow> + Send + Unpin,
     {
-        // Safe: texts of this program, and numbers of places.
-        let mut query = sqlx::query_as(AssertSqlSafe(self.statement(select, order)));
-        for value in self.values {
-            query = match value {
-                Value::Text(text) => query.bind(text),
-                Value::Number(number) => query.bind(number),
-            };
-        }
-        Ok(query.bind(limit).fetch_all(pool).await?)
+        let question = self.statement(select, order);
+        self.values.push(Value::Number(limit));
+        questions.ask(question, self.values).await
     }
 
     pub(super) fn statement(&self, select: &'static str, order: &'static str) -> String {

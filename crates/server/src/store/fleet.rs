@@ -1,5 +1,6 @@
 //! The fleet as a whole: counts of devices, and table `fleet_samples`, which remembers them.
 
+use super::questions::Value;
 use super::{Store, StoreError};
 
 /// So many devices of a product run this release and are in this health.
@@ -42,8 +43,8 @@ const COUNT_DEVICES: &str = "SELECT COALESCE(running_sequence, -1) AS sequence, 
 impl Store {
     /// Counts all devices: one pass over an index. `seen_since_ms` is for [`Count::seen`], to the hour.
     pub(crate) async fn count_devices(&self, seen_since_ms: i64) -> Result<Vec<Count>, StoreError> {
-        let counts = sqlx::query_as(COUNT_DEVICES).bind(seen_since_ms.div_euclid(HOUR_MS));
-        Ok(counts.fetch_all(&self.pool).await?)
+        let since = Value::Number(seen_since_ms.div_euclid(HOUR_MS));
+        self.questions.ask(COUNT_DEVICES.to_owned(), vec![since]).await
     }
 
     /// Rollouts by state.

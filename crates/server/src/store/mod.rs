@@ -20,6 +20,7 @@ mod health;
 mod presence;
 mod products;
 mod publisher_keys;
+mod questions;
 mod reader;
 mod releases;
 mod revision;
@@ -64,24 +65,28 @@ pub(crate) use silence::OverdueRow;
 pub(crate) use snapshot::copy_sqlite;
 pub(crate) use webhooks::{DeliveryRow, NewDelivery, Sent, WebhookRow};
 
+use questions::Questions;
+
 use crate::files::create_private;
 use crate::location::{Database, PostgresUrl};
 use crate::metrics::Metrics;
 
 /// Connections to an SQLite database: one writes at a time, the others read.
-const SQLITE_CONNECTIONS: Connections = Connections { devices: 6, people: 4 };
+const SQLITE_CONNECTIONS: Connections = Connections { devices: 6, people: 4, questions: 4 };
 
 /// FULL: what was answered survives a power cut. A writer waits for its turn up to 5 s.
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
      PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
 /// Connections of one instance to a Postgres database, which takes 100 unless it is told otherwise.
-const POSTGRES_CONNECTIONS: Connections = Connections { devices: 12, people: 6 };
+const POSTGRES_CONNECTIONS: Connections = Connections { devices: 12, people: 6, questions: 4 };
 
 /// Devices and people have connections of their own: who asks much waits for others of their kind alone.
 struct Connections {
     devices: u32,
     people: u32,
+    /// Of those that people ask, the ones about large tables.
+    questions: u32,
 }
 
 /// Time to get a connection, and for a connection to answer when its use is over. A request waits no longer for a
@@ -96,11 +101,15 @@ const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '15s'
 /// No question takes longer, but for a migration: an index over a million rows takes its time.
 const POSTGRES_PATIENCE: &str = "SET statement_timeout = '30s'";
 
+/// As long as [`questions::PATIENCE`].
+const POSTGRES_QUESTIONS: &str = "SET statement_timeout = '10s'; SET default_transaction_read_only = on";
+
 /// The database.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     pool: AnyPool,
     people: AnyPool,
+    questions: questions::Questions,
     reader: reader::Reader,
     writer: writer::Writer,
 }
@@ -138,7 +147,8 @@ impl Store {
         migrate(pool(1).connect_with(options.clone()).await?).await?;
         let devices = pool(SQLITE_CONNECTIONS.devices).connect_with(options.clone()).await?;
         let people = pool(SQLITE_CONNECTIONS.people).connect_lazy_with(options);
-        Self::start(devices, people, metrics).await
+        let questions = Questions::sqlite(path, SQLITE_CONNECTIONS.questions, questions::PATIENCE);
+        Self::start(devices, people, questions, metrics).await
     }
 
     /// Opens a Postgres database, which must be there.
@@ -153,19 +163,26 @@ impl Store {
         migrate(migrations.map_err(|source| StoreError::Connect { at: url.to_string(), source })?).await?;
         let settings: &[_] = &[POSTGRES_SETTINGS, POSTGRES_PATIENCE];
         let devices = pool(POSTGRES_CONNECTIONS.devices, settings).connect_with(options.clone()).await?;
-        let people = pool(POSTGRES_CONNECTIONS.people, settings).connect_lazy_with(options);
-        Self::start(devices, people, metrics).await
+        let people = pool(POSTGRES_CONNECTIONS.people, settings).connect_lazy_with(options.clone());
+        let questions: &[_] = &[POSTGRES_SETTINGS, POSTGRES_QUESTIONS];
+        let questions = pool(POSTGRES_CONNECTIONS.questions, questions).connect_lazy_with(options);
+        Self::start(devices, people, Questions::Postgres(questions), metrics).await
     }
 
-    async fn start(pool: AnyPool, people: AnyPool, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
+    async fn start(
+        pool: AnyPool,
+        people: AnyPool,
+        questions: Questions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         audit::make_append_only(&pool).await?;
         events::go_on_after_stored_ids(&pool).await?;
         let reader = reader::Reader::start(pool.clone());
         let writer = writer::Writer::start(pool.clone(), metrics);
-        Ok(Self { pool, people, reader, writer })
+        Ok(Self { pool, people, questions, reader, writer })
     }
 
-    /// The same database for whoever may ask for much: the API, and what counts the fleet. Devices do not wait for it.
+    /// The same database for the API, and for what is counted beside: devices do not wait for its connections.
     pub(crate) fn for_people(&self) -> Self {
         Self { pool: self.people.clone(), ..self.clone() }
     }
@@ -181,6 +198,7 @@ impl Store {
         self.writer.close().await;
         self.pool.close().await;
         self.people.close().await;
+        self.questions.close().await;
     }
 }
 

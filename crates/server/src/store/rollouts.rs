@@ -270,7 +270,7 @@ impl Store {
             conditions.pair("(o.created_at_ms, o.id) < ({number}, {text})", before_ms, before_id);
         }
         let order = "ORDER BY o.created_at_ms DESC, o.id DESC LIMIT {}";
-        conditions.fetch(&self.pool, select_rollouts!(""), order, limit).await
+        conditions.fetch(&self.questions, select_rollouts!(""), order, limit).await
     }
 
     /// Rollouts that may go on by themselves: those under way.

@@ -244,7 +244,7 @@ async fn write_group(database: &Database, group: Vec<Write>) {
     match error.failing() {
         // Nobody waits while each is tried in turn: all are told at once. It may have been committed, and the answer lost:
         // then the rollouts are to be judged.
-        failing @ (Failing::Away | Failing::Full) => {
+        failing @ (Failing::Away | Failing::Full | Failing::Slow) => {
             let moves =
                 writes.iter().filter_map(|write| write.attempt.as_ref()).flat_map(|attempt| &attempt.moves);
             database.touched.extend(moves.map(|moved| moved.rollout.clone()));
@@ -280,7 +280,9 @@ impl Each<'_> {
         let done = transact(self.database, &[write]).await;
         if let Err(error) = &done {
             match error.failing() {
-                failing @ (Failing::Away | Failing::Full) => self.gone = Some((failing, error.to_string())),
+                failing @ (Failing::Away | Failing::Full | Failing::Slow) => {
+                    self.gone = Some((failing, error.to_string()))
+                }
                 Failing::Conflict | Failing::Request => {}
             }
         }
