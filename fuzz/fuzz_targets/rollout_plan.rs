@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
             Select::Tags(tags) => assert!(!tags.is_empty()),
         }
     }
-    let taken = plan.wave_of("ro-1", "lamp-1", &["lab".to_owned()]);
+    let taken = plan.wave_of("ro-1", "lamp-1", &["lab".to_owned()], &[]);
     assert!(taken.map_or(before < Percent::ALL, |wave| wave < plan.waves().len()));
     if let Some(window) = plan.window() {
         check(window, moment.rem_euclid(LAST_MS), plan.waves()[0].soak_s);

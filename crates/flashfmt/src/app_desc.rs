@@ -15,6 +15,11 @@ pub const APP_DESC_OFFSET: u32 = 0x20;
 /// `ESP_APP_DESC_MAGIC_WORD`.
 pub const APP_DESC_MAGIC: u32 = 0xABCD_5432;
 
+/// Project name in every image of the Arduino core (arduino-esp32): its libraries are built beforehand, the app descriptor
+/// with them (`project(arduino-lib-builder)` in esp32-arduino-lib-builder `CMakeLists.txt`, at 01a9e39). Only a sketch that
+/// is built as a component of an ESP-IDF project has a name and a version of its own.
+pub const ARDUINO_PROJECT: &str = "arduino-lib-builder";
+
 /// An application's own description. Fields ESP-IDF calls reserved are emitted as zero and ignored when read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppDescriptor {
@@ -70,6 +75,21 @@ impl AppDescriptor {
             max_efuse_blk_rev_full: u16::MAX,
             mmu_page_size_log2: 0,
         }
+    }
+
+    /// The version that the build gave the application; `None` when it gave none. In the Arduino core's descriptor it is
+    /// that of its libraries, which were built beforehand: the same in every sketch (`esp-idf: v4.4.7 38eeba213a` with
+    /// arduino-esp32 2.0.17).
+    #[must_use]
+    pub fn own_version(&self) -> Option<&str> {
+        let version = self.version.as_str();
+        (!version.is_empty() && !self.is_of_arduino_libraries()).then_some(version)
+    }
+
+    /// Whether it is the one that the Arduino core's libraries were built with, and not the application's own.
+    #[must_use]
+    pub fn is_of_arduino_libraries(&self) -> bool {
+        self.project_name.as_str() == ARDUINO_PROJECT
     }
 
     /// Reads the descriptor at the start of `bytes`; what follows is ignored.

@@ -85,6 +85,14 @@ pub(crate) enum PublishError {
     /// The image has no version, and none was given.
     #[error("expected a version, found no app descriptor with one in the image")]
     NoVersion,
+    /// The version is that of the Arduino core's libraries.
+    #[error(
+        "expected a version, found {found:?} in the image: that of the Arduino core's libraries, which every sketch has"
+    )]
+    ConstantVersion {
+        /// What the descriptor says.
+        found: String,
+    },
     /// The product does not trust the key.
     #[error("product {product} does not trust the key {found} ({name}); it trusts {trusted}")]
     UntrustedKey {
@@ -97,8 +105,8 @@ pub(crate) enum PublishError {
         /// The keys that are trusted.
         trusted: String,
     },
-    /// A version to return to that was never published.
-    #[error("expected a published version to revert to, found {version}; published are {published}")]
+    /// A version that was never published.
+    #[error("expected a version that is published, found {version}; published are {published}")]
     UnknownVersion {
         /// What was given.
         version: String,
@@ -135,7 +143,7 @@ pub(crate) fn plan(proposal: Proposal<'_>) -> Result<Plan, PublishError> {
     check_key(product, key)?;
     let version = match version {
         Some(version) => version,
-        None => own_version(image).ok_or(PublishError::NoVersion)?,
+        None => own_version(image)?,
     };
     let chip = image.summary.header.chip;
     let mut manifest = Manifest::describe(&image.bytes, sequence, &product.name, chip.id(), version)?;
@@ -191,6 +199,14 @@ pub(crate) fn sequences_of(
     Ok(sequences)
 }
 
+fn own_version(image: &ImageFile) -> Result<&str, PublishError> {
+    let app_desc = image.summary.app_desc.as_ref().ok_or(PublishError::NoVersion)?;
+    app_desc.own_version().ok_or_else(|| match app_desc.is_of_arduino_libraries() {
+        true => PublishError::ConstantVersion { found: app_desc.version.as_str().to_owned() },
+        false => PublishError::NoVersion,
+    })
+}
+
 fn check_image(product: &Product, image: &ImageFile, without_descriptor: bool) -> Result<(), PublishError> {
     let chip = image.summary.header.chip;
     if chip.name() != product.chip {
@@ -234,11 +250,6 @@ fn check_key(product: &Product, key: &KeyFile) -> Result<(), PublishError> {
     })
 }
 
-fn own_version(image: &ImageFile) -> Option<&str> {
-    let version = image.summary.app_desc.as_ref()?.version.as_str();
-    (!version.is_empty()).then_some(version)
-}
-
 impl PublishError {
     fn hint(&self) -> Option<String> {
         match self {
@@ -255,7 +266,7 @@ impl PublishError {
             Self::Trailing { image_bytes, .. } => {
                 Some(format!("publish the image alone: head -c {image_bytes} FILE > app-only.bin"))
             }
-            Self::NoVersion => Some("give one with --version".to_owned()),
+            Self::NoVersion | Self::ConstantVersion { .. } => Some("give one with --version".to_owned()),
             Self::UntrustedKey { product, .. } => Some(format!(
                 "sign with one of those keys (--key), or trust this one: pitstop product key add {product} --key FILE"
             )),
@@ -389,6 +400,14 @@ mod tests {
         assert!(matches!(error, PublishError::NoHash));
         let error = propose(&product(size, &key), &file(unversioned.build().unwrap()), &key).unwrap_err();
         assert!(matches!(error, PublishError::NoVersion));
+
+        let app = AppDescriptor::new("arduino-lib-builder", "esp-idf: v4.4.7 38eeba213a");
+        let sketch = composer(Chip::Esp32C3).segment_with_app_desc(esp32c3_addr::IRAM, &app, &[1; 64]);
+        let error = propose(&product(size, &key), &file(sketch.build().unwrap()), &key).unwrap_err();
+        let expected = "expected a version, found \"esp-idf: v4.4.7 38eeba213a\" in the image: that of the Arduino \
+                        core's libraries, which every sketch has";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.hint().unwrap(), "give one with --version");
     }
 
     #[test]
@@ -443,6 +462,7 @@ mod tests {
             notes: None,
             channel: "stable".to_owned(),
             revert_to: Vec::new(),
+            requires: None,
             warnings: Vec::new(),
             elf_digest: None,
             created_at: String::new(),

@@ -27,7 +27,7 @@ fn from_a_product_to_a_release() {
     let second = bench.publish("app.bin", &["--revert-to", "1.0.0", "--expires", "2999-12-31"]);
     assert_eq!((&second["sequence"], &second["version"]), (&2.into(), &"1.1.0".into()));
     // The artifact is there already: the server answers before the content is sent.
-    let third = bench.publish("app.bin", &["--version", "1.1.1", "--sequence", "7"]);
+    let third = bench.publish("app.bin", &["--version", "1.1.1", "--sequence", "7", "--same-image"]);
     assert_eq!((&third["sequence"], &third["version"]), (&7.into(), &"1.1.1".into()));
 
     let list = bench.json(&["release", "list", "--product", "lamp"]);
@@ -166,6 +166,41 @@ fn numbers_and_versions_that_do_not_fit() {
     assert!(older.contains("expected a sequence number above 5, found 5"), "{older}");
     let version = with(&["--revert-to", "0.9"]);
     assert!(version.contains("found 0.9; published are 1.0.0"), "{version}");
+}
+
+#[test]
+fn an_image_that_is_published_again_is_the_release_that_it_has() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    let first = bench.publish("app.bin", &[]);
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    let again = bench.command(&[&publish[..], &["--json"]].concat()).assert().success().get_output().clone();
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(said.contains("it is release #1, which was published before"), "{said}");
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!((&again["sequence"], &again["rollout"]["id"]), (&1.into(), &first["rollout"]["id"]));
+    let refused = bench.refusal(&[&publish[..], &["--version", "1.1.0"]].concat());
+    assert!(refused.contains("that of release 1 (1.0.0)") && refused.contains("--same-image"), "{refused}");
+}
+
+#[test]
+fn a_release_requires_another_one_by_its_version() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    bench.publish("app.bin", &[]);
+    bench.write("app.bin", &image(Chip::Esp32C3, "2.0.0", 1000));
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    let refused = bench.refusal(&[&publish[..], &["--requires", "1.5.0"]].concat());
+    assert!(refused.contains("found 1.5.0; published are 1.0.0"), "{refused}");
+    let published = bench.publish("app.bin", &["--requires", "1.0.0"]);
+    assert_eq!(
+        (&published["requires"], &published["rollout"]["release"]["requires"]),
+        (&1.into(), &1.into())
+    );
+    let shown = bench.text(&["release", "show", "2", "--product", "lamp"]);
+    assert!(shown.contains("requires") && shown.contains("#1"), "{shown}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use manifest::{Digest, Sequence};
 
-use crate::{Failure, OnHalt, Plan, State};
+use crate::{Failure, OnHalt, Plan, StandIn, State};
 
 /// What is known of a device at a check-in.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,8 @@ pub struct ReleaseFacts {
     pub digest: Digest,
     /// Releases that its signed manifest allows to return to.
     pub revert_to: Vec<Sequence>,
+    /// The release that a device must run, or a newer one, before it is offered this one.
+    pub requires: Option<Sequence>,
 }
 
 /// What a decision needs to know of a rollout.
@@ -69,6 +71,8 @@ pub struct RolloutFacts {
     pub wave: usize,
     /// Its plan.
     pub plan: Plan,
+    /// Devices that stand in for waves without another one.
+    pub stand_ins: Vec<StandIn>,
 }
 
 /// What a device is to do, and why.
@@ -111,6 +115,8 @@ pub enum NoOffer {
     Quarantined,
     /// The rollout of what it runs was taken back, and what it runs allows no return.
     NoWayBack,
+    /// It runs less than the release requires, and nothing brings it what is in between.
+    NeedsIntermediate,
 }
 
 /// Why a device is to wait.
@@ -143,6 +149,9 @@ pub enum OfferReason {
 /// In this order: a pin decides alone; the newest rollout of the device's channel that brings it something newer; a
 /// return when the rollout of what it runs was taken back.
 ///
+/// A device that runs less than a release requires is offered what older rollouts bring it, and a pinned one what its
+/// release requires: it gets there in steps.
+///
 /// An image that runs without a number, or under an older one, is offered again under the newest: nothing is
 /// downloaded for it, and the device then knows the number that it must not go back from.
 #[must_use]
@@ -158,7 +167,7 @@ pub fn decide(device: &DeviceFacts<'_>, product: &ProductFacts) -> Verdict {
 }
 
 fn pin(device: &DeviceFacts<'_>, product: &ProductFacts, pinned: Sequence) -> Verdict {
-    let Some(release) = product.release(pinned) else { return Verdict::Nothing(NoOffer::PinUnknown) };
+    let Some(mut release) = product.release(pinned) else { return Verdict::Nothing(NoOffer::PinUnknown) };
     match device.compare(release) {
         Compared::Same => return Verdict::Nothing(NoOffer::UpToDate),
         Compared::Newer => {}
@@ -169,7 +178,16 @@ fn pin(device: &DeviceFacts<'_>, product: &ProductFacts, pinned: Sequence) -> Ve
             }
         }
     }
-    device.held_back(pinned).unwrap_or(Verdict::Offer { sequence: pinned, reason: OfferReason::Pinned })
+    while let Some(required) = device.lacks(release, product) {
+        // A release requires an older one.
+        let step = product.release(required).filter(|step| step.sequence < release.sequence);
+        match step.filter(|step| !product.is_stopped(step.sequence, device.channel)) {
+            Some(step) => release = step,
+            None => return Verdict::Nothing(NoOffer::NeedsIntermediate),
+        }
+    }
+    let sequence = release.sequence;
+    device.held_back(sequence).unwrap_or(Verdict::Offer { sequence, reason: OfferReason::Pinned })
 }
 
 /// The newest rollout that brings the device something.
@@ -190,11 +208,15 @@ fn forward(device: &DeviceFacts<'_>, product: &ProductFacts) -> Verdict {
         if !rollout.state.offers(device.running.is_some()) {
             continue;
         }
-        let wave = rollout.plan.wave_of(&rollout.id, device.id, device.tags);
+        let wave = rollout.plan.wave_of(&rollout.id, device.id, device.tags, &rollout.stand_ins);
         let Some(wave) = wave.filter(|wave| *wave <= rollout.wave) else {
             reason = reason.or(Some(NoOffer::NotItsTurn));
             continue;
         };
+        if device.lacks(release, product).is_some() {
+            reason = reason.or(Some(NoOffer::NeedsIntermediate));
+            continue;
+        }
         match device.held_back(release.sequence) {
             Some(Verdict::Nothing(held_back)) => {
                 reason = reason.or(Some(held_back));
@@ -259,6 +281,21 @@ impl DeviceFacts<'_> {
         }
     }
 
+    /// The release that it has to run first. Nothing to run is less than everything: data of an old application may be there.
+    fn lacks(&self, release: &ReleaseFacts, product: &ProductFacts) -> Option<Sequence> {
+        let required = release.requires?;
+        // An image that runs without a number, or under an older one, is known by its digest.
+        let by_digest = |running: Running| {
+            product
+                .releases
+                .iter()
+                .find(|release| release.digest == running.digest)
+                .map(|known| known.sequence)
+        };
+        let runs = self.running.and_then(|running| running.sequence.max(by_digest(running)));
+        runs.is_none_or(|runs| runs < required).then_some(required)
+    }
+
     /// Why a release that is to be offered is not, because it failed here.
     fn held_back(&self, sequence: Sequence) -> Option<Verdict> {
         let failure = self.failure.filter(|failure| failure.sequence == sequence)?;
@@ -302,7 +339,7 @@ impl ProductFacts {
 
 impl Verdict {
     /// Every name, for those who count verdicts.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 11] = [
         "offer",
         "wait",
         "no-rollout",
@@ -313,6 +350,7 @@ impl Verdict {
         "pin-unknown",
         "quarantined",
         "no-way-back",
+        "needs-intermediate",
     ];
 
     /// One word for it.
@@ -329,6 +367,7 @@ impl Verdict {
             Self::Nothing(NoOffer::PinUnknown) => "pin-unknown",
             Self::Nothing(NoOffer::Quarantined) => "quarantined",
             Self::Nothing(NoOffer::NoWayBack) => "no-way-back",
+            Self::Nothing(NoOffer::NeedsIntermediate) => "needs-intermediate",
         }
     }
 }

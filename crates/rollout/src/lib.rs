@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | What may a plan say? | [`Plan`] |
 //! | Which wave is a device in? | [`Plan::wave_of`] |
+//! | How many devices has each wave, and who stands in for an empty one? | [`Census`] |
 //! | What is a device to run, and why? | [`decide`] |
 //! | How does a device do with a release? | [`Attempt::observe`] |
 //! | How long may a device be silent, and what do its runs show? | [`Cadence`], [`Runs`] |
@@ -21,6 +22,7 @@
 mod advance;
 mod attempt;
 mod cadence;
+mod census;
 mod decide;
 mod evidence;
 mod failure;
@@ -34,6 +36,7 @@ mod window;
 pub use advance::{Cause, Counters, Excess, Observed, Progress, Step, advance};
 pub use attempt::{Attempt, LastRun, Sign};
 pub use cadence::{Cadence, Runs, SHORT_RUNS};
+pub use census::{Census, StandIn};
 pub use decide::{
     DeviceFacts, NoOffer, OfferReason, ProductFacts, ReleaseFacts, RolloutFacts, Running, Verdict,
     WaitReason, decide,

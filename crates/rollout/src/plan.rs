@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::select::{MAX_TAGS, Select, bucket, check_tag};
-use crate::{Evidence, Percent, State, Window};
+use crate::{Evidence, Percent, StandIn, State, Window};
 
 /// The most waves of one plan.
 pub const MAX_WAVES: usize = 100;
@@ -251,11 +251,19 @@ impl Plan {
         if wave + 1 < self.waves.len() { State::Running } else { State::Open }
     }
 
-    /// The wave (from 0) in which a device gets its release: the first one that takes it.
+    /// The wave (from 0) in which a device gets its release: the first one that takes it, or in which it stands in.
     #[must_use]
-    pub fn wave_of(&self, rollout: &str, device: &str, tags: &[String]) -> Option<usize> {
+    pub fn wave_of(
+        &self,
+        rollout: &str,
+        device: &str,
+        tags: &[String],
+        stand_ins: &[StandIn],
+    ) -> Option<usize> {
         let bucket = bucket(rollout, device);
-        self.waves.iter().position(|wave| wave.select.takes(bucket, tags))
+        let taken = self.waves.iter().position(|wave| wave.select.takes(bucket, tags));
+        let stands_in = stand_ins.iter().filter(|stand_in| stand_in.device == device);
+        stands_in.map(|stand_in| stand_in.wave).chain(taken).min()
     }
 }
 

@@ -6,7 +6,7 @@ use manifest::{Digest, Sequence};
 use proptest::prelude::*;
 use rollout::{
     DeviceFacts, Failure, NoOffer, OfferReason, Plan, ProductFacts, ReleaseFacts, RolloutFacts, Running,
-    State, Verdict, WaitReason, bucket, decide,
+    StandIn, State, Verdict, WaitReason, bucket, decide,
 };
 
 const HOUR_MS: i64 = 3_600_000;
@@ -17,6 +17,7 @@ fn release(sequence: u64, revert_to: &[u64]) -> ReleaseFacts {
         sequence: Sequence(sequence),
         digest: Digest([sequence as u8; 32]),
         revert_to: revert_to.iter().copied().map(Sequence).collect(),
+        requires: None,
     }
 }
 
@@ -28,6 +29,7 @@ fn rollout(sequence: u64, state: State, plan: &str) -> RolloutFacts {
         state,
         wave: 0,
         plan: serde_json::from_str(plan).unwrap(),
+        stand_ins: Vec::new(),
     }
 }
 
@@ -257,6 +259,74 @@ fn outside_the_window_a_device_waits_until_it_opens() {
     assert_eq!(decide(&runs(3), &product), Verdict::Nothing(NoOffer::UpToDate));
 }
 
+#[test]
+fn who_stands_in_for_an_empty_wave_gets_its_release_with_it() {
+    let plan = r#"{"waves":[{"select":{"percent":1}},{"select":{"percent":100}}]}"#;
+    let mut product = product([State::Completed, State::Completed, State::Running]);
+    product.rollouts[0] = rollout(3, State::Running, plan);
+    assert_eq!(decide(&runs(2), &product), Verdict::Nothing(NoOffer::NotItsTurn));
+    product.rollouts[0].stand_ins.push(StandIn { wave: 0, device: "lamp-1".to_owned() });
+    assert_eq!(decide(&runs(2), &product), offer(3, 0));
+    let other = DeviceFacts { id: "lamp-2", ..runs(2) };
+    assert_eq!(decide(&other, &product), Verdict::Nothing(NoOffer::NotItsTurn));
+}
+
+/// Releases 1 to 3 with rollouts in these states; 3 requires 2.
+fn with_a_step(states: [State; 3]) -> ProductFacts {
+    let mut product = product(states);
+    product.releases[0].requires = Some(Sequence(2));
+    product
+}
+
+#[test]
+fn a_device_goes_by_the_release_that_is_required() {
+    let product = with_a_step([State::Completed, State::Open, State::Open]);
+    assert_eq!(decide(&runs(2), &product), offer(3, 0));
+    assert_eq!(decide(&runs(1), &product), offer(2, 1));
+    assert_eq!(decide(&device(None), &product), offer(2, 1), "its data may be old");
+    assert_eq!(decide(&device(Some((None, 9))), &product), offer(2, 1));
+    // What runs is release 2, whatever number it has.
+    assert_eq!(decide(&device(Some((None, 2))), &product), offer(3, 0));
+    assert_eq!(decide(&device(Some((Some(1), 2))), &product), offer(3, 0));
+    // It failed here: no way around it.
+    let failed = DeviceFacts { failure: failed(2, 10 * HOUR_MS), ..runs(1) };
+    assert!(matches!(decide(&failed, &product), Verdict::Wait { reason: WaitReason::Backoff, .. }));
+}
+
+#[test]
+fn without_the_release_that_is_required_a_device_is_told_nothing() {
+    for state in [State::Paused, State::Halted, State::Aborted, State::Superseded] {
+        let product = with_a_step([State::Completed, state, State::Open]);
+        assert_eq!(decide(&runs(1), &product), Verdict::Nothing(NoOffer::NeedsIntermediate), "{state}");
+        // An older one that it can take is offered all the same.
+        assert_eq!(decide(&device(Some((Some(0), 9))), &product), offer(1, 2), "{state}");
+    }
+    // The rollout of the newest does not take it: that is the reason.
+    let mut product = with_a_step([State::Completed, State::Paused, State::Running]);
+    product.rollouts[0].plan = serde_json::from_str(r#"{"waves":[{"select":{"tags":["lab"]}}]}"#).unwrap();
+    assert_eq!(decide(&runs(1), &product), Verdict::Nothing(NoOffer::NotItsTurn));
+}
+
+#[test]
+fn a_pinned_device_goes_by_the_release_that_is_required_too() {
+    let pinned = |sequence: Option<u64>, to: u64| DeviceFacts {
+        pinned: Some(Sequence(to)),
+        ..device(sequence.map(|sequence| (Some(sequence), sequence as u8)))
+    };
+    let to = |sequence| Verdict::Offer { sequence: Sequence(sequence), reason: OfferReason::Pinned };
+    let product = with_a_step([State::Completed, State::Paused, State::Open]);
+    assert_eq!(decide(&pinned(Some(1), 3), &product), to(2));
+    assert_eq!(decide(&pinned(None, 3), &product), to(2));
+    assert_eq!(decide(&pinned(Some(2), 3), &product), to(3));
+    // Back by what release 3 signed; and forward again by way of release 2.
+    assert_eq!(decide(&pinned(Some(3), 1), &product), to(1));
+    let stopped = with_a_step([State::Completed, State::Aborted, State::Open]);
+    assert_eq!(decide(&pinned(Some(1), 3), &stopped), Verdict::Nothing(NoOffer::NeedsIntermediate));
+    let mut longer = with_a_step([State::Completed, State::Open, State::Open]);
+    longer.releases[1].requires = Some(Sequence(1));
+    assert_eq!(decide(&pinned(None, 3), &longer), to(1));
+}
+
 /// Half of the rollouts were taken back: that is where a release might go back.
 fn any_state() -> impl Strategy<Value = State> {
     prop_oneof![Just(State::Aborted), prop::sample::select(State::ALL.to_vec())]
@@ -276,11 +346,13 @@ fn any_product() -> impl Strategy<Value = ProductFacts> {
         prop::sample::select(vec!["stable", "beta"]),
         prop::sample::select(plans.to_vec()),
         any::<bool>(),
+        prop::option::weighted(0.3, 1_u64..6),
     );
     prop::collection::vec(one, 0..6).prop_map(|parts| {
         let mut product = ProductFacts::default();
-        for (sequence, (revert_to, state, wave, channel, plan, has_rollout)) in (1..).zip(parts) {
-            product.releases.insert(0, release(sequence, &revert_to));
+        for (sequence, (revert_to, state, wave, channel, plan, has_rollout, requires)) in (1..).zip(parts) {
+            let requires = requires.filter(|required| *required < sequence).map(Sequence);
+            product.releases.insert(0, ReleaseFacts { requires, ..release(sequence, &revert_to) });
             if has_rollout {
                 let facts =
                     RolloutFacts { wave, channel: channel.to_owned(), ..rollout(sequence, state, plan) };
@@ -331,7 +403,15 @@ proptest! {
                     prop_assert_eq!(&rollout.channel, "stable");
                     prop_assert_eq!(rollout.sequence, sequence);
                 }
-                prop_assert!(pinned.is_none_or(|pinned| Sequence(pinned) == sequence));
+                let offered = product.release(sequence).unwrap();
+                let runs = facts.running.and_then(|running| {
+                    let by_image = product.releases.iter().find(|known| known.digest == running.digest);
+                    running.sequence.max(by_image.map(|known| known.sequence))
+                });
+                let goes_back = reason == OfferReason::Revert || runs.is_some_and(|runs| runs > sequence);
+                prop_assert!(goes_back || offered.requires.is_none_or(|required| runs >= Some(required)));
+                // A pinned device may be on its way.
+                prop_assert!(pinned.is_none_or(|pinned| sequence <= Sequence(pinned)));
             }
             Verdict::Wait { wait_s, .. } => prop_assert!(wait_s > 0 && wait_s <= 7 * 24 * 3600),
             Verdict::Nothing(_) => {}
@@ -349,7 +429,7 @@ proptest! {
             .map(|share| format!(r#"{{"select":{{"percent":{}}}}}"#, f64::from(*share) / 100.0))
             .collect();
         let plan: Plan = serde_json::from_str(&format!(r#"{{"waves":[{}]}}"#, waves.join(","))).unwrap();
-        let wave = plan.wave_of(&id, &device, NO_TAGS);
+        let wave = plan.wave_of(&id, &device, NO_TAGS, &[]);
         // Exact to 0.01 %: the device is in the first wave whose share is above its place.
         let place = bucket(&id, &device);
         prop_assert!(place < 10_000);

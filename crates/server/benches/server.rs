@@ -153,6 +153,7 @@ fn check_in(bench: &Bench, is_current: bool) -> Request<Body> {
         critical_errors: 0,
         last_critical: None,
         anchors: None,
+        publishers: None,
     };
     let request = Request::post(wire::CHECK_IN_PATH)
         .header("content-type", wire::MEDIA_TYPE)

@@ -227,6 +227,11 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         }
         E::NotAnApplication(_) => ("image-not-an-application", "Not an application"),
         E::ConfirmsItself { .. } => ("image-confirms-itself", "The updater would not run again"),
+        E::UntrustedKey { .. } => ("publisher-key-untrusted", "No device trusts the key"),
+        E::ConstantVersion { .. } => ("version-of-arduino", "Not a version of its own"),
+        E::SameImage { .. } => {
+            return (StatusCode::CONFLICT, "image-published", "The image is that of another release");
+        }
         E::NoDescriptor(_) => ("image-without-descriptor", "No app descriptor"),
         E::ImageChip { .. } => ("image-chip-mismatch", "An image for another chip"),
         E::ImageRevision { .. } => ("image-chip-revision", "An image for newer chips"),
@@ -235,6 +240,7 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         }
         E::Rollout { refusal, .. } => return classify_rollout(refusal),
         E::RevertTo { .. } => ("revert-to-unknown", "A release to return to is not there"),
+        E::Requires { .. } => ("requires-unknown", "The release that it requires is not there"),
         E::ElfMissing { .. } => ("elf-missing", "The ELF file is not on the server"),
         E::TooLarge { .. } => ("image-too-large", "The image does not fit a slot"),
         E::MinSlot { .. } => ("min-slot-too-large", "The minimum slot is larger than a slot"),

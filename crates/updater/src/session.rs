@@ -1,5 +1,8 @@
 //! What a pit stop knows while it may still end in many ways.
 
+use alloc::vec::Vec;
+
+use manifest::PublisherKeys;
 use wire::{CheckIn, Outcome, PROTOCOL_VERSION, Reason};
 
 use crate::action::Action;
@@ -145,6 +148,14 @@ impl Session {
             critical_errors: self.survey.journal.critical_errors,
             last_critical: self.survey.journal.last_critical,
             anchors: vault.map(|vault| vault.anchors),
+            publishers: vault.and_then(|vault| publisher_ids(&vault.publishers)),
         }
     }
+}
+
+/// The ids of the keys; `None` when there are more than a check-in names, because a part would say that the others are not
+/// trusted.
+fn publisher_ids(keys: &PublisherKeys) -> Option<Vec<wire::PublisherId>> {
+    let ids: Vec<_> = keys.iter().take(wire::MAX_PUBLISHERS + 1).map(|key| key.id().into()).collect();
+    (ids.len() <= wire::MAX_PUBLISHERS).then_some(ids)
 }

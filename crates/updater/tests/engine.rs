@@ -4,7 +4,7 @@
 
 mod world;
 
-use manifest::{Digest, Sequence};
+use manifest::{Digest, PublisherKey, PublisherSigningKey, Sequence};
 use proptest::prelude::*;
 
 use updater::{
@@ -251,6 +251,30 @@ fn a_check_in_names_what_runs_and_its_number_only_if_it_is_the_recorded_image() 
     assert_eq!(told(&mut world), Some((release(1, 1, 2).artifact.digest, Some(1))));
     world.put(0, &release(2, 2, 2));
     assert_eq!(told(&mut world), Some((release(2, 2, 2).artifact.digest, None)));
+}
+
+#[test]
+fn a_check_in_names_the_publisher_keys_that_the_vault_has_or_none_of_too_many() {
+    let key = |seed: u8| {
+        PublisherSigningKey::new(p256::SecretKey::from_slice(&[seed; 32]).unwrap()).publisher_key()
+    };
+    let keys: Vec<_> = (1..=17).map(key).collect();
+    let told = |keys: &[PublisherKey]| {
+        let mut world = World::new(1);
+        world.publishers = keys.iter().copied().collect();
+        let mut told = None;
+        world.pit_stop(ResetCause::PowerOn, |_, action| {
+            if let Action::CheckIn { check_in, .. } = action {
+                told = Some(check_in.publishers.clone());
+            }
+            None
+        });
+        told.expect("a check-in")
+    };
+    let ids = |keys: &[PublisherKey]| Some(keys.iter().map(|key| key.id().into()).collect::<Vec<_>>());
+    assert_eq!(told(&keys[..2]), ids(&keys[..2]));
+    assert_eq!(told(&keys[..16]), ids(&keys[..16]));
+    assert_eq!(told(&keys), None, "a part would say that the others are not trusted");
 }
 
 #[test]

@@ -7,6 +7,9 @@ use minicbor::{Decode, Decoder, Encode, decode};
 
 use crate::AnchorsDigest;
 
+/// Names a publisher key: the `kid` of the manifests that it signs.
+pub type PublisherId = ByteArray<8>;
+
 /// The state of a device at one pit stop. The device itself is named by its client certificate, not here.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -50,6 +53,10 @@ pub struct CheckIn {
     /// Digest of the trust anchors in the vault, see [`crate::anchors_digest`]; `None` from an updater of before.
     #[n(12)]
     pub anchors: Option<AnchorsDigest>,
+    /// Ids of the publisher keys in the vault, at most [`crate::MAX_PUBLISHERS`]; `None` from an updater of before, or one
+    /// that has more.
+    #[n(13)]
+    pub publishers: Option<Vec<PublisherId>>,
 }
 
 /// The application that runs on a device.

@@ -22,7 +22,7 @@ mod report;
 mod text;
 
 pub use anchors::{AnchorsDigest, anchors_digest};
-pub use check_in::{CheckIn, HandOverStrategy, Outcome, ResetCause, Running, Slot};
+pub use check_in::{CheckIn, HandOverStrategy, Outcome, PublisherId, ResetCause, Running, Slot};
 pub use decision::Decision;
 pub use reason::Reason;
 pub use report::Report;
@@ -61,6 +61,9 @@ pub const MAX_REQUEST_BYTES: usize = 4096;
 /// Application slots that a partition table has at most (ESP-IDF `esp_partition_subtype_t`: `ota_0` to `ota_15`). A server
 /// keeps no more of a check-in.
 pub const MAX_SLOTS: usize = 16;
+
+/// Publisher keys that a check-in names at most; a server keeps no more of one.
+pub const MAX_PUBLISHERS: usize = 16;
 
 /// The longest decision that an updater accepts, in bytes: a manifest for 16 MB of flash lists 256 chunks of
 /// 34 bytes each (8704), and the rest of the decision stays below 2 KiB.

@@ -5,8 +5,8 @@
 use minicbor::Encoder;
 use proptest::prelude::*;
 use wire::{
-    CheckIn, Decision, HandOverStrategy, MAX_REQUEST_BYTES, MAX_SLOTS, Message, Outcome, Reason, Report,
-    ResetCause, Running, Slot,
+    CheckIn, Decision, HandOverStrategy, MAX_PUBLISHERS, MAX_REQUEST_BYTES, MAX_SLOTS, Message, Outcome,
+    Reason, Report, ResetCause, Running, Slot,
 };
 
 fn full_check_in() -> CheckIn {
@@ -31,6 +31,7 @@ fn full_check_in() -> CheckIn {
         critical_errors: 3,
         last_critical: Some(Reason::FlashWrite.code()),
         anchors: None,
+        publishers: None,
     }
 }
 
@@ -49,6 +50,7 @@ fn first_check_in() -> CheckIn {
         critical_errors: 0,
         last_critical: None,
         anchors: None,
+        publishers: None,
     }
 }
 
@@ -71,6 +73,11 @@ fn full_decision() -> Decision {
 /// Keys 12 of a check-in, 4 and 5 of a decision came with the rollover of the CA.
 fn check_in_with_anchors() -> CheckIn {
     CheckIn { anchors: Some([0xa1; 8].into()), ..full_check_in() }
+}
+
+/// Key 13 of a check-in came when publishing began to look at which keys devices trust.
+fn check_in_with_publishers() -> CheckIn {
+    CheckIn { publishers: Some(vec![[0xb1; 8].into(), [0xb2; 8].into()]), ..check_in_with_anchors() }
 }
 
 fn decision_with_anchors() -> Decision {
@@ -101,6 +108,7 @@ fn golden_bytes_of_version_1() {
     check(include_str!("golden/decision-1-full.hex"), &full_decision());
     check(include_str!("golden/report-1.hex"), &full_report());
     check(include_str!("golden/check-in-1-anchors.hex"), &check_in_with_anchors());
+    check(include_str!("golden/check-in-1-publishers.hex"), &check_in_with_publishers());
     check(include_str!("golden/check-in-1-updater-crash.hex"), &check_in_after_an_updater_crash());
     check(include_str!("golden/decision-1-anchors.hex"), &decision_with_anchors());
 }
@@ -174,6 +182,7 @@ fn the_longest_check_in_is_far_below_the_bound() {
         critical_errors: u32::MAX,
         last_critical: Some(u16::MAX),
         anchors: Some([0xff; 8].into()),
+        publishers: Some(vec![[0xff; 8].into(); MAX_PUBLISHERS]),
         ..full_check_in()
     };
     let bytes = longest.to_cbor().len();

@@ -4,10 +4,6 @@
 use crate::app_desc::AppDescriptor;
 use crate::text::Text;
 
-/// Project name in every image of the Arduino core (arduino-esp32): its libraries are built beforehand, the app descriptor
-/// with them. Only a sketch that is built as a component of an ESP-IDF project has a name of its own.
-const ARDUINO_PROJECT: &str = "arduino-lib-builder";
-
 /// Files of the Arduino core (`cores/esp32/esp32-hal-*.c`) are named in its log messages: an image with these bytes has the
 /// core, whatever its project name.
 pub const ARDUINO_FILES: &[u8] = b"esp32-hal-";
@@ -30,8 +26,7 @@ impl ConfirmsItself {
     /// `None`: nothing is known, which is not to say that it does not.
     #[must_use]
     pub fn of(app_desc: Option<&AppDescriptor>, names_arduino_files: bool) -> Option<Self> {
-        let project = app_desc.map_or("", |app_desc| app_desc.project_name.as_str());
-        if project == ARDUINO_PROJECT || names_arduino_files {
+        if names_arduino_files || app_desc.is_some_and(AppDescriptor::is_of_arduino_libraries) {
             return Some(Self::ArduinoCore);
         }
         let idf = app_desc?.idf_ver;
@@ -70,6 +65,7 @@ fn idf_version(text: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app_desc::ARDUINO_PROJECT;
 
     fn built_with(project: &str, idf: &str) -> Option<ConfirmsItself> {
         let mut app_desc = AppDescriptor::new(project, "1");

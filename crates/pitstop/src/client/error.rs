@@ -40,6 +40,12 @@ impl Problem {
             "not-found" => {
                 Some("`pitstop product list`, `device list` and `rollout list` show what there is")
             }
+            "image-published" => Some(
+                "bring that release to devices with `pitstop rollout new`, or publish the image anew with --same-image",
+            ),
+            "publisher-key-untrusted" => Some(
+                "sign with a key that they trust (--key), or publish it all the same with --untrusted-key",
+            ),
             "sequence-not-newer" => Some("leave out --sequence to take the next number"),
             "internal" => Some("look at what `pitstop serve` prints, then try again"),
             _ => None,

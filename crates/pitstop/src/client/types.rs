@@ -422,6 +422,9 @@ pub(crate) struct NewRelease {
     /// Whose devices get it; the server takes `stable` when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) channel: Option<String>,
+    /// The release that a device must run before it is offered this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) requires: Option<u64>,
     /// SHA-256 of the ELF file, which was uploaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) elf_digest: Option<String>,
@@ -431,6 +434,12 @@ pub(crate) struct NewRelease {
     /// The publisher knows that the application confirms itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) confirms_itself: bool,
+    /// That the image of another release is meant to be a new one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) same_image: bool,
+    /// The publisher knows that no device trusts the key yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) untrusted_key: bool,
     /// Whether a rollout starts at once.
     pub(crate) rollout: FirstRollout,
 }
@@ -452,9 +461,12 @@ impl NewRelease {
             manifest: BASE64_STANDARD.encode(manifest),
             notes: None,
             channel: None,
+            requires: None,
             elf_digest: None,
             without_descriptor: false,
             confirms_itself: false,
+            same_image: false,
+            untrusted_key: false,
             rollout: FirstRollout::Default,
         }
     }
@@ -487,6 +499,9 @@ pub(crate) struct Release {
     /// Releases that a device running this one may return to.
     #[serde(default)]
     pub(crate) revert_to: Vec<u64>,
+    /// The release that a device must run before it is offered this one.
+    #[serde(default)]
+    pub(crate) requires: Option<u64>,
     /// What its publisher was warned of.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,

@@ -76,6 +76,14 @@ pub(crate) struct Publish {
     #[arg(long)]
     confirms_itself: bool,
 
+    /// Publish the image of another release as a new one, such as to go back to it
+    #[arg(long)]
+    same_image: bool,
+
+    /// Publish it although no device is known to trust the key: those that tell theirs refuse it
+    #[arg(long)]
+    untrusted_key: bool,
+
     /// Sequence number, higher than that of every release before [default: the newest one's plus 1]
     #[arg(long, value_name = "N")]
     sequence: Option<u64>,
@@ -95,6 +103,11 @@ pub(crate) struct Publish {
     /// A release that devices may go back to from this one, by version or number; may be given more than once
     #[arg(long, value_name = "RELEASE")]
     revert_to: Vec<String>,
+
+    /// A release that a device must run, or a newer one, before it is offered this one; by version or number. A device that
+    /// runs less is offered that one first
+    #[arg(long, value_name = "RELEASE")]
+    requires: Option<String>,
 
     /// Devices refuse the release after this moment (UTC): 2027-06-30T12:00:00Z, or 2027-06-30 for the end of that day
     #[arg(long, value_name = "TIME", value_parser = moment)]
@@ -194,6 +207,7 @@ impl Publish {
             expires_at_s,
             revert_to: self.revert_to(&client)?,
         })?;
+        let requires = self.requires(&client)?;
 
         let digest = plan.manifest.artifact.digest.to_string();
         upload(ui, &client, &self.product, "uploading the image", &digest, &image.bytes)?;
@@ -211,9 +225,12 @@ impl Publish {
             &NewRelease {
                 notes,
                 channel: self.channel,
+                requires,
                 elf_digest,
                 without_descriptor: self.without_descriptor,
                 confirms_itself: self.confirms_itself,
+                same_image: self.same_image,
+                untrusted_key: self.untrusted_key,
                 rollout: if by_default { FirstRollout::Default } else { FirstRollout::None },
                 ..NewRelease::new(plan.signed.as_bytes())
             },
@@ -221,21 +238,33 @@ impl Publish {
         for warning in &release.warnings {
             ui.warning(warning);
         }
-        let rollout = match rollout_plan {
-            Some(_) => {
+        let was_there = release.sequence != sequence.0;
+        if was_there {
+            ui.warning(&format!(
+                "it is release #{}, which was published before; --same-image publishes it as a new one",
+                release.sequence
+            ));
+        }
+        let may_have_started = !self.hold && (was_there || rollout_plan.is_none());
+        let started = if may_have_started { rollout_of(&client, &release)? } else { None };
+        let rollout = match (started, rollout_plan) {
+            (None, Some(plan)) => {
                 let (product, sequence) = (product.name.clone(), release.sequence);
-                let new = NewRollout { product, sequence, channel: None, plan: rollout_plan, start: true };
+                let new = NewRollout { product, sequence, channel: None, plan: Some(plan), start: true };
                 Some(client.create_rollout(&new)?)
             }
-            None if self.hold => None,
-            None => {
-                let filter = RolloutFilter { product: Some(product.name.clone()), state: None };
-                let newest = client.rollouts(&filter, NEWEST_ROLLOUTS)?.items;
-                newest.into_iter().find(|rollout| rollout.release.sequence == release.sequence)
-            }
+            (started, _) => started,
         };
         let published = Published { release, rollout };
         ui.result(&published, || published.page(&key))
+    }
+
+    /// Of several releases of one version the oldest: each of them will do.
+    fn requires(&self, client: &Client) -> Result<Option<u64>, Failure> {
+        let Some(release) = &self.requires else { return Ok(None) };
+        let published = client.releases(&self.product, options::SEARCHED_RELEASES)?;
+        let found = publish::sequences_of(std::slice::from_ref(release), &published.items)?;
+        Ok(found.first().map(|sequence| sequence.0))
     }
 
     fn revert_to(&self, client: &Client) -> Result<Vec<Sequence>, Failure> {
@@ -245,6 +274,13 @@ impl Publish {
         let published = client.releases(&self.product, options::SEARCHED_RELEASES)?;
         Ok(publish::sequences_of(&self.revert_to, &published.items)?)
     }
+}
+
+/// The newest rollout of a release.
+fn rollout_of(client: &Client, release: &Release) -> Result<Option<Rollout>, Failure> {
+    let filter = RolloutFilter { product: Some(release.product.clone()), state: None };
+    let newest = client.rollouts(&filter, NEWEST_ROLLOUTS)?.items;
+    Ok(newest.into_iter().find(|rollout| rollout.release.sequence == release.sequence))
 }
 
 impl Published {
@@ -326,6 +362,9 @@ fn page(release: &Release, heading: String) -> Page {
     if !release.revert_to.is_empty() {
         let numbers = release.revert_to.iter().map(|sequence| format!("#{sequence}"));
         facts.push(("returns to", numbers.collect::<Vec<_>>().join(", ").into()));
+    }
+    if let Some(required) = release.requires {
+        facts.push(("requires", format!("#{required}").into()));
     }
     if let Some(digest) = &release.elf_digest {
         facts.push(("ELF file", Cell::from(digest)));

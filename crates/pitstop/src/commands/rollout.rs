@@ -335,6 +335,12 @@ pub(super) fn page(rollout: &Rollout) -> Page {
     if let Some(newer) = &rollout.superseded_by {
         facts.push(("superseded by", Cell::from(newer)));
     }
+    if let Some((required, waiting)) = rollout.release.requires.zip(rollout.waiting) {
+        facts.push((
+            "waiting",
+            Cell::from(format!("{waiting} devices run less than release #{required}, which it requires")),
+        ));
+    }
     if rollout.plan.on_halt() == OnHalt::Revert {
         facts.push(("at a halt", Cell::from("devices return where the manifest allows")));
     }
@@ -344,6 +350,9 @@ pub(super) fn page(rollout: &Rollout) -> Page {
         [
             Cell::from((wave.index + 1).to_string()),
             match wave.devices {
+                Some(devices) if wave.stand_in.is_some() => {
+                    format!("{} ({devices}: nobody, and one stands in)", planned.select)
+                }
                 Some(devices) => format!("{} ({devices})", planned.select),
                 None => planned.select.to_string(),
             }

@@ -83,6 +83,7 @@ impl Memory {
             critical_errors: 0,
             last_critical: None,
             anchors: None,
+            publishers: None,
         }
     }
 

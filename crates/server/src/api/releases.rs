@@ -44,6 +44,9 @@ struct PublishBody {
     notes: String,
     /// The channel whose devices it is for; `stable` when it is absent.
     channel: Option<String>,
+    /// The sequence number of an older release: a device must run that or a newer one before it is offered this one.
+    #[schema(minimum = 1)]
+    requires: Option<i64>,
     /// SHA-256 of the ELF file that the image was made of, which lies among the artifacts.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     elf_digest: Option<String>,
@@ -54,6 +57,13 @@ struct PublishBody {
     /// bootloader starts the application: the updater would not run again.
     #[serde(default)]
     confirms_itself: bool,
+    /// That the image of another release is meant to be published as a new one, such as to go back to it.
+    #[serde(default)]
+    same_image: bool,
+    /// That devices are meant to refuse it until they trust the key. Without it a release is refused that no device trusts of
+    /// those that tell.
+    #[serde(default)]
+    untrusted_key: bool,
     #[serde(default)]
     rollout: StartRollout,
 }
@@ -83,6 +93,8 @@ struct Release {
     min_slot_bytes: i64,
     /// Sequence numbers of the releases that the publisher allows to return to from this one.
     revert_to: Vec<u64>,
+    /// The sequence number of the release that a device must run, or a newer one, before it is offered this one.
+    requires: Option<i64>,
     elf_digest: Option<String>,
     notes: String,
     /// What the publisher was warned of.
@@ -100,7 +112,8 @@ struct AppInfo {
 }
 
 /// Checks a signed manifest and its artifact, and publishes the release. Read `warnings` of the answer. The same manifest
-/// again is answered with the release that it has (200), and nothing changes.
+/// again, or the same image with nothing but another number, is answered with the release that it has (200), and nothing
+/// changes.
 #[utoipa::path(post, path = "/products/{product}/releases", params(("product" = String, Path)), request_body = PublishBody, responses((status = 201, body = Release), (status = 200, body = Release)))]
 async fn publish(
     State(app): State<Arc<App>>,
@@ -122,9 +135,12 @@ async fn publish(
         manifest_base64: body.manifest,
         notes: body.notes,
         channel,
+        requires: body.requires,
         elf_digest,
         without_descriptor: body.without_descriptor,
         confirms_itself: body.confirms_itself,
+        same_image: body.same_image,
+        untrusted_key: body.untrusted_key,
         starts_rollout: body.rollout == StartRollout::Default,
     };
     let (status, release) = match publish::publish(&app, &product, publication, &caller.change()).await? {
@@ -200,6 +216,7 @@ fn show_release(row: ReleaseRow) -> Result<Release, Problem> {
         channel: row.channel,
         min_slot_bytes: row.min_slot_bytes,
         revert_to: serde_json::from_str(&row.revert_to)?,
+        requires: row.requires,
         elf_digest: row.elf_digest,
         warnings: serde_json::from_str(&row.warnings)?,
         notes: row.notes,

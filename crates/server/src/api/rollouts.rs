@@ -98,6 +98,8 @@ struct Rollout {
     /// Whether the newest open wave has its evidence: enough of its devices are healthy with the release, and hardly any
     /// is missing.
     has_evidence: bool,
+    /// How many devices of open waves run less than the release requires, and wait for that; null until they were counted.
+    waiting: Option<i64>,
     halt: Option<Halt>,
     /// The rollout of a newer release that took its place.
     superseded_by: Option<String>,
@@ -120,6 +122,8 @@ struct ReleaseOf {
     sequence: i64,
     version: String,
     digest: String,
+    /// The release that a device must run, or a newer one, before it is offered this one.
+    requires: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -135,6 +139,8 @@ struct Wave {
     devices: Option<u64>,
     /// How many of them must be healthy before the next wave opens.
     needed: Option<u64>,
+    /// The id of the device that it has because nobody else is in it: a share is at least one device.
+    stand_in: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -408,17 +414,24 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollo
         counters: observed.total,
         devices: observed.devices(),
         needed: needed(index, observed),
+        stand_in: wave.stand_in.clone(),
     });
     let (halt, supersedes) = (row.halt()?, row.supersedes()?);
     Ok(Rollout {
         waves: waves.collect(),
         has_evidence,
+        waiting: row.waiting,
         superseded_by: row.superseded_by,
         supersedes,
         id: row.id,
         product: row.product,
         channel: row.channel,
-        release: ReleaseOf { sequence: row.sequence, version: row.version, digest: row.digest },
+        release: ReleaseOf {
+            sequence: row.sequence,
+            version: row.version,
+            digest: row.digest,
+            requires: row.requires,
+        },
         state,
         wave: open,
         plan,

@@ -1,5 +1,6 @@
 //! `POST /v1/check-in`: what a device says, and what it is to run.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -85,6 +86,10 @@ pub(super) async fn check_in(
         if known.anchors.as_ref() != Some(&anchors) {
             app.store.note_anchors(&known.id, &anchors).await?;
         }
+    }
+    let publishers = check_in.publishers.as_deref().and_then(publisher_ids);
+    if known.publishers != publishers {
+        app.store.note_publishers(&known.id, publishers.as_deref()).await?;
     }
     write(&app, &device, &check_in, seen, last_run, tracker).await?;
     Ok(([(header::CONTENT_TYPE, wire::MEDIA_TYPE)], decision.to_cbor()).into_response())
@@ -211,6 +216,16 @@ fn runs(check_in: &CheckIn, known: &Known, now_ms: i64) -> Runs {
     };
     let length_ms = elapsed_ms.map(|elapsed_ms| elapsed_ms / i64::from(count.max(1)));
     Runs { cause: check_in.reset_cause, count, length_ms }
+}
+
+/// The ids of the publisher keys that a device trusts, as they are stored: hexadecimal, in ascending order. `None` when it
+/// names none or too many, which no updater does.
+fn publisher_ids(ids: &[wire::PublisherId]) -> Option<String> {
+    if !(1..=wire::MAX_PUBLISHERS).contains(&ids.len()) {
+        return None;
+    }
+    let ids: BTreeSet<String> = ids.iter().map(|id| hex::encode(**id)).collect();
+    Some(ids.into_iter().collect::<Vec<_>>().join(" "))
 }
 
 /// What this check-in tells that the one before did not.

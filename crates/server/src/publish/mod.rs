@@ -1,11 +1,13 @@
 //! What must hold before a release is published. Every check has its own error, which names both sides.
 
+mod again;
 mod artifact;
 mod image;
 mod warnings;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use flashfmt::app_desc::AppDescriptor;
 use flashfmt::image::{ConfirmsItself, NotAnApplication};
 use flashfmt::{Chip, ImageError, ImageSummary, Layout};
 use manifest::{Digest, Manifest, PublisherKey, PublisherKeys, Signed, VerifyError};
@@ -17,7 +19,7 @@ pub(crate) use warnings::Namesake;
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
 use crate::clock;
-use crate::store::{Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, StoreError};
+use crate::store::{Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, RolloutRow, StoreError};
 use artifact::{Artifact, read};
 
 /// A slot of a product's layout, as it is stored and shown.
@@ -41,6 +43,11 @@ pub(crate) enum PublishError {
     Signature { product: String, keys: String },
     #[error("expected a signature of a good publisher key, found that of {name}, which was revoked at {at}")]
     RevokedKey { name: String, at: String },
+    #[error(
+        "expected a publisher key that devices of product {product} trust, found {key}: {untrusted}; sign with a key that \
+         they have, provision them with this one, or publish it with untrusted_key"
+    )]
+    UntrustedKey { product: String, key: String, untrusted: String },
     #[error("{0}")]
     Manifest(VerifyError),
     #[error("expected a manifest for product {expected}, found one for {found}")]
@@ -57,6 +64,16 @@ pub(crate) enum PublishError {
     NotAnApplication(NotAnApplication),
     #[error("{known}; when that is meant, publish it with confirms_itself")]
     ConfirmsItself { known: String },
+    #[error(
+        "expected a version of the application's own, found {found:?}: that of the Arduino core's libraries, which is \
+         the same in every sketch; sign a manifest with another version (--version of `pitstop release publish`)"
+    )]
+    ConstantVersion { found: String },
+    #[error(
+        "expected an image that is not published yet, found that of release {sequence} ({version}), which differs in \
+         {differs}; roll that release out, or publish the image as a new release with same_image"
+    )]
+    SameImage { sequence: i64, version: String, differs: String },
     #[error(transparent)]
     Unpublishable(#[from] Unpublishable),
     #[error("expected an image for chip {expected}, found one for {found}")]
@@ -75,6 +92,10 @@ pub(crate) enum PublishError {
          have"
     )]
     RevertTo { product: String, missing: String },
+    #[error(
+        "expected an older release of product {product} in requires, found {found}; there is none of this number"
+    )]
+    Requires { product: String, found: i64 },
     #[error("expected the ELF file {digest} among the artifacts, found none; upload it first")]
     ElfMissing { digest: Digest },
     #[error("expected a minimum slot of at most {slot_bytes} bytes (slot {label}), found {found_bytes}")]
@@ -103,12 +124,18 @@ pub(crate) struct Publication {
     pub(crate) notes: String,
     /// A channel of the product.
     pub(crate) channel: String,
+    /// The release that a device must run before it is offered this one.
+    pub(crate) requires: Option<i64>,
     /// The ELF file that the image was made of.
     pub(crate) elf_digest: Option<Digest>,
     /// The publisher says that this application has no app descriptor.
     pub(crate) without_descriptor: bool,
     /// The publisher knows that this application confirms itself, and what that means.
     pub(crate) confirms_itself: bool,
+    /// That devices which trust another key are known, and meant to refuse it.
+    pub(crate) untrusted_key: bool,
+    /// That the image of another release is meant to be published as a new one.
+    pub(crate) same_image: bool,
     /// Whether its rollout starts at once, by the product's default plan.
     pub(crate) starts_rollout: bool,
 }
@@ -117,7 +144,7 @@ pub(crate) struct Publication {
 #[derive(Clone, Debug)]
 pub(crate) enum Published {
     New(NewRelease),
-    /// The same signed manifest was published already: somebody did not get the answer.
+    /// The same was published already: somebody did not get the answer, or a build ran again.
     Before(NewRelease),
 }
 
@@ -132,7 +159,8 @@ pub(crate) async fn publish(
         BASE64_STANDARD.decode(publication.manifest_base64.trim()).map_err(|_| PublishError::Base64)?;
     let keys = app.people.publisher_keys(&product.name).await?;
     let signed = Signed::<Manifest>::from_bytes(bytes);
-    let manifest = verify(&signed, product, &keys)?;
+    let trusted = trusted(product, &keys)?;
+    let manifest = verify(&signed, product, &keys, &trusted)?;
 
     if manifest.product != product.name {
         let (expected, found) = (product.name.clone(), manifest.product);
@@ -148,6 +176,11 @@ pub(crate) async fn publish(
     }
     if let Some(before) = published_before(app, product, &manifest, &signed).await? {
         return Ok(Published::Before(before));
+    }
+    if !publication.same_image
+        && let Some(same) = again::published(app, product, &manifest, &publication, &trusted).await?
+    {
+        return same.map(Published::Before);
     }
     let digest = manifest.artifact.digest;
     let size_bytes =
@@ -165,10 +198,16 @@ pub(crate) async fn publish(
             PublishError::NotAnApplication(problem)
         }
     })?;
+    if let Some(app_desc) = summary.app_desc.filter(AppDescriptor::is_of_arduino_libraries)
+        && app_desc.version.as_str() == manifest.version
+    {
+        return Err(PublishError::ConstantVersion { found: manifest.version });
+    }
     check_chip_revision(product, &summary)?;
     let layout = Layout::parse_csv(&product.layout_csv).map_err(|error| stored(product, error))?;
     check_start(&summary, &layout)?;
     let reverts = check_reverts(app, product, &manifest).await?;
+    let required = check_required(app, product, &manifest, publication.requires).await?;
 
     let digest = digest.to_string();
     let mut warnings = Vec::new();
@@ -180,13 +219,31 @@ pub(crate) async fn publish(
             None => {}
         }
     }
+    warnings.extend(check_trust(app, product, &signed, &keys, publication.untrusted_key).await?);
     let namesakes = app.people.namesakes(&product.name, &digest, &manifest.version).await?;
     warnings.extend(warnings::mix_ups(&digest, &manifest.version, &namesakes));
     let newest = app.people.newest_on_channel(&product.name, &publication.channel).await?;
     warnings.extend(newest.and_then(|newest| warnings::lower(&manifest.version, &newest)));
+    match &required {
+        Some(required) => {
+            let (product, channel) = (&product.name, &publication.channel);
+            if !app.people.is_rolled_out(product, channel, required.sequence).await? {
+                warnings.push(warnings::unreachable(required, channel));
+            }
+        }
+        None => {
+            let newest = app.people.newest_requirement(&product.name, &publication.channel).await?;
+            warnings.extend(newest.map(warnings::around));
+        }
+    }
     if publication.starts_rollout {
         let cut_short = app.people.rollouts_in_between(&product.name, &publication.channel).await?;
-        warnings.extend(cut_short.iter().map(warnings::cut_short));
+        let needed = match publication.requires {
+            Some(required) => app.people.steps_to(&product.name, required).await?,
+            None => Vec::new(),
+        };
+        let is_cut = |row: &&RolloutRow| !needed.contains(&row.sequence);
+        warnings.extend(cut_short.iter().filter(is_cut).map(warnings::cut_short));
     }
 
     let found = manifest.sequence.0;
@@ -209,6 +266,7 @@ pub(crate) async fn publish(
         }),
         min_slot_bytes: manifest.min_slot_bytes.into(),
         revert_to: json!(reverts).to_string(),
+        requires: publication.requires,
         elf_digest: publication.elf_digest.map(|digest| digest.to_string()),
         notes: publication.notes,
         warnings: json!(warnings).to_string(),
@@ -252,6 +310,50 @@ fn check_chip_revision(product: &ProductRow, summary: &ImageSummary) -> Result<(
     }
 }
 
+/// The release that a device must run before it is offered this one.
+async fn check_required(
+    app: &App,
+    product: &ProductRow,
+    manifest: &Manifest,
+    requires: Option<i64>,
+) -> Result<Option<NewRelease>, PublishError> {
+    let Some(found) = requires else { return Ok(None) };
+    let is_older = u64::try_from(found).is_ok_and(|found| found < manifest.sequence.0);
+    let release = if is_older { app.people.release(&product.name, found).await? } else { None };
+    let error = || PublishError::Requires { product: product.name.clone(), found };
+    release.map(Some).ok_or_else(error)
+}
+
+/// Asks what devices told of the keys that they trust. A warning when some do not trust the signer, and an error when none
+/// does; those that told nothing do not count.
+async fn check_trust(
+    app: &App,
+    product: &ProductRow,
+    signed: &Signed<Manifest>,
+    keys: &[KeyRow],
+    is_meant: bool,
+) -> Result<Option<String>, PublishError> {
+    let mut signer = None;
+    for row in keys.iter().filter(|row| row.revoked_at_ms.is_none()) {
+        let key = parse_key(&row.key_hex).map_err(|error| stored(product, error))?;
+        if signed.verify(&[key].into_iter().collect()).is_ok() {
+            signer = Some((row, hex::encode(key.id())));
+            break;
+        }
+    }
+    let Some((row, id)) = signer else { return Ok(None) };
+    let trust = app.people.trust(&product.name, &id).await?;
+    if trust.others == 0 {
+        return Ok(None);
+    }
+    let key = format!("{} ({id})", row.name);
+    if trust.trusting == 0 && !trust.in_part && !is_meant {
+        let (product, untrusted) = (product.name.clone(), warnings::untrusted(&key, trust));
+        return Err(PublishError::UntrustedKey { product, key, untrusted });
+    }
+    Ok(Some(warnings::untrusted(&key, trust)))
+}
+
 /// The releases that the manifest allows to return to; each must be an older one of the product.
 async fn check_reverts(
     app: &App,
@@ -274,21 +376,26 @@ async fn check_reverts(
     Err(PublishError::RevertTo { product: product.name.clone(), missing: missing.join(", ") })
 }
 
+/// The keys of a product that were not revoked; at least one.
+fn trusted(product: &ProductRow, keys: &[KeyRow]) -> Result<PublisherKeys, PublishError> {
+    let good = keys.iter().filter(|key| key.revoked_at_ms.is_none());
+    let trusted: PublisherKeys = good
+        .map(|key| parse_key(&key.key_hex))
+        .collect::<Result<_, _>>()
+        .map_err(|error| stored(product, error))?;
+    if trusted.is_empty() {
+        return Err(PublishError::NoPublisherKey { product: product.name.clone() });
+    }
+    Ok(trusted)
+}
+
 fn verify(
     signed: &Signed<Manifest>,
     product: &ProductRow,
     keys: &[KeyRow],
+    trusted: &PublisherKeys,
 ) -> Result<Manifest, PublishError> {
-    let (good, revoked): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.revoked_at_ms.is_none());
-    if good.is_empty() {
-        return Err(PublishError::NoPublisherKey { product: product.name.clone() });
-    }
-    let trusted: PublisherKeys = good
-        .iter()
-        .map(|key| parse_key(&key.key_hex))
-        .collect::<Result<_, _>>()
-        .map_err(|error| stored(product, error))?;
-    let error = match signed.verify(&trusted) {
+    let error = match signed.verify(trusted) {
         Ok(manifest) => return Ok(manifest),
         Err(error) => error,
     };
@@ -298,6 +405,7 @@ fn verify(
             return Err(PublishError::Manifest(error));
         }
     }
+    let (good, revoked): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.revoked_at_ms.is_none());
     for key in revoked {
         let alone: PublisherKeys =
             [parse_key(&key.key_hex).map_err(|error| stored(product, error))?].into_iter().collect();

@@ -1,6 +1,6 @@
 //! What a publisher is warned of: it is published all the same, and the warning stays with the release.
 
-use crate::store::RolloutRow;
+use crate::store::{NewRelease, RolloutRow, Trust};
 
 /// A release that is there already.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -23,6 +23,32 @@ pub(super) fn mix_ups(digest: &str, version: &str, namesakes: &[Namesake]) -> im
             format!("release {sequence} is called {version} too, and is another image")
         }
     })
+}
+
+/// That nothing brings devices the release that they must run first.
+pub(super) fn unreachable(required: &NewRelease, channel: &str) -> String {
+    let NewRelease { sequence, version, .. } = required;
+    format!(
+        "no rollout brings release {sequence} ({version}), which it requires, to channel {channel}: devices that run less \
+         are offered nothing until one does"
+    )
+}
+
+/// That the release before required another one, and this one does not: devices go around that.
+pub(super) fn around((sequence, required): (i64, i64)) -> String {
+    format!(
+        "release {sequence} requires release {required}, and this one requires none: devices that run less go straight to \
+         this one"
+    )
+}
+
+/// That devices will refuse what this key signed.
+pub(super) fn untrusted(key: &str, Trust { trusting, others, in_part }: Trust) -> String {
+    let all = trusting + others;
+    let counted = if in_part { ", more were not counted" } else { "" };
+    format!(
+        "{others} of {all} devices that tell their keys do not trust {key}, and refuse the release{counted}"
+    )
 }
 
 /// That a version is lower than the newest of its channel: mostly somebody built an old branch.

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use manifest::{Digest, Sequence};
-use rollout::{ProductFacts, ReleaseFacts, RolloutFacts, State};
+use rollout::{ProductFacts, ReleaseFacts, RolloutFacts, StandIn, State};
 
 use crate::store::{ReleaseFactsRow, RolloutRow, Store, StoreError};
 
@@ -71,6 +71,7 @@ impl Plans {
 impl ProductPlan {
     async fn read(store: &Store, product: &str, generation: i64) -> Result<Self, StoreError> {
         let rollouts = store.started_rollouts(product).await?;
+        let mut stand_ins = store.stand_ins(product).await?;
         let releases = store.release_facts(product).await?;
         let mut plan = Self {
             generation,
@@ -93,7 +94,7 @@ impl ProductPlan {
             plan.facts.releases.push(facts);
         }
         for row in rollouts {
-            let facts = rollout_facts(&row)?;
+            let facts = rollout_facts(&row, stand_ins.remove(&row.id).unwrap_or_default())?;
             plan.rollouts.insert(row.id, Started { state: facts.state, epoch: row.epoch });
             // Of several rollouts of one release on one channel the newest comes first, and counts.
             let mut of_release =
@@ -127,10 +128,15 @@ fn release_facts(row: &ReleaseFactsRow) -> Result<ReleaseFacts, String> {
         sequence: Sequence(u64::try_from(row.sequence).map_err(|error| error.to_string())?),
         digest: row.digest.parse::<Digest>().map_err(|error| error.to_string())?,
         revert_to: revert_to.into_iter().map(Sequence).collect(),
+        requires: row
+            .requires
+            .map(|sequence| u64::try_from(sequence).map(Sequence))
+            .transpose()
+            .map_err(|error| error.to_string())?,
     })
 }
 
-fn rollout_facts(row: &RolloutRow) -> Result<RolloutFacts, StoreError> {
+fn rollout_facts(row: &RolloutRow, stand_ins: Vec<StandIn>) -> Result<RolloutFacts, StoreError> {
     Ok(RolloutFacts {
         id: row.id.clone(),
         channel: row.channel.clone(),
@@ -138,5 +144,6 @@ fn rollout_facts(row: &RolloutRow) -> Result<RolloutFacts, StoreError> {
         state: row.state()?,
         wave: row.wave(),
         plan: row.plan()?,
+        stand_ins,
     })
 }

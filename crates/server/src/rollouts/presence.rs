@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rollout::Plan;
+use rollout::{Census, Plan, StandIn};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::app::App;
@@ -56,8 +56,12 @@ async fn count_all(app: &App) -> Result<(), StoreError> {
         let waves = waves.get(&row.id).map(Vec::as_slice).unwrap_or_default();
         let now_ms = app.config.clock.now_ms();
         if is_due(&row, waves, now_ms) {
-            let present = count(app, &row, &row.plan()?).await?;
-            app.store.set_present(&row.id, &present, now_ms).await?;
+            let stand_ins = stand_ins(waves);
+            let (present, waiting, stand_in) = count(app, &row, &row.plan()?, &stand_ins).await?;
+            if let Some(StandIn { wave, device }) = &stand_in {
+                tracing::info!(rollout = row.id, wave = wave + 1, device, "nobody else is in this wave");
+            }
+            app.store.set_present(&row, &present, waiting, stand_in.as_ref(), now_ms).await?;
         }
     }
     Ok(())
@@ -71,18 +75,29 @@ fn is_due(row: &RolloutRow, waves: &[WaveRow], now_ms: i64) -> bool {
     !is_of_now || row.wave_started_at_ms.is_some_and(|started_ms| started_ms > counted_ms)
 }
 
-async fn count(app: &App, row: &RolloutRow, plan: &Plan) -> Result<Vec<u64>, StoreError> {
+async fn count(
+    app: &App,
+    row: &RolloutRow,
+    plan: &Plan,
+    stand_ins: &[StandIn],
+) -> Result<(Vec<u64>, u64, Option<StandIn>), StoreError> {
     let started_ms = row.started_at_ms.unwrap_or(row.created_at_ms);
     let seen_since_ms = started_ms.saturating_sub(PRESENT_MS);
-    let mut present = vec![0; plan.waves().len()];
+    let mut census = Census::new(plan, &row.id, row.wave(), stand_ins);
+    let mut waiting = 0;
     let count = |device: Candidate| {
         // Tags are written by this server.
         let tags: Vec<String> = serde_json::from_str(&device.tags).unwrap_or_default();
-        let wave = plan.wave_of(&row.id, &device.id, &tags);
-        if let Some(count) = wave.and_then(|wave| present.get_mut(wave)) {
-            *count += 1;
-        }
+        let is_open = census.add(&device.id, &tags);
+        waiting += u64::from(is_open && row.requires.is_some() && device.lacks != 0);
     };
     app.store.each_candidate(row, seen_since_ms, count).await?;
-    Ok(present)
+    let (present, stand_in) = census.finish();
+    Ok((present, waiting, stand_in))
+}
+
+/// The devices that stand in for waves of one rollout, which are given in their order.
+fn stand_ins(waves: &[WaveRow]) -> Vec<StandIn> {
+    let stand_in = |(wave, row): (usize, &WaveRow)| Some(StandIn { wave, device: row.stand_in.clone()? });
+    waves.iter().enumerate().filter_map(stand_in).collect()
 }

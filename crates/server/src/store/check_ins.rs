@@ -22,6 +22,8 @@ pub(crate) struct Known {
     pub(crate) token_void_at_ms: Option<i64>,
     /// Digest of the trust anchors that the device said it has.
     pub(crate) anchors: Option<String>,
+    /// Ids of the publisher keys that the device said it trusts.
+    pub(crate) publishers: Option<String>,
     pub(crate) running_digest: Option<String>,
     pub(crate) running_sequence: Option<i64>,
     pub(crate) running_version: Option<String>,

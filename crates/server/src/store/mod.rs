@@ -56,7 +56,7 @@ pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
 pub(crate) use presence::Candidate;
 pub(crate) use products::{NewProduct, ProductRow, SettingsChange};
-pub(crate) use publisher_keys::KeyRow;
+pub(crate) use publisher_keys::{KeyRow, Trust};
 pub(crate) use releases::{Added, NewRelease, ReleaseFactsRow, ReleaseRow};
 pub(crate) use revision::{Changed, IfMatch, Unchanged, etag};
 pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRefusal, RolloutRow, WaveRow, create_rollout};

@@ -1,7 +1,11 @@
 //! Tables `devices` and `rollout_waves`: how many devices a wave has.
 
-use futures_util::TryStreamExt as _;
+use std::collections::HashMap;
 
+use futures_util::TryStreamExt as _;
+use rollout::StandIn;
+
+use super::rollouts::bump_generation;
 use super::{RolloutRow, Store, StoreError};
 
 /// A device that a rollout may bring its release to.
@@ -10,6 +14,8 @@ pub(crate) struct Candidate {
     pub(crate) id: String,
     /// JSON list.
     pub(crate) tags: String,
+    /// 1 when it runs less than the release requires.
+    pub(crate) lacks: i64,
 }
 
 impl Store {
@@ -25,7 +31,9 @@ impl Store {
         mut found: impl FnMut(Candidate),
     ) -> Result<(), StoreError> {
         let mut candidates = sqlx::query_as(
-            "SELECT id, tags FROM devices \
+            "SELECT id, tags, \
+                 CASE WHEN running_sequence IS NULL OR running_sequence < $6 THEN 1 ELSE 0 END AS lacks \
+             FROM devices \
              WHERE product = $1 AND channel = $2 AND last_seen_at_ms >= $3 \
                  AND revoked_at_ms IS NULL AND pinned_sequence IS NULL \
                  AND (attempt_rollout = $4 OR running_sequence IS NULL OR running_sequence < $5)",
@@ -35,6 +43,7 @@ impl Store {
         .bind(seen_since_ms)
         .bind(&rollout.id)
         .bind(rollout.sequence)
+        .bind(rollout.requires.unwrap_or_default())
         .fetch(&self.pool);
         while let Some(candidate) = candidates.try_next().await? {
             found(candidate);
@@ -42,29 +51,59 @@ impl Store {
         Ok(())
     }
 
-    /// Stores how many devices each wave has. That is no change of the rollout: its revision stays.
+    /// Stores how many devices each wave has, how many wait for another release, and who stands in for a wave from now on. That is no change of the rollout: its
+    /// revision stays.
     pub(crate) async fn set_present(
         &self,
-        rollout: &str,
+        rollout: &RolloutRow,
         present: &[u64],
+        waiting: u64,
+        stand_in: Option<&StandIn>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query("UPDATE rollouts SET counted_at_ms = $1 WHERE id = $2")
+        sqlx::query("UPDATE rollouts SET counted_at_ms = $1, waiting = $2 WHERE id = $3")
             .bind(now_ms)
-            .bind(rollout)
+            .bind(i64::try_from(waiting).unwrap_or(i64::MAX))
+            .bind(&rollout.id)
             .execute(&mut *transaction)
             .await?;
         for (wave, present) in (0_i64..).zip(present) {
             sqlx::query("UPDATE rollout_waves SET present = $1 WHERE rollout = $2 AND wave = $3")
                 .bind(i64::try_from(*present).unwrap_or(i64::MAX))
-                .bind(rollout)
+                .bind(&rollout.id)
                 .bind(wave)
                 .execute(&mut *transaction)
                 .await?;
         }
+        if let Some(StandIn { wave, device }) = stand_in {
+            sqlx::query("UPDATE rollout_waves SET stand_in = $1 WHERE rollout = $2 AND wave = $3")
+                .bind(device)
+                .bind(&rollout.id)
+                .bind(i64::try_from(*wave).unwrap_or(i64::MAX))
+                .execute(&mut *transaction)
+                .await?;
+            bump_generation(&mut transaction, &rollout.product).await?;
+        }
         transaction.commit().await?;
-        self.tell_moved(rollout);
+        self.tell_moved(&rollout.id);
         Ok(())
+    }
+
+    /// The devices that stand in for waves of a product's rollouts, by the rollouts' ids.
+    pub(crate) async fn stand_ins(&self, product: &str) -> Result<HashMap<String, Vec<StandIn>>, StoreError> {
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+            "SELECT w.rollout, w.wave, w.stand_in FROM rollouts o JOIN rollout_waves w ON w.rollout = o.id \
+             WHERE o.product = $1 AND w.stand_in IS NOT NULL",
+        )
+        .bind(product)
+        .fetch_all(&self.pool)
+        .await?;
+        let mut stand_ins: HashMap<String, Vec<StandIn>> = HashMap::new();
+        for (rollout, wave, device) in rows {
+            let wave = usize::try_from(wave).unwrap_or_default();
+            stand_ins.entry(rollout).or_default().push(StandIn { wave, device });
+        }
+        Ok(stand_ins)
     }
 }

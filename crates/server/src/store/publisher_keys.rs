@@ -21,10 +21,75 @@ impl KeyRow {
     }
 }
 
+/// Sets of publisher keys that are looked at for one count: those of a few generations of provisioning.
+const MAX_SETS: usize = 64;
+
+/// Devices that are looked at for one count; a larger fleet is counted in part.
+const MAX_COUNTED: i64 = 100_000;
+
+/// How many devices of a product trust a publisher key, of those that tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trust {
+    pub(crate) trusting: i64,
+    pub(crate) others: i64,
+    /// Whether there are more devices than were counted.
+    pub(crate) in_part: bool,
+}
+
 pub(super) const INSERT_KEY: &str =
     "INSERT INTO publisher_keys (product, key_hex, name, created_at_ms) VALUES ($1, $2, $3, $4)";
 
 impl Store {
+    /// Stores which publisher keys a device said it trusts.
+    pub(crate) async fn note_publishers(
+        &self,
+        device: &str,
+        publishers: Option<&str>,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE devices SET publishers = $1 WHERE id = $2")
+            .bind(publishers)
+            .bind(device)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Counts the devices of a product by whether they trust the key with this id. It steps from one set of keys to the next
+    /// in the index, and counts no more than a bound.
+    pub(crate) async fn trust(&self, product: &str, key_id: &str) -> Result<Trust, StoreError> {
+        let (mut trust, mut last) = (Trust::default(), String::new());
+        for _ in 0..MAX_SETS {
+            let next: Option<String> = sqlx::query_scalar(
+                "SELECT MIN(publishers) FROM devices WHERE product = $1 AND publishers > $2",
+            )
+            .bind(product)
+            .bind(&last)
+            .fetch_one(&self.pool)
+            .await?;
+            let Some(next) = next else { return Ok(trust) };
+            let left = MAX_COUNTED - trust.trusting - trust.others;
+            let devices: i64 = sqlx::query_scalar(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM devices \
+                     WHERE product = $1 AND publishers = $2 AND revoked_at_ms IS NULL LIMIT $3) AS counted",
+            )
+            .bind(product)
+            .bind(&next)
+            .bind(left + 1)
+            .fetch_one(&self.pool)
+            .await?;
+            if next.split(' ').any(|id| id == key_id) {
+                trust.trusting += devices.min(left);
+            } else {
+                trust.others += devices.min(left);
+            }
+            if devices > left {
+                break;
+            }
+            last = next;
+        }
+        Ok(Trust { in_part: true, ..trust })
+    }
+
     /// The publisher keys of a product, oldest first, revoked ones too.
     pub(crate) async fn publisher_keys(&self, product: &str) -> Result<Vec<KeyRow>, StoreError> {
         Ok(sqlx::query_as(

@@ -22,6 +22,8 @@ pub(crate) struct ReleaseRow {
     pub(crate) min_slot_bytes: i64,
     /// JSON list of the sequence numbers that the signed manifest allows to return to.
     pub(crate) revert_to: String,
+    /// Sequence number of the release that a device must run before it is offered this one.
+    pub(crate) requires: Option<i64>,
     pub(crate) elf_digest: Option<String>,
     pub(crate) notes: String,
     /// JSON list of texts.
@@ -38,6 +40,7 @@ pub(crate) struct ReleaseFactsRow {
     pub(crate) size_bytes: i64,
     /// JSON list of sequence numbers.
     pub(crate) revert_to: String,
+    pub(crate) requires: Option<i64>,
     pub(crate) manifest_base64: String,
 }
 
@@ -76,8 +79,9 @@ impl Store {
         bump_generation(&mut transaction, &release.product).await?;
         let added = sqlx::query(
             "INSERT INTO releases (product, sequence, version, channel, digest, size_bytes, chip, app, \
-                 min_slot_bytes, revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 \
+                 min_slot_bytes, revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms, \
+                 requires) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 \
              WHERE NOT EXISTS (SELECT 1 FROM releases WHERE product = $1 AND sequence >= $2)",
         )
         .bind(&release.product)
@@ -95,6 +99,7 @@ impl Store {
         .bind(&release.warnings)
         .bind(&release.manifest_base64)
         .bind(release.created_at_ms)
+        .bind(release.requires)
         .execute(&mut *transaction)
         .await?
         .rows_affected();
@@ -108,6 +113,7 @@ impl Store {
             "channel": release.channel,
             "digest": release.digest,
             "revert_to": json_or_text(&release.revert_to),
+            "requires": release.requires,
             "warnings": json_or_text(&release.warnings),
         });
         let record = Record {
@@ -161,6 +167,41 @@ impl Store {
         .await?)
     }
 
+    /// What the newest release that was published to a channel requires: its own number, and that of the other one.
+    pub(crate) async fn newest_requirement(
+        &self,
+        product: &str,
+        channel: &str,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let newest: Option<(i64, Option<i64>)> = sqlx::query_as(
+            "SELECT sequence, requires FROM releases WHERE product = $1 AND channel = $2 \
+             ORDER BY sequence DESC LIMIT 1",
+        )
+        .bind(product)
+        .bind(channel)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(newest.and_then(|(sequence, requires)| Some((sequence, requires?))))
+    }
+
+    /// The newest release of an image.
+    pub(crate) async fn release_of_image(
+        &self,
+        product: &str,
+        digest: &str,
+    ) -> Result<Option<ReleaseRow>, StoreError> {
+        let sequence: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(sequence) FROM releases WHERE product = $1 AND digest = $2")
+                .bind(product)
+                .bind(digest)
+                .fetch_one(&self.pool)
+                .await?;
+        match sequence {
+            Some(sequence) => self.release(product, sequence).await,
+            None => Ok(None),
+        }
+    }
+
     /// The newest release that was published to a channel.
     pub(crate) async fn newest_on_channel(
         &self,
@@ -191,7 +232,7 @@ impl Store {
     ) -> Result<Vec<ReleaseRow>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT product, sequence, version, channel, digest, size_bytes, chip, app, min_slot_bytes, \
-                 revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms \
+                 revert_to, requires, elf_digest, notes, warnings, manifest_base64, created_at_ms \
              FROM releases WHERE product = $1 AND sequence <= $2 ORDER BY sequence DESC LIMIT $3",
         )
         .bind(product)
@@ -204,7 +245,7 @@ impl Store {
     /// What decisions need of all releases of a product, newest first.
     pub(crate) async fn release_facts(&self, product: &str) -> Result<Vec<ReleaseFactsRow>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT sequence, digest, size_bytes, revert_to, manifest_base64 FROM releases \
+            "SELECT sequence, digest, size_bytes, revert_to, requires, manifest_base64 FROM releases \
              WHERE product = $1 ORDER BY sequence DESC",
         )
         .bind(product)

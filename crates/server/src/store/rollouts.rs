@@ -38,6 +38,10 @@ pub(crate) struct RolloutRow {
     pub(crate) supersedes: String,
     /// When its devices were counted last.
     pub(crate) counted_at_ms: Option<i64>,
+    /// The release that a device must run before it is offered this one.
+    pub(crate) requires: Option<i64>,
+    /// How many devices of open waves did not, when they were counted last.
+    pub(crate) waiting: Option<i64>,
     /// How often it was resumed after a halt.
     pub(crate) epoch: i64,
     pub(crate) revision: i64,
@@ -50,6 +54,8 @@ pub(crate) struct WaveRow {
     pub(crate) started_at_ms: Option<i64>,
     /// How many devices it takes that were seen of late.
     present: Option<i64>,
+    /// The device that it has because nobody else is in it.
+    pub(crate) stand_in: Option<String>,
     offered: i64,
     installed: i64,
     healthy: i64,
@@ -125,7 +131,7 @@ macro_rules! select_rollouts {
         concat!(
             "SELECT o.id, o.product, o.channel, o.sequence, r.version, r.digest, o.state, o.wave, o.plan, \
                  o.created_at_ms, o.started_at_ms, o.wave_started_at_ms, o.finished_at_ms, o.halt, o.superseded_by, \
-                 o.supersedes, o.counted_at_ms, o.epoch, o.revision \
+                 o.supersedes, o.counted_at_ms, r.requires, o.waiting, o.epoch, o.revision \
              FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence ",
             $rest
         )
@@ -152,7 +158,7 @@ macro_rules! counter {
 
 /// The columns of [`WaveRow`]; a condition on rollouts `o` and [`WAVES_IN_ORDER`] follow.
 const SELECT_WAVES: &str = concat!(
-    "SELECT w.rollout, w.started_at_ms, w.present, ",
+    "SELECT w.rollout, w.started_at_ms, w.present, w.stand_in, ",
     counter!("offered"),
     ", ",
     counter!("installed"),
@@ -171,7 +177,7 @@ const SELECT_WAVES: &str = concat!(
 );
 
 const WAVES_IN_ORDER: &str =
-    ") GROUP BY w.rollout, w.wave, w.started_at_ms, w.present ORDER BY w.rollout, w.wave";
+    ") GROUP BY w.rollout, w.wave, w.started_at_ms, w.present, w.stand_in ORDER BY w.rollout, w.wave";
 
 impl RolloutRow {
     pub(crate) fn state(&self) -> Result<State, StoreError> {
@@ -301,6 +307,33 @@ impl Store {
             }
         }
         Ok(in_between)
+    }
+
+    /// Whether a rollout brings a release to devices of a channel.
+    pub(crate) async fn is_rolled_out(
+        &self,
+        product: &str,
+        channel: &str,
+        sequence: i64,
+    ) -> Result<bool, StoreError> {
+        let found: Option<String> = sqlx::query_scalar(
+            "SELECT id FROM rollouts WHERE product = $1 AND channel = $2 AND sequence = $3 \
+                 AND state IN ('running', 'awaiting-approval', 'open', 'completed') LIMIT 1",
+        )
+        .bind(product)
+        .bind(channel)
+        .bind(sequence)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(found.is_some())
+    }
+
+    /// A release, and those that a device has to run on its way to it.
+    pub(crate) async fn steps_to(&self, product: &str, sequence: i64) -> Result<Vec<i64>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut steps = required(&mut connection, product, sequence).await?;
+        steps.push(sequence);
+        Ok(steps)
     }
 
     /// Rollouts with devices that failed, crashed or are silent.
@@ -596,8 +629,8 @@ impl<'a> Place<'a> {
 }
 
 /// A rollout that starts or goes on supersedes those of older releases on its channel, and is refused while one of a newer
-/// release is under way. A halted one is left as it is: it may be what sends devices back. Returns the ids of those that are
-/// superseded.
+/// release is under way. A halted one is left as it is: it may be what sends devices back. So is one of a release that the
+/// newer one requires: devices get there by it. Returns the ids of those that are superseded.
 async fn take_place(
     connection: &mut AnyConnection,
     place: &Place<'_>,
@@ -612,7 +645,10 @@ async fn take_place(
     .bind(place.id)
     .fetch_all(&mut *connection)
     .await?;
-    if let Some(newer) = others.iter().find(|other| other.sequence > place.sequence) {
+    for newer in others.iter().filter(|other| other.sequence > place.sequence) {
+        if required(connection, place.product, newer.sequence).await?.contains(&place.sequence) {
+            continue;
+        }
         return Ok(Err(RolloutRefusal::Newer {
             id: newer.id.clone(),
             sequence: newer.sequence,
@@ -620,7 +656,10 @@ async fn take_place(
             state: newer.state()?,
         }));
     }
-    for other in &others {
+    let required = required(connection, place.product, place.sequence).await?;
+    let mut superseded = Vec::new();
+    let older = |other: &&RolloutRow| other.sequence <= place.sequence;
+    for other in others.iter().filter(older).filter(|other| !required.contains(&other.sequence)) {
         sqlx::query(
             "UPDATE rollouts SET state = 'superseded', superseded_by = $1, finished_at_ms = $2, \
                  revision = revision + 1 \
@@ -632,8 +671,32 @@ async fn take_place(
         .execute(&mut *connection)
         .await?;
         finish(connection, other, "rollout.supersede", &Change::by_server(change.at_ms)).await?;
+        superseded.push(other.id.clone());
     }
-    Ok(Ok(others.into_iter().map(|other| other.id).collect()))
+    Ok(Ok(superseded))
+}
+
+/// The releases that a device has to run on its way to this one: what it requires, what that requires, and so on.
+async fn required(
+    connection: &mut AnyConnection,
+    product: &str,
+    mut sequence: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let mut required = Vec::new();
+    loop {
+        let next: Option<Option<i64>> =
+            sqlx::query_scalar("SELECT requires FROM releases WHERE product = $1 AND sequence = $2")
+                .bind(product)
+                .bind(sequence)
+                .fetch_optional(&mut *connection)
+                .await?;
+        // A release requires an older one.
+        match next.flatten().filter(|next| *next < sequence) {
+            Some(next) => required.push(next),
+            None => return Ok(required),
+        }
+        sequence = required.last().copied().unwrap_or_default();
+    }
 }
 
 async fn add_superseded(

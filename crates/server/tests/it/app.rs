@@ -288,5 +288,6 @@ pub(crate) fn check_in(running: Option<(&[u8], u64)>) -> CheckIn {
         critical_errors: 0,
         last_critical: None,
         anchors: None,
+        publishers: None,
     }
 }

@@ -117,6 +117,43 @@ async fn an_empty_wave_opens_no_other_one_and_completes_nothing() {
     world.in_state("ro-lamp-3", "completed").await;
 }
 
+/// 1 % of four devices is nobody, and so is 10 %: the waves have a device each, one after the other, and no wave opens at
+/// once.
+#[tokio::test]
+async fn a_share_of_a_small_fleet_is_at_least_one_device() {
+    let (mut world, mut lamps) = World::with_a_lab(4, 0).await;
+    for lamp in &lamps {
+        assert!(rollout::bucket("ro-lamp-2", &lamp.id) >= 1000, "{} is in a wave by its place", lamp.id);
+    }
+    let waves: Vec<_> = [1, 10, 100].map(|percent| json!({ "select": { "percent": percent } })).into();
+    let id = world.roll_out(&[], json!({ "waves": waves })).await;
+    let mut rest = Vec::new();
+    for wave in 0..2 {
+        let stands_in = |rollout: &Value| rollout["waves"][wave]["stand_in"].is_string();
+        let shown = world.app.until(&format!("/rollouts/{id}"), stands_in).await;
+        assert_eq!((&shown["state"], &shown["wave"]), (&json!("running"), &json!(wave)), "{shown}");
+        assert_eq!(
+            (&shown["waves"][wave]["devices"], &shown["waves"][wave]["needed"]),
+            (&json!(1), &json!(1))
+        );
+        let stand_in = lamps.iter().position(|lamp| shown["waves"][wave]["stand_in"] == lamp.id).unwrap();
+        let mut stand_in = lamps.remove(stand_in);
+        for lamp in &mut lamps {
+            assert_eq!(lamp.offered().await, None, "{} is not in wave {wave}", lamp.id);
+        }
+        stand_in.install(&world, 2).await;
+        rest.push(stand_in);
+    }
+    let all = world.in_state(&id, "open").await;
+    assert_eq!((&all["waves"][2]["devices"], &all["waves"][2]["stand_in"]), (&json!(2), &Value::Null));
+    for lamp in &mut lamps {
+        lamp.install(&world, 2).await;
+    }
+    let completed = world.in_state(&id, "completed").await;
+    let offered = [0, 1, 2].map(|wave| completed["waves"][wave]["counters"]["offered"].clone());
+    assert_eq!(offered, [json!(1), json!(1), json!(2)]);
+}
+
 #[tokio::test]
 async fn a_newer_rollout_takes_the_place_of_the_older_one() {
     let (mut world, mut lamps) = World::with_a_lab(3, 1).await;

@@ -146,7 +146,9 @@ async fn manifest_and_artifact_must_agree() {
 async fn sequence_numbers_only_rise() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;
-    let image = app.release(5, "1.0.0").await;
+    app.release(5, "1.0.0").await;
+    let image = image("2");
+    app.upload(&image).await.expect(201);
     for found in [5, 4, u64::MAX] {
         let detail = refused(&app, &sign(&describe(&image, found, "2")), 409, "sequence-not-newer").await;
         assert!(detail.contains(&found.to_string()), "{detail}");

@@ -9,7 +9,8 @@ use hyper::Method;
 use manifest::{Digest, Manifest, Sequence};
 use serde_json::{Value, json};
 
-use crate::app::{ESP32C3, TestApp, describe, image, product_body, sign};
+use crate::app::{ESP32C3, TestApp, describe, image, product_body, publisher, sign};
+use crate::rollouts::World;
 
 const ROLLBACK_LAYOUT: &str = "nvs, data, nvs, 0x9000, 0x4000\notadata, data, ota, 0xd000, 0x2000\n\
     ota_0, app, ota_0, 0x10000, 1M\nota_1, app, ota_1, 0x110000, 2M\n";
@@ -188,8 +189,8 @@ async fn the_same_manifest_again_is_the_same_release() {
     assert_eq!(app.publish("lamp", &signed).await.expect(200).json(), first);
     assert_eq!(app.get("/products/lamp/releases").await["items"].as_array().unwrap().len(), 1);
     assert_eq!(app.get("/rollouts/ro-lamp-1").await["state"], "paused", "nothing changes");
-    // Another manifest of this number is refused.
-    let (status, problem) = app.try_publish("lamp", &image, 1, "1.0.1").await;
+    // Another release of this number is refused.
+    let (status, problem) = app.try_publish("lamp", &crate::app::image("1.0.1"), 1, "1.0.1").await;
     assert_eq!((status, kind(&problem)), (409, "sequence-not-newer"), "{problem}");
 }
 
@@ -207,11 +208,33 @@ async fn a_lower_version_than_the_newest_of_the_channel_is_warned_of() {
 }
 
 #[tokio::test]
-async fn the_same_image_or_version_again_is_warned_of() {
+async fn the_same_image_again_is_the_same_release_or_a_mistake() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;
     let first = app.release(1, "1.0.0").await;
-    let (_, again) = app.try_publish("lamp", &first, 2, "1.1.0").await;
+    let known = app.get("/products/lamp/releases/1").await;
+    // A build that ran again, and took the next number.
+    assert_eq!(app.try_publish("lamp", &first, 2, "1.0.0").await, (200, known));
+    assert_eq!(app.get("/products/lamp/releases").await["items"].as_array().unwrap().len(), 1);
+
+    let manifest = BASE64_STANDARD.encode(sign(&describe(&first, 2, "1.1.0")));
+    let body = json!({ "manifest": manifest, "notes": "a test" });
+    let problem = app.post("/products/lamp/releases", &body).await.expect(409).json();
+    assert_eq!(kind(&problem), "image-published");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("found that of release 1 (1.0.0), which differs in the version;"), "{problem}");
+
+    let mut reverts = describe(&first, 2, "1.0.0");
+    reverts.revert_to = Some(vec![Sequence(1)]);
+    let other = json!({ "manifest": BASE64_STANDARD.encode(sign(&reverts)), "channel": "beta" });
+    let problem = app.post("/products/lamp/releases", &other).await.expect(409).json();
+    let differs = "which differs in revert_to, the channel, the notes;";
+    assert!(problem["detail"].as_str().unwrap().contains(differs), "{problem}");
+    assert_eq!(app.get("/products/lamp/releases").await["items"].as_array().unwrap().len(), 1);
+
+    let mut meant = body;
+    meant["same_image"] = json!(true);
+    let again = app.post("/products/lamp/releases", &meant).await.expect(201).json();
     assert!(
         again["warnings"][0].as_str().unwrap().starts_with("release 1 (1.0.0) is the same image"),
         "{again}"
@@ -221,6 +244,100 @@ async fn the_same_image_or_version_again_is_warned_of() {
     assert_eq!(namesake["warnings"], json!([warning]));
     let line = &app.get("/audit?kind=release&limit=1").await["items"][0];
     assert_eq!((&line["subject"], &line["after"]["warnings"]), (&json!("lamp 3"), &json!([warning])));
+}
+
+#[tokio::test]
+async fn the_version_of_arduinos_libraries_is_none_of_a_sketch() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let constant = "esp-idf: v4.4.7 38eeba213a";
+    let built = |project: &str| {
+        compose::esp32c3(&AppDescriptor::new(project, constant), b"data", b"code", &[1; 64]).unwrap()
+    };
+    let sketch = built("arduino-lib-builder");
+    let (status, problem) = app.try_publish("lamp", &sketch, 1, constant).await;
+    assert_eq!((status, kind(&problem)), (422, "version-of-arduino"), "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(constant) && detail.contains("--version"), "{problem}");
+    assert_eq!(app.try_publish("lamp", &sketch, 1, "1.0.0").await.0, 201);
+    // A project of its own may call its version what it likes.
+    assert_eq!(app.try_publish("lamp", &built("lamp"), 2, constant).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_key_that_devices_do_not_trust_is_warned_of_and_refused_when_none_does() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(4).await;
+    let trusts = |seed: u8| {
+        let key = manifest::PublisherSigningKey::new(p256::SecretKey::from_slice(&[seed; 32]).unwrap());
+        key.publisher_key().id().into()
+    };
+    // Alice signs with 7; the last device tells nothing.
+    lamps[0].said.publishers = Some(vec![trusts(8), trusts(7)]);
+    lamps[1].said.publishers = Some(vec![trusts(8)]);
+    lamps[2].said.publishers = Some(vec![trusts(8), trusts(9)]);
+    for lamp in &mut lamps {
+        assert_eq!(lamp.offered().await, None);
+    }
+    let alice = hex::encode(publisher().publisher_key().id());
+    world.publish(&[], "none").await;
+    let warning =
+        format!("2 of 3 devices that tell their keys do not trust alice ({alice}), and refuse the release");
+    assert_eq!(world.app.get("/products/lamp/releases/2").await["warnings"], json!([warning]));
+
+    lamps[0].said.publishers = Some(vec![trusts(8)]);
+    assert_eq!(lamps[0].offered().await, None);
+    let image = image("3.0.0");
+    let (status, problem) = world.app.try_publish("lamp", &image, 3, "3.0.0").await;
+    assert_eq!((status, kind(&problem)), (422, "publisher-key-untrusted"), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("3 of 3 devices"), "{problem}");
+    let manifest = BASE64_STANDARD.encode(sign(&describe(&image, 3, "3.0.0")));
+    let body = json!({ "manifest": manifest, "untrusted_key": true });
+    let release = world.app.post("/products/lamp/releases", &body).await.expect(201).json();
+    assert!(release["warnings"][0].as_str().unwrap().starts_with("3 of 3 devices"), "{release}");
+
+    // A revoked device does not count, nor does one whose updater tells nothing.
+    world.app.post("/devices/lamp-1/revoke", &Value::Null).await.expect(200);
+    lamps[1].said.publishers = None;
+    lamps[1].offered().await;
+    lamps[2].said.publishers = Some(vec![trusts(8); 17]);
+    lamps[2].offered().await;
+    let (status, release) = world.app.try_publish("lamp", &crate::app::image("4.0.0"), 4, "4.0.0").await;
+    assert_eq!((status, &release["warnings"]), (201, &json!([])), "{release}");
+}
+
+#[tokio::test]
+async fn a_release_requires_an_older_one_that_devices_can_get() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.release(1, "1.0.0").await;
+    let publish = async |sequence: u64, requires: Value| {
+        let version = format!("{sequence}.0.0");
+        let image = image(&version);
+        app.upload(&image).await;
+        let manifest = BASE64_STANDARD.encode(sign(&describe(&image, sequence, &version)));
+        let body = json!({ "manifest": manifest, "requires": requires, "rollout": "none" });
+        let answer = app.post("/products/lamp/releases", &body).await;
+        (answer.status.as_u16(), answer.json())
+    };
+    for unknown in [2, 3, 0, -1] {
+        let (status, problem) = publish(2, json!(unknown)).await;
+        assert_eq!((status, kind(&problem)), (422, "requires-unknown"), "{problem}");
+    }
+    let (status, release) = publish(2, json!(1)).await;
+    assert_eq!((status, &release["requires"], &release["warnings"]), (201, &json!(1), &json!([])));
+    let (_, around) = publish(3, Value::Null).await;
+    let text = "release 2 requires release 1, and this one requires none";
+    assert!(around["warnings"][0].as_str().unwrap().starts_with(text), "{around}");
+    let (_, unreachable) = publish(4, json!(3)).await;
+    let text = "no rollout brings release 3 (3.0.0), which it requires, to channel stable";
+    assert!(unreachable["warnings"][0].as_str().unwrap().starts_with(text), "{unreachable}");
+    // It is part of what is published.
+    let again = json!({
+        "manifest": BASE64_STANDARD.encode(sign(&describe(&image("4.0.0"), 5, "4.0.0"))), "requires": 1,
+    });
+    let problem = app.post("/products/lamp/releases", &again).await.expect(409).json();
+    assert!(problem["detail"].as_str().unwrap().contains("which differs in requires;"), "{problem}");
 }
 
 #[tokio::test]

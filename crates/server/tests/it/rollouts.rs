@@ -144,6 +144,13 @@ impl Lamp {
         assert_eq!(self.offered().await, None, "{}", self.id);
     }
 
+    /// Takes what it is offered, and starts with it: there it is offered something else.
+    async fn install_on(&mut self, world: &World, sequence: u64) {
+        assert_eq!(self.offered().await, Some(sequence), "{}", self.id);
+        self.connection.report(sequence, Reason::Installed).await.expect(204);
+        self.runs(world, sequence);
+    }
+
     pub(crate) fn runs(&mut self, world: &World, sequence: u64) {
         self.said.running = check_in(Some((&world.images[sequence as usize], sequence))).running;
     }
@@ -582,6 +589,65 @@ async fn a_rollout_over_a_million_devices_is_made_at_once() {
     );
     world.act("ro-lamp-2", "approve").await;
     world.lamp("one-more").await.install(&world, 2).await;
+}
+
+#[tokio::test]
+async fn a_device_below_what_a_release_requires_goes_by_that() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(3).await;
+    for lamp in &mut lamps {
+        assert_eq!(lamp.offered().await, None);
+        world.until_seen(lamp).await;
+    }
+    world.publish(&[1], "default").await;
+    lamps[0].install(&world, 2).await;
+    let image = image("3.0.0");
+    world.app.upload(&image).await.expect(201);
+    let mut manifest = describe(&image, 3, "3.0.0");
+    manifest.revert_to = Some(vec![Sequence(1)]);
+    let body = json!({ "manifest": base64(&sign(&manifest)), "requires": 2 });
+    let published = world.app.post("/products/lamp/releases", &body).await.expect(201).json();
+    assert_eq!(published["warnings"], json!([]));
+    world.images.push(image);
+    let step = world.app.get("/rollouts/ro-lamp-2").await;
+    assert_eq!(step["state"], "open", "devices need it on their way");
+    lamps[0].install(&world, 3).await;
+    lamps[1].install_on(&world, 2).await;
+    lamps[1].install(&world, 3).await;
+
+    assert_eq!(lamps[2].offered().await, Some(2));
+    let waits = |rollout: &Value| rollout["waiting"] == 1;
+    let waiting = world.app.until("/rollouts/ro-lamp-3", waits);
+    world.clock.advance_ms(2 * 60_000);
+    assert_eq!(waiting.await["release"]["requires"], 2);
+    world.act("ro-lamp-2", "pause").await;
+    assert_eq!(lamps[2].offered().await, None);
+    world.act("ro-lamp-2", "resume").await;
+    // Back to release 1, and forward by the same way.
+    let pin = |to: Value| json!({ "pinned_sequence": to }).to_string();
+    world.app.admin(Method::PATCH, "/devices/lamp-1", pin(json!(1))).await.expect(200);
+    lamps[0].install(&world, 1).await;
+    world.app.admin(Method::PATCH, "/devices/lamp-1", pin(json!(3))).await.expect(200);
+    lamps[0].install_on(&world, 2).await;
+    lamps[0].install(&world, 3).await;
+    assert_eq!(lamps[2].offered().await, Some(2));
+    world.act("ro-lamp-2", "abort").await;
+    assert_eq!(lamps[2].offered().await, None);
+    lamps[2].said.running = None;
+    assert_eq!(lamps[2].offered().await, Some(1), "the newest that it can take: its data may be old");
+    // Another rollout of it may start beside the newer one.
+    let body = json!({ "product": "lamp", "sequence": 2, "start": true });
+    world.app.post("/rollouts", &body).await.expect(201);
+    assert_eq!(lamps[2].offered().await, Some(2));
+    // Steps of steps stay too.
+    let image = crate::app::image("4.0.0");
+    world.app.upload(&image).await.expect(201);
+    let body = json!({ "manifest": base64(&sign(&describe(&image, 4, "4.0.0"))), "requires": 3 });
+    world.app.post("/products/lamp/releases", &body).await.expect(201);
+    for id in ["ro-lamp-3", "ro-lamp-2.2"] {
+        let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+        assert_eq!(rollout["superseded_by"], Value::Null, "{rollout}");
+    }
 }
 
 #[tokio::test]

@@ -77,6 +77,7 @@ pub(crate) struct World {
     pub(crate) last_outcome: Option<Outcome>,
     /// Whether the vault can be written.
     pub(crate) is_writable: bool,
+    pub(crate) publishers: PublisherKeys,
     pub(crate) anchors: AnchorsDigest,
     /// What `cacerts` gives.
     pub(crate) served_anchors: AnchorsDigest,
@@ -110,6 +111,7 @@ impl World {
             record: None,
             last_outcome: None,
             is_writable: true,
+            publishers: PublisherKeys::from_iter([publisher().publisher_key()]),
             anchors: [1; 8].into(),
             served_anchors: [1; 8].into(),
             identity: certified(CertificateLife { not_before_s: YEAR_S, not_after_s: 2 * YEAR_S }),
@@ -198,7 +200,7 @@ impl World {
             }
             .map(|()| VaultFacts {
                 product: "lamp".into(),
-                publishers: PublisherKeys::from_iter([publisher().publisher_key()]),
+                publishers: self.publishers.clone(),
                 anchors: self.anchors,
                 identity: self.identity.clone(),
                 record: self.record.clone(),

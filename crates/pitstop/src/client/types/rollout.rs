@@ -52,6 +52,9 @@ pub(crate) struct Rollout {
     pub(crate) waves: Vec<Wave>,
     /// Whether the newest open wave has its evidence.
     pub(crate) has_evidence: bool,
+    /// How many devices of open waves run less than the release requires; `None` until they were counted.
+    #[serde(default)]
+    pub(crate) waiting: Option<u64>,
     /// Why it halted.
     pub(crate) halt: Option<Halt>,
     /// The rollout of a newer release that took its place.
@@ -79,6 +82,9 @@ pub(crate) struct RolloutRelease {
     pub(crate) version: String,
     /// SHA-256 of its image.
     pub(crate) digest: String,
+    /// The release that a device must run before it is offered this one.
+    #[serde(default)]
+    pub(crate) requires: Option<u64>,
 }
 
 /// How a wave does.
@@ -96,6 +102,9 @@ pub(crate) struct Wave {
     pub(crate) devices: Option<u64>,
     /// How many of them must be healthy before the next wave opens.
     pub(crate) needed: Option<u64>,
+    /// The device that it has because nobody else is in it.
+    #[serde(default)]
+    pub(crate) stand_in: Option<String>,
 }
 
 /// Whether a wave's devices are offered the release.
