@@ -294,7 +294,9 @@ pub(super) async fn guesses(target: Target) {
     });
     let login = each(at_once(64), &target, |_, target| async move {
         guess(&target, || {
-            let headers = [("content-type", "application/x-www-form-urlencoded")];
+            // As the page itself would: others are refused for less.
+            let headers =
+                [("content-type", "application/x-www-form-urlencoded"), ("sec-fetch-site", "same-origin")];
             let form = format!("token={:032x}&next=", rand::random::<u128>());
             request(Method::POST, "/login", &headers, form)
         })

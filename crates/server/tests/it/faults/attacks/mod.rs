@@ -367,8 +367,11 @@ fn guesses_hold_up_nobody() {
         let world = World::start(TEST, json!({ "limit_loopback": true })).await;
         let ended = world.under("guesses", load::guesses).await;
         assert_eq!(of(&ended.counts.answered), 0);
-        assert!(of(&ended.counts.refused) > 100, "hardly anybody guessed");
-        assert!(ended.metric("pitstop_wrong_credentials_total{listener=\"admin\"}") > 100);
-        assert!(ended.metric("pitstop_wrong_credentials_total{listener=\"device\"}") > 0);
+        let wrong =
+            |listener| ended.metric(&format!("pitstop_wrong_credentials_total{{listener=\"{listener}\"}}"));
+        let (admin, device) = (wrong("admin"), wrong("device"));
+        assert!(admin > 8 && device > 0, "hardly anybody guessed: {admin}, {device}");
+        // None was refused for anything else; some are on their way.
+        assert!(admin + device + 256 >= of(&ended.counts.refused), "{admin} + {device}");
     });
 }
