@@ -21,7 +21,7 @@ const PAGE: &str = "reliability.md";
 #[command(after_help = "Examples:
   cargo xtask campaign                       every case once
   cargo xtask campaign --only power --write  only cuts of power; the table goes into docs/reliability.md
-  cargo xtask campaign --only server         the server: killed, its disk full, its database away (10 min)
+  cargo xtask campaign --only server         the server: killed, its disk full, its database away, attacked (15 min)
   cargo xtask campaign --hours 8             samples until morning
   cargo xtask campaign --replay power:4mb:install:cut=12:tear=bits:seed=7")]
 pub(crate) struct Arguments {
@@ -79,10 +79,10 @@ pub(crate) fn run_campaigns(root: &Path, arguments: &Arguments) -> anyhow::Resul
             }
         }
         if server {
-            let rows = server_campaign::run(root, seed.wrapping_add(round))?;
-            cases += server_campaign::faults(&rows);
+            let report = server_campaign::run(root, seed.wrapping_add(round))?;
+            cases += report.cases();
             if arguments.write {
-                tables::write(root, PAGE, server_campaign::NAME, &server_campaign::table(&rows))?;
+                report.write(root, PAGE)?;
             }
         }
         if end.is_none_or(|end| Instant::now() >= end) {

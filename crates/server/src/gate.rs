@@ -37,6 +37,10 @@ const ANONYMOUS_SHARE: usize = 4;
 /// Of the requests in flight one in so many may still wait for its body.
 const AWAITED_SHARE: usize = 2;
 
+/// Where somebody has to give way, one in so many of the places is freed at once, and one at least: all guests are looked at for
+/// that, which is not to be done for each of thousands that come.
+const FREED_SHARE: usize = 128;
+
 /// A connection that is turned out gives its place back within this time: its task has but to be woken.
 const TURN_OUT: Duration = Duration::from_millis(100);
 
@@ -128,14 +132,14 @@ impl Gate {
                 _ = self.told.acquire() => return,
                 () = sleep(TURN_OUT) => {}
             }
-            self.guests.turn_out(|_| true);
+            self.guests.turn_out(freed(self.limits.max_connections), |_| true);
         }
     }
 
     /// Sees that there is a place for the connection that comes now, if anybody is there to be turned out.
     async fn make_room(&self) {
         if self.served.available_permits() <= self.limits.max_connections / SPARE_SHARE
-            && self.guests.turn_out(Seat::is_served)
+            && self.guests.turn_out(freed(self.limits.max_connections), Seat::is_served)
         {
             // Not in time: the connection is told that there is no place.
             let _ = timeout(TURN_OUT, self.served.acquire()).await;
@@ -178,7 +182,8 @@ impl Gate {
     ) -> Result<Option<OwnedSemaphorePermit>, Denial> {
         let Some(share) = &self.anonymous else { return Ok(None) };
         let mut permit = share.clone().try_acquire_owned().ok();
-        if permit.is_none() && self.guests.turn_out(Seat::has_share) {
+        let freed = freed(self.limits.max_connections / ANONYMOUS_SHARE);
+        if permit.is_none() && self.guests.turn_out(freed, Seat::has_share) {
             permit = timeout(TURN_OUT, share.clone().acquire_owned()).await.ok().and_then(Result::ok);
         }
         let permit = permit.ok_or_else(|| self.busy())?;
@@ -264,6 +269,11 @@ impl Gate {
 /// A semaphore over one in `divisor` of `all`, one at least.
 fn share_of(all: usize, divisor: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new((all / divisor).max(1)))
+}
+
+/// How many of so many places are freed at once.
+fn freed(places: usize) -> usize {
+    (places / FREED_SHARE).max(1)
 }
 
 /// When to come back, in seconds: no earlier than in `wait`, nor than [`Limits::retry_after`] says, and then spread at

@@ -93,16 +93,23 @@ impl Guests {
         Guest { id, seat, guests: self.clone() }
     }
 
-    /// Turns out the one of these that has been waiting for its client longest; `false` when none is.
-    pub(crate) fn turn_out(&self, is_meant: impl Fn(&Seat) -> bool) -> bool {
+    /// Turns out those of these that have been waiting for their clients longest, `most` of them; `false` when none is. All
+    /// are looked at for that, so that where many come it is done for several of them at once.
+    pub(crate) fn turn_out(&self, most: usize, is_meant: impl Fn(&Seat) -> bool) -> bool {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = all
+        let mut waiting: Vec<_> = all
             .values()
             .filter(|seat| is_meant(seat) && !seat.out.is_cancelled())
-            .filter_map(|seat| Some((seat.turns.waits_since()?, seat)));
-        let Some((_, seat)) = waiting.min_by_key(|(since, _)| *since) else { return false };
-        seat.out.cancel();
-        true
+            .filter_map(|seat| Some((seat.turns.waits_since()?, seat)))
+            .collect();
+        if waiting.len() > most {
+            waiting.select_nth_unstable_by_key(most, |(since, _)| *since);
+            waiting.truncate(most);
+        }
+        for (_, seat) in &waiting {
+            seat.out.cancel();
+        }
+        !waiting.is_empty()
     }
 }
 
@@ -151,20 +158,35 @@ mod tests {
             tokio::time::advance(Duration::from_millis(10)).await;
         }
         let are_out = |all: &[Guest]| all.iter().map(|guest| guest.out().is_cancelled()).collect::<Vec<_>>();
-        assert!(guests.turn_out(Seat::is_served));
+        assert!(guests.turn_out(1, Seat::is_served));
         assert_eq!(are_out(&all), [false, false, true, false], "the handshake has just begun");
         // A request comes in: the server has the turn, then the client again.
         all[3].turns().set(Turn::Server);
-        assert!(!guests.turn_out(Seat::is_served));
+        assert!(!guests.turn_out(1, Seat::is_served));
         tokio::time::advance(HANDSHAKE).await;
         all[3].turns().set(Turn::Client);
-        assert!(guests.turn_out(Seat::is_served));
+        assert!(guests.turn_out(1, Seat::is_served));
         assert_eq!(are_out(&all), [false, true, true, false], "a handshake that lasts too long");
-        assert!(!guests.turn_out(Seat::has_share));
+        assert!(!guests.turn_out(1, Seat::has_share));
         all[3].take_share();
-        assert!(guests.turn_out(Seat::has_share));
-        assert!(!guests.turn_out(|_| true), "nobody who is answered");
+        assert!(guests.turn_out(1, Seat::has_share));
+        assert!(!guests.turn_out(1, |_| true), "nobody who is answered");
         all.clear();
         assert!(guests.all.lock().unwrap().is_empty());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn several_are_turned_out_at_once_and_no_more_than_there_are() {
+        let guests = Arc::new(Guests::default());
+        let mut all = Vec::new();
+        for _ in 0..10 {
+            all.push(guests.enter(Kind::Served, Turn::Client));
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        let out = || all.iter().take_while(|guest| guest.out().is_cancelled()).count();
+        assert!(guests.turn_out(4, Seat::is_served));
+        assert_eq!(out(), 4, "the first ones");
+        assert!(guests.turn_out(32, Seat::is_served));
+        assert_eq!(out(), 10);
+        assert!(!guests.turn_out(4, Seat::is_served));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use dashboard::Transport;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,10 @@ use crate::{api, device, endings, files, secret, webhooks};
 /// long it takes to make a page.
 const ADMIN_THREADS: usize = 2;
 
+/// Connections that wait to be accepted: as many as are served at once by default. Who finds no room there tries again after a
+/// second. Linux cuts it to `net.core.somaxconn`, which is 4096.
+const BACKLOG: u32 = 4096;
+
 /// So often an instance asks the database which CAs are in force.
 const CA_PERIOD: Duration = Duration::from_secs(5);
 
@@ -60,8 +64,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let admin_token_path = dir.join("admin.token");
     let first_admin_token = ensure_admin_token(&store, &admin_token_path, config.clock.now_ms()).await?;
 
-    let device_tcp = listen(config.device_addr).await?;
-    let admin_tcp = listen(config.admin_addr).await?;
+    let device_tcp = listen(config.device_addr)?;
+    let admin_tcp = listen(config.admin_addr)?;
     let device_addr = local_addr(&device_tcp, config.device_addr)?;
     let admin_addr = local_addr(&admin_tcp, config.admin_addr)?;
     let name = config.server_names.first().ok_or(StartError::NoServerName)?;
@@ -288,8 +292,15 @@ async fn ensure_admin_token(store: &Store, path: &Path, now_ms: i64) -> Result<O
     Ok(Some(token))
 }
 
-async fn listen(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr).await.map_err(|source| StartError::Listen { addr, source })
+fn listen(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As `TcpListener::bind` does: a server that starts again need not wait for connections of before.
+        socket.set_reuseaddr(cfg!(not(windows)))?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| StartError::Listen { addr, source })
 }
 
 fn local_addr(listener: &TcpListener, addr: SocketAddr) -> Result<SocketAddr, StartError> {

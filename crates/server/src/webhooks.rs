@@ -4,8 +4,11 @@
 //! What happens stands in the audit log, in the transaction of the change. So a webhook is a place in that log: what comes
 //! after it is noted as deliveries, and each of these is sent until somebody answers 2xx or two days are over. A delivery may
 //! come more than once, and not in the order of the log: its id says which it is, its time when it was.
+//!
+//! A webhook is sent one delivery at a time, and several webhooks are sent theirs at once: a backend that does not answer
+//! holds up nobody else.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,10 @@ use hmac::{Hmac, Mac as _};
 use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::clock::rfc3339;
@@ -52,8 +58,15 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// A line that another transaction wrote may appear this long after later ones.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// Lines of the log, and deliveries, of one round.
+/// Lines of the log for a webhook in one round, and deliveries to it in one turn.
 const BATCH: i64 = 100;
+
+/// Webhooks that are sent something at once.
+const AT_ONCE: usize = 8;
+
+/// A turn of a webhook begins no other delivery after this, nor after one that failed: with [`ANSWER_TIMEOUT`] a backend that is
+/// slow, or does not answer, has its place for 20 s at most.
+const TURN: Duration = Duration::from_secs(10);
 
 /// Time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -98,9 +111,10 @@ pub(crate) async fn keep_telling(app: Arc<App>) {
         Err(error) => return tracing::error!("nobody is told what happens: {error}"),
     };
     let mut lines = Lines::default();
+    let mut turns = Turns::new(client);
     let mut next_forget = Instant::now();
     while app.stop.run_until_cancelled(sleep(PERIOD)).await.is_some() {
-        if let Err(error) = round(&app, &client, &mut lines).await {
+        if let Err(error) = round(&app, &mut turns, &mut lines).await {
             tracing::error!("webhooks are not told: {error}");
         }
         if Instant::now() >= next_forget {
@@ -112,6 +126,7 @@ pub(crate) async fn keep_telling(app: Arc<App>) {
             }
         }
     }
+    turns.end().await;
 }
 
 fn client() -> Result<reqwest::Client, reqwest::Error> {
@@ -141,7 +156,48 @@ impl Lines {
     }
 }
 
-async fn round(app: &App, client: &reqwest::Client, lines: &mut Lines) -> Result<(), StoreError> {
+/// Who is being sent something.
+struct Turns {
+    client: reqwest::Client,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    /// By the webhook's id.
+    running: HashMap<String, JoinHandle<()>>,
+}
+
+impl Turns {
+    fn new(client: reqwest::Client) -> Self {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Self { client, places, tasks: TaskTracker::new(), running: HashMap::new() }
+    }
+
+    /// Begins a turn of a webhook, if it has none.
+    fn begin(&mut self, app: &Arc<App>, webhook: &WebhookRow) {
+        self.running.retain(|_, turn| !turn.is_finished());
+        if self.running.contains_key(&webhook.id) {
+            return;
+        }
+        let (app, client, webhook) = (app.clone(), self.client.clone(), webhook.clone());
+        let (id, places) = (webhook.id.clone(), self.places.clone());
+        let turn = self.tasks.spawn(async move {
+            // It is never closed.
+            let Some(Ok(_place)) = app.stop.run_until_cancelled(places.acquire()).await else { return };
+            if let Err(error) = turn(&app, &client, &webhook).await {
+                tracing::error!(webhook = webhook.id, "a webhook is not told: {error}");
+            }
+        });
+        self.running.insert(id, turn);
+    }
+
+    /// Lets what is being sent end.
+    async fn end(self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Notes what happened, and begins the turns of those that something is due for.
+async fn round(app: &Arc<App>, turns: &mut Turns, lines: &mut Lines) -> Result<(), StoreError> {
     let webhooks = app.people.webhooks().await?;
     if webhooks.is_empty() {
         return Ok(());
@@ -152,14 +208,31 @@ async fn round(app: &App, client: &reqwest::Client, lines: &mut Lines) -> Result
             note(app, webhook, &until, now_ms).await?;
         }
     }
-    for delivery in app.people.due_deliveries(now_ms, BATCH).await? {
-        let Some(webhook) = webhooks.iter().find(|webhook| webhook.id == delivery.webhook) else { continue };
-        if app.stop.is_cancelled() || !app.people.take_delivery(&delivery, now_ms + TAKEN_MS).await? {
+    let due = app.people.due_webhooks(now_ms).await?;
+    for webhook in webhooks.iter().filter(|webhook| due.contains(&webhook.id)) {
+        turns.begin(app, webhook);
+    }
+    Ok(())
+}
+
+/// Sends a webhook what is due, one after the other, until one fails.
+async fn turn(app: &App, client: &reqwest::Client, webhook: &WebhookRow) -> Result<(), StoreError> {
+    let ends = Instant::now() + TURN;
+    for delivery in app.people.due_deliveries(&webhook.id, app.config.clock.now_ms(), BATCH).await? {
+        let now_ms = app.config.clock.now_ms();
+        if app.stop.is_cancelled() || Instant::now() >= ends {
+            return Ok(());
+        }
+        if !app.people.take_delivery(&delivery, now_ms + TAKEN_MS).await? {
             continue;
         }
         let sent = send(client, webhook, &delivery, now_ms).await;
-        app.metrics.webhook_deliveries.add(if sent.state == "delivered" { "delivered" } else { "failed" });
+        let is_delivered = sent.state == "delivered";
+        app.metrics.webhook_deliveries.add(if is_delivered { "delivered" } else { "failed" });
         app.people.note_sent(&delivery.id, &sent).await?;
+        if !is_delivered {
+            return Ok(());
+        }
     }
     Ok(())
 }

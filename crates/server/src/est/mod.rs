@@ -61,7 +61,8 @@ pub(crate) async fn csr_attributes() -> StatusCode {
 /// `POST simpleenroll` (section 4.2.1): device id and one-time token (HTTP Basic) against a certificate.
 ///
 /// A device that lost power before it stored the certificate asks again: the same key may redeem the same token
-/// until the device was first seen with its certificate.
+/// until the device was first seen with its certificate. Within a day it gets the same one, so that asking without end
+/// stores nothing ([decision 0067](../../../../docs/decisions/0067-asked-again-the-same-certificate.md)).
 pub(crate) async fn enroll(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -76,6 +77,9 @@ pub(crate) async fn enroll(
     }
     // The device verifies it, and may have no other anchor yet than the one that vouched for this connection.
     let authorities = app.ca.get();
+    if let Some(der) = issued_before(&app, authorities.for_server(), &device, &key, now_ms).await? {
+        return certs_only(slice::from_ref(&der), CERTS_ONLY);
+    }
     let certificate = issue(&app, authorities.for_server(), &device.id, &device.product, &key, now_ms)?;
     match app.store.redeem_token(&device, &certificate, now_ms).await? {
         Redemption::First => {
@@ -91,6 +95,31 @@ pub(crate) async fn enroll(
     certs_only(slice::from_ref(&certificate.der), CERTS_ONLY)
 }
 
+/// The certificate that the same key was issued lately by the same CA, if the device was not seen with it.
+async fn issued_before(
+    app: &App,
+    ca: &CertificateAuthority,
+    device: &EnrollmentRow,
+    key: &SubjectPublicKeyInfo,
+    now_ms: i64,
+) -> Result<Option<CertificateDer<'static>>, Refusal> {
+    let key_digest = Digest::of(&key.subject_public_key_info()).to_string();
+    if device.token_redeemed_key.as_ref() != Some(&key_digest) {
+        return Ok(None);
+    }
+    let unseen = app.store.unseen_certificate(device, &key_digest, now_ms).await?;
+    let Some(unseen) = unseen.filter(|unseen| unseen.issuer.as_deref() == Some(ca.fingerprint())) else {
+        return Ok(None);
+    };
+    let Some(der) = unseen.der() else { return Ok(None) };
+    let detail = json!({ "serial": unseen.serial });
+    let event = Event { device: &device.id, at_ms: now_ms, kind: "enrolled-again", detail };
+    app.store.add_event(&event).await?;
+    app.metrics.enrollments.add("enrolled-again");
+    tracing::debug!(device = device.id, "enrolled again with the same key: the same certificate");
+    Ok(Some(der))
+}
+
 /// 202 (section 4.2.3) until an operator approves: the client asks again with the same key.
 async fn await_approval(
     app: &App,
@@ -103,7 +132,10 @@ async fn await_approval(
         return token_used(app, device, &key_digest, now_ms).await;
     }
     app.metrics.enrollments.add("pending");
-    tracing::info!(device = device.id, key = key_digest, "an enrollment waits for approval");
+    // Who asks again writes no other line.
+    if device.enrollment_pending_at_ms.is_none() {
+        tracing::info!(device = device.id, key = key_digest, "an enrollment waits for approval");
+    }
     Ok(Refusal::Pending { retry_after_s: retry_after_s(&app.config.limits, APPROVAL_WAIT) })
 }
 

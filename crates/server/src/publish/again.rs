@@ -19,7 +19,7 @@ pub(super) async fn published(
     trusted: &PublisherKeys,
 ) -> Result<Option<Result<NewRelease, PublishError>>, PublishError> {
     let digest = manifest.artifact.digest.to_string();
-    let Some(known) = app.store.release_of_image(&product.name, &digest).await? else { return Ok(None) };
+    let Some(known) = app.people.release_of_image(&product.name, &digest).await? else { return Ok(None) };
     let differs = differences(&known, manifest, publication, trusted);
     if differs.is_empty() {
         return Ok(Some(Ok(known)));

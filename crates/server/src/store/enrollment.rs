@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use sqlx::AnyConnection;
 
@@ -42,6 +43,21 @@ pub(crate) enum Redemption {
     Used,
 }
 
+/// A certificate that a device was issued lately and was not seen with.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct UnseenRow {
+    pub(crate) serial: String,
+    der_base64: String,
+    /// SHA-256 of the CA's certificate, in hexadecimal; `None` before there was a second CA.
+    pub(crate) issuer: Option<String>,
+}
+
+impl UnseenRow {
+    pub(crate) fn der(&self) -> Option<CertificateDer<'static>> {
+        BASE64_STANDARD.decode(&self.der_base64).ok().map(CertificateDer::from)
+    }
+}
+
 /// How a renewal ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewal {
@@ -56,6 +72,18 @@ pub(crate) enum Renewal {
 const MAX_RENEWALS: i64 = 8;
 
 const RENEWALS_MS: i64 = 24 * 3_600_000;
+
+/// An enrollment that is asked for again within this time gets the same certificate.
+const SAME_CERTIFICATE_MS: i64 = 24 * 3_600_000;
+
+/// Whether a device ($3) of a product ($4) may take a certificate that the database does not know, by its serial number ($1)
+/// and its time ($2). A certificate has whole seconds, a device's making has not.
+macro_rules! may_adopt {
+    () => {
+        "id = $3 AND product = $4 AND revoked_at_ms IS NULL AND created_at_ms < $2 + 1000 \
+         AND NOT EXISTS (SELECT 1 FROM certificates WHERE serial = $1 OR (device = $3 AND issued_at_ms >= $2))"
+    };
+}
 
 impl Store {
     /// When the newest certificate was issued, of those up to `latest_ms`; 0 before the first.
@@ -115,6 +143,29 @@ impl Store {
         event.insert(&mut transaction).await?;
         transaction.commit().await?;
         Ok(true)
+    }
+
+    /// The certificate that this key (SHA-256 of the public key) was issued for this device's token within
+    /// [`SAME_CERTIFICATE_MS`], while the device was not seen with it.
+    pub(crate) async fn unseen_certificate(
+        &self,
+        device: &EnrollmentRow,
+        key_digest: &str,
+        now_ms: i64,
+    ) -> Result<Option<UnseenRow>, StoreError> {
+        Ok(sqlx::query_as(
+            "SELECT c.serial, c.der_base64, c.issuer FROM devices d JOIN certificates c ON c.serial = d.certificate_serial \
+             WHERE d.id = $1 AND d.token_hash = $2 AND d.token_redeemed_key = $3 AND c.key_digest = $3 \
+                 AND d.revoked_at_ms IS NULL AND d.token_void_at_ms IS NULL \
+                 AND d.enrollment_pending_at_ms IS NULL AND c.issued_at_ms > $4 AND c.issued_at_ms <= $5",
+        )
+        .bind(&device.id)
+        .bind(&device.token_hash)
+        .bind(key_digest)
+        .bind(now_ms - SAME_CERTIFICATE_MS)
+        .bind(now_ms)
+        .fetch_optional(&self.pool)
+        .await?)
     }
 
     /// Redeems an enrollment token and stores the certificate, both or neither.
@@ -215,23 +266,33 @@ impl Store {
         change: &Change,
     ) -> Result<bool, StoreError> {
         let issued_at_ms = certificate.issued_at_ms();
+        // Whoever comes with such a certificate again and again only reads.
+        let is_adoptable: Option<String> =
+            sqlx::query_scalar(concat!("SELECT id FROM devices WHERE ", may_adopt!()))
+                .bind(&certificate.serial)
+                .bind(issued_at_ms)
+                .bind(device)
+                .bind(product)
+                .fetch_optional(&self.pool)
+                .await?;
+        if is_adoptable.is_none() {
+            return Ok(false);
+        }
         let mut transaction = self.pool.begin().await?;
-        // A certificate has whole seconds, a device's making has not.
-        let adopted = sqlx::query(
+        let adopted = sqlx::query(concat!(
             "UPDATE devices SET certificate_serial = $1, previous_serial = NULL, \
                  enrolled_at_ms = COALESCE(enrolled_at_ms, $2), enrollment_pending_at_ms = NULL, \
-                 token_redeemed_key = COALESCE(token_redeemed_key, $3), \
-                 token_void_at_ms = COALESCE(token_void_at_ms, $4) \
-             WHERE id = $5 AND product = $6 AND revoked_at_ms IS NULL AND created_at_ms < $2 + 1000 \
-                 AND NOT EXISTS (SELECT 1 FROM certificates \
-                     WHERE serial = $1 OR (device = $5 AND issued_at_ms >= $2))",
-        )
+                 token_redeemed_key = COALESCE(token_redeemed_key, $5), \
+                 token_void_at_ms = COALESCE(token_void_at_ms, $6) \
+             WHERE ",
+            may_adopt!()
+        ))
         .bind(&certificate.serial)
         .bind(issued_at_ms)
-        .bind(&certificate.key_digest)
-        .bind(change.at_ms)
         .bind(device)
         .bind(product)
+        .bind(&certificate.key_digest)
+        .bind(change.at_ms)
         .execute(&mut *transaction)
         .await?
         .rows_affected();

@@ -72,7 +72,7 @@ use crate::location::{Database, PostgresUrl};
 use crate::metrics::Metrics;
 
 /// Connections to an SQLite database: one writes at a time, the others read.
-const SQLITE_CONNECTIONS: Connections = Connections { devices: 6, people: 4, questions: 4 };
+const SQLITE_CONNECTIONS: Connections = Connections { devices: 6, people: 4, questions: 2 };
 
 /// FULL: what was answered survives a power cut. A writer waits for its turn up to 5 s.
 const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \

@@ -23,7 +23,6 @@ pub(crate) struct WebhookRow {
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(crate) struct DeliveryRow {
     pub(crate) id: String,
-    pub(crate) webhook: String,
     pub(crate) at_ms: i64,
     pub(crate) event: String,
     pub(crate) body: String,
@@ -200,17 +199,27 @@ impl Store {
         delivery.insert(&mut connection, webhook, now_ms).await
     }
 
-    /// What is to be sent now, the oldest first.
+    /// The webhooks that something is to be sent to now, by id.
+    pub(crate) async fn due_webhooks(&self, now_ms: i64) -> Result<Vec<String>, StoreError> {
+        let due = sqlx::query_scalar(
+            "SELECT DISTINCT webhook FROM webhook_deliveries WHERE state = 'waiting' AND try_at_ms <= $1",
+        );
+        Ok(due.bind(now_ms).fetch_all(&self.pool).await?)
+    }
+
+    /// What is to be sent to a webhook now, the oldest first.
     pub(crate) async fn due_deliveries(
         &self,
+        webhook: &str,
         now_ms: i64,
         limit: i64,
     ) -> Result<Vec<DeliveryRow>, StoreError> {
         let due = sqlx::query_as(
-            "SELECT id, webhook, at_ms, event, body, state, tries, try_at_ms, status, error \
-             FROM webhook_deliveries WHERE state = 'waiting' AND try_at_ms <= $1 ORDER BY try_at_ms, id LIMIT $2",
+            "SELECT id, at_ms, event, body, state, tries, try_at_ms, status, error \
+             FROM webhook_deliveries WHERE webhook = $1 AND state = 'waiting' AND try_at_ms <= $2 \
+             ORDER BY try_at_ms, id LIMIT $3",
         );
-        Ok(due.bind(now_ms).bind(limit).fetch_all(&self.pool).await?)
+        Ok(due.bind(webhook).bind(now_ms).bind(limit).fetch_all(&self.pool).await?)
     }
 
     /// Takes a delivery for this instance until a time; `false`: another one has it, or it is gone.
@@ -264,7 +273,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<DeliveryRow>, StoreError> {
         let deliveries = sqlx::query_as(
-            "SELECT id, webhook, at_ms, event, body, state, tries, try_at_ms, status, error \
+            "SELECT id, at_ms, event, body, state, tries, try_at_ms, status, error \
              FROM webhook_deliveries WHERE webhook = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3",
         );
         Ok(deliveries.bind(webhook).bind(before).bind(limit).fetch_all(&self.pool).await?)

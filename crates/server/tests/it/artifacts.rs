@@ -167,3 +167,35 @@ fn artifact_file(app: &TestApp, image: &[u8]) -> (String, PathBuf) {
     let file = app.dir.path().join("artifacts").join(&name[..2]).join(&name);
     (name, file)
 }
+
+#[tokio::test]
+async fn uploads_are_audited_and_end_at_the_quota_of_their_product() {
+    let app = TestApp::start_with(|config| config.artifact_quota_bytes = 50_000).await;
+    app.create_product("lamp").await;
+    app.create_product("fan").await;
+    let upload = async |product: &str, image: &[u8]| {
+        let path = format!("/artifacts/{}?product={product}", Digest::of(image));
+        app.admin(Method::PUT, &path, image.to_vec()).await
+    };
+    let first = vec![1; 30_000];
+    upload("lamp", &first).await.expect(201);
+    // What is there takes no more room, whoever sends it.
+    upload("lamp", &first).await.expect(200);
+    upload("fan", &first).await.expect(200);
+    let refused = upload("lamp", &[2; 20_001]).await.expect(409).json();
+    assert_eq!(refused["type"], "https://pitstop.example/problems/quota", "{refused}");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("quota of 50000 for product lamp, found 30000 stored"), "{detail}");
+    upload("lamp", &[2; 20_000]).await.expect(201);
+    upload("fan", &[3; 50_000]).await.expect(201);
+    upload("", &[4; 50_000]).await.expect(201);
+    upload("", &[5; 1]).await.expect(409);
+    upload("nothing", &[6; 1]).await.expect(404);
+
+    let lines = app.get("/audit?kind=artifact&product=lamp").await;
+    let lines = lines["items"].as_array().unwrap();
+    let sizes: Vec<_> = lines.iter().map(|line| (&line["action"], &line["after"]["size_bytes"])).collect();
+    let action = json!("artifact.upload");
+    assert_eq!(sizes, [(&action, &json!(20_000)), (&action, &json!(30_000))]);
+    assert_eq!(lines[1]["subject"], Digest::of(&first).to_string());
+}

@@ -77,6 +77,12 @@ impl Connection {
         Self::over(tls_stream(addr, "localhost", ca, identity).await?).await
     }
 
+    /// The same on a connection that has begun otherwise.
+    pub(crate) async fn tls_over(tcp: TcpStream, ca: &[u8], identity: Option<&Identity>) -> io::Result<Self> {
+        let name = ServerName::try_from("localhost").unwrap();
+        Self::over(TlsConnector::from(client_config(ca, identity)).connect(name, tcp).await?).await
+    }
+
     async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> io::Result<Self> {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         tokio::spawn(connection);

@@ -95,6 +95,32 @@ async fn a_lost_answer_can_be_asked_for_again_until_the_first_check_in() {
     assert_eq!(kinds, ["check-in", "enrolled-again", "enrollment-refused", "enrolled", "created"]);
 }
 
+/// Somebody with a device's token cannot fill the database with certificates before the first check-in.
+#[tokio::test]
+async fn an_enrollment_that_is_asked_for_again_gets_the_same_certificate_for_a_day() {
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    let first = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    for _ in 0..20 {
+        let again = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+        assert_eq!(again, first);
+    }
+    let mut database = app.dir.connect().await;
+    let certificates: i64 = sqlx::query_scalar("SELECT CAST(COUNT(*) AS BIGINT) FROM certificates")
+        .fetch_one(&mut database)
+        .await
+        .unwrap();
+    assert_eq!(certificates, 1);
+    // Next day it is another one, with a life of its own.
+    clock.advance_ms(24 * 3_600_000 + 1);
+    let next = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    assert_ne!(next, first);
+    app.connect(Some(&device.identity(first))).await.check_in(&check_in(None)).await.expect(403);
+    app.connect(Some(&device.identity(next))).await.check_in(&check_in(None)).await.expect(200);
+}
+
 #[tokio::test]
 async fn of_two_keys_at_once_one_wins() {
     let app = TestApp::start().await;
@@ -312,10 +338,9 @@ async fn an_enrollment_waits_for_approval_where_the_product_asks_for_it() {
     let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
     let identity = device.identity(certificate);
     // The answer may be lost as with any enrollment.
-    app.enroll(&device, &csr(&device.key)).await.expect(200);
-    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
     let again = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
-    app.connect(Some(&device.identity(again))).await.check_in(&check_in(None)).await.expect(200);
+    assert_eq!(again, identity.certificate);
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(200);
     // A renewal is no enrollment.
     app.enroll(&device, &csr(&device.key)).await.expect(401);
 }

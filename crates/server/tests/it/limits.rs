@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use proxy_protocol_rs::HeaderBuilder;
 use rustls::HandshakeKind;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -507,4 +508,46 @@ async fn status_of_an_artifact(stream: &mut (impl AsyncRead + AsyncWrite + Unpin
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).unwrap()
+}
+
+/// A connection by a balancer, which says that it is of this address.
+async fn by_balancer(
+    app: &TestApp,
+    client: &str,
+    identity: Option<&Identity>,
+) -> std::io::Result<Connection> {
+    let mut tcp = TcpStream::connect(app.device_addr()).await?;
+    let header = HeaderBuilder::v2_proxy(client.parse().unwrap(), app.device_addr()).build();
+    tcp.write_all(&header).await?;
+    Connection::tls_over(tcp, app.server.ca_certificate_der(), identity).await
+}
+
+#[tokio::test]
+async fn behind_a_balancer_each_device_is_limited_by_its_own_address() {
+    let address = |last: u8| format!("192.0.2.{last}:4000");
+    let app = TestApp::start_with(|config| {
+        config.proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        (config.limits.address_requests_per_s, config.limits.address_burst) = (1, 4);
+    })
+    .await;
+    let answers = async |address: &str| {
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            let Ok(mut connection) = by_balancer(&app, address, None).await else {
+                answers.push(0);
+                continue;
+            };
+            answers.push(connection.get(CACERTS, &[]).await.status.as_u16());
+        }
+        answers
+    };
+    let busy = answers(&address(7)).await;
+    assert!(busy[0] == 200 && busy.contains(&429), "{busy:?}");
+    assert_eq!(
+        answers(&address(8)).await[..1],
+        [200],
+        "another device behind the same balancer is not to blame"
+    );
+    // Nobody speaks to the device listener without the balancer's header from there.
+    assert!(Connection::tls(app.device_addr(), app.server.ca_certificate_der(), None).await.is_err());
 }

@@ -48,7 +48,7 @@ const PAGES: [&str; 27] = [
 ];
 
 fn devices() -> i64 {
-    std::env::var("PITSTOP_TEST_DEVICES").map_or(100_000, |count| count.parse().expect("a number"))
+    std::env::var("PITSTOP_TEST_DEVICES").map_or(20_000, |count| count.parse().expect("a number"))
 }
 
 /// A fleet of two products: every tenth device is a fan; three in ten crash, and one in ten each is silent or fails.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,6 +12,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use crate::app::{TestApp, check_in, new_key};
 use crate::client::{Connection, Identity, client_config, request, tls_stream};
+use crate::place::Place;
 
 /// A certificate for `lamp-1` by a CA that has our CA's name and another key.
 fn by_another_ca(ca_der: &[u8]) -> Identity {
@@ -50,6 +52,21 @@ async fn a_certificate_that_the_database_does_not_know_is_refused() {
     let app = TestApp { server, token, dir };
     let answer = app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
     assert!(answer.text().contains("enroll again"), "{}", answer.text());
+}
+
+/// Whoever comes with one again and again takes no turn among those that write.
+#[tokio::test]
+async fn a_certificate_that_the_database_does_not_know_writes_nothing() {
+    let app = TestApp::start_at(Place::embedded(), |_| {}).await;
+    let (device, identity) = app.enrolled().await;
+    let mut database = app.dir.connect().await;
+    for statement in ["UPDATE devices SET revoked_at_ms = 1", "DELETE FROM certificates", "BEGIN IMMEDIATE"] {
+        sqlx::query(statement).execute(&mut database).await.unwrap();
+    }
+    let started = Instant::now();
+    let answer = app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
+    assert!(answer.text().contains("enroll again"), "{}: {}", device.id, answer.text());
+    assert!(started.elapsed() < Duration::from_secs(3), "it waited for a lock: {:?}", started.elapsed());
 }
 
 #[tokio::test]

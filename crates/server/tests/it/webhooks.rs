@@ -1,7 +1,7 @@
 //! A team's own backend is told what happens.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -60,19 +60,35 @@ impl Backend {
 
     /// Waits until so many requests have come.
     async fn until(&self, count: usize) {
-        let ends = std::time::Instant::now() + Duration::from_secs(30);
+        let ends = Instant::now() + Duration::from_secs(30);
         while self.requests.lock().unwrap().len() < count {
-            assert!(std::time::Instant::now() < ends, "{:?} of {count}", self.events());
+            assert!(Instant::now() < ends, "{:?} of {count}", self.events());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
+/// A backend that takes connections and says nothing on them; how many it has.
+async fn silent_backend() -> (String, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let count = Arc::new(Mutex::new(0));
+    let seen = count.clone();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+            *seen.lock().unwrap() = held.len();
+        }
+    });
+    (url, count)
+}
+
 impl Backend {
     async fn until_told(&self, event: &str) {
-        let ends = std::time::Instant::now() + Duration::from_secs(30);
+        let ends = Instant::now() + Duration::from_secs(30);
         while !self.events().iter().any(|told| told == event) {
-            assert!(std::time::Instant::now() < ends, "{:?}", self.events());
+            assert!(Instant::now() < ends, "{:?}", self.events());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -153,6 +169,35 @@ async fn a_delivery_is_tried_until_it_is_taken() {
 fn header(head: &str, name: &str) -> String {
     let line = head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
     line.unwrap_or_default().to_owned()
+}
+
+/// Each delivery to it takes the 10 s that are waited for an answer.
+#[tokio::test]
+async fn a_backend_that_does_not_answer_holds_up_no_other() {
+    let app = TestApp::start().await;
+    let (silent, connections) = silent_backend().await;
+    let backend = Backend::start().await;
+    let mut tests = Vec::new();
+    for url in [&silent, &backend.url] {
+        let webhook = app.add_webhook(json!({ "url": url })).await.expect(201).json();
+        tests.push(format!("/webhooks/{}/test", webhook["id"].as_str().unwrap()));
+    }
+    for _ in 0..3 {
+        app.admin(Method::POST, &tests[0], "").await.expect(202);
+    }
+    let ends = Instant::now() + Duration::from_secs(5);
+    while *connections.lock().unwrap() == 0 {
+        assert!(Instant::now() < ends, "nobody was told");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..3 {
+        app.admin(Method::POST, &tests[1], "").await.expect(202);
+    }
+    let started = Instant::now();
+    backend.until(3).await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let count = *connections.lock().unwrap();
+    assert_eq!(count, 1, "one delivery of a webhook at a time");
 }
 
 #[tokio::test]

@@ -3,14 +3,17 @@
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
-use server::Config;
+use server::{Config, Limits};
+use tracing_subscriber::EnvFilter;
 
 use crate::app::TestApp;
 use crate::client::{Answer, Connection, Identity, request};
@@ -18,6 +21,9 @@ use crate::place::Place;
 
 /// In the environment of a process that is to serve: the configuration, as JSON.
 const SERVE: &str = "PITSTOP_TEST_SERVE";
+
+/// What is logged, as by default (crates/pitstop/src/commands/serve/options.rs).
+const LOG: &str = "info,rustls=off";
 
 /// What a server prints when it serves, before JSON.
 const SERVING: &str = "serving: ";
@@ -34,6 +40,15 @@ pub(crate) fn serve_if_told() {
     config.artifacts = text("artifacts").parse().unwrap();
     config.device_addr.set_port(0);
     config.admin_addr.set_port(0);
+    change(&mut config.limits, &told["limits"]);
+    if told["log"] == true {
+        let filter = EnvFilter::new(LOG);
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+    }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(server::start(config)).unwrap();
     let serving = json!({
@@ -47,10 +62,24 @@ pub(crate) fn serve_if_told() {
     std::process::exit(0);
 }
 
+/// Changes the bounds that are named.
+fn change(limits: &mut Limits, told: &Value) {
+    for (name, value) in told.as_object().into_iter().flatten() {
+        let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
+        match name.as_str() {
+            "max_connections" => limits.max_connections = count.unwrap(),
+            "max_connections_per_address" => limits.max_connections_per_address = count.unwrap(),
+            "limit_loopback" => limits.limit_loopback = value.as_bool().unwrap(),
+            name => panic!("no bound {name}"),
+        }
+    }
+}
+
 /// A server in a process of its own.
 pub(crate) struct Instance {
     process: Child,
     pub(crate) remote: Remote,
+    log_bytes: Arc<AtomicU64>,
 }
 
 /// How to reach a server.
@@ -65,13 +94,29 @@ pub(crate) struct Remote {
 impl Instance {
     /// Starts a server in a process that runs `test`, which calls [`serve_if_told`].
     pub(crate) fn start(place: &Place, token: &str, test: &str) -> Self {
+        Self::start_with(place, token, test, &json!({}))
+    }
+
+    /// The same with other bounds (`limits`), and with a log that is counted (`log`).
+    pub(crate) fn start_with(place: &Place, token: &str, test: &str, options: &Value) -> Self {
+        let mut told = place.to_json();
+        for (name, value) in options.as_object().into_iter().flatten() {
+            told[name.as_str()] = value.clone();
+        }
+        let log = if told["log"] == true { Stdio::piped() } else { Stdio::inherit() };
         let mut process = Command::new(env::current_exe().unwrap())
             .args(["--exact", test, "--include-ignored", "--nocapture"])
-            .env(SERVE, place.to_json().to_string())
+            .env(SERVE, told.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
+        let log_bytes = Arc::new(AtomicU64::new(0));
+        if let Some(log) = process.stderr.take() {
+            let log_bytes = log_bytes.clone();
+            std::thread::spawn(move || count(log, &log_bytes));
+        }
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
         let serving = lines.find_map(|line| Some(line.strip_prefix(SERVING)?.to_owned()));
         // After a minute the harness prints that the test is slow, and ends when nobody reads it.
@@ -84,13 +129,30 @@ impl Instance {
             ca: BASE64_STANDARD.decode(text("ca")).unwrap(),
             token: token.to_owned(),
         };
-        Self { process, remote }
+        Self { process, remote, log_bytes }
+    }
+
+    /// Bytes of its log until now.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
     }
 
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+}
+
+/// Counts the bytes of a log; its first lines are shown.
+fn count(mut log: ChildStderr, bytes: &AtomicU64) {
+    const SHOWN_BYTES: u64 = 4096;
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = log.read(&mut buffer) {
+        let before = bytes.fetch_add(read as u64, Ordering::Relaxed);
+        if before < SHOWN_BYTES {
+            eprint!("{}", String::from_utf8_lossy(&buffer[..read]));
+        }
     }
 }
 
@@ -103,6 +165,25 @@ impl Remote {
             ca: app.server.ca_certificate_der().to_vec(),
             token: app.token.clone(),
         }
+    }
+
+    pub(crate) fn admin_addr(&self) -> SocketAddr {
+        self.admin
+    }
+
+    pub(crate) fn device_addr(&self) -> SocketAddr {
+        self.device
+    }
+
+    /// The CA of the server's certificate, in DER.
+    pub(crate) fn ca(&self) -> &[u8] {
+        &self.ca
+    }
+
+    /// The text of `/metrics`.
+    pub(crate) async fn metrics(&self) -> String {
+        let mut connection = Connection::plain(self.admin).await.unwrap();
+        connection.get("/metrics", &[]).await.expect(200).text().to_owned()
     }
 
     /// The same server for somebody else.

@@ -4,8 +4,11 @@
 //! | variable | value | without it |
 //! | --- | --- | --- |
 //! | `PITSTOP_TEST_SEED` | where the random moments begin | a random one, which is printed |
-//! | `PITSTOP_TEST_ROUNDS` | rounds of each test | a few seconds' worth |
+//! | `PITSTOP_TEST_ROUNDS` | rounds of each test; of an attack the seconds | a few seconds' worth |
 
+// Each address of 127.0.0.0/8 is there.
+#[cfg(target_os = "linux")]
+mod attacks;
 mod clock;
 mod database;
 mod disk;
