@@ -151,27 +151,32 @@ impl Run<'_> {
         if let Some(backends) = backends {
             backends.tell(&mut command);
         }
-        let mut child = command.spawn().context("cannot start cargo")?;
-        let errors = child.stderr.take().context("no standard error")?;
-        let errors = std::thread::spawn(move || std::io::read_to_string(errors).unwrap_or_default());
-        let output = BufReader::new(child.stdout.take().context("no standard output")?);
-        let mut figures = None;
-        for line in output.lines() {
-            if let Some(json) = line?.strip_prefix(FIGURES) {
-                figures = Some(serde_json::from_str::<Value>(json)?);
-            }
-        }
-        let status = child.wait()?;
-        let errors = errors.join().unwrap_or_default();
-        if !status.success() {
-            bail!("{test} failed:\n{errors}");
-        }
-        figures.with_context(|| format!("{test} printed no figures"))
+        figures_of(test, &mut command)
     }
 }
 
+/// The figures that a test prints, whose standard output and error are pipes.
+pub(crate) fn figures_of(test: &str, command: &mut Command) -> anyhow::Result<Value> {
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let errors = child.stderr.take().context("no standard error")?;
+    let errors = std::thread::spawn(move || std::io::read_to_string(errors).unwrap_or_default());
+    let output = BufReader::new(child.stdout.take().context("no standard output")?);
+    let mut figures = None;
+    for line in output.lines() {
+        if let Some(json) = line?.strip_prefix(FIGURES) {
+            figures = Some(serde_json::from_str::<Value>(json)?);
+        }
+    }
+    let status = child.wait()?;
+    let errors = errors.join().unwrap_or_default();
+    if !status.success() {
+        bail!("{test} failed:\n{errors}");
+    }
+    figures.with_context(|| format!("{test} printed no figures"))
+}
+
 /// One of the figures.
-fn figure(figures: &Value, name: &str) -> anyhow::Result<u64> {
+pub(crate) fn figure(figures: &Value, name: &str) -> anyhow::Result<u64> {
     figures[name].as_u64().with_context(|| format!("no {name} in {figures}"))
 }
 

@@ -8,7 +8,7 @@ mod nginx;
 mod served;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use flashfmt::image::compose::{Composer, esp32c3_addr};
@@ -16,12 +16,15 @@ use flashfmt::{AppDescriptor, Chip};
 use serde_json::Value;
 
 use crate::process::{read, run};
+use crate::server_campaign::{figure, figures_of};
 use nginx::Nginx;
 use served::Served;
 
 /// The goals of the server's speed.
 const MIN_RATIO: f64 = 0.8;
 const MAX_P99_MS: f64 = 50.0;
+const MAX_PAGE_MS: u64 = 200;
+const MAX_BESIDE_MS: u64 = 50;
 const MAX_RSS_BYTES: u64 = 300_000_000;
 
 /// The body that nginx serves: about what a decision with a short manifest has.
@@ -47,6 +50,10 @@ pub(crate) struct Arguments {
     /// Devices that are registered
     #[arg(long, default_value_t = 100_000)]
     registered: usize,
+
+    /// Devices that are listed
+    #[arg(long, default_value_t = 1_000_000)]
+    listed: usize,
 
     /// Devices that return at once
     #[arg(long, default_value_t = 20_000)]
@@ -159,6 +166,10 @@ pub(crate) fn run_bench(root: &Path, arguments: &Arguments) -> anyhow::Result<()
             is_met: p99_ms <= MAX_P99_MS && number(&run, "/failed")? == 0.0,
         });
     }
+    if arguments.listed > 0 {
+        println!("listing {} devices", arguments.listed);
+        findings.extend(lists(root, arguments.listed)?);
+    }
     if arguments.herd > 0 {
         let herd = served.fleet(arguments.herd);
         println!("enrolling {} devices", arguments.herd.saturating_sub(arguments.devices));
@@ -185,6 +196,30 @@ pub(crate) fn run_bench(root: &Path, arguments: &Arguments) -> anyhow::Result<()
         println!("| {what} | {found} | {goal} | {} |", if is_met { "met" } else { "MISSED" });
     }
     Ok(())
+}
+
+/// The server's own test of lists, among so many devices and in a build that is optimised.
+fn lists(root: &Path, devices: usize) -> anyhow::Result<[Finding; 3]> {
+    const TEST: &str = "lists::a_large_fleet_is_listed_at_once_and_holds_up_no_device";
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(root)
+        .args(["test", "--quiet", "--release", "--locked", "--package", "server", "--test", "it"])
+        .args(["--", "--exact", TEST, "--nocapture"])
+        .env("PITSTOP_TEST_DEVICES", devices.to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let figures = figures_of(TEST, &mut command)?;
+    let finding = |what: &str, name: &str, max_ms: u64| -> anyhow::Result<Finding> {
+        let found_ms = figure(&figures, name)?;
+        let (found, goal) = (format!("{found_ms} ms"), format!("{max_ms} ms"));
+        Ok(Finding { what: format!("{devices} devices, {what}"), found, goal, is_met: found_ms <= max_ms })
+    };
+    Ok([
+        finding("the slowest list or summary", "worst_page_ms", MAX_PAGE_MS)?,
+        finding("check-in p99 beside 8 people who ask for it", "p99_beside_ms", MAX_BESIDE_MS)?,
+        finding("the list of revoked certificates", "crl_ms", MAX_PAGE_MS)?,
+    ])
 }
 
 /// Alternating rounds: ours, nginx, nginx, ours, and so on, so that a slow drift of the machine cancels.

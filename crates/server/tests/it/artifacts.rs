@@ -183,7 +183,7 @@ async fn uploads_are_audited_and_end_at_the_quota_of_their_product() {
     upload("lamp", &first).await.expect(200);
     upload("fan", &first).await.expect(200);
     let refused = upload("lamp", &[2; 20_001]).await.expect(409).json();
-    assert_eq!(refused["type"], "https://pitstop.example/problems/quota", "{refused}");
+    assert_eq!(refused["type"], "urn:pitstop:problem:quota", "{refused}");
     let detail = refused["detail"].as_str().unwrap();
     assert!(detail.contains("quota of 50000 for product lamp, found 30000 stored"), "{detail}");
     upload("lamp", &[2; 20_000]).await.expect(201);

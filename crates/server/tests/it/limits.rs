@@ -542,7 +542,7 @@ async fn behind_a_balancer_each_device_is_limited_by_its_own_address() {
         answers
     };
     let busy = answers(&address(7)).await;
-    assert!(busy[0] == 200 && busy.contains(&429), "{busy:?}");
+    assert!(busy[0] == 200 && busy[3] == 0, "closed before TLS, past its rate: {busy:?}");
     assert_eq!(
         answers(&address(8)).await[..1],
         [200],

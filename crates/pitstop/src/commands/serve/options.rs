@@ -117,8 +117,8 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) name: Vec<String>,
 
-    /// Balancers before the device listener that tell a device's address by the PROXY protocol, version 2: addresses, or
-    /// networks such as 10.0.0.0/24. They must, and nobody else is believed
+    /// Balancers before the device listener, which have to send the PROXY protocol, version 2: addresses, or networks such
+    /// as 10.0.0.0/24
     #[arg(
         long,
         env = "PITSTOP_PROXY_PROTOCOL_FROM",
