@@ -189,6 +189,9 @@ pub(crate) struct Rollout {
     pub(crate) halt: Option<Halt>,
     pub(crate) next: Option<String>,
     pub(crate) superseded_by: Option<String>,
+    /// Devices that run less than its release requires.
+    #[serde(default)]
+    pub(crate) waiting: Option<i64>,
     pub(crate) created_at: String,
     pub(crate) started_at: Option<String>,
     pub(crate) finished_at: Option<String>,
@@ -199,6 +202,8 @@ pub(crate) struct Rollout {
 pub(crate) struct RolloutRelease {
     pub(crate) sequence: i64,
     pub(crate) version: String,
+    #[serde(default)]
+    pub(crate) requires: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -309,6 +314,9 @@ pub(crate) struct WaveState {
     /// How many devices it has, and how many of them must be healthy.
     pub(crate) devices: Option<i64>,
     pub(crate) needed: Option<i64>,
+    /// The device that stands in for an empty wave.
+    #[serde(default)]
+    pub(crate) stand_in: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

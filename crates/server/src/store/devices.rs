@@ -510,7 +510,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::in_dir(dir.path()).await;
         let text = |bits: u32, bit: u32, text: &str| {
-            (bits >> bit & 1 == 1).then(|| text.to_owned()).unwrap_or_default()
+            if bits >> bit & 1 == 1 { text.to_owned() } else { String::new() }
         };
         let mut plans = BTreeSet::new();
         for bits in 0..1_u32 << 9 {

@@ -83,6 +83,9 @@ pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
                         td {
                             @if let Some(planned) = rollout.plan.waves.get(wave.index) { (who(&planned.select)) }
                             @if let Some(devices) = wave.devices { " (" (view::count(devices, "device")) ")" }
+                            @if let Some(device) = &wave.stand_in {
+                                ", for which " a.id href={ "/devices/" (segment(device)) } { (device) } " stands in"
+                            }
                         }
                         td {
                             (badge(wave_tone(&wave.state), &wave.state))
@@ -257,6 +260,12 @@ fn plan(session: &Session, rollout: &Rollout) -> Markup {
             (
                 "Completed when",
                 completed_percent.map(|share| html! { (percent(share)) " of the devices that came have it" }),
+            ),
+            (
+                "Waiting",
+                rollout.release.requires.zip(rollout.waiting).map(|(required, waiting)| html! {
+                    (view::count(waiting, "device")) " with less than release #" (required) ", which it requires"
+                }),
             ),
             ("Window", Some(window.unwrap_or_else(|| html! { "at any time" }))),
             ("Created", Some(when(&rollout.created_at, session.now))),
