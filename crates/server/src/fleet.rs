@@ -47,6 +47,9 @@ const FRESH_FOR: u32 = 10;
 /// A count that takes no longer than this is waited for; of a larger fleet the last one is told, and a new one made.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
+/// A count that nobody asked for since this long is waited for like the first one.
+const OLDEST: Duration = Duration::from_secs(30);
+
 /// What was counted last, for everybody who asks.
 #[derive(Debug, Default)]
 pub(crate) struct FleetCounts {
@@ -73,7 +76,7 @@ impl FleetCounts {
     pub(crate) async fn get(&self, app: &Arc<App>) -> Result<Arc<[Count]>, StoreError> {
         match self.last() {
             Some(last) if last.is_fresh() => return Ok(last.counts),
-            Some(last) if last.took > AT_ONCE => {
+            Some(last) if last.took > AT_ONCE && last.at.elapsed() < last.took * FRESH_FOR + OLDEST => {
                 if let Ok(counting) = self.counting.clone().try_lock_owned() {
                     let app = app.clone();
                     tokio::spawn(async move {

@@ -40,7 +40,7 @@ Examples:
   pitstop device set lamp-0001 --unpin --note 'back on rollouts'";
 
 /// What `--health` takes.
-const HEALTHS: [&str; 7] = ["ok", "new", "updating", "silent", "crashing", "failing", "revoked"];
+const HEALTHS: [&str; 8] = ["ok", "new", "updating", "silent", "unheard", "crashing", "failing", "revoked"];
 
 /// As many of its newest events stand below a device.
 const SHOWN_EVENTS: usize = 8;

@@ -58,6 +58,9 @@ async fn count_all(app: &App) -> Result<(), StoreError> {
         if is_due(&row, waves, now_ms) {
             let stand_ins = stand_ins(waves);
             let (present, waiting, stand_in) = count(app, &row, &row.plan()?, &stand_ins).await?;
+            // Whoever stood in and went on to a newer release shows what there was to show: it is not one after the other.
+            let was_offered = waves.get(row.wave()).is_some_and(|wave| wave.observed().counters.offered > 0);
+            let stand_in = stand_in.filter(|_| !was_offered);
             if let Some(StandIn { wave, device }) = &stand_in {
                 tracing::info!(rollout = row.id, wave = wave + 1, device, "nobody else is in this wave");
             }

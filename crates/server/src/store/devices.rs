@@ -246,7 +246,7 @@ impl Store {
     /// Whether a tag is one of many devices.
     async fn has_many(&self, tag: &str) -> Result<bool, StoreError> {
         let count: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM device_tags WHERE tag = $1 LIMIT $2) AS some",
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM device_tags WHERE tag = $1 LIMIT $2) AS found",
         )
         .bind(tag)
         .bind(COMMON_TAG)

@@ -85,7 +85,9 @@ fn refresh_statement(size: usize) -> String {
             health_sql!(),
             " OR seen_hour <> COALESCE(last_seen_at_ms, 0) / 3600000 OR (look_at_ms IS NULL AND ",
             look_at_sql!(),
-            " IS NOT NULL))"
+            " IS NOT NULL) OR look_at_ms > ",
+            look_at_sql!(),
+            ")"
         ),
         places(2, size)
     )
@@ -154,7 +156,13 @@ impl Store {
             .bind(SWEEP)
             .fetch_all(&self.pool)
             .await?;
-            self.look_again_until(&product, &from, ids.last().map(String::as_str), now_ms).await?;
+            let until = ids.last().map(String::as_str);
+            match self.look_again_until(&product, &from, until, now_ms).await {
+                Ok(()) => {}
+                // Another instance looks, or one of the devices came just now.
+                Err(error) if error.failing() == Failing::Conflict => break,
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -298,6 +306,23 @@ mod tests {
         assert_eq!(health(&store).await, "ok");
         store.sweep_health(NOW_MS + 180_001).await.unwrap();
         assert_eq!(health(&store).await, "unheard", "it is looked at once more");
+    }
+
+    #[tokio::test]
+    async fn a_device_that_comes_much_oftener_is_looked_at_sooner() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path()).await;
+        let come = async |cadence_ms: i64| {
+            set(&store, &format!("last_seen_at_ms = $1, cadence_ms = {cadence_ms}, cadence_intervals = 8"))
+                .await;
+            let mut connection = store.pool.acquire().await.unwrap();
+            refresh(&mut connection, &BTreeSet::from(["a"]), NOW_MS).await.unwrap();
+        };
+        come(1_000_000).await;
+        // Within the same hour, and as well as before.
+        come(20_000).await;
+        store.sweep_health(NOW_MS + 80_001).await.unwrap();
+        assert_eq!(health(&store).await, "silent");
     }
 
     #[tokio::test]
