@@ -79,7 +79,7 @@ const SQLITE_SETTINGS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode =
      PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
 
 /// Connections of one instance to a Postgres database, which takes 100 unless it is told otherwise.
-const POSTGRES_CONNECTIONS: Connections = Connections { devices: 12, people: 6, questions: 4 };
+const POSTGRES_CONNECTIONS: Connections = Connections { devices: 12, people: 6, questions: 2 };
 
 /// Devices and people have connections of their own: who asks much waits for others of their kind alone.
 struct Connections {
@@ -92,6 +92,9 @@ struct Connections {
 /// Time to get a connection, and for a connection to answer when its use is over. A request waits no longer for a
 /// database that is away; a request that was given up leaves no connection behind that hangs.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Time for a connection that rested to answer before it is used.
+const PING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Rows that an instance has locked are free again when it says nothing more for 15 s, which is longer than a commit may
 /// take; a session whose machine is gone ends after 60 s (30 s + 3 * 10 s).
@@ -157,6 +160,8 @@ impl Store {
         let pool = |connections, settings| {
             pool(connections, settings)
                 .acquire_timeout(CONNECTION_PATIENCE)
+                .test_before_acquire(false)
+                .before_acquire(|connection, _| Box::pin(is_there(connection)))
                 .after_release(|connection, _| Box::pin(is_fit(connection)))
         };
         let migrations = pool(1, &[POSTGRES_SETTINGS]).connect_with(options.clone()).await;
@@ -232,6 +237,12 @@ async fn is_fit(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     // What is to be rolled back is rolled back before the answer.
     timeout(CONNECTION_PATIENCE, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
     Ok(!connection.is_in_transaction())
+}
+
+/// Whether a connection that rested is still one. One that says nothing is closed, and the next one is asked: whoever needs
+/// one does not wait for all that a network has forgotten.
+async fn is_there(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    Ok(timeout(PING_PATIENCE, connection.ping()).await.is_ok_and(|answer| answer.is_ok()))
 }
 
 /// What a group of reads or writes comes to, or [`Failing::Away`] when that takes longer.
