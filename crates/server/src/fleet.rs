@@ -146,7 +146,7 @@ pub(crate) async fn keep_sampling(app: Arc<App>) {
 /// Sees that there is a sample of this moment, and sets the metrics by it.
 async fn sample(app: &App, at_ms: i64) -> Result<(), StoreError> {
     if !app.people.is_sampled(at_ms).await? {
-        let counts = app.people.count_devices(app.config.clock.now_ms() - DAY_MS).await?;
+        let counts = app.fleet.count(app).await?;
         app.people.add_sample(at_ms, &counts).await?;
     }
     let stored = app.people.samples("", "", at_ms, 1).await?;

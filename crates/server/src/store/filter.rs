@@ -76,8 +76,38 @@ pub(super) fn places(first: usize, count: usize) -> String {
     (first..first + count).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
 }
 
+/// One statement over so many keys, for each of a few sizes: the databases prepare each once.
+pub(super) struct Statements<const N: usize> {
+    sizes: [usize; N],
+    texts: [String; N],
+}
+
+impl<const N: usize> Statements<N> {
+    /// `sizes` rise; `statement` has a place for each of so many keys.
+    pub(super) fn new(sizes: [usize; N], statement: impl Fn(usize) -> String) -> Self {
+        Self { sizes, texts: sizes.map(statement) }
+    }
+
+    /// The most keys of one statement.
+    pub(super) fn max(&self) -> usize {
+        self.sizes[N - 1]
+    }
+
+    /// The smallest statement that holds these keys, and what to bind: for places that are left over the first key again.
+    pub(super) fn of<'a>(
+        &'static self,
+        keys: &'a [&'a str],
+    ) -> (&'static str, impl Iterator<Item = &'a str>) {
+        let index = self.sizes.iter().position(|size| *size >= keys.len()).unwrap_or(N - 1);
+        let again = keys.first().copied().into_iter().cycle();
+        (&self.texts[index], keys.iter().copied().chain(again).take(self.sizes[index]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
     #[test]
@@ -94,5 +124,20 @@ mod tests {
             "SELECT WHERE (at_ms >= $1) AND ((a = $2 OR b = $2)) AND (c IS NULL) AND ((d, e) < ($3, $4)) LIMIT $5"
         );
         assert_eq!(places(2, 3), "$2, $3, $4");
+    }
+
+    #[test]
+    fn a_group_takes_the_smallest_statement_that_holds_it() {
+        static STATEMENTS: LazyLock<Statements<2>> =
+            LazyLock::new(|| Statements::new([1, 4], |size| places(1, size)));
+        for (keys, statement, bound) in [
+            (&["a"][..], "$1", &["a"][..]),
+            (&["a", "b"], "$1, $2, $3, $4", &["a", "b", "a", "a"]),
+            (&["a", "b", "c", "d"], "$1, $2, $3, $4", &["a", "b", "c", "d"]),
+        ] {
+            let (text, binds) = STATEMENTS.of(keys);
+            assert_eq!((text, binds.collect::<Vec<_>>().as_slice()), (statement, bound));
+        }
+        assert_eq!(STATEMENTS.max(), 4);
     }
 }

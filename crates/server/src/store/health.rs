@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use sqlx::AnyConnection;
 
-use super::filter::places;
+use super::filter::{Statements, places};
 use super::{Failing, Store, StoreError};
 
 /// All healths, in the order in which they are asked for.
@@ -20,9 +20,6 @@ const SWEEP: i64 = 500;
 
 /// Statements of one sweep.
 const SWEEPS: usize = 20;
-
-/// The sizes of a group: each is a statement of its own, which the databases prepare once.
-const SIZES: [usize; 3] = [1, 16, 256];
 
 /// Until when a device of table `devices` may be silent, by what is usual for it and by its product's deadline
 /// (`rollout::Cadence`).
@@ -72,15 +69,19 @@ macro_rules! look_at_sql {
     };
 }
 
-static STATEMENTS: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(refresh_statement));
+/// What every look sets; more assignments and a condition follow.
+macro_rules! set_health_sql {
+    () => {
+        concat!("UPDATE devices SET health = ", health_sql!(), ", look_at_ms = ", look_at_sql!())
+    };
+}
+
+static REFRESH: LazyLock<Statements<3>> = LazyLock::new(|| Statements::new([1, 16, 256], refresh_statement));
 
 fn refresh_statement(size: usize) -> String {
     format!(
         concat!(
-            "UPDATE devices SET health = ",
-            health_sql!(),
-            ", look_at_ms = ",
-            look_at_sql!(),
+            set_health_sql!(),
             ", seen_hour = COALESCE(last_seen_at_ms, 0) / 3600000 WHERE id IN ({}) AND (health <> ",
             health_sql!(),
             " OR seen_hour <> COALESCE(last_seen_at_ms, 0) / 3600000 OR (look_at_ms IS NULL AND ",
@@ -100,14 +101,11 @@ pub(super) async fn refresh(
     devices: &BTreeSet<&str>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let [.., max] = SIZES;
     let devices: Vec<&str> = devices.iter().copied().collect();
-    for group in devices.chunks(max) {
-        let index = SIZES.iter().position(|size| *size >= group.len()).unwrap_or(SIZES.len() - 1);
-        let mut query = sqlx::query(STATEMENTS[index].as_str()).bind(now_ms);
-        // What a statement takes more is the last one again.
-        let last = group.last().copied().unwrap_or_default();
-        for device in group.iter().copied().chain(std::iter::repeat(last)).take(SIZES[index]) {
+    for group in devices.chunks(REFRESH.max()) {
+        let (statement, devices) = REFRESH.of(group);
+        let mut query = sqlx::query(statement).bind(now_ms);
+        for device in devices {
             query = query.bind(device);
         }
         query.execute(&mut *connection).await?;
@@ -119,10 +117,7 @@ impl Store {
     /// Sets the health of devices that were not heard in time, the longest overdue first: found by an index.
     pub(crate) async fn sweep_health(&self, now_ms: i64) -> Result<(), StoreError> {
         const SWEEP_SQL: &str = concat!(
-            "UPDATE devices SET health = ",
-            health_sql!(),
-            ", look_at_ms = ",
-            look_at_sql!(),
+            set_health_sql!(),
             " WHERE id IN (SELECT id FROM devices WHERE look_at_ms < $1 ORDER BY look_at_ms LIMIT $2)"
         );
         for _ in 0..SWEEPS {
@@ -187,10 +182,7 @@ impl Store {
             && let Some(until) = until
         {
             let statement = concat!(
-                "UPDATE devices SET health = ",
-                health_sql!(),
-                ", look_at_ms = ",
-                look_at_sql!(),
+                set_health_sql!(),
                 ", attempt_deadline_ms = CASE WHEN attempt_deadline_ms > $1 AND last_seen_at_ms <= $1 THEN $1 \
                      ELSE attempt_deadline_ms END \
                  WHERE product = $2 AND id > $3 AND id <= $4"

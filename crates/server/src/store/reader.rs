@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::check_ins::Known;
-use super::filter::places;
+use super::filter::{Statements, places};
 use super::{CONNECTION_PATIENCE, Store, StoreError, in_time};
 
 /// Questions that wait to be taken; who comes later waits in line.
@@ -27,12 +27,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Time for a group to be answered, with a connection that has to be waited for first.
 const DEADLINE: Duration = CONNECTION_PATIENCE.saturating_mul(2);
 
-/// The sizes of a group: each is a statement of its own, which the databases prepare once.
-const SIZES: [usize; 3] = [1, 8, MAX_GROUP];
-
 const MAX_GROUP: usize = 64;
 
-static STATEMENTS: LazyLock<[String; SIZES.len()]> = LazyLock::new(|| SIZES.map(statement));
+static STATEMENTS: LazyLock<Statements<3>> = LazyLock::new(|| Statements::new([1, 8, MAX_GROUP], statement));
 
 /// The way to the task that reads.
 #[derive(Clone, Debug)]
@@ -157,11 +154,13 @@ async fn answer(pool: AnyPool, mut asks: Vec<Ask>) {
 
 /// The devices by their serial numbers, at most [`MAX_GROUP`]; those that are not there are left out.
 async fn find(pool: &AnyPool, serials: HashSet<&str>) -> Result<HashMap<String, Found>, StoreError> {
-    let Some(first) = serials.iter().next().copied() else { return Ok(HashMap::new()) };
-    let size = SIZES.iter().position(|size| *size >= serials.len()).unwrap_or(SIZES.len() - 1);
-    let mut query = sqlx::query_as(STATEMENTS[size].as_str());
-    // What a statement takes more is the first one again.
-    for serial in serials.into_iter().chain(std::iter::repeat(first)).take(SIZES[size]) {
+    if serials.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let serials: Vec<&str> = serials.into_iter().collect();
+    let (statement, serials) = STATEMENTS.of(&serials);
+    let mut query = sqlx::query_as(statement);
+    for serial in serials {
         query = query.bind(serial);
     }
     let found: Vec<Found> = query.fetch_all(pool).await?;
