@@ -38,7 +38,7 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
-use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 use tokio::time::timeout;
 
 pub(crate) use api_tokens::{Revocation, TokenRow};
@@ -134,7 +134,7 @@ impl Store {
     async fn open_sqlite(path: &Path, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         // SQLite would make it for everybody to read; what it makes beside it has the mode of the database.
         create_private(path).map_err(sqlx::Error::Io)?;
-        let options: AnyConnectOptions = sqlite_url(path)?.parse()?;
+        let options = quiet(sqlite_url(path)?.parse()?);
         // A connection to a file does not break while it rests, so it is not asked before each use.
         let pool = |connections| {
             pool(connections, &[SQLITE_SETTINGS])
@@ -156,7 +156,7 @@ impl Store {
 
     /// Opens a Postgres database, which must be there.
     async fn open_postgres(url: &PostgresUrl, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        let options: AnyConnectOptions = url.as_str().parse()?;
+        let options = quiet(url.as_str().parse()?);
         let pool = |connections, settings| {
             pool(connections, settings)
                 .acquire_timeout(CONNECTION_PATIENCE)
@@ -205,6 +205,12 @@ impl Store {
         self.people.close().await;
         self.questions.close().await;
     }
+}
+
+/// sqlx would write a warning with the whole statement for each that takes more than a second: on a busy disk whoever keeps it
+/// busy would fill the log. How long writes take is a metric.
+fn quiet(options: AnyConnectOptions) -> AnyConnectOptions {
+    options.disable_statement_logging()
 }
 
 /// Brings the schema up to date, on Postgres under an advisory lock, so that of several instances that start at once one does.

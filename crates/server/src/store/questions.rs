@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use sqlx::any::AnyRow;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
-use sqlx::{AnyPool, AssertSqlSafe, Executor as _, FromRow, SqliteConnection, SqlitePool};
+use sqlx::{
+    AnyPool, AssertSqlSafe, ConnectOptions as _, Executor as _, FromRow, SqliteConnection, SqlitePool,
+};
 
 use super::{CONNECTION_PATIENCE, StoreError};
 
@@ -49,7 +51,8 @@ impl Questions {
             .before_acquire(move |connection, _| {
                 Box::pin(async move { bound(connection, patience).await.map(|()| true) })
             });
-        Self::Sqlite(pool.connect_lazy_with(SqliteConnectOptions::new().filename(path)))
+        let options = SqliteConnectOptions::new().filename(path).disable_statement_logging();
+        Self::Sqlite(pool.connect_lazy_with(options))
     }
 
     /// Asks one question, which is text of this program with numbered places for `values`.
