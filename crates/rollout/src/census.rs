@@ -22,7 +22,8 @@ pub struct Census<'a> {
     wave: usize,
     stand_ins: &'a [StandIn],
     present: Vec<u64>,
-    /// The device with the lowest place of those that no open wave takes: the place, its id, and its wave.
+    /// The device with the lowest place of those that can take the release and that no open wave takes: the place, its id,
+    /// and its wave.
     next: Option<(u16, String, Option<usize>)>,
 }
 
@@ -33,8 +34,9 @@ impl<'a> Census<'a> {
         Self { plan, rollout, wave, stand_ins, present: vec![0; plan.waves().len()], next: None }
     }
 
-    /// Counts a device; whether an open wave takes it.
-    pub fn add(&mut self, device: &str, tags: &[String]) -> bool {
+    /// Counts a device; whether an open wave takes it. One that cannot take the release now, because it lacks one in between
+    /// or has it in quarantine, stands in for nobody: its wave would wait for it in vain.
+    pub fn add(&mut self, device: &str, tags: &[String], can_take: bool) -> bool {
         let wave = self.plan.wave_of(self.rollout, device, tags, self.stand_ins);
         if let Some(count) = wave.and_then(|wave| self.present.get_mut(wave)) {
             *count += 1;
@@ -45,7 +47,7 @@ impl<'a> Census<'a> {
         let place = bucket(self.rollout, device);
         let is_lower =
             self.next.as_ref().is_none_or(|(lowest, id, _)| (place, device) < (*lowest, id.as_str()));
-        if is_lower {
+        if can_take && is_lower {
             self.next = Some((place, device.to_owned(), wave));
         }
         false
@@ -85,7 +87,7 @@ mod tests {
     ) -> (Vec<u64>, Option<StandIn>) {
         let mut census = Census::new(plan, "ro-1", wave, stand_ins);
         for device in devices {
-            census.add(device, &[]);
+            census.add(device, &[], true);
         }
         census.finish()
     }
@@ -114,6 +116,19 @@ mod tests {
         assert_eq!(count(&plan, 1, &stand_ins, &["lamp-2"]).1, None);
         assert_eq!(count(&plan, 0, &stand_ins, &["lamp-2"]).1, Some(stand_in(0, "lamp-2")));
         assert_eq!(count(&plan, 0, &[], &[]), (vec![0; 4], None));
+    }
+
+    #[test]
+    fn nobody_stands_in_who_cannot_take_the_release() {
+        let plan = plan(r#"{"waves":[{"select":{"percent":1}},{"select":{"percent":100}}]}"#);
+        let mut census = Census::new(&plan, "ro-1", 0, &[]);
+        census.add("lamp-1", &[], false);
+        census.add("lamp-2", &[], true);
+        let expected = StandIn { wave: 0, device: "lamp-2".to_owned() };
+        assert_eq!(census.finish(), (vec![1, 1], Some(expected)));
+        let mut census = Census::new(&plan, "ro-1", 0, &[]);
+        census.add("lamp-1", &[], false);
+        assert_eq!(census.finish(), (vec![0, 1], None));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::artifact_store::{ArtifactError, UploadError};
 use crate::crl::CrlError;
 use crate::gate::Denial;
 use crate::publish::{PublishError, Unpublishable};
+use crate::quota::OverQuota;
 use crate::role::Role;
 use crate::store::{Failing, RolloutRefusal, StoreError};
 
@@ -87,12 +88,8 @@ pub(crate) enum Problem {
         "artifact {digest} was stored and reads back as something else; see that the disk or the store is well"
     )]
     NotKept { digest: Digest },
-    #[error(
-        "expected {needed_bytes} bytes within the quota of {quota_bytes} for {}, found {stored_bytes} stored; raise \
-         artifact-quota-mib of the server",
-        if .product.is_empty() { "artifacts of no product".to_owned() } else { format!("product {product}") }
-    )]
-    Quota { product: String, quota_bytes: u64, stored_bytes: u64, needed_bytes: u64 },
+    #[error(transparent)]
+    Quota(#[from] OverQuota),
     #[error("the server has no room left; make room where it keeps its data, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("it takes too long to find out; ask for less, such as one product or one health")]
@@ -143,7 +140,7 @@ impl Problem {
             Self::TooManyGuesses { .. } => {
                 (S::TOO_MANY_REQUESTS, "too-many-guesses", "Too many wrong tokens")
             }
-            Self::Quota { .. } => (S::CONFLICT, "quota", "The quota is used up"),
+            Self::Quota(_) => (S::CONFLICT, "quota", "The quota is used up"),
             Self::NoToken => (S::FORBIDDEN, "forbidden", "An API token is needed"),
             Self::NoSession => (S::UNPROCESSABLE_ENTITY, "no-session", "No session"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),
@@ -248,7 +245,8 @@ fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static
         E::Sequence { .. } => {
             return (StatusCode::CONFLICT, "sequence-not-newer", "The sequence number is not new");
         }
-        E::Stored(..) | E::Store(_) | E::Artifacts(_) => return internal(),
+        // `From` makes other problems of the last three.
+        E::Stored(..) | E::Store(_) | E::Artifacts(_) | E::Quota(_) => return internal(),
     };
     (StatusCode::UNPROCESSABLE_ENTITY, kind, title)
 }
@@ -284,6 +282,7 @@ impl From<PublishError> for Problem {
         match error {
             PublishError::Store(error) => error.into(),
             PublishError::Artifacts(error) => error.into(),
+            PublishError::Quota(error) => error.into(),
             other => Self::Publish(other),
         }
     }

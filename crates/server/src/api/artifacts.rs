@@ -18,7 +18,7 @@ use super::request::{InPath, Params};
 use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
 use crate::app::App;
-use crate::artifact_store::{UploadError, note};
+use crate::artifact_store::{Upload, UploadError, note};
 use crate::problem::Problem;
 
 pub(super) fn routes() -> Routes {
@@ -75,20 +75,23 @@ async fn upload(
     if announced_bytes.is_some_and(|bytes: u64| bytes > MAX_ARTIFACT_BYTES) {
         return Err(UploadError::TooLarge.into());
     }
-    let (stored_bytes, quota_bytes) =
-        (app.people.uploaded_bytes(&product).await?, app.config.artifact_quota_bytes);
-    let needed_bytes = announced_bytes.unwrap_or(MAX_ARTIFACT_BYTES);
-    let Some(reserved) = app.uploads.reserve(&product, needed_bytes, stored_bytes, quota_bytes) else {
-        return Err(Problem::Quota { product, quota_bytes, stored_bytes, needed_bytes });
-    };
-    let size_bytes = receive(&app, digest, body).await?;
-    app.people.add_artifact(digest, &product, size_bytes, &caller.change()).await?;
-    drop(reserved);
+    let reserved = app.uploads.reserve(&product, announced_bytes.unwrap_or(MAX_ARTIFACT_BYTES));
+    reserved.check(app.people.uploaded_bytes(&product).await?, app.config.artifact_quota_bytes)?;
+    let upload = app.artifacts.upload(digest).await?;
+    let (upload, size_bytes) = receive(upload, body).await?;
+    // All of it is here: it is stored and noted also when the client does not wait for the answer.
+    let change = caller.change();
+    let keeping = tokio::spawn(async move {
+        keep(&app, digest, upload).await?;
+        app.people.add_artifact(digest, &product, size_bytes, &change).await?;
+        drop(reserved);
+        Ok::<_, Problem>(())
+    });
+    keeping.await.map_err(Problem::internal)??;
     Ok((StatusCode::CREATED, Json(Uploaded { digest: digest.to_string(), size_bytes })))
 }
 
-async fn receive(app: &App, digest: Digest, mut body: Body) -> Result<u64, Problem> {
-    let mut upload = app.artifacts.upload(digest).await?;
+async fn receive(mut upload: Upload, mut body: Body) -> Result<(Upload, u64), Problem> {
     let mut size_bytes = 0;
     while let Some(frame) = body.frame().await {
         // Trailers are of no use here.
@@ -97,6 +100,10 @@ async fn receive(app: &App, digest: Digest, mut body: Body) -> Result<u64, Probl
             upload.write(&data).await?;
         }
     }
+    Ok((upload, size_bytes))
+}
+
+async fn keep(app: &App, digest: Digest, upload: Upload) -> Result<(), Problem> {
     upload.finish().await?;
     // What was damaged before may have been sent to somebody.
     app.chunks.forget();
@@ -104,5 +111,5 @@ async fn receive(app: &App, digest: Digest, mut body: Body) -> Result<u64, Probl
         return Err(Problem::NotKept { digest });
     }
     note(app, digest, false);
-    Ok(size_bytes)
+    Ok(())
 }

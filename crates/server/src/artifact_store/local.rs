@@ -99,8 +99,12 @@ impl LocalArtifacts {
             sync_parent(folder).await?;
         }
         let temporary = folder.join(format!("{expected}-{}{TEMPORARY}", hex::encode(secret::random::<8>())));
-        let file = File::create_new(&temporary).await?;
-        Ok(LocalUpload { path, temporary: Temporary(Some(temporary)), file })
+        // What makes the file hands it out together with what removes it: nobody may wait for it any more.
+        let made = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::create_new(&temporary)?;
+            Ok(LocalUpload { path, temporary: Temporary(Some(temporary)), file: File::from_std(file) })
+        });
+        made.await.map_err(io::Error::other)?
     }
 }
 

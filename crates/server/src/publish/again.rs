@@ -9,8 +9,8 @@ use super::{Publication, PublishError};
 use crate::app::App;
 use crate::store::{NewRelease, ProductRow};
 
-/// The newest release of this image: the release itself when nothing but the number would be another one, else an error
-/// that says what would. `None` when there is none.
+/// The newest release of this image: the release itself when nothing but the number would be another one and none is
+/// newer on its channel, else an error that says what would. `None` when there is none.
 pub(super) async fn published(
     app: &App,
     product: &ProductRow,
@@ -20,7 +20,11 @@ pub(super) async fn published(
 ) -> Result<Option<Result<NewRelease, PublishError>>, PublishError> {
     let digest = manifest.artifact.digest.to_string();
     let Some(known) = app.people.release_of_image(&product.name, &digest).await? else { return Ok(None) };
-    let differs = differences(&known, manifest, publication, trusted);
+    let mut differs = differences(&known, manifest, publication, trusted);
+    let newest = app.people.newest_on_channel(&product.name, &known.channel).await?;
+    if newest.is_some_and(|newest| newest.sequence > known.sequence) {
+        differs.push("its place, for newer ones are on its channel");
+    }
     if differs.is_empty() {
         return Ok(Some(Ok(known)));
     }

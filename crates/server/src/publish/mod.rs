@@ -19,6 +19,7 @@ pub(crate) use warnings::Namesake;
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
 use crate::clock;
+use crate::quota::OverQuota;
 use crate::store::{Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, RolloutRow, StoreError};
 use artifact::{Artifact, read};
 
@@ -114,6 +115,8 @@ pub(crate) enum PublishError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Artifacts(#[from] ArtifactError),
+    #[error(transparent)]
+    Quota(#[from] OverQuota),
 }
 
 /// What a publisher says beside the manifest.
@@ -185,8 +188,10 @@ pub(crate) async fn publish(
     let digest = manifest.artifact.digest;
     let size_bytes =
         app.artifacts.size_bytes(digest).await?.ok_or(PublishError::ArtifactMissing { digest })?;
+    let mut uploads = vec![(digest, size_bytes)];
     if let Some(digest) = publication.elf_digest {
-        app.artifacts.size_bytes(digest).await?.ok_or(PublishError::ElfMissing { digest })?;
+        let size_bytes = app.artifacts.size_bytes(digest).await?;
+        uploads.push((digest, size_bytes.ok_or(PublishError::ElfMissing { digest })?));
     }
     let artifact = read(app, digest, size_bytes).await?;
     let slots: Vec<SlotSize> =
@@ -246,6 +251,9 @@ pub(crate) async fn publish(
         warnings.extend(cut_short.iter().filter(is_cut).map(warnings::cut_short));
     }
 
+    for (digest, size_bytes) in uploads {
+        claim(app, &product.name, digest, size_bytes, change).await?;
+    }
     let found = manifest.sequence.0;
     let sequence = i64::try_from(found).map_err(|_| PublishError::Sequence { newest: i64::MAX, found })?;
     let release = NewRelease {
@@ -285,6 +293,22 @@ pub(crate) async fn publish(
     }
     tracing::info!(product = product.name, sequence, digest = release.digest, ?warnings, "published");
     Ok(Published::New(release))
+}
+
+/// Counts an artifact that was uploaded for no product towards the one that publishes it.
+async fn claim(
+    app: &App,
+    product: &str,
+    digest: Digest,
+    size_bytes: u64,
+    change: &Change,
+) -> Result<(), PublishError> {
+    let quota_bytes = app.config.artifact_quota_bytes;
+    if app.people.claim_artifact(digest, product, size_bytes, quota_bytes, change).await? {
+        return Ok(());
+    }
+    let stored_bytes = app.people.uploaded_bytes(product).await?;
+    Err(OverQuota { product: product.to_owned(), quota_bytes, stored_bytes, needed_bytes: size_bytes }.into())
 }
 
 /// The release of exactly this manifest, if it was published.

@@ -91,8 +91,9 @@ async fn count(
     let count = |device: Candidate| {
         // Tags are written by this server.
         let tags: Vec<String> = serde_json::from_str(&device.tags).unwrap_or_default();
-        let is_open = census.add(&device.id, &tags);
-        waiting += u64::from(is_open && row.requires.is_some() && device.lacks != 0);
+        let (lacks, refuses) = (device.lacks != 0, device.refuses != 0);
+        let is_open = census.add(&device.id, &tags, !lacks && !refuses);
+        waiting += u64::from(is_open && lacks);
     };
     app.store.each_candidate(row, seen_since_ms, count).await?;
     let (present, stand_in) = census.finish();

@@ -50,6 +50,40 @@ impl Store {
         Ok(())
     }
 
+    /// Makes an artifact that is of no product one of a product's, and notes one that is stored and was not noted. `false`: the
+    /// product's quota has no room for it. One of another product stays there.
+    pub(crate) async fn claim_artifact(
+        &self,
+        digest: Digest,
+        product: &str,
+        size_bytes: u64,
+        quota_bytes: u64,
+        change: &Change,
+    ) -> Result<bool, StoreError> {
+        if !self.has_artifact(digest).await? {
+            // The server was stopped between storing it and noting it.
+            self.add_artifact(digest, "", size_bytes, change).await?;
+        }
+        let digest = digest.to_string();
+        let claimed = sqlx::query(
+            "UPDATE artifacts SET product = $1 WHERE digest = $2 AND product = '' AND size_bytes <= $3 - \
+                 (SELECT CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM artifacts WHERE product = $1)",
+        )
+        .bind(product)
+        .bind(&digest)
+        .bind(i64::try_from(quota_bytes).unwrap_or(i64::MAX))
+        .execute(&self.pool)
+        .await?;
+        if claimed.rows_affected() == 1 {
+            return Ok(true);
+        }
+        let owner: Option<String> = sqlx::query_scalar("SELECT product FROM artifacts WHERE digest = $1")
+            .bind(&digest)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(owner.is_some_and(|owner| !owner.is_empty()))
+    }
+
     /// Whether an artifact was noted.
     pub(crate) async fn has_artifact(&self, digest: Digest) -> Result<bool, StoreError> {
         let noted: Option<i64> = sqlx::query_scalar("SELECT size_bytes FROM artifacts WHERE digest = $1")

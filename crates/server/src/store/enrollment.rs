@@ -73,7 +73,8 @@ const MAX_RENEWALS: i64 = 8;
 
 const RENEWALS_MS: i64 = 24 * 3_600_000;
 
-/// An enrollment that is asked for again within this time gets the same certificate.
+/// An enrollment that is asked for again within this time gets the same certificate, while more of its time is left than
+/// passed: at the end of a short one the device would have nothing soon.
 const SAME_CERTIFICATE_MS: i64 = 24 * 3_600_000;
 
 /// Whether a device ($3) of a product ($4) may take a certificate that the database does not know, by its serial number ($1)
@@ -157,7 +158,8 @@ impl Store {
             "SELECT c.serial, c.der_base64, c.issuer FROM devices d JOIN certificates c ON c.serial = d.certificate_serial \
              WHERE d.id = $1 AND d.token_hash = $2 AND d.token_redeemed_key = $3 AND c.key_digest = $3 \
                  AND d.revoked_at_ms IS NULL AND d.token_void_at_ms IS NULL \
-                 AND d.enrollment_pending_at_ms IS NULL AND c.issued_at_ms > $4 AND c.issued_at_ms <= $5",
+                 AND d.enrollment_pending_at_ms IS NULL AND c.issued_at_ms > $4 AND c.issued_at_ms <= $5 \
+                 AND c.not_after_ms - $5 > $5 - c.issued_at_ms",
         )
         .bind(&device.id)
         .bind(&device.token_hash)

@@ -116,21 +116,38 @@ pub(super) async fn refresh(
 impl Store {
     /// Sets the health of devices that were not heard in time, the longest overdue first: found by an index.
     pub(crate) async fn sweep_health(&self, now_ms: i64) -> Result<(), StoreError> {
-        const SWEEP_SQL: &str = concat!(
-            set_health_sql!(),
-            " WHERE id IN (SELECT id FROM devices WHERE look_at_ms < $1 ORDER BY look_at_ms LIMIT $2)"
-        );
         for _ in 0..SWEEPS {
-            let swept = sqlx::query(SWEEP_SQL).bind(now_ms).bind(SWEEP).execute(&self.pool).await;
-            match swept.map_err(StoreError::from) {
-                Ok(swept) if swept.rows_affected() < SWEEP.unsigned_abs() => break,
-                Ok(_) => {}
+            match self.sweep_some(now_ms).await {
+                Ok(true) => {}
+                Ok(false) => break,
                 // Another instance sweeps, or one of the devices came just now.
                 Err(error) if error.failing() == Failing::Conflict => break,
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Looks at some of the devices that are overdue, and tells whether there are more. One after the other in the order of
+    /// their keys: one statement over all of them would take them in whatever order the database reads them.
+    async fn sweep_some(&self, now_ms: i64) -> Result<bool, StoreError> {
+        const SWEEP_SQL: &str = concat!(set_health_sql!(), " WHERE id = $2 AND look_at_ms < $1");
+        let mut devices: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM devices WHERE look_at_ms < $1 ORDER BY look_at_ms LIMIT $2")
+                .bind(now_ms)
+                .bind(SWEEP)
+                .fetch_all(&self.pool)
+                .await?;
+        if devices.is_empty() {
+            return Ok(false);
+        }
+        devices.sort_unstable();
+        let mut transaction = self.pool.begin().await?;
+        for device in &devices {
+            sqlx::query(SWEEP_SQL).bind(now_ms).bind(device).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(i64::try_from(devices.len()).is_ok_and(|swept| swept == SWEEP))
     }
 
     /// Goes on to look at every device of products whose deadline is another one now: its health, and the deadline of its

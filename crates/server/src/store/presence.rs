@@ -16,6 +16,8 @@ pub(crate) struct Candidate {
     pub(crate) tags: String,
     /// 1 when it runs less than the release requires.
     pub(crate) lacks: i64,
+    /// 1 when the release is in quarantine on it.
+    pub(crate) refuses: i64,
 }
 
 impl Store {
@@ -31,8 +33,12 @@ impl Store {
         mut found: impl FnMut(Candidate),
     ) -> Result<(), StoreError> {
         let mut candidates = sqlx::query_as(
+            // What runs without a number, or under an older one, is known by its digest, as in `rollout::decide`.
             "SELECT id, tags, \
-                 CASE WHEN running_sequence IS NULL OR running_sequence < $6 THEN 1 ELSE 0 END AS lacks \
+                 CASE WHEN COALESCE(running_sequence, 0) < $6 AND NOT EXISTS (SELECT 1 FROM releases r \
+                     WHERE r.product = devices.product AND r.digest = devices.running_digest AND r.sequence >= $6) \
+                     THEN 1 ELSE 0 END AS lacks, \
+                 CASE WHEN quarantined_at_ms IS NOT NULL AND failed_sequence = $5 THEN 1 ELSE 0 END AS refuses \
              FROM devices \
              WHERE product = $1 AND channel = $2 AND last_seen_at_ms >= $3 \
                  AND revoked_at_ms IS NULL AND pinned_sequence IS NULL \
@@ -51,8 +57,8 @@ impl Store {
         Ok(())
     }
 
-    /// Stores how many devices each wave has, how many wait for another release, and who stands in for a wave from now on. That is no change of the rollout: its
-    /// revision stays.
+    /// Stores how many devices each wave has, how many wait for another release, and who stands in for a wave from now on.
+    /// That is no change of the rollout: its revision stays.
     pub(crate) async fn set_present(
         &self,
         rollout: &RolloutRow,

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use manifest::Digest;
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::app::{TestApp, csr, describe, image, image_of, product_body, sign};
 use crate::client::Connection;
@@ -198,4 +200,55 @@ async fn uploads_are_audited_and_end_at_the_quota_of_their_product() {
     let action = json!("artifact.upload");
     assert_eq!(sizes, [(&action, &json!(20_000)), (&action, &json!(30_000))]);
     assert_eq!(lines[1]["subject"], Digest::of(&first).to_string());
+}
+
+#[tokio::test]
+async fn what_was_uploaded_for_no_product_counts_for_the_one_that_publishes_it() {
+    let images = [image("1.0.0"), image("2.0.0")];
+    let quota_bytes = images[0].len().max(images[1].len()) as u64 + 10;
+    let app = TestApp::start_with(|config| config.artifact_quota_bytes = quota_bytes).await;
+    app.create_product("lamp").await;
+    app.create_product("fan").await;
+    let path = format!("/artifacts/{}?product=fan", Digest::of(&[1; 11]));
+    app.admin(Method::PUT, &path, vec![1; 11]).await.expect(201);
+    let of = |product: &str, image: &[u8]| {
+        let mut manifest = describe(image, 1, "1");
+        manifest.product = product.to_owned();
+        sign(&manifest)
+    };
+    app.upload(&images[0]).await.expect(201);
+    let refused = app.publish("fan", &of("fan", &images[0])).await.expect(409).json();
+    assert_eq!(refused["type"], "urn:pitstop:problem:quota", "{refused}");
+    app.upload(&images[1]).await.expect(409);
+    app.publish("lamp", &of("lamp", &images[0])).await.expect(201);
+    app.upload(&images[1]).await.expect(201);
+}
+
+/// Whatever is stored is noted, although nobody waits for the answer.
+#[tokio::test]
+async fn an_upload_whose_sender_leaves_is_counted_and_audited_when_it_is_kept() {
+    let app = TestApp::start().await;
+    for number in 0..150_u32 {
+        let image = number.to_be_bytes();
+        let head = format!(
+            "PUT /api/v1/artifacts/{} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Length: 4\r\n\r\n",
+            Digest::of(&image),
+            app.token
+        );
+        let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+        tcp.write_all(head.as_bytes()).await.unwrap();
+        tcp.write_all(&image).await.unwrap();
+        // Long enough for some to be stored, and mostly too short for the answer.
+        tokio::time::sleep(Duration::from_micros(u64::from(number) * 40)).await;
+    }
+    let ends = Instant::now() + Duration::from_secs(20);
+    loop {
+        let stored = app.dir.stored_artifacts().await.len();
+        let noted = app.get("/audit?kind=artifact&limit=1000").await["items"].as_array().unwrap().len();
+        if stored == noted && stored > 0 {
+            break;
+        }
+        assert!(Instant::now() < ends, "{stored} are stored, {noted} are noted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -122,6 +122,23 @@ async fn an_enrollment_that_is_asked_for_again_gets_the_same_certificate_for_a_d
 }
 
 #[tokio::test]
+async fn a_short_certificate_is_not_given_again_when_most_of_it_is_over() {
+    let clock = Clock::default();
+    let change = |config: &mut server::Config| {
+        config.clock = clock.clone();
+        config.device_certificate_days = 1;
+    };
+    let app = TestApp::start_with(change).await;
+    app.create_product("lamp").await;
+    let device = app.create_device("lamp-1", "lamp").await;
+    let first = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+    clock.advance_ms(11 * 3_600_000);
+    assert_eq!(app.enroll(&device, &csr(&device.key)).await.expect(200).certificate(), first);
+    clock.advance_ms(2 * 3_600_000);
+    assert_ne!(app.enroll(&device, &csr(&device.key)).await.expect(200).certificate(), first);
+}
+
+#[tokio::test]
 async fn of_two_keys_at_once_one_wins() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;

@@ -232,18 +232,25 @@ async fn the_same_image_again_is_the_same_release_or_a_mistake() {
     assert!(problem["detail"].as_str().unwrap().contains(differs), "{problem}");
     assert_eq!(app.get("/products/lamp/releases").await["items"].as_array().unwrap().len(), 1);
 
-    let mut meant = body;
-    meant["same_image"] = json!(true);
+    // Whoever publishes an old image again once newer ones are there does not want it told that all is well.
+    app.try_publish("lamp", &image("1.0.1"), 2, "1.0.1").await;
+    let (status, problem) = app.try_publish("lamp", &first, 3, "1.0.0").await;
+    assert_eq!((status, kind(&problem)), (409, "image-published"));
+    let differs = "which differs in its place, for newer ones are on its channel;";
+    assert!(problem["detail"].as_str().unwrap().contains(differs), "{problem}");
+
+    let manifest = BASE64_STANDARD.encode(sign(&describe(&first, 3, "1.1.0")));
+    let meant = json!({ "manifest": manifest, "notes": "a test", "same_image": true });
     let again = app.post("/products/lamp/releases", &meant).await.expect(201).json();
     assert!(
         again["warnings"][0].as_str().unwrap().starts_with("release 1 (1.0.0) is the same image"),
         "{again}"
     );
-    let (_, namesake) = app.try_publish("lamp", &image("other"), 3, "1.1.0").await;
-    let warning = "release 2 is called 1.1.0 too, and is another image";
+    let (_, namesake) = app.try_publish("lamp", &image("other"), 4, "1.1.0").await;
+    let warning = "release 3 is called 1.1.0 too, and is another image";
     assert_eq!(namesake["warnings"], json!([warning]));
     let line = &app.get("/audit?kind=release&limit=1").await["items"][0];
-    assert_eq!((&line["subject"], &line["after"]["warnings"]), (&json!("lamp 3"), &json!([warning])));
+    assert_eq!((&line["subject"], &line["after"]["warnings"]), (&json!("lamp 4"), &json!([warning])));
 }
 
 #[tokio::test]

@@ -655,6 +655,43 @@ async fn a_device_below_what_a_release_requires_goes_by_that() {
 }
 
 #[tokio::test]
+async fn nobody_stands_in_who_lacks_what_the_release_requires_and_an_image_is_known_by_its_digest() {
+    let mut world = World::new().await;
+    let mut lamp = world.lamp("lamp-1").await;
+    assert_eq!(lamp.offered().await, None);
+    world.until_seen(&lamp).await;
+    let mut other = world.lamp("lamp-2").await;
+    if bucket("ro-lamp-3", "lamp-1") > bucket("ro-lamp-3", "lamp-2") {
+        std::mem::swap(&mut lamp, &mut other);
+    }
+    world.publish(&[], "none").await;
+    // Flashed by cable: its image is that of release 2, and it knows no number.
+    other.runs(&world, 2);
+    other.said.running.as_mut().unwrap().sequence = None;
+    assert_eq!(other.offered().await, Some(1));
+    world.until_seen(&other).await;
+    let image = image("3.0.0");
+    world.app.upload(&image).await.expect(201);
+    let manifest = base64(&sign(&describe(&image, 3, "3.0.0")));
+    let body = json!({ "manifest": manifest, "requires": 2, "rollout": "none" });
+    world.app.post("/products/lamp/releases", &body).await.expect(201);
+    world.images.push(image);
+    let plan = json!({ "waves": [
+        { "select": { "percent": 0.01 }, "soak_s": 60 }, { "select": { "percent": 100 } }
+    ] });
+    let body = json!({ "product": "lamp", "sequence": 3, "plan": plan, "start": true });
+    world.app.post("/rollouts", &body).await.expect(201);
+    let has_one = |rollout: &Value| rollout["waves"][0]["stand_in"] == other.id;
+    assert_eq!(world.app.until("/rollouts/ro-lamp-3", has_one).await["waiting"], 0);
+    world.act("ro-lamp-3", "approve").await;
+    world.clock.advance_ms(2 * 60_000);
+    let waits = |rollout: &Value| rollout["waiting"] == 1;
+    world.app.until("/rollouts/ro-lamp-3", waits).await;
+    assert_eq!(lamp.offered().await, None);
+    other.install(&world, 3).await;
+}
+
+#[tokio::test]
 async fn a_stream_tells_every_change() {
     let mut world = World::new().await;
     let mut lamp = world.lamp("lamp-1").await;
