@@ -7,7 +7,7 @@ use manifest::{PublisherKeys, PublisherSigningKey};
 use updater_io::platform::WifiCredentials;
 use updater_io::region::Region;
 use updater_io::vault::{Provisioning, ServerUrl, provision};
-use updater_io::wifi::CountryCode;
+use updater_io::country::CountryCode;
 
 use crate::flash::NorMock;
 

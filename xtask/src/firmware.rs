@@ -131,7 +131,7 @@ fn build_one(
 /// Builds images without a look at what was built: with a planted fault it is not what it should be.
 ///
 /// Errors: one cannot be built.
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 pub(crate) fn make_some(
     root: &Path,
     toolchain: &Toolchain,

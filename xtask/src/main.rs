@@ -17,31 +17,36 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+#[cfg(feature = "gate")]
 mod backends;
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod bench_server;
+#[cfg(feature = "gate")]
 mod browser;
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod campaign;
+#[cfg(feature = "gate")]
 mod ci;
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod emulate;
 mod firmware;
+#[cfg(feature = "gate")]
 mod fuzz;
+#[cfg(feature = "gate")]
 mod golden;
 mod image;
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod lab;
+#[cfg(feature = "gate")]
 mod layering;
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod mutants;
 mod process;
-#[cfg(feature = "emulate")]
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod server_campaign;
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod status;
-#[cfg(feature = "emulate")]
+#[cfg(feature = "gate")]
 mod tables;
 mod toolchain;
 
@@ -63,32 +68,36 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the whole gate: format, lints, tests, fuzz targets, browser, docs, device builds, firmware, emulator, licences, layering, golden files
+    #[cfg(feature = "gate")]
     Ci(ci::Arguments),
     /// Let everything go wrong on virtual devices and on the server, and check the promise of docs/fault-model.md
-    #[cfg(feature = "emulate")]
+    #[cfg(feature = "gate")]
     Campaign(campaign::Arguments),
     /// Plant faults in engine, shell and formats, and show which test catches each
-    #[cfg(feature = "emulate")]
+    #[cfg(feature = "gate")]
     Mutants(mutants::Arguments),
     /// Build updater and example applications into ESP images (exit code 3: no toolchain for the chip)
     Firmware(firmware::Arguments),
     /// Run updater, server and applications together on an emulated ESP32-C3
-    #[cfg(feature = "emulate")]
+    #[cfg(feature = "gate")]
     Emulate(emulate::Arguments),
     /// Run the updater's image in a world that is the same every time: count its instructions, cut its power at every moment
-    #[cfg(feature = "emulate")]
+    #[cfg(feature = "gate")]
     Lab(lab::Arguments),
     /// Measure the server against nginx, and with a fleet of 100,000 devices (minutes)
-    #[cfg(feature = "emulate")]
+    #[cfg(feature = "gate")]
     BenchServer(bench_server::Arguments),
     /// Make docs/screenshots/ anew: needs chromium and nodejs
+    #[cfg(feature = "gate")]
     Screenshots,
     /// Write the tables of what was shown on which chip, from docs/status.toml
-    #[cfg(feature = "emulate")]
+    #[cfg(feature = "gate")]
     Status,
     /// Check who may depend on whom (ARCHITECTURE.md)
+    #[cfg(feature = "gate")]
     Layering,
     /// Check that no golden file differs from what was first committed
+    #[cfg(feature = "gate")]
     Golden,
 }
 
@@ -96,25 +105,29 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let root = repository_root();
     let result = match arguments.command {
+        #[cfg(feature = "gate")]
         Command::Ci(arguments) => ci::run(root, &arguments),
-        #[cfg(feature = "emulate")]
+        #[cfg(feature = "gate")]
         Command::Campaign(arguments) => campaign::run_campaigns(root, &arguments),
-        #[cfg(feature = "emulate")]
+        #[cfg(feature = "gate")]
         Command::Mutants(arguments) => mutants::run_mutants(root, &arguments),
         Command::Firmware(arguments) => firmware::run(root, &arguments),
-        #[cfg(feature = "emulate")]
+        #[cfg(feature = "gate")]
         Command::Emulate(arguments) => emulate::run(root, &arguments).map(|ending| match ending {
             emulate::Ending::Passed => {}
             emulate::Ending::Skipped(reason) => println!("SKIPPED: {reason}"),
         }),
-        #[cfg(feature = "emulate")]
+        #[cfg(feature = "gate")]
         Command::Lab(arguments) => lab::run(root, &arguments),
-        #[cfg(feature = "emulate")]
+        #[cfg(feature = "gate")]
         Command::BenchServer(arguments) => bench_server::run_bench(root, &arguments),
+        #[cfg(feature = "gate")]
         Command::Screenshots => browser::screenshots(root),
-        #[cfg(feature = "emulate")]
+        #[cfg(feature = "gate")]
         Command::Status => status::run(root),
+        #[cfg(feature = "gate")]
         Command::Layering => layering::run(root),
+        #[cfg(feature = "gate")]
         Command::Golden => golden::run(root).map(|outcome| println!("{outcome}")),
     };
     match result {

@@ -1,6 +1,5 @@
 //! What a client asks for ("Packet: RPC Command"): command, length of its data, data.
 
-use crate::response::ErrorState;
 use crate::settings::{Passphrase, PassphraseError, Ssid, SsidError, WifiSettings};
 
 /// A command from a client.
@@ -32,7 +31,7 @@ pub enum CommandId {
     RequestScannedNetworks = 0x04,
 }
 
-/// A packet for the device that is not a command. The client is told [`ErrorState::InvalidRpc`].
+/// A packet for the device that is not a command. The client is told [`crate::ErrorState::InvalidRpc`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
     /// The packet was damaged on its way.
@@ -108,12 +107,6 @@ impl CommandId {
             Self::RequestScannedNetworks,
         ];
         known.into_iter().find(|id| *id as u8 == number)
-    }
-}
-
-impl From<ProtocolError> for ErrorState {
-    fn from(_: ProtocolError) -> Self {
-        Self::InvalidRpc
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::command::CommandId;
+use crate::command::{CommandId, ProtocolError};
 use crate::packet::{self, MAX_DATA_BYTES};
 
 /// The longest list of strings, in bytes, with one byte for each string's length: an RPC result also holds the command
@@ -65,6 +65,12 @@ pub struct StringList(Vec<u8>);
 pub struct TooLong {
     /// Their length in a packet.
     pub found_bytes: usize,
+}
+
+impl From<ProtocolError> for ErrorState {
+    fn from(_: ProtocolError) -> Self {
+        Self::InvalidRpc
+    }
 }
 
 impl Response<'_> {

@@ -6,7 +6,7 @@
 //!
 //! Trust is a type: [`Signed<Manifest>`] gives away nothing but its bytes, and [`Signed::verify`] is the only
 //! way from there to a [`Manifest`]. What a manifest may do to a device that runs something already is decided
-//! by [`sequence::judge`].
+//! by [`succession::judge`].
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -18,7 +18,8 @@ mod body;
 mod cose;
 mod digest;
 mod keys;
-pub mod sequence;
+mod sequence;
+pub mod succession;
 
 pub use body::{Artifact, CHUNK_BYTES, MAX_CHUNKS, Manifest, ManifestError};
 #[cfg(feature = "sign")]

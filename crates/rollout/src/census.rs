@@ -1,17 +1,7 @@
 //! How many devices each wave has, and who stands in for a wave by share that has none.
 
 use crate::select::bucket;
-use crate::{Plan, Select};
-
-/// The one device of a wave by share in which nobody else is. A share of a small fleet may be less than a device, and a
-/// wave without a device shows nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StandIn {
-    /// The wave, from 0.
-    pub wave: usize,
-    /// The device's id.
-    pub device: String,
-}
+use crate::{Plan, Select, StandIn};
 
 /// A count of the devices of a rollout's waves, one device after the other and in any order.
 #[derive(Debug)]

@@ -26,26 +26,30 @@ mod census;
 mod decide;
 mod evidence;
 mod failure;
+mod lack;
 mod next;
 mod percent;
 mod plan;
+mod progress;
 mod select;
 mod state;
 mod window;
 
-pub use advance::{Cause, Counters, Excess, Observed, Progress, Step, advance};
+pub use advance::{Cause, Excess, Step, advance};
 pub use attempt::{Attempt, LastRun, Sign};
 pub use cadence::{Cadence, Runs, SHORT_RUNS};
-pub use census::{Census, StandIn};
+pub use census::Census;
 pub use decide::{
     DeviceFacts, NoOffer, OfferReason, ProductFacts, ReleaseFacts, RolloutFacts, Running, Verdict,
     WaitReason, decide,
 };
-pub use evidence::{Evidence, Lack, lack, unfinished};
+pub use evidence::Evidence;
 pub use failure::{Failure, is_failure};
+pub use lack::{Lack, lack, unfinished};
 pub use next::{lacking, next};
 pub use percent::{Percent, PercentError};
 pub use plan::{Approval, Limits, MAX_SOAK_S, MAX_WAVES, OnHalt, Plan, PlanError, Wave};
-pub use select::{MAX_TAGS, Select, bucket, check_tag};
+pub use progress::{Counters, Observed, Progress};
+pub use select::{MAX_TAGS, Select, StandIn, bucket, check_tag};
 pub use state::{Action, ActionError, State};
 pub use window::{Day, TimeOfDay, Window, WindowError};

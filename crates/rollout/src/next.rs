@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::advance::soak_ends_at_ms;
-use crate::evidence::{lack, unfinished};
+use crate::lack::{lack, unfinished};
 use crate::{Approval, OnHalt, Plan, Progress, State};
 
 /// One sentence without a full stop: what happens next, when, what is still missing, and what an operator can do about it.

@@ -25,6 +25,16 @@ pub enum Select {
     Tags(Vec<String>),
 }
 
+/// The one device of a wave by share in which nobody else is. A share of a small fleet may be less than a device, and a
+/// wave without a device shows nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// The wave, from 0.
+    pub wave: usize,
+    /// The device's id.
+    pub device: String,
+}
+
 impl Select {
     /// Whether a device is taken. `bucket` is its place in the rollout's order of the fleet.
     pub(crate) fn takes(&self, bucket: u16, tags: &[String]) -> bool {

@@ -3,7 +3,6 @@
 mod app;
 mod board;
 mod check;
-mod strike;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,10 +31,10 @@ use crate::bootloader::{Boot, Bootloader, NothingReason};
 use crate::flash::{FlashError, Pace, SimFlash};
 use crate::net::{SimNetwork, SimTimer};
 use crate::power::PowerSwitch;
+pub use crate::strike::{Moment, Standing, Strike, action_name};
+use crate::strike::{Struck, struck_in, survive};
 use board::VirtualBoard;
 use check::check;
-pub use strike::{Moment, Standing, Strike, action_name};
-use strike::{Struck, struck_in, survive};
 
 /// Version that the virtual updater reports.
 pub const UPDATER_VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -33,6 +33,7 @@ pub mod proxy;
 pub mod traps;
 
 mod service;
+mod strike;
 
 pub use bootloader::{Boot, Bootloader};
 pub use device::{End, RunningApp, VirtualDevice};

@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod board;
+pub mod country;
 pub mod early;
 pub mod est;
 pub mod flash;

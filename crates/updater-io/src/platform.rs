@@ -7,7 +7,7 @@ use core::fmt;
 use embedded_io_async::{Read, Write};
 use zeroize::Zeroizing;
 
-use crate::wifi::CountryCode;
+use crate::country::CountryCode;
 
 /// A Wi-Fi network that the vault knows. The passphrase is never printed.
 #[derive(Clone, PartialEq, Eq)]

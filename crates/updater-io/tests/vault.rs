@@ -7,6 +7,7 @@ use manifest::{PublisherKey, PublisherKeys};
 use proptest::prelude::*;
 use rustls::pki_types::CertificateDer;
 use support::flash::NorMock;
+use updater_io::country::CountryCode;
 use updater_io::journal::Journal;
 use updater_io::map::Map;
 use updater_io::platform::{AccessPoint, WifiCredentials};
@@ -15,7 +16,6 @@ use updater_io::shell::{KnownDamage, with_vault};
 use updater_io::vault::{
     ItemError, MAX_WIFI_NETWORKS, Provisioning, ServerUrl, Vault, VaultError, provision,
 };
-use updater_io::wifi::CountryCode;
 use wire::ResetCause;
 use x509_parser::prelude::{FromDer, X509Certificate};
 

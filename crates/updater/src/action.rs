@@ -6,8 +6,8 @@ use manifest::Digest;
 use wire::{CheckIn, Outcome, Reason, Report};
 
 use crate::carried::{Anchors, Chain, FirstSector, Key, Token};
-use crate::facts::SlotIndex;
 use crate::record::InstallRecord;
+use crate::slot::SlotIndex;
 
 /// One thing to do; exactly one [`crate::Event`] answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]

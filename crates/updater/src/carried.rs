@@ -8,7 +8,7 @@ use core::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::plan::SECTOR_BYTES;
+use crate::slot::SECTOR_BYTES;
 
 /// The device's private key, PKCS#8 DER (RFC 5958).
 #[derive(Clone, PartialEq, Eq)]

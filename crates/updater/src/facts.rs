@@ -4,16 +4,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use manifest::{Digest, PublisherKeys, Sequence};
-use minicbor::{Decode, Encode};
 use wire::{AnchorsDigest, HandOverStrategy, Outcome, Reason, Running};
 
 use crate::InstallRecord;
 use crate::carried::{Key, Token};
-
-/// Number of an application slot, in the order of the partition table (`ota_0` is 0 in the default layouts).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
-#[cbor(transparent)]
-pub struct SlotIndex(#[n(0)] pub u8);
+use crate::slot::SlotIndex;
 
 /// The device as it stands at the start of a pit stop.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,30 +21,27 @@ extern crate alloc;
 
 mod action;
 mod carried;
-mod choice;
-mod closing;
 mod event;
 pub mod facts;
-mod install;
 pub mod limits;
 pub mod plan;
 pub mod policy;
 pub mod record;
 pub mod reset;
 pub mod retained;
-mod session;
+mod slot;
 pub mod state;
 
 pub use action::{Action, FetchChunk, Preview, Scope, Verdict, Writes};
 pub use carried::{Anchors, Chain, FirstSector, Key, Token};
 pub use event::{Event, Failure};
 pub use facts::{
-    CertificateLife, Certified, Identity, ImageFacts, JournalFacts, SlotContent, SlotFacts, SlotIndex,
-    Survey, VaultFacts,
+    CertificateLife, Certified, Identity, ImageFacts, JournalFacts, SlotContent, SlotFacts, Survey,
+    VaultFacts,
 };
-pub use install::Progress;
 pub use plan::Plan;
 pub use policy::{LastRun, Start};
 pub use record::InstallRecord;
 pub use retained::{Phase, Retained};
+pub use slot::{SECTOR_BYTES, SlotIndex};
 pub use state::{State, start, step};

@@ -1,15 +1,11 @@
 //! From a trusted manifest to an immutable plan: planning makes every choice, execution none.
 
-use manifest::sequence::{self, Allowed, Refused};
+use manifest::succession::{self, Allowed, Refused};
 use manifest::{CHUNK_BYTES, Manifest};
 use wire::Reason;
 
-use crate::facts::{SlotContent, SlotIndex, Survey, VaultFacts};
-
-/// Size of a flash sector, the smallest erasable part (ESP32 series: 4 KiB). The image header is in the first.
-pub const SECTOR_BYTES: u32 = 4096;
-
-const _: () = assert!(CHUNK_BYTES.is_multiple_of(SECTOR_BYTES));
+use crate::facts::{SlotContent, Survey, VaultFacts};
+use crate::slot::SlotIndex;
 
 /// What to install where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +53,7 @@ pub fn plan(
     if !same && manifest.expires_at_s.is_some_and(|expires_at_s| now_s > expires_at_s) {
         return Decided::Refuse(Reason::ManifestExpired);
     }
-    match sequence::judge(installed, &manifest) {
+    match succession::judge(installed, &manifest) {
         Ok(Allowed::Same | Allowed::Newer | Allowed::Revert) => {}
         // Without a record, its number alone is left to go by.
         Ok(Allowed::First) if vault.sequence_floor.is_some_and(|floor| manifest.sequence < floor) => {

@@ -3,9 +3,10 @@
 use wire::{HandOverStrategy, Reason, ResetCause};
 
 use crate::action::Verdict;
-use crate::facts::{CertificateLife, SlotIndex};
+use crate::facts::CertificateLife;
 use crate::limits;
 use crate::retained::{CRASHES_MAX, Phase, Retained};
+use crate::slot::SlotIndex;
 
 /// What a start begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

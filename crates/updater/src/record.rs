@@ -4,11 +4,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use manifest::sequence::Installed;
+use manifest::succession::Installed;
 use manifest::{Digest, Manifest, Sequence};
 use minicbor::{Decode, Encode};
 
-use crate::facts::SlotIndex;
+use crate::slot::SlotIndex;
 
 /// What Pitstop installed last. CBOR map; keys are append-only.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]

@@ -4,7 +4,7 @@
 //! ([decision 0007](../../../docs/decisions/0007-counters-in-the-retained-register.md)). They cost no flash, so the
 //! engine can count on them at every start. Where the register did not survive it holds anything; a check byte tells.
 
-use crate::facts::SlotIndex;
+use crate::slot::SlotIndex;
 
 /// Bits 0 to 10: starts since power was applied.
 const STARTS_BITS: u32 = 11;

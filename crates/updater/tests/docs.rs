@@ -9,7 +9,7 @@ use updater::policy::{self, FailureClass};
 use wire::Reason;
 
 const RECOVERY: &str = include_str!("../../../docs/recovery.md");
-const STATE_SOURCE: &str = include_str!("../src/state.rs");
+const STATE_SOURCE: &str = include_str!("../src/state/mod.rs");
 
 /// The rows of the table below a heading of the document, each as its cells.
 fn table(heading: &str) -> Vec<Vec<&'static str>> {

@@ -11,9 +11,6 @@ use crate::{ChainLoader, sha, stub};
 #[derive(Debug)]
 pub enum Esp32C3 {}
 
-/// `DR_REG_SHA_BASE`.
-pub(crate) const SHA_BASE_ADDR: u32 = 0x6003_B000;
-
 /// `EXTMEM_ICACHE_CTRL1_REG` with `EXTMEM_ICACHE_SHUT_IBUS` and `EXTMEM_ICACHE_SHUT_DBUS`.
 const CACHE: Cache = Cache {
     disable_addr: 0x4000_051C,
@@ -23,16 +20,12 @@ const CACHE: Cache = Cache {
     bus_shut_bits: 0b11,
 };
 
-// SAFETY: registers by `rtc_cntl_reg.h` and `system_reg.h`; none of them is for DMA.
+// SAFETY: registers by `rtc_cntl_reg.h`; none of them is for DMA.
 const RTC_CNTL_RESET_STATE: Register = unsafe { Register::at(0x6000_8038) };
 // SAFETY: as above.
 const RTC_CNTL_WDTFEED: Register = unsafe { Register::at(0x6000_80A4) };
 // SAFETY: as above.
 const RTC_CNTL_WDTWPROTECT: Register = unsafe { Register::at(0x6000_80A8) };
-// SAFETY: as above.
-const SYSTEM_PERIP_CLK_EN1: Register = unsafe { Register::at(0x600C_0014) };
-// SAFETY: as above.
-const SYSTEM_PERIP_RST_EN1: Register = unsafe { Register::at(0x600C_001C) };
 
 /// `RTC_CNTL_RESET_CAUSE_PROCPU`.
 const RESET_CAUSE: u32 = 0x3F;
@@ -42,10 +35,6 @@ const DEEP_SLEEP: u32 = 5;
 const WATCHDOG_KEY: u32 = 0x50D8_3AA1;
 /// `RTC_CNTL_WDT_FEED`.
 const WATCHDOG_FEED: u32 = 1 << 31;
-/// `SYSTEM_CRYPTO_SHA_CLK_EN`, and `SYSTEM_CRYPTO_SHA_RST` in the other register.
-const SHA: u32 = 1 << 2;
-/// `SYSTEM_CRYPTO_DS_RST` and `SYSTEM_CRYPTO_HMAC_RST`: each of them holds the SHA engine in reset too.
-const SHA_USERS: u32 = 1 << 4 | 1 << 5;
 
 impl ChainLoader for Esp32C3 {
     const MEMORY: &'static MemoryMap = &MemoryMap::ESP32C3;
@@ -73,16 +62,5 @@ impl ChainLoader for Esp32C3 {
         let script = Script::new(plan, Self::MEMORY, &CACHE, 0, found.control);
         // SAFETY: the script was made for this chip; the rest is the caller's promise.
         unsafe { stub::run(Self::MEMORY, &script, &Self::CONTROLLER, &found.controller) }
-    }
-}
-
-/// Turns the SHA engine on, if it is off.
-pub(crate) fn enable_sha() {
-    let clocked = SYSTEM_PERIP_CLK_EN1.read() & SHA != 0;
-    let in_reset = SYSTEM_PERIP_RST_EN1.read() & (SHA | SHA_USERS) != 0;
-    if !clocked || in_reset {
-        SYSTEM_PERIP_CLK_EN1.set(SHA);
-        SYSTEM_PERIP_RST_EN1.set(SHA);
-        SYSTEM_PERIP_RST_EN1.clear(SHA | SHA_USERS);
     }
 }

@@ -14,9 +14,6 @@ use crate::{ChainLoader, sha, stub};
 #[derive(Debug)]
 pub enum Esp32C6 {}
 
-/// `DR_REG_SHA_BASE`.
-pub(crate) const SHA_BASE_ADDR: u32 = 0x6008_9000;
-
 /// `EXTMEM_L1_CACHE_CTRL_REG` with `EXTMEM_L1_CACHE_SHUT_IBUS` and `EXTMEM_L1_CACHE_SHUT_DBUS`.
 const CACHE: Cache = Cache {
     disable_addr: 0x4000_0690,
@@ -26,7 +23,7 @@ const CACHE: Cache = Cache {
     bus_shut_bits: 0b11,
 };
 
-// SAFETY: registers by `lp_clkrst_reg.h`, `lp_wdt_reg.h`, `efuse_reg.h` and `pcr_reg.h`; none of them is for DMA.
+// SAFETY: registers by `lp_clkrst_reg.h`, `lp_wdt_reg.h` and `efuse_reg.h`; none of them is for DMA.
 const LP_CLKRST_RESET_CAUSE: Register = unsafe { Register::at(0x600B_0410) };
 // SAFETY: as above.
 const LP_WDT_FEED: Register = unsafe { Register::at(0x600B_1C14) };
@@ -34,12 +31,6 @@ const LP_WDT_FEED: Register = unsafe { Register::at(0x600B_1C14) };
 const LP_WDT_WPROTECT: Register = unsafe { Register::at(0x600B_1C18) };
 // SAFETY: as above.
 const EFUSE_RD_REPEAT_DATA1: Register = unsafe { Register::at(0x600B_0834) };
-// SAFETY: as above.
-const PCR_SHA_CONF: Register = unsafe { Register::at(0x6009_60CC) };
-// SAFETY: as above.
-const PCR_DS_CONF: Register = unsafe { Register::at(0x6009_60E0) };
-// SAFETY: as above.
-const PCR_HMAC_CONF: Register = unsafe { Register::at(0x6009_60E4) };
 
 /// `LP_CLKRST_RESET_CAUSE`.
 const RESET_CAUSE: u32 = 0x1F;
@@ -53,10 +44,6 @@ const WATCHDOG_FEED: u32 = 1 << 31;
 const FLASH_CRYPT_COUNT: u32 = 0b111 << 18;
 /// `SOC_MMU_SENSITIVE`: the page is decrypted.
 const MMU_SENSITIVE: u32 = 1 << 10;
-/// `PCR_SHA_CLK_EN`.
-const CLOCK: u32 = 1;
-/// `PCR_SHA_RST_EN`, `PCR_DS_RST_EN`, `PCR_HMAC_RST_EN`, each in its register.
-const RESET: u32 = 1 << 1;
 
 impl ChainLoader for Esp32C6 {
     const MEMORY: &'static MemoryMap = &MemoryMap::ESP32C6;
@@ -85,19 +72,5 @@ impl ChainLoader for Esp32C6 {
         let script = Script::new(plan, Self::MEMORY, &CACHE, entry_bits, found.control);
         // SAFETY: the script was made for this chip; the rest is the caller's promise.
         unsafe { stub::run(Self::MEMORY, &script, &Self::CONTROLLER, &found.controller) }
-    }
-}
-
-/// Turns the SHA engine on, if it is off.
-pub(crate) fn enable_sha() {
-    let configured = PCR_SHA_CONF.read() & (CLOCK | RESET) == CLOCK;
-    let users_in_reset = (PCR_DS_CONF.read() | PCR_HMAC_CONF.read()) & RESET != 0;
-    if !configured || users_in_reset {
-        PCR_SHA_CONF.set(CLOCK);
-        PCR_SHA_CONF.set(RESET);
-        PCR_SHA_CONF.clear(RESET);
-        // Each of these holds the SHA engine in reset too.
-        PCR_DS_CONF.clear(RESET);
-        PCR_HMAC_CONF.clear(RESET);
     }
 }

@@ -11,7 +11,7 @@ use updater_io::map::Map;
 use updater_io::platform::{JoinRequest, Network as _, WifiCredentials};
 use updater_io::shell::{KnownDamage, with_vault};
 use updater_io::vault::{self, VaultError};
-use updater_io::wifi::CountryCode;
+use updater_io::country::CountryCode;
 
 use crate::board::ChipBoard;
 use crate::chip::CHIP;

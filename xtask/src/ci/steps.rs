@@ -11,7 +11,6 @@ use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
 use crate::{
     backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering, process,
 };
-#[cfg(feature = "emulate")]
 use crate::{emulate, lab, mutants as planted};
 
 pub(super) const STEPS: &[Step] = &[
@@ -20,7 +19,6 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "golden", run: golden },
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
-    #[cfg(feature = "emulate")]
     Step { name: "mutants", run: mutants },
     Step { name: "server-backends", run: server_backends },
     Step { name: "api-fuzz", run: api_fuzz },
@@ -32,7 +30,6 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "chainload", run: chainload },
     Step { name: "no-std", run: no_std },
     Step { name: "firmware", run: firmware },
-    #[cfg(feature = "emulate")]
     Step { name: "emulate", run: emulate },
     Step { name: "deny", run: deny },
     Step { name: "advisories", run: advisories },
@@ -97,7 +94,6 @@ fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 }
 
 /// A few faults of each kind; `cargo xtask mutants` plants all of them.
-#[cfg(feature = "emulate")]
 fn mutants(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     planted::run_mutants(gate.root, &planted::Arguments::quick())?;
     gate.discard("target/mutants/build")?;
@@ -221,7 +217,6 @@ fn firmware(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     firmware::build(gate.root, &toolchain, &default_firmware_dir(gate.root)).map(|()| Outcome::Passed)
 }
 
-#[cfg(feature = "emulate")]
 fn emulate(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     match emulate::run(gate.root, &emulate::Arguments::default()) {
         Ok(emulate::Ending::Passed) => {

@@ -14,7 +14,7 @@ use emulator::{Emulator, Log, Machine, Qemu, Symbols, Watch};
 use flashfmt::layout::Layout;
 
 use super::flash::{FlashFile, VAULT};
-use super::scenario::{INSTALL, PANIC};
+use super::stage::{INSTALL, PANIC};
 use super::world::World;
 
 /// Of the product; the devices' ids are as long as each other.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use emulator::Machine;
 
 use super::flash::Slot;
-use super::scenario::{INSTALL, Outcome, START, Stage};
+use super::stage::{INSTALL, Outcome, START, Stage};
 
 const IMAGE: &str = "entry-state";
 const BEGINS: &str = "entry-state begins";

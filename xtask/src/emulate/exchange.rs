@@ -14,7 +14,7 @@ use sim::{End, PowerSwitch, RunningApp, SimFlash, VirtualDevice};
 use tokio::runtime::Runtime;
 
 use super::flash::FlashFile;
-use super::scenario::{CHECKS_IN, ENROLLS, FAULT, HANDS_OVER, INSTALLS, Outcome, PANIC, START, Stage};
+use super::stage::{CHECKS_IN, ENROLLS, FAULT, HANDS_OVER, INSTALLS, Outcome, PANIC, START, Stage};
 
 const LAYOUT: &str = "4mb";
 

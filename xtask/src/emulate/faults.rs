@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use emulator::Machine;
 
-use super::scenario::{HANDS_OVER, Outcome, PANIC, ROM, START, Stage};
+use super::stage::{HANDS_OVER, Outcome, PANIC, ROM, START, Stage};
 
 /// Starts with the same fault after which the application must run.
 const STARTS: u32 = 4;

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::flash::FlashFile;
-use super::scenario::{GREETING, INSTALL, Outcome, PANIC, START, Stage};
+use super::stage::{GREETING, INSTALL, Outcome, PANIC, START, Stage};
 
 /// Name of the campaign among the scenarios.
 pub(super) const NAME: &str = "kill";

@@ -11,6 +11,7 @@ mod faults;
 mod flash;
 mod kill;
 mod scenario;
+mod stage;
 mod tls;
 mod world;
 
@@ -24,7 +25,8 @@ use anyhow::{Context as _, bail};
 use emulator::{Emulator, HOW_TO_INSTALL, Log, Qemu, Symbols};
 
 use crate::{default_firmware_dir, firmware, process, toolchain};
-use scenario::{Outcome, SCENARIOS, Scenario, Stage};
+use scenario::{SCENARIOS, Scenario};
+use stage::{Outcome, Stage};
 use world::World;
 
 /// Images that the scenarios use.

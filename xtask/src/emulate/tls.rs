@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::flash::FlashFile;
-use super::scenario::{Outcome, PANIC, START, Stage};
+use super::stage::{Outcome, PANIC, START, Stage};
 
 /// Before its first connection a device that has a certificate says so.
 const CHECKS_IN: &str = "pitstop checks in";

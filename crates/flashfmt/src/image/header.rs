@@ -3,16 +3,13 @@
 use crate::bytes::{array_at, put, u16_at, u32_at};
 use crate::chip::Chip;
 
-use super::{ImageError, MAX_SEGMENTS};
+use super::{IMAGE_MAGIC, ImageError, MAX_SEGMENTS};
 
 /// Size of `esp_image_header_t`.
 pub const HEADER_BYTES: usize = 24;
 
 /// Size of `esp_image_segment_header_t`.
 pub const SEGMENT_HEADER_BYTES: usize = 8;
-
-/// `ESP_IMAGE_HEADER_MAGIC`.
-pub const IMAGE_MAGIC: u8 = 0xE9;
 
 /// `wp_pin` of images for which the bootloader sets the WP pin itself.
 pub const WP_PIN_DISABLED: u8 = 0xEE;

@@ -22,11 +22,14 @@ mod verify;
 pub use boot::{Kind, NotAnApplication, Target, UPDATER_PROJECT_NAME, Unbootable};
 pub use confirm::{ARDUINO_FILES, ConfirmsItself};
 pub use error::ImageError;
-pub use header::{HEADER_BYTES, IMAGE_MAGIC, ImageHeader, SEGMENT_HEADER_BYTES, WP_PIN_DISABLED};
+pub use header::{HEADER_BYTES, ImageHeader, SEGMENT_HEADER_BYTES, WP_PIN_DISABLED};
 pub use outline::{Glance, Missing, Outline};
 pub use verify::{Progress, StreamVerifier, verify};
 
 use crate::app_desc::AppDescriptor;
+
+/// `ESP_IMAGE_HEADER_MAGIC`.
+pub const IMAGE_MAGIC: u8 = 0xE9;
 
 /// `ESP_IMAGE_MAX_SEGMENTS`.
 pub const MAX_SEGMENTS: usize = 16;

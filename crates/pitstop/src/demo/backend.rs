@@ -8,9 +8,9 @@ use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use server::{Config, RunningServer};
 use sim::device::host_time_s;
+use updater_io::country::CountryCode;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
-use updater_io::wifi::CountryCode;
 
 use super::images::Application;
 use super::stage::Stage;

@@ -9,9 +9,9 @@ use flashfmt::{AppDescriptor, Chip};
 use manifest::PublisherKeys;
 use rustls::pki_types::CertificateDer;
 use updater_io::board::Observed;
+use updater_io::country::CountryCode;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
-use updater_io::wifi::CountryCode;
 
 use super::fake_server::{self, FakeServer, ServerState};
 use crate::flash::Trace;

@@ -37,8 +37,8 @@ pub use file::FlashFileError;
 pub use pace::Pace;
 pub use record::{FlashStats, Operation, OperationKind, Violation};
 
-use crate::device::Strike;
 use crate::power::PowerSwitch;
+use crate::strike::Strike;
 
 /// Smallest alignment and length of reads and writes (`FlashStorage::WORD_SIZE`).
 pub const WORD_BYTES: u32 = 4;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use embedded_io_async::{Read, Write};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use updater_io::wifi::CountryCode;
+use updater_io::country::CountryCode;
 use zeroize::Zeroizing;
 
 use super::*;

@@ -19,11 +19,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use updater_io::country::CountryCode;
 use updater_io::flash::FlashFault;
 use updater_io::map::Map;
 use updater_io::tls;
 use updater_io::vault::{Provisioning, ServerUrl, ServerUrlError, Vault, VaultError, provision};
-use updater_io::wifi::CountryCode;
 use zeroize::Zeroizing;
 
 use crate::SimFlash;

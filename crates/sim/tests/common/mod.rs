@@ -17,9 +17,9 @@ use sim::impostor::{Impostor, Reply, Rule};
 use sim::net::{Link, Route, SimNetwork};
 use sim::pki::Identity;
 use sim::{PowerSwitch, SimFlash, VirtualDevice};
+use updater_io::country::CountryCode;
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::{Provisioning, ServerUrl};
-use updater_io::wifi::CountryCode;
 use wire::Message;
 
 pub(crate) const PRODUCT: &str = "lamp";

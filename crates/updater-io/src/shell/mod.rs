@@ -1,6 +1,7 @@
 //! The shell: performs the engine's actions on a board, and makes no choice of its own.
 
 mod account;
+mod fault;
 mod flash;
 mod known_damage;
 mod online;
@@ -21,8 +22,8 @@ use crate::map::Map;
 use crate::region::Region;
 use crate::time::FloorClock;
 
+pub use fault::ProtocolFault;
 pub use known_damage::{KnownDamage, with_vault};
-pub use online::ProtocolFault;
 
 use account::Account;
 use online::Ask;

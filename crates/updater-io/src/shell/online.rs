@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,28 +16,19 @@ use sha2::Digest as _;
 use updater::{Anchors, Chain, Event, Failure, FetchChunk, FirstSector, Key, Preview, Token, limits};
 use wire::{CheckIn, Decision, Message, Reason, Report};
 
-use super::account::Account;
+use super::account::{Account, Client, Online, life};
+use super::fault::ProtocolFault;
 use super::flash::check_headers;
-use super::vaulted::life;
 use super::{Shell, digest};
 use crate::board::{Board, Observed};
 use crate::est::{self, EnrolledChain, EstError};
 use crate::flash::FlashFault;
-use crate::http::{ContentRange, HttpClient, HttpError, Method, Request, ResponseHead};
+use crate::http::{HttpClient, HttpError, Method, Request, ResponseHead};
 use crate::pki::{self, DeviceKey, PkiError};
 use crate::platform::{JoinRequest, Network, NetworkError, Timer};
 use crate::region::{Region, SECTOR_BYTES};
 use crate::tls::{TlsError, TlsSession, client_config, try_anchors, try_identity};
 use crate::vault::{Settings, concatenate};
-
-type Client<B> = HttpClient<TlsSession<<<B as Board>::Network as Network>::Connection>>;
-
-/// An open connection to the server.
-pub(super) struct Online<B: Board> {
-    http: Client<B>,
-    /// Whether the device showed its certificate on it.
-    identified: bool,
-}
 
 /// What is asked in one exchange.
 pub(super) enum Ask {
@@ -76,59 +66,6 @@ struct Part {
     artifact: Digest,
     offset_bytes: u32,
     length_bytes: u32,
-}
-
-/// An answer that no good server gives.
-#[derive(Debug, thiserror::Error)]
-pub enum ProtocolFault {
-    /// Another status.
-    #[error("expected status {expected} to {what}, found {found}")]
-    Status {
-        /// What was asked.
-        what: &'static str,
-        /// What a good server answers.
-        expected: u16,
-        /// What this one answered.
-        found: u16,
-        /// When to ask again, if it said so.
-        retry_after_s: Option<u32>,
-    },
-    /// No such artifact.
-    #[error("expected the artifact on the server, found status 404; publish the release again")]
-    NoArtifact,
-    /// Another part of the artifact.
-    #[error(
-        "expected bytes {first} to {last} of the artifact, found {}",
-        found.map_or_else(|| "no Content-Range".into(), |found| format!("{} to {}", found.first, found.last))
-    )]
-    Range {
-        /// First byte asked for.
-        first: u64,
-        /// Last byte asked for.
-        last: u64,
-        /// What the server says it sent.
-        found: Option<ContentRange>,
-    },
-    /// Another length.
-    #[error("expected a body of {expected_bytes} bytes, found {found_bytes}")]
-    Length {
-        /// What was asked for.
-        expected_bytes: u64,
-        /// What came.
-        found_bytes: u64,
-    },
-    /// Too slow.
-    #[error("expected an answer within {timeout_ms} ms, found none")]
-    Timeout {
-        /// The limit.
-        timeout_ms: u64,
-    },
-    /// A name that no certificate can carry.
-    #[error("expected a DNS name or an IP address as the server's name, found {found}")]
-    ServerName {
-        /// The name in the vault.
-        found: String,
-    },
 }
 
 impl<B: Board> Shell<'_, B> {

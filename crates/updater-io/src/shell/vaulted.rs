@@ -9,14 +9,14 @@ use manifest::Sequence;
 use rand_core::RngCore;
 use rustls::pki_types::CertificateDer;
 use updater::{
-    Anchors, CertificateLife, Certified, Chain, Event, Identity, InstallRecord, JournalFacts, Key, Scope,
-    Survey, Token, VaultFacts,
+    Anchors, Certified, Chain, Event, Identity, InstallRecord, JournalFacts, Key, Scope, Survey, Token,
+    VaultFacts,
 };
 use wire::{Outcome, Reason};
 use zeroize::Zeroizing;
 
 use super::Shell;
-use super::account::Account;
+use super::account::{Account, life};
 use super::known_damage::with_vault;
 use crate::board::Board;
 use crate::journal::{Entry, Journal, SequenceFloor};
@@ -304,10 +304,6 @@ fn identity(
         (None, None) if damaged => Identity::Damaged,
         (None, None) => Identity::Missing,
     }
-}
-
-pub(super) fn life(leaf: &pki::LeafFacts<'_>) -> CertificateLife {
-    CertificateLife { not_before_s: leaf.not_before_s, not_after_s: leaf.not_after_s }
 }
 
 /// Stands for what a sequence number belongs to.

@@ -2,15 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::TlsError;
+use super::{MAX_INCOMING_BYTES, TlsError};
 
 /// Size of the buffer at first, in bytes: one record of 2 KiB as the server sends them, with its header, its tag
 /// and some padding, or a short handshake flight.
 pub const INITIAL_INCOMING_BYTES: usize = 2560;
-
-/// Size that the buffer never exceeds, in bytes: one record of the longest kind that TLS 1.3 knows (RFC 8446
-/// section 5.2: 2^14 + 256 bytes, and a header of 5).
-pub const MAX_INCOMING_BYTES: usize = 5 + (1 << 14) + 256;
 
 const _: () = assert!(INITIAL_INCOMING_BYTES < MAX_INCOMING_BYTES);
 

@@ -11,7 +11,7 @@ mod incoming;
 
 pub use config::{Identity, client_config, try_anchors, try_identity};
 pub use error::{RustlsError, TlsError};
-pub use incoming::{INITIAL_INCOMING_BYTES, MAX_INCOMING_BYTES};
+pub use incoming::INITIAL_INCOMING_BYTES;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -23,6 +23,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 
 use incoming::Incoming;
+
+/// Size that the buffer for what arrives never exceeds, in bytes: one record of the longest kind that TLS 1.3 knows
+/// (RFC 8446 section 5.2: 2^14 + 256 bytes, and a header of 5).
+pub const MAX_INCOMING_BYTES: usize = 5 + (1 << 14) + 256;
 
 /// Plaintext in one outgoing record, in bytes, at most. A check-in fits into one record.
 pub const MAX_WRITE_BYTES: usize = 2048;

@@ -47,10 +47,10 @@ use manifest::PublisherKeys;
 use rustls::pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
+use crate::country::CountryCode;
 use crate::pki::{MAX_DEVICE_ID_BYTES, split_certificates};
 use crate::platform::{AccessPoint, WifiCredentials};
 use crate::region::Region;
-use crate::wifi::CountryCode;
 use nvs::Store;
 use provision::check_network;
 

@@ -11,9 +11,9 @@ use super::{
     ItemError, MAX_WIFI_NETWORKS, ServerUrl, VaultError, WIFI_KEYS, accept, certificates, check_device_id,
     check_product, check_publishers, concatenate, key,
 };
+use crate::country::CountryCode;
 use crate::platform::WifiCredentials;
 use crate::region::Region;
-use crate::wifi::CountryCode;
 
 /// What a device is provisioned with.
 #[derive(Clone, Copy)]

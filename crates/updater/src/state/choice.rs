@@ -3,12 +3,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::session::Session;
+use super::{State, chosen};
 use crate::action::Action;
-use crate::facts::{ImageFacts, SlotContent, SlotIndex};
+use crate::facts::{ImageFacts, SlotContent};
 use crate::limits;
 use crate::retained::{Phase, Retained};
-use crate::session::Session;
-use crate::state::{State, chosen};
+use crate::slot::SlotIndex;
 
 /// The choice under way. Verifying takes about a second a MiB, so that a slot is verified only when it is its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 
 use wire::{Outcome, PROTOCOL_VERSION, Reason, Report};
 
+use super::State;
+use super::session::{Link, Session};
 use crate::action::Action;
 use crate::event::Failure;
 use crate::limits;
 use crate::policy::{self, FailureClass};
-use crate::session::{Link, Session};
-use crate::state::State;
 
 /// The end of a pit stop, of which steps are left.
 #[derive(Clone, Debug, PartialEq, Eq)]

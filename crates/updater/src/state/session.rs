@@ -5,11 +5,12 @@ use alloc::vec::Vec;
 use manifest::PublisherKeys;
 use wire::{CheckIn, Outcome, PROTOCOL_VERSION, Reason};
 
+use super::{State, end};
 use crate::action::Action;
-use crate::facts::{SlotContent, SlotIndex, Survey};
+use crate::facts::{SlotContent, Survey};
 use crate::policy::{self, Start};
 use crate::record::InstallRecord;
-use crate::state::{State, end};
+use crate::slot::SlotIndex;
 
 /// What a pit stop knows while it may still end in many ways.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -61,7 +61,7 @@ impl Strike {
     }
 
     /// Strikes in the early check: `None` refuses the slot.
-    pub(super) fn early(self, clock: &DeviceClock) -> Option<()> {
+    pub(crate) fn early(self, clock: &DeviceClock) -> Option<()> {
         self.by(EARLY_WATCHDOG, clock);
         None
     }
@@ -92,7 +92,7 @@ pub(crate) struct Struck {
 }
 
 /// Runs a part of the updater until it ends, or until a fault strikes in it.
-pub(super) fn struck_in<T>(work: impl FnOnce() -> T) -> Result<T, Struck> {
+pub(crate) fn struck_in<T>(work: impl FnOnce() -> T) -> Result<T, Struck> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| match payload.downcast::<Struck>() {
         Ok(struck) => *struck,
         Err(bug) => resume_unwind(bug),
@@ -100,7 +100,7 @@ pub(super) fn struck_in<T>(work: impl FnOnce() -> T) -> Result<T, Struck> {
 }
 
 /// The same for a part that waits.
-pub(super) async fn survive<T>(work: impl Future<Output = T>) -> Result<T, Struck> {
+pub(crate) async fn survive<T>(work: impl Future<Output = T>) -> Result<T, Struck> {
     let mut work = pin!(work);
     poll_fn(|context| match struck_in(|| work.as_mut().poll(context)) {
         Ok(Poll::Pending) => Poll::Pending,

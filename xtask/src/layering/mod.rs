@@ -14,11 +14,13 @@
 //! The crates that run on the chip have a second rule: [`HOST_ONLY`] libraries are not for them, neither directly (an
 //! optional dependency counts) nor through another library.
 
-use std::path::Path;
+mod circles;
+
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::bail;
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use cargo_metadata::{DependencyKind, MetadataCommand, Package, Target};
 
 use crate::process;
 use crate::toolchain::TARGET;
@@ -139,6 +141,8 @@ struct Dependency {
 /// A crate of this repository and what its `Cargo.toml` declares.
 struct Crate {
     name: String,
+    /// The root files of its library and programs.
+    roots: Vec<PathBuf>,
     dependencies: Vec<Dependency>,
 }
 
@@ -153,6 +157,9 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let mut faults = check_arrows(TABLE, &crates);
     for row in TABLE.iter().filter(|row| row.runs == Runs::OnDevice) {
         faults.extend(check_tree(row.name, &resolved(root, row.name)?));
+    }
+    for root_file in crates.iter().flat_map(|found| &found.roots) {
+        faults.extend(circles::find(root_file, root)?.iter().map(circles::Circle::to_string));
     }
     if !faults.is_empty() {
         bail!("the layering is broken (table: xtask/src/layering.rs):\n  {}", faults.join("\n  "));
@@ -173,9 +180,16 @@ fn declared(manifest: &Path) -> anyhow::Result<Vec<Crate>> {
     Ok(packages
         .map(|package| Crate {
             name: package.name.to_string(),
+            roots: roots(package),
             dependencies: package.dependencies.iter().map(dependency).collect(),
         })
         .collect())
+}
+
+fn roots(package: &Package) -> Vec<PathBuf> {
+    let is_built = |target: &&Target| target.is_lib() || target.is_bin();
+    let targets = package.targets.iter().filter(is_built);
+    targets.map(|target| target.src_path.clone().into_std_path_buf()).collect()
 }
 
 /// Everything the crate is built from for the chip, one `name vX.Y.Z …` a line.
@@ -248,6 +262,7 @@ mod tests {
             |name: &&str| Dependency { name: (*name).into(), kind: DependencyKind::Normal, local: true };
         let row = |row: &Row| Crate {
             name: row.name.into(),
+            roots: Vec::new(),
             dependencies: row.may_use.iter().map(local).collect(),
         };
         TABLE.iter().map(row).collect()
@@ -322,7 +337,7 @@ mod tests {
     #[test]
     fn unknown_and_lost_crates_are_caught() {
         let mut crates = allowed();
-        crates.push(Crate { name: "newcomer".into(), dependencies: Vec::new() });
+        crates.push(Crate { name: "newcomer".into(), roots: Vec::new(), dependencies: Vec::new() });
         crates.retain(|found| found.name != "wire");
         let faults = check_arrows(TABLE, &crates);
         assert_eq!(faults.len(), 2);

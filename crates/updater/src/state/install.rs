@@ -8,15 +8,16 @@ use alloc::boxed::Box;
 use manifest::Digest;
 use wire::{Outcome, Reason};
 
+use super::State;
+use super::closing::{Closing, refuse};
+use super::session::Session;
 use crate::action::{Action, FetchChunk, Preview};
 use crate::carried::FirstSector;
-use crate::closing::{Closing, refuse};
 use crate::event::Failure;
 use crate::facts::{ImageFacts, SlotContent};
-use crate::plan::{Plan, SECTOR_BYTES};
+use crate::plan::Plan;
 use crate::record::InstallRecord;
-use crate::session::Session;
-use crate::state::State;
+use crate::slot::SECTOR_BYTES;
 use crate::{limits, policy};
 
 /// An install under way.

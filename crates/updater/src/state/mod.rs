@@ -1,5 +1,10 @@
 //! The states of a pit stop and the transitions between them.
 
+mod choice;
+mod closing;
+mod install;
+mod session;
+
 use alloc::boxed::Box;
 
 use manifest::Signed;
@@ -7,16 +12,16 @@ use wire::{Decision, Reason};
 
 use crate::action::{Action, Scope, Verdict};
 use crate::carried::{Key, Token};
-use crate::choice::Choice;
-use crate::closing::{Closing, close, refuse};
 use crate::event::{Event, Failure};
 use crate::facts::{Certified, Identity};
-use crate::install::{Install, Progress};
 use crate::limits;
 use crate::plan::{self, Decided};
 use crate::policy::{self, Skip, Start};
 use crate::retained::Retained;
-use crate::session::{Link, Session};
+use choice::Choice;
+use closing::{Closing, close, refuse};
+use install::{Install, Progress};
+use session::{Link, Session};
 
 /// Where a pit stop stands. Every state waits for the answer to exactly one action.
 ///

@@ -7,6 +7,13 @@
 //! Source: ESP-IDF `esp_hal_security/<chip>/include/hal/sha_ll.h`. The engine takes and gives words as they stand in
 //! memory, that is with their bytes swapped.
 
+#[cfg(feature = "esp32c3")]
+#[path = "esp32c3.rs"]
+mod engine;
+#[cfg(feature = "esp32c6")]
+#[path = "esp32c6.rs"]
+mod engine;
+
 use digest::block_buffer::Eager;
 use digest::consts::{U32, U64};
 use digest::core_api::{
@@ -14,7 +21,6 @@ use digest::core_api::{
 };
 use digest::{HashMarker, Output};
 
-use crate::chip::{SHA_BASE_ADDR, enable_sha};
 use crate::interrupts;
 use crate::register::Register;
 
@@ -57,7 +63,7 @@ const MESSAGE: u32 = 0x80;
 
 const fn register(offset: u32) -> Register {
     // SAFETY: the SHA engine's registers are from 0x00 to 0x2C, 0x40 to 0x7F and 0x80 to 0xBF. DMA is not used.
-    unsafe { Register::at(SHA_BASE_ADDR + offset) }
+    unsafe { Register::at(engine::BASE_ADDR + offset) }
 }
 
 /// The registers of `STATE` or `MESSAGE`.
@@ -69,7 +75,7 @@ impl Sha256Core {
     fn take(&mut self, block: &Block<Self>) {
         // Between the first and the last line the engine holds this hasher's state.
         interrupts::off(|| {
-            enable_sha();
+            engine::enable();
             MODE.write(MODE_SHA_256);
             memory(STATE).zip(self.state).for_each(|(register, word)| register.write(word));
             for (register, bytes) in memory(MESSAGE).zip(block.chunks_exact(size_of::<u32>())) {
