@@ -3,7 +3,7 @@
 #![no_main]
 
 /// The server's file itself: the crate `server` would take minutes to build.
-#[path = "../../crates/server/src/est/csr.rs"]
+#[path = "../../crates/server/src/device/est/csr.rs"]
 mod server;
 
 use std::sync::OnceLock;

@@ -3,7 +3,7 @@
 #![no_main]
 
 /// The server's files themselves: the crate `server` would take minutes to build.
-#[path = "../../crates/server/src/est/basic.rs"]
+#[path = "../../crates/server/src/device/est/basic.rs"]
 mod basic;
 #[path = "../../crates/server/src/device/range.rs"]
 mod range;

@@ -15,13 +15,11 @@ use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
 use crate::clock::{self, EARLIEST};
 use crate::error::StartError;
+use crate::store::{BACKDATED, DeviceCertificate};
 use crate::{files, secret};
 
 /// Life of the CA: longer than that of a device in the field; rollover is by `cacerts`.
 const CA_DAYS: i64 = 3652;
-
-/// Certificates of devices start this long before they are made, because clocks differ.
-const BACKDATED: Duration = Duration::days(1);
 
 /// The private CA with its key.
 pub(crate) struct CertificateAuthority {
@@ -34,27 +32,6 @@ pub(crate) struct CertificateAuthority {
     subject: Vec<u8>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
-}
-
-/// A certificate for a device.
-#[derive(Clone, Debug)]
-pub(crate) struct DeviceCertificate {
-    pub(crate) der: CertificateDer<'static>,
-    /// In hexadecimal.
-    pub(crate) serial: String,
-    /// SHA-256 of the certificate of the CA that issued it, in hexadecimal.
-    pub(crate) issuer: String,
-    /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
-    pub(crate) key_digest: String,
-    pub(crate) not_before: OffsetDateTime,
-    pub(crate) not_after: OffsetDateTime,
-}
-
-impl DeviceCertificate {
-    /// When it was issued, in milliseconds since 1970 and whole seconds.
-    pub(crate) fn issued_at_ms(&self) -> i64 {
-        (self.not_before + BACKDATED).unix_timestamp() * 1000
-    }
 }
 
 impl CertificateAuthority {
@@ -221,7 +198,7 @@ impl CertificateAuthority {
     /// Issues a certificate for a device. Everything but the key is the server's to say, never the CSR's.
     ///
     /// It starts a day ago: only the server judges it, and the server has a clock. Its life counts from `newest`, which
-    /// is `now` unless the clock went back ([`crate::authorities::CaKeeper::newest`]).
+    /// is `now` unless the clock went back ([`crate::ca_keeper::CaKeeper::newest`]).
     pub(crate) fn issue_device(
         &self,
         device: &str,

@@ -6,18 +6,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::Mutex;
 
-use crate::app::App;
 use crate::authorities::Authorities;
-use crate::clock;
-use crate::device::Refusal;
-use crate::problem::Problem;
-use crate::store::StoreError;
+use crate::ca_keeper::CaKeeper;
+use crate::clock::{self, Clock};
+use crate::store::{Store, StoreError};
 
 /// Where the newest CA's list is, on both listeners, in DER.
 pub(crate) const DER_PATH: &str = "/.well-known/pitstop/crl.der";
@@ -31,9 +28,15 @@ const LIFE: Duration = Duration::days(7);
 /// The database is asked no more often for what is revoked.
 const FRESH: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The lists as they were made last.
-#[derive(Default)]
-pub(crate) struct RevocationLists(Mutex<Option<Made>>);
+/// The lists of what is revoked.
+#[derive(Clone)]
+pub(crate) struct RevocationLists {
+    store: Store,
+    ca: Arc<CaKeeper>,
+    clock: Clock,
+    /// As they were made last.
+    made: Arc<Mutex<Option<Made>>>,
+}
 
 struct Made {
     lists: Lists,
@@ -45,7 +48,7 @@ struct Made {
 
 /// What is served.
 #[derive(Clone)]
-struct Lists {
+pub(crate) struct Lists {
     der: Arc<[u8]>,
     pem: Arc<str>,
 }
@@ -59,19 +62,22 @@ pub(crate) enum CrlError {
 }
 
 impl RevocationLists {
+    pub(crate) fn new(store: Store, ca: Arc<CaKeeper>, clock: Clock) -> Self {
+        Self { store, ca, clock, made: Arc::default() }
+    }
+
     /// Makes lists when something was revoked since, when other CAs are in force, or when it is time.
-    async fn get(&self, app: &App, now: OffsetDateTime) -> Result<Lists, CrlError> {
-        let mut made = self.0.lock().await;
+    pub(crate) async fn get(&self) -> Result<Lists, CrlError> {
+        let now = self.clock.now_utc();
+        let mut made = self.made.lock().await;
         if let Some(made) = made.as_ref().filter(|made| made.checked.elapsed() < FRESH) {
             return Ok(made.lists.clone());
         }
-        let authorities = app.ca.get();
+        let authorities = self.ca.get();
         let mut contents = Vec::new();
         for ca in authorities.all() {
-            let revoked = app
-                .store
-                .revoked(ca.fingerprint(), &authorities.in_force.ca, app.config.clock.now_ms())
-                .await?;
+            let (this, first) = (ca.fingerprint(), &authorities.in_force.ca);
+            let revoked = self.store.revoked(this, first, self.clock.now_ms()).await?;
             contents.push((ca.fingerprint().to_owned(), revoked));
         }
         if let Some(made) =
@@ -102,39 +108,15 @@ fn make(
     Ok(Lists { der: der.into(), pem: pem.into() })
 }
 
-fn der(lists: &Lists) -> Response {
-    // RFC 2585 section 4.2.
-    ([(header::CONTENT_TYPE, "application/pkix-crl")], lists.der.to_vec()).into_response()
-}
-
-fn pem(lists: &Lists) -> Response {
-    ([(header::CONTENT_TYPE, "application/x-pem-file")], lists.pem.to_string()).into_response()
-}
-
-/// The device listener's routes, without a client certificate.
-pub(crate) mod device {
-    use super::*;
-
-    pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-        Ok(super::der(&app.crl.get(&app, app.config.clock.now_utc()).await?))
+impl Lists {
+    /// The newest CA's, in DER.
+    pub(crate) fn der(&self) -> Response {
+        // RFC 2585 section 4.2.
+        ([(header::CONTENT_TYPE, "application/pkix-crl")], self.der.to_vec()).into_response()
     }
 
-    pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-        Ok(super::pem(&app.crl.get(&app, app.config.clock.now_utc()).await?))
-    }
-}
-
-/// The admin listener's routes, without a token.
-pub(crate) mod admin {
-    use super::*;
-
-    pub(crate) async fn der(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-        let lists = app.crl.get(&app, app.config.clock.now_utc()).await;
-        Ok(super::der(&lists?))
-    }
-
-    pub(crate) async fn pem(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-        let lists = app.crl.get(&app, app.config.clock.now_utc()).await;
-        Ok(super::pem(&lists?))
+    /// All of them, PEM after PEM.
+    pub(crate) fn pem(&self) -> Response {
+        ([(header::CONTENT_TYPE, "application/x-pem-file")], self.pem.to_string()).into_response()
     }
 }

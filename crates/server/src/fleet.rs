@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
-use crate::store::{Count, HEALTHS, StoreError};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::store::{Count, HEALTHS, Store, StoreError};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -51,8 +53,9 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 const OLDEST: Duration = Duration::from_secs(30);
 
 /// What was counted last, for everybody who asks.
-#[derive(Debug, Default)]
 pub(crate) struct FleetCounts {
+    people: Store,
+    clock: Clock,
     last: RwLock<Option<Counted>>,
     /// Held by who counts.
     counting: Arc<Mutex<()>>,
@@ -72,15 +75,20 @@ impl Counted {
 }
 
 impl FleetCounts {
+    /// Counts in this database.
+    pub(crate) fn new(people: Store, clock: Clock) -> Self {
+        Self { people, clock, last: RwLock::default(), counting: Arc::default() }
+    }
+
     /// The devices as they are now, or were a moment ago.
-    pub(crate) async fn get(&self, app: &Arc<App>) -> Result<Arc<[Count]>, StoreError> {
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<[Count]>, StoreError> {
         match self.last() {
             Some(last) if last.is_fresh() => return Ok(last.counts),
             Some(last) if last.took > AT_ONCE && last.at.elapsed() < last.took * FRESH_FOR + OLDEST => {
                 if let Ok(counting) = self.counting.clone().try_lock_owned() {
-                    let app = app.clone();
+                    let this = self.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = app.fleet.count(&app).await {
+                        if let Err(error) = this.count().await {
                             tracing::error!("the fleet could not be counted: {error}");
                         }
                         drop(counting);
@@ -94,7 +102,7 @@ impl FleetCounts {
         let _counting = self.counting.lock().await;
         match self.last() {
             Some(last) if last.is_fresh() => Ok(last.counts),
-            Some(_) | None => self.count(app).await,
+            Some(_) | None => self.count().await,
         }
     }
 
@@ -102,9 +110,9 @@ impl FleetCounts {
         self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn count(&self, app: &App) -> Result<Arc<[Count]>, StoreError> {
+    async fn count(&self) -> Result<Arc<[Count]>, StoreError> {
         let began = Instant::now();
-        let counts: Arc<[Count]> = app.people.count_devices(app.config.clock.now_ms() - DAY_MS).await?.into();
+        let counts: Arc<[Count]> = self.people.count_devices(self.clock.now_ms() - DAY_MS).await?.into();
         let counted = Counted { counts: counts.clone(), at: Instant::now(), took: began.elapsed() };
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(counted);
         Ok(counts)
@@ -112,45 +120,49 @@ impl FleetCounts {
 }
 
 /// Samples the fleet until the server stops. A database that fails is asked again at the next moment of the grid.
-pub(crate) async fn keep_sampling(app: Arc<App>) {
-    let every_ms = i64::try_from(app.config.fleet_sample.as_millis()).unwrap_or(i64::MAX).max(1);
-    let (mut last_ms, mut steady_since) = (app.config.clock.now_ms(), Instant::now());
+pub(crate) async fn keep_sampling(
+    fleet: Arc<FleetCounts>,
+    every: Duration,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let every_ms = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
+    let (mut last_ms, mut steady_since) = (fleet.clock.now_ms(), Instant::now());
     // So that nobody has to wait for the first count.
-    if let Err(error) = app.fleet.get(&app).await {
+    if let Err(error) = fleet.get().await {
         tracing::error!("the fleet could not be counted: {error}");
     }
     loop {
-        let now_ms = app.config.clock.now_ms();
+        let now_ms = fleet.clock.now_ms();
         if now_ms.abs_diff(last_ms) > every_ms.unsigned_abs().saturating_add(JUMP_MS) {
             steady_since = Instant::now();
         }
         last_ms = now_ms;
         let at_ms = now_ms - now_ms.rem_euclid(every_ms);
-        if let Err(error) = sample(&app, at_ms).await {
+        if let Err(error) = sample(&fleet, at_ms, &metrics).await {
             tracing::error!("the fleet could not be sampled: {error}");
         }
         if steady_since.elapsed() >= STEADY {
             steady_since = Instant::now();
-            if let Err(error) = app.people.thin_samples(now_ms - FINE_MS, HOUR_MS, now_ms - COARSE_MS).await {
+            if let Err(error) = fleet.people.thin_samples(now_ms - FINE_MS, HOUR_MS, now_ms - COARSE_MS).await
+            {
                 tracing::error!("old samples of the fleet could not be removed: {error}");
             }
         }
-        let rest_ms = (at_ms + every_ms - app.config.clock.now_ms()).clamp(1, every_ms);
-        if app.stop.run_until_cancelled(sleep(Duration::from_millis(rest_ms.unsigned_abs()))).await.is_none()
-        {
+        let rest_ms = (at_ms + every_ms - fleet.clock.now_ms()).clamp(1, every_ms);
+        if stop.run_until_cancelled(sleep(Duration::from_millis(rest_ms.unsigned_abs()))).await.is_none() {
             return;
         }
     }
 }
 
 /// Sees that there is a sample of this moment, and sets the metrics by it.
-async fn sample(app: &App, at_ms: i64) -> Result<(), StoreError> {
-    if !app.people.is_sampled(at_ms).await? {
-        let counts = app.fleet.count(app).await?;
-        app.people.add_sample(at_ms, &counts).await?;
+async fn sample(fleet: &FleetCounts, at_ms: i64, metrics: &Metrics) -> Result<(), StoreError> {
+    if !fleet.people.is_sampled(at_ms).await? {
+        let counts = fleet.count().await?;
+        fleet.people.add_sample(at_ms, &counts).await?;
     }
-    let stored = app.people.samples("", "", at_ms, 1).await?;
-    let metrics = &app.metrics;
+    let stored = fleet.people.samples("", "", at_ms, 1).await?;
     // A product is not taken away, so that no series of labels stays behind.
     for product in stored.iter().map(|count| &count.product) {
         for health in HEALTHS {
@@ -159,7 +171,7 @@ async fn sample(app: &App, at_ms: i64) -> Result<(), StoreError> {
             metrics.devices.get_or_create(&labels).set(of_both.map(|count| count.devices).sum());
         }
     }
-    let rollouts = app.people.count_rollouts().await?;
+    let rollouts = fleet.people.count_rollouts().await?;
     for state in ROLLOUT_STATES {
         let count = rollouts.iter().find(|(found, _)| found == state).map_or(0, |(_, count)| *count);
         metrics.rollouts.get_or_create(&[("state", state.to_owned())]).set(count);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+use crate::metrics;
 use crate::metrics::Metrics;
-use crate::observe;
 
 /// How long the answer to wrong credentials is held back.
 const WAIT: Duration = Duration::from_millis(300);
@@ -35,7 +35,7 @@ pub(crate) struct TooMany;
 impl Default for Guesses {
     fn default() -> Self {
         let of = |listener| Guess { listener, waiting: Semaphore::new(MAX_WAITING) };
-        Self { device: of(observe::DEVICE), admin: of(observe::ADMIN) }
+        Self { device: of(metrics::DEVICE), admin: of(metrics::ADMIN) }
     }
 }
 

@@ -20,7 +20,11 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use rollout::Verdict;
 
-use crate::observe;
+/// The device listener: one more header would be one more line for a chip to read.
+pub(crate) const DEVICE: &str = "device";
+
+/// The admin listener.
+pub(crate) const ADMIN: &str = "admin";
 
 /// Media type of [`Metrics::encode`]'s text.
 pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -115,7 +119,7 @@ impl Metrics {
             certificate_ends: Family::default(),
             webhook_deliveries: Counts::new("outcome", &["delivered", "failed"]),
             rate_limited: Counts::new("by", &["address", "certificate", "renewals", "wrong-credentials"]),
-            wrong_credentials: Counts::new("listener", &[observe::DEVICE, observe::ADMIN]),
+            wrong_credentials: Counts::new("listener", &[DEVICE, ADMIN]),
             rollouts: Family::default(),
             halts: Counts::new("cause", &["failures", "crashes", "silence"]),
             devices: Family::default(),

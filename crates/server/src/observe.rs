@@ -10,15 +10,10 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use crate::metrics::Metrics;
+use crate::metrics::{ADMIN, Metrics};
 
 /// The id of a request, in the answers of the admin listener and in every line of the log that the request causes.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The device listener: one more header would be one more line for a chip to read.
-pub(crate) const DEVICE: &str = "device";
-/// The admin listener.
-pub(crate) const ADMIN: &str = "admin";
 
 #[derive(Clone)]
 struct Observer {

@@ -16,24 +16,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::arrivals::Arrivals;
-use crate::artifact_store::{ArtifactStore, Damaged, keep_scrubbing};
-use crate::authorities::CaKeeper;
+use crate::artifact_store::{ArtifactStore, Chunks, Damaged};
+use crate::ca_keeper::CaKeeper;
 use crate::config::Config;
 use crate::crl::RevocationLists;
-use crate::device::Chunks;
 use crate::error::StartError;
 use crate::fleet::{self, FleetCounts};
 use crate::gate::Gate;
 use crate::guesses::Guesses;
 use crate::listener::Listener;
-use crate::metrics::Metrics;
-use crate::observe::{self, observed};
+use crate::metrics::{self, Metrics};
+use crate::observe::observed;
+use crate::plans::Plans;
 use crate::problem::Problem;
 use crate::quota::Uploads;
 use crate::role::Role;
-use crate::rollouts::{self, Plans};
+use crate::scrub::keep_scrubbing;
 use crate::store::{Change, Store, TokenRow};
-use crate::{api, device, endings, files, secret, webhooks};
+use crate::{api, device, endings, files, rollouts, secret, webhooks};
 
 /// Threads of the admin listener. It has its own: the system shares the processor between them and those of devices, however
 /// long it takes to make a page.
@@ -59,7 +59,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let lock = lock(&dir)?;
     let metrics = Arc::new(Metrics::new());
     let store = Store::open(&config.database, &dir, metrics.clone()).await?;
-    let ca = CaKeeper::open(&store, &config, now).await?;
+    let ca = Arc::new(CaKeeper::open(&store, &config, now).await?);
     let artifacts = ArtifactStore::open(&config.artifacts, &dir).await?;
     let admin_token_path = dir.join("admin.token");
     let first_admin_token = ensure_admin_token(&store, &admin_token_path, config.clock.now_ms()).await?;
@@ -73,55 +73,61 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 
     let limits = config.limits;
     let stop = CancellationToken::new();
+    let people = store.for_people();
     let app = Arc::new(App {
+        crl: RevocationLists::new(store.clone(), ca.clone(), config.clock.clone()),
+        fleet: Arc::new(FleetCounts::new(people.clone(), config.clock.clone())),
         config,
-        people: store.for_people(),
+        people,
         store,
         plans: Plans::default(),
         artifacts,
         chunks: Chunks::default(),
         damaged: Damaged::default(),
         ca,
-        crl: RevocationLists::default(),
         metrics: metrics.clone(),
-        fleet: FleetCounts::default(),
         guesses: Guesses::default(),
         uploads: Uploads::default(),
         device_url,
         stop: stop.clone(),
     });
-    let people = Builder::new_multi_thread().worker_threads(ADMIN_THREADS).enable_all().build();
-    let people = people.map_err(|source| StartError::Threads { source })?;
+    let threads = Builder::new_multi_thread().worker_threads(ADMIN_THREADS).enable_all().build();
+    let threads = threads.map_err(|source| StartError::Threads { source })?;
     let mut listeners = JoinSet::new();
     let device = Listener {
-        name: observe::DEVICE,
+        name: metrics::DEVICE,
         arrivals: Arrivals::new(device_tcp, app.config.proxies.clone()),
         tls: Some(app.ca.tls()),
-        router: observed(device::router(app.clone()), metrics.clone(), observe::DEVICE),
+        router: observed(device::router(app.clone()), metrics.clone(), metrics::DEVICE),
         limits,
         gate: Arc::new(Gate::new(limits, true, metrics.clone())),
         deny: |denial| device::Refusal::from(denial).into_response(),
         metrics: metrics.clone(),
     };
     let admin = Listener {
-        name: observe::ADMIN,
+        name: metrics::ADMIN,
         arrivals: Arrivals::new(admin_tcp, Vec::new()),
         tls: None,
-        router: observed(admin_router(&app), metrics.clone(), observe::ADMIN),
+        router: observed(admin_router(&app), metrics.clone(), metrics::ADMIN),
         limits,
         gate: Arc::new(Gate::new(limits, false, metrics.clone())),
         deny: |denial| Problem::from(denial).into_response(),
         metrics,
     };
     listeners.spawn(device.serve(stop.clone()));
-    let admin = people.spawn(admin.serve(stop.clone()));
+    let admin = threads.spawn(admin.serve(stop.clone()));
     listeners.spawn(async {
         // An error says that its threads have ended.
         let _ = admin.await;
     });
     let authorities = app.ca.get();
     listeners.spawn(keep_ca(app.clone()));
-    listeners.spawn(fleet::keep_sampling(app.clone()));
+    listeners.spawn(fleet::keep_sampling(
+        app.fleet.clone(),
+        app.config.fleet_sample,
+        app.metrics.clone(),
+        stop.clone(),
+    ));
     listeners.spawn(endings::keep_watching(app.clone()));
     listeners.spawn(keep_scrubbing(app.clone()));
     listeners.spawn(webhooks::keep_telling(app.clone()));
@@ -136,7 +142,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         admin_token_path,
         first_admin_token,
         listeners,
-        people: Some(people),
+        people: Some(threads),
         stop,
         _lock: lock,
     })
@@ -210,7 +216,7 @@ impl RunningServer {
     /// The device listener's routes without TLS, for benchmarks and tests within one process. A request is that of
     /// a device when [`crate::PeerCertificate`] is in its extensions.
     pub fn device_router(&self) -> Router {
-        observed(device::router(self.app.clone()), self.app.metrics.clone(), observe::DEVICE)
+        observed(device::router(self.app.clone()), self.app.metrics.clone(), metrics::DEVICE)
     }
 
     /// Waits until a listener ends, which it does only when told to.

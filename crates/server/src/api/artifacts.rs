@@ -18,7 +18,7 @@ use super::request::{InPath, Params};
 use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
 use crate::app::App;
-use crate::artifact_store::{Upload, UploadError, note};
+use crate::artifact_store::{Upload, UploadError};
 use crate::problem::Problem;
 
 pub(super) fn routes() -> Routes {
@@ -63,7 +63,7 @@ async fn upload(
     if app.artifacts.is_whole(digest).await? == Some(true)
         && let Some(size_bytes) = app.artifacts.size_bytes(digest).await?
     {
-        note(&app, digest, false);
+        app.damaged.note(digest, false, &app.metrics);
         // The server may have been stopped before it was noted.
         if !app.people.has_artifact(digest).await? {
             app.people.add_artifact(digest, &product, size_bytes, &caller.change()).await?;
@@ -110,6 +110,6 @@ async fn keep(app: &App, digest: Digest, upload: Upload) -> Result<(), Problem> 
     if app.artifacts.is_whole(digest).await? != Some(true) {
         return Err(Problem::NotKept { digest });
     }
-    note(app, digest, false);
+    app.damaged.note(digest, false, &app.metrics);
     Ok(())
 }

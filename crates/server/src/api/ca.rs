@@ -12,11 +12,11 @@ use super::auth::Caller;
 use super::request::Body;
 use super::routes::Routes;
 use crate::app::App;
-use crate::authorities::{Authorities, InForce, Phase, Rollover};
+use crate::authorities::Authorities;
 use crate::clock;
 use crate::endings;
 use crate::problem::Problem;
-use crate::store::Behind;
+use crate::store::{Behind, InForce, Phase, Rollover};
 
 pub(super) fn routes() -> Routes {
     Routes::of("ca").viewer(routes!(show)).admin(routes!(begin)).admin(routes!(switch)).admin(routes!(finish))

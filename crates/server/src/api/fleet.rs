@@ -92,7 +92,7 @@ async fn summary(
     caller: Caller,
     Params(params): Params<SummaryParams>,
 ) -> Result<Json<Summary>, Problem> {
-    let counts = app.fleet.get(&app).await?;
+    let counts = app.fleet.get().await?;
     let is_asked_for =
         |product: &str| caller.sees(product) && (params.product.is_empty() || params.product == product);
     let mut tally = Tally::new(app.people.versions(&params.product).await?);

@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod ca;
 mod channels;
+mod crl;
 mod devices;
 mod etag;
 mod evidence;
@@ -33,7 +34,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
-use crate::crl;
+use crate::crl::{DER_PATH, PEM_PATH};
 use crate::health;
 use crate::problem::Problem;
 
@@ -59,8 +60,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         // Of those two: tokens and what they show are not for caches (RFC 9111 section 5.2.2.5).
         .layer(middleware::map_response(not_stored))
         .route("/healthz", get(health::healthz))
-        .route(crl::DER_PATH, get(crl::admin::der))
-        .route(crl::PEM_PATH, get(crl::admin::pem))
+        .route(DER_PATH, get(crl::der))
+        .route(PEM_PATH, get(crl::pem))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .fallback(|| async { Problem::NoSuchPath })

@@ -27,8 +27,7 @@ use super::{channels, products};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::rollouts::default_plan;
-use crate::store::{NewRollout, RolloutFilter, RolloutRow, WaveRow};
+use crate::store::{NewRollout, RolloutFilter, RolloutRow, WaveRow, default_plan};
 
 /// Other instances change rollouts too: a stream looks that often.
 const LOOK: Duration = Duration::from_secs(1);

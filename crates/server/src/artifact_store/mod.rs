@@ -3,9 +3,10 @@
 //! An artifact is there as a whole or not at all: what arrives is hashed on its way, and gets its name only when the
 //! digest is right. It is never changed, so that nothing about it has to be looked up twice.
 
+mod chunks;
+mod damaged;
 mod local;
 mod s3;
-mod scrub;
 
 use std::io;
 use std::path::Path;
@@ -15,9 +16,10 @@ use manifest::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+pub(crate) use self::chunks::{Chunks, Place};
+pub(crate) use self::damaged::Damaged;
 use self::local::{LocalArtifacts, LocalUpload};
 use self::s3::{S3Artifacts, S3Upload};
-pub(crate) use self::scrub::{Damaged, keep_scrubbing, note};
 use crate::MAX_ARTIFACT_BYTES;
 use crate::error::StartError;
 use crate::location::Artifacts;

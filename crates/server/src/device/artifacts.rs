@@ -11,10 +11,10 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::AsyncRead;
 use tokio_util::io::{InspectReader, ReaderStream};
 
-use super::chunks::Place;
 use super::range::{Selection, select};
 use super::{Device, Refusal};
 use crate::app::App;
+use crate::artifact_store::Place;
 
 /// Bytes read at once of what is no chunk. More would be memory for every slow download.
 const READ_BYTES: usize = 32 * 1024;

@@ -3,7 +3,7 @@
 use manifest::Sequence;
 use rollout::{Attempt, Failure, LastRun, Sign, State, is_failure};
 
-use crate::rollouts::ProductPlan;
+use crate::plans::ProductPlan;
 use crate::store::{AttemptRow, AttemptWrite, Counted, FailureWrite, Known, Move, SeenOutcome, stored};
 
 /// A check-in in the same start as the one before comes at once, when an answer was lost. One after so long is of

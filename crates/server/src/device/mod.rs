@@ -4,7 +4,8 @@ mod artifacts;
 mod attempt;
 mod body;
 mod check_in;
-mod chunks;
+mod crl;
+mod est;
 mod evidence;
 mod identity;
 mod range;
@@ -17,12 +18,9 @@ use axum::Router;
 use axum::routing::{get, post};
 
 use crate::app::App;
-use crate::crl;
-use crate::est;
+use crate::crl::{DER_PATH, PEM_PATH};
 
-pub(crate) use body::{read_body, require_media_type};
 pub(crate) use check_in::reason_name;
-pub(crate) use chunks::Chunks;
 pub(crate) use evidence::{Heard, hear};
 pub(crate) use identity::Device;
 pub(crate) use refusal::Refusal;
@@ -34,8 +32,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/.well-known/est/csrattrs", get(est::csr_attributes))
         .route("/.well-known/est/simpleenroll", post(est::enroll))
         .route("/.well-known/est/simplereenroll", post(est::reenroll))
-        .route(crl::DER_PATH, get(crl::device::der))
-        .route(crl::PEM_PATH, get(crl::device::pem))
+        .route(DER_PATH, get(crl::der))
+        .route(PEM_PATH, get(crl::pem))
         .route(wire::CHECK_IN_PATH, post(check_in::check_in))
         .route(wire::REPORTS_PATH, post(reports::report))
         .route("/v1/artifacts/{digest}", get(artifacts::get))

@@ -10,8 +10,9 @@ use serde_json::Value;
 use wire::{Message, Reason, Report};
 
 use super::attempt::Tracker;
+use super::body::{read_body, require_media_type};
 use super::check_in::{attempt_json, outcome_json};
-use super::{Device, Refusal, read_body, require_media_type};
+use super::{Device, Refusal};
 use crate::app::App;
 use crate::store::{DeviceWrite, Said, SeenOutcome, stored};
 

@@ -14,7 +14,6 @@ use manifest::{Digest, Manifest, PublisherKey, PublisherKeys, Signed, VerifyErro
 use serde_json::json;
 
 pub use image::{Unpublishable, check_image, check_start};
-pub(crate) use warnings::Namesake;
 
 use crate::app::App;
 use crate::artifact_store::ArtifactError;

@@ -1,14 +1,6 @@
 //! What a publisher is warned of: it is published all the same, and the warning stays with the release.
 
-use crate::store::{NewRelease, RolloutRow, Trust};
-
-/// A release that is there already.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct Namesake {
-    pub(crate) sequence: i64,
-    pub(crate) version: String,
-    pub(crate) digest: String,
-}
+use crate::store::{Namesake, NewRelease, RolloutRow, Trust};
 
 /// What is odd about a release in the light of the releases that have its digest or its version.
 pub(super) fn mix_ups(digest: &str, version: &str, namesakes: &[Namesake]) -> impl Iterator<Item = String> {

@@ -5,9 +5,33 @@ use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 use sqlx::AnyConnection;
+use time::{Duration, OffsetDateTime};
 
 use super::{Change, Event, Record, Store, StoreError};
-use crate::ca::DeviceCertificate;
+
+/// Certificates of devices start this long before they are made, because clocks differ.
+pub(crate) const BACKDATED: Duration = Duration::days(1);
+
+/// A certificate for a device.
+#[derive(Clone, Debug)]
+pub(crate) struct DeviceCertificate {
+    pub(crate) der: CertificateDer<'static>,
+    /// In hexadecimal.
+    pub(crate) serial: String,
+    /// SHA-256 of the certificate of the CA that issued it, in hexadecimal.
+    pub(crate) issuer: String,
+    /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal.
+    pub(crate) key_digest: String,
+    pub(crate) not_before: OffsetDateTime,
+    pub(crate) not_after: OffsetDateTime,
+}
+
+impl DeviceCertificate {
+    /// When it was issued, in milliseconds since 1970 and whole seconds.
+    pub(crate) fn issued_at_ms(&self) -> i64 {
+        (self.not_before + BACKDATED).unix_timestamp() * 1000
+    }
+}
 
 /// What enrollment needs to know of a device.
 #[derive(Clone, Debug, sqlx::FromRow)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::products::take;
+use super::product_row::take;
 use super::{Change, Changed, IfMatch, Record, Store, StoreError};
 use crate::clock;
 

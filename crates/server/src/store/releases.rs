@@ -1,11 +1,11 @@
 //! Table `releases`.
 
+use rollout::Plan;
 use serde_json::json;
+use sqlx::AnyConnection;
 
-use super::rollouts::bump_generation;
-use super::{Change, Record, RolloutRefusal, Store, StoreError, json_or_text};
-use crate::publish::Namesake;
-use crate::rollouts::start_default;
+use super::rollouts::{bump_generation, create_rollout};
+use super::{Change, NewRollout, Record, RolloutRefusal, Store, StoreError, json_or_text};
 
 /// A release as it is stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -56,6 +56,14 @@ pub(crate) enum Added {
     NotNewer,
     /// Its rollout would not start; nothing was added.
     NoRollout(RolloutRefusal),
+}
+
+/// A release that is there already.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct Namesake {
+    pub(crate) sequence: i64,
+    pub(crate) version: String,
+    pub(crate) digest: String,
 }
 
 impl Store {
@@ -262,4 +270,28 @@ impl Store {
         let newest = self.releases(product, sequence, 1).await?.into_iter().next();
         Ok(newest.filter(|release| release.sequence == sequence))
     }
+}
+
+/// The plan of a rollout that brings none: the product's, whose JSON is given, or all devices at once.
+pub(crate) fn default_plan(product: &str, json: Option<&str>) -> Result<Plan, StoreError> {
+    let Some(json) = json else { return Ok(Plan::all_at_once()) };
+    serde_json::from_str(json).map_err(|error| StoreError::Unreadable {
+        what: format!("the default plan of product {product}"),
+        error: error.to_string(),
+    })
+}
+
+/// Starts the rollout of a release that was just published, within the transaction of that: by the product's plan, or to
+/// all devices at once. Returns the rollout's id, or why the plan does not fit the release.
+async fn start_default(
+    connection: &mut AnyConnection,
+    product: &str,
+    channel: &str,
+    sequence: i64,
+    default_plan: Option<&str>,
+    change: &Change,
+) -> Result<Result<String, RolloutRefusal>, StoreError> {
+    let plan = self::default_plan(product, default_plan)?;
+    let new = NewRollout { product, channel, sequence, plan: &plan, start: true };
+    create_rollout(connection, &new, change).await
 }

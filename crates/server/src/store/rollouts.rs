@@ -524,7 +524,7 @@ impl Store {
 }
 
 /// Makes a rollout within a transaction that began with a write. No row per device: it takes as long for a million.
-pub(crate) async fn create_rollout(
+pub(super) async fn create_rollout(
     connection: &mut AnyConnection,
     new: &NewRollout<'_>,
     change: &Change,

@@ -1,10 +1,40 @@
 //! Table `settings`: which CAs are in force, and what devices have of them; when somebody watched last.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::AnyConnection;
 
 use super::{Change, Record, Store, StoreError};
-use crate::authorities::{InForce, Rollover};
+
+/// How far a rollover has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Phase {
+    /// Both CAs are trust anchors; devices get certificates of the new one, the server shows one of the old one.
+    Begun,
+    /// The server shows a certificate of the new CA.
+    Switched,
+    /// The old CA is no longer in force.
+    Finished,
+}
+
+/// A rollover as the database has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rollover {
+    pub(crate) phase: Phase,
+    /// SHA-256 of the new CA's certificate.
+    pub(crate) next: String,
+    pub(crate) begun_at_ms: i64,
+}
+
+/// What the database says is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InForce {
+    /// SHA-256 of the CA's certificate; of the old one's until a rollover is finished.
+    pub(crate) ca: String,
+    /// The last rollover, if there ever was one.
+    pub(crate) rollover: Option<Rollover>,
+}
 
 /// SHA-256 of the CA's certificate; of the old one's until a rollover is finished.
 const CA: &str = "ca";

@@ -25,12 +25,13 @@ use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
+use super::body::{read_body, require_media_type};
+use super::{Device, Refusal};
 use crate::app::App;
-use crate::ca::{CertificateAuthority, DeviceCertificate};
-use crate::device::{Device, Refusal, read_body, require_media_type};
+use crate::ca::CertificateAuthority;
 use crate::gate::retry_after_s;
 use crate::guesses::TooMany;
-use crate::store::{EnrollmentRow, Event, Redemption, Renewal};
+use crate::store::{DeviceCertificate, EnrollmentRow, Event, Redemption, Renewal};
 use crate::{clock, secret};
 
 /// The longest enrollment body, in bytes: a CSR with a P-256 key is about 400 bytes of base64.

@@ -17,7 +17,7 @@ pub(crate) struct Chunks(Mutex<LruCache<Place, Bytes>>);
 
 /// Where a chunk is: the artifact, its number, its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(crate) struct Place {
     artifact: Digest,
     number: u64,
     length_bytes: NonZeroU64,
@@ -25,7 +25,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Of a part of an artifact that is a chunk, as updaters ask for it: 64 KiB, or what is left at the end.
-    pub(super) fn of(artifact: Digest, size_bytes: u64, first_byte: u64, length_bytes: u64) -> Option<Self> {
+    pub(crate) fn of(artifact: Digest, size_bytes: u64, first_byte: u64, length_bytes: u64) -> Option<Self> {
         let chunk_bytes = u64::from(CHUNK_BYTES);
         let is_chunk = first_byte.is_multiple_of(chunk_bytes)
             && length_bytes == chunk_bytes.min(size_bytes.saturating_sub(first_byte));
@@ -41,7 +41,7 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    pub(super) fn get(&self, place: &Place) -> Option<Bytes> {
+    pub(crate) fn get(&self, place: &Place) -> Option<Bytes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
     }
 
@@ -51,7 +51,7 @@ impl Chunks {
     }
 
     /// Reads a chunk and keeps it.
-    pub(super) async fn read(&self, place: Place, mut reader: impl AsyncRead + Unpin) -> io::Result<Bytes> {
+    pub(crate) async fn read(&self, place: Place, mut reader: impl AsyncRead + Unpin) -> io::Result<Bytes> {
         let mut bytes = Vec::with_capacity(CHUNK_BYTES as usize);
         reader.read_to_end(&mut bytes).await?;
         if bytes.len() as u64 != place.length_bytes.get() {

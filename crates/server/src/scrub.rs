@@ -1,7 +1,6 @@
 //! Reading all artifacts now and then: what is damaged is known before a device asks for it.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use manifest::Digest;
@@ -14,28 +13,6 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The pause after a pass that could not find out what there is to read.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-
-/// Artifacts of releases that are not what they should be, or not there, as they were read last.
-#[derive(Debug, Default)]
-pub(crate) struct Damaged(Mutex<BTreeSet<String>>);
-
-impl Damaged {
-    /// How many there are, and the first of them.
-    pub(crate) fn first(&self) -> Option<(usize, String)> {
-        let damaged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        damaged.first().map(|first| (damaged.len(), first.clone()))
-    }
-
-    fn set(&self, digest: Digest, is_damaged: bool) -> usize {
-        let mut damaged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_damaged {
-            damaged.insert(digest.to_string());
-        } else {
-            damaged.remove(&digest.to_string());
-        }
-        damaged.len()
-    }
-}
 
 /// Reads one artifact after the other, all of them in [`crate::Config::scrub_period`], until the server stops.
 pub(crate) async fn keep_scrubbing(app: Arc<App>) {
@@ -79,11 +56,5 @@ async fn look_at(app: &App, digest: Digest) {
     if let Some(what) = what {
         tracing::error!("artifact {digest} is {what}: devices cannot install it; upload it again");
     }
-    note(app, digest, what.is_some());
-}
-
-/// Notes whether an artifact is damaged.
-pub(crate) fn note(app: &App, digest: Digest, is_damaged: bool) {
-    let damaged = app.damaged.set(digest, is_damaged);
-    app.metrics.artifacts_damaged.set(i64::try_from(damaged).unwrap_or(i64::MAX));
+    app.damaged.note(digest, what.is_some(), &app.metrics);
 }

@@ -1,0 +1,15 @@
+//! Revocation lists on the device listener, without a client certificate.
+
+use axum::extract::State;
+use axum::response::Response;
+
+use super::Refusal;
+use crate::crl::RevocationLists;
+
+pub(super) async fn der(State(crl): State<RevocationLists>) -> Result<Response, Refusal> {
+    Ok(crl.get().await?.der())
+}
+
+pub(super) async fn pem(State(crl): State<RevocationLists>) -> Result<Response, Refusal> {
+    Ok(crl.get().await?.pem())
+}
