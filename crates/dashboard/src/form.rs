@@ -9,10 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::Dashboard;
 use crate::layout;
-use crate::session::Session;
-
-/// The name of the field that proves a form to be from one of our pages.
-pub(crate) const CSRF_FIELD: &str = "csrf";
+use crate::session::{CSRF_FIELD, Session};
 
 /// The fields of a form (`application/x-www-form-urlencoded`), in their order.
 #[derive(Debug, Default)]

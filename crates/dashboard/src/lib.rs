@@ -25,6 +25,7 @@ mod form;
 mod guard;
 mod layout;
 mod model;
+mod page;
 mod pages;
 mod plot;
 mod session;

@@ -24,6 +24,9 @@ use crate::layout;
 use crate::model::Whoami;
 use crate::{Dashboard, Transport};
 
+/// The name of the field that proves a form to be from one of our pages.
+pub(crate) const CSRF_FIELD: &str = "csrf";
+
 /// The longest token or secret that is passed on, in bytes. The API's have 32 characters.
 const MAX_SECRET_BYTES: usize = 256;
 

@@ -1,4 +1,4 @@
-//! The options, by clap. Each resource keeps its own in its file under `commands/`.
+//! The commands and their options, by clap. Each resource keeps its own in its file under `commands/`.
 
 use clap::{Parser, Subcommand};
 
@@ -7,8 +7,9 @@ use crate::commands::{
     token, webhook,
 };
 use crate::demo::Demo;
+use crate::failure::Failure;
 use crate::simulate::Simulate;
-use crate::ui::CLAP_STYLES;
+use crate::ui::{CLAP_STYLES, Ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -113,6 +114,36 @@ pub(crate) enum Command {
     /// Image files, without a server
     #[command(subcommand)]
     Image(image::Image),
+}
+
+impl Command {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// [`Failure`]: what a person reads, with the next step and the exit code.
+    pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
+        match self {
+            Self::Serve(serve) => serve.run(ui),
+            Self::Admin(admin) => admin.run(ui),
+            Self::Demo(demo) => demo.run(ui),
+            Self::Simulate(simulate) => simulate.run(ui),
+            Self::Keys(keys) => keys.run(ui),
+            Self::Product(product) => product.run(ui),
+            Self::Device(device) => device.run(ui),
+            Self::Release(release) => release.run(ui),
+            Self::Rollout(rollout) => rollout.run(ui),
+            Self::Fleet(fleet) => fleet.run(ui),
+            Self::Token(token) => token.run(ui),
+            Self::Webhook(webhook) => webhook.run(ui),
+            Self::Whoami(whoami) => whoami.run(ui),
+            Self::Audit(audit) => audit.run(ui),
+            Self::Ca(ca) => ca.run(ui),
+            Self::Flash(flash) => flash.run(ui),
+            Self::Provision(provision) => provision.run(ui),
+            Self::Layout(layout) => layout.run(ui),
+            Self::Image(image) => image.run(ui),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use embassy_time::{Duration, Instant, Timer, with_timeout};
 use esp_storage::FlashStorage;
 use improv::{Action, DeviceInformation, Event, Parser, SILENCE_MS, Service, StringList};
 use updater_io::board::Board as _;
+use updater_io::country::CountryCode;
 use updater_io::map::Map;
 use updater_io::platform::{JoinRequest, Network as _, WifiCredentials};
 use updater_io::shell::{KnownDamage, with_vault};
 use updater_io::vault::{self, VaultError};
-use updater_io::country::CountryCode;
 
 use crate::board::ChipBoard;
 use crate::chip::CHIP;

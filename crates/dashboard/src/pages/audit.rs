@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::api::{Failed, Page as Items, Query, segment};
-use crate::layout::{Page, Section};
 use crate::model::AuditEntry;
+use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::view;
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::api::{Failed, Page as Items, Query, segment};
 use crate::form::{Fields, Form};
-use crate::layout::{Page, Section};
 use crate::model::{Channel, Device, Event, Product, Release};
+use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::view::{self, HEALTHS, Tone, badge, some, when, when_or};
 

@@ -10,8 +10,8 @@ use time::{Duration, OffsetDateTime};
 
 use super::rollouts;
 use crate::api::{Failed, Query};
-use crate::layout::{Page, Section};
 use crate::model::{ByRelease, Ca, History, Product, Rollout, Sample, Summary};
+use crate::page::{Page, Section};
 use crate::plot::{self, Series};
 use crate::session::Session;
 use crate::view::{self, HEALTHS, count, number};

@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use maud::html;
 
-use crate::layout::{Page, Section};
+use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::{Dashboard, assets, guard, layout};
 

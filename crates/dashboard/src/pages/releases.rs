@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::rollouts;
 use crate::api::{Failed, Query, segment};
-use crate::layout::{Page, Section};
 use crate::model::{Product, Release, Rollout, Summary};
+use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::view::{self, number, some, when};
 

@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
-use crate::layout::{Page, Section};
 use crate::model::{Product, Role, Token};
+use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::view::{self, Tone, badge, when, when_or};
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use console::Term;
+use updater_io::country::{COUNTRIES, CountryCode};
 use updater_io::platform::WifiCredentials;
 use updater_io::vault::MAX_WIFI_NETWORKS;
-use updater_io::wifi::{COUNTRIES, CountryCode};
 
 use crate::failure::Failure;
 

@@ -21,8 +21,9 @@ use esp_radio::wifi::{
     AuthenticationMethod, AuthenticationMethodConfig, Config, ConnectionError, ControllerConfig,
     DisconnectReason, Interface, WifiController, WifiError,
 };
+use updater_io::country::CountryCode;
 use updater_io::platform::{AccessPoint, JoinRequest, NetworkError, WifiCredentials};
-use updater_io::wifi::{self, Attempt, CANCEL_MS, CountryCode, PROBE_MS, SCAN_MS, Security, Sighting};
+use updater_io::wifi::{self, Attempt, CANCEL_MS, PROBE_MS, SCAN_MS, Security, Sighting};
 
 use crate::console::line;
 

@@ -14,8 +14,8 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::api::{Failed, Page as Items, Query, segment};
-use crate::layout::{Page, Section};
 use crate::model::{Counters, Product, Rollout, RolloutState};
+use crate::page::{Page, Section};
 use crate::plot;
 use crate::session::Session;
 use crate::view::{self, Tone, badge, number, when};

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
-use crate::layout::{Page, Section};
 use crate::model::{Product, Release, Rollout};
+use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::view;
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{progress, state};
 use crate::api::{Failed, segment};
 use crate::form::Form;
-use crate::layout::{Page, Section};
 use crate::model::{Evidence, Halt, Limits, Plan, PlanWave, Rollout, RolloutState, Select, WaveState};
+use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::view::{self, Tone, badge, number, percent, when};
 

@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
 use serde::Serialize;
 use toml::{Table, Value};
 
 use super::options::ServeOptions;
-use crate::cli::Cli;
 use crate::failure::Failure;
 
 /// The file in the data directory that is read when no other is named.
@@ -199,9 +198,15 @@ fn settable() -> Vec<Arg> {
     args
 }
 
+/// `pitstop` as far as this command goes.
+fn command() -> Command {
+    let json = Arg::new("json").long("json").global(true).action(ArgAction::SetTrue);
+    Command::new("pitstop").arg(json).subcommand(ServeOptions::augment_args(Command::new(SERVE)))
+}
+
 /// All options of `pitstop serve` but `--help`.
 pub(super) fn serve_options() -> Vec<Arg> {
-    let mut command = Cli::command();
+    let mut command = command();
     command.build();
     let args = command.find_subcommand(SERVE).map(Command::get_arguments).into_iter().flatten();
     args.filter(|arg| arg.get_long().is_some_and(|long| long != "help")).cloned().collect()
@@ -212,7 +217,7 @@ fn name(arg: &Arg) -> &str {
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<(ArgMatches, ServeOptions), clap::Error> {
-    let mut matches = Cli::command().try_get_matches_from(arguments)?;
+    let mut matches = command().try_get_matches_from(arguments)?;
     let serve = matches.remove_subcommand().map(|(_, serve)| serve).unwrap_or_default();
     let options = ServeOptions::from_arg_matches(&serve)?;
     Ok((serve, options))
