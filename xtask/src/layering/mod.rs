@@ -162,7 +162,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         faults.extend(circles::find(root_file, root)?.iter().map(circles::Circle::to_string));
     }
     if !faults.is_empty() {
-        bail!("the layering is broken (table: xtask/src/layering.rs):\n  {}", faults.join("\n  "));
+        bail!("the layering is broken (CONTRIBUTING.md, Layering):\n  {}", faults.join("\n  "));
     }
     println!("layering: {} crates are where they belong", crates.len());
     Ok(())
