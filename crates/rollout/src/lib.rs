@@ -33,7 +33,7 @@ mod select;
 mod state;
 mod window;
 
-pub use advance::{Cause, Counters, Excess, Observed, Progress, Step, advance};
+pub use advance::{Cause, Counters, Excess, Observed, Progress, Step, advance, soaks_until_ms};
 pub use attempt::{Attempt, LastRun, Sign};
 pub use cadence::{Cadence, Runs, SHORT_RUNS};
 pub use census::{Census, StandIn};

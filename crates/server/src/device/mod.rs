@@ -23,7 +23,7 @@ use crate::est;
 pub(crate) use body::{read_body, require_media_type};
 pub(crate) use check_in::reason_name;
 pub(crate) use chunks::Chunks;
-pub(crate) use evidence::{Heard, hear};
+pub(crate) use evidence::{Heard, Heeded, Unrelated, hear};
 pub(crate) use identity::Device;
 pub(crate) use refusal::Refusal;
 

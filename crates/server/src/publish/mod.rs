@@ -19,6 +19,7 @@ pub(crate) use warnings::Namesake;
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
 use crate::clock;
+use crate::rollouts::default_plan;
 use crate::store::{Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, RolloutRow, StoreError};
 use artifact::{Artifact, read};
 
@@ -244,6 +245,9 @@ pub(crate) async fn publish(
         };
         let is_cut = |row: &&RolloutRow| !needed.contains(&row.sequence);
         warnings.extend(cut_short.iter().filter(is_cut).map(warnings::cut_short));
+        if !default_plan(&product.name, product.default_plan.as_deref())?.reaches_all() {
+            warnings.push(warnings::LEAVES_DEVICES_OUT.to_owned());
+        }
     }
 
     let found = manifest.sequence.0;
