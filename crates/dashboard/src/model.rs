@@ -189,6 +189,9 @@ pub(crate) struct Rollout {
     pub(crate) halt: Option<Halt>,
     pub(crate) next: Option<String>,
     pub(crate) superseded_by: Option<String>,
+    /// Until when the newest open wave soaks.
+    #[serde(default)]
+    pub(crate) soaks_until: Option<String>,
     /// Devices that run less than its release requires.
     #[serde(default)]
     pub(crate) waiting: Option<i64>,

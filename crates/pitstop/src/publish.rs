@@ -10,6 +10,9 @@ use crate::failure::Failure;
 use crate::inspect::ImageFile;
 use crate::keyfile::KeyFile;
 
+/// So many versions are named where none of them was meant.
+const NAMED_VERSIONS: usize = 10;
+
 /// What a publisher wants to release.
 pub(crate) struct Proposal<'a> {
     /// The product, as the server knows it.
@@ -113,6 +116,14 @@ pub(crate) enum PublishError {
         /// What there is.
         published: String,
     },
+    /// A version that several releases have, or that is the number of another one.
+    #[error("expected one release, found several that {text} names: {found}")]
+    AmbiguousRelease {
+        /// What was given.
+        text: String,
+        /// Number and version of each.
+        found: String,
+    },
     /// A number that is not new.
     #[error("expected a sequence number above {newest}, found {found}")]
     SequenceUsed {
@@ -169,34 +180,50 @@ pub(crate) fn choose_sequence(
     }
 }
 
-/// The sequence numbers of `versions`; a version that was published more than once gives all its numbers.
+/// The sequence numbers of releases by version or number; a version that was published more than once gives all its numbers.
 ///
 /// # Errors
 /// [`PublishError::UnknownVersion`].
-pub(crate) fn sequences_of(
-    versions: &[String],
-    published: &[Release],
-) -> Result<Vec<Sequence>, PublishError> {
+pub(crate) fn sequences_of(texts: &[String], published: &[Release]) -> Result<Vec<Sequence>, PublishError> {
     let mut sequences = Vec::new();
-    for version in versions {
-        let before = sequences.len();
-        let matching = published.iter().filter(|release| release.version == *version);
-        sequences.extend(matching.map(|release| Sequence(release.sequence)));
-        if sequences.len() == before {
-            // No such version: a number, as `#3` or `3`.
-            let number = version.trim_start_matches('#').parse::<u64>().ok();
-            let numbered = published.iter().filter(|release| Some(release.sequence) == number);
-            sequences.extend(numbered.map(|release| Sequence(release.sequence)));
-        }
-        if sequences.len() == before {
-            let known: Vec<&str> = published.iter().map(|release| release.version.as_str()).collect();
-            let published = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(PublishError::UnknownVersion { version: version.clone(), published });
-        }
+    for text in texts {
+        sequences.extend(named(text, published)?.into_iter().map(|release| Sequence(release.sequence)));
     }
     sequences.sort_unstable();
     sequences.dedup();
     Ok(sequences)
+}
+
+/// The sequence number of the one release that is named by its version or number.
+///
+/// # Errors
+/// [`PublishError::UnknownVersion`], [`PublishError::AmbiguousRelease`].
+pub(crate) fn sequence_of(text: &str, published: &[Release]) -> Result<Sequence, PublishError> {
+    match named(text, published)?.as_slice() {
+        [release] => Ok(Sequence(release.sequence)),
+        several => {
+            let each = several.iter().map(|release| format!("#{} ({})", release.sequence, release.version));
+            let found = each.collect::<Vec<_>>().join(", ");
+            Err(PublishError::AmbiguousRelease { text: text.to_owned(), found })
+        }
+    }
+}
+
+/// The releases that a text names, at least one: those of this version and that of this number; `#3` is a number alone.
+fn named<'a>(text: &str, published: &'a [Release]) -> Result<Vec<&'a Release>, PublishError> {
+    let number = text.strip_prefix('#').unwrap_or(text).parse::<u64>().ok();
+    let is_named = |release: &&Release| release.version == text || Some(release.sequence) == number;
+    let found: Vec<&Release> = published.iter().filter(is_named).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let mut known: Vec<&str> =
+        published.iter().take(NAMED_VERSIONS).map(|release| release.version.as_str()).collect();
+    if published.len() > NAMED_VERSIONS {
+        known.push("…");
+    }
+    let published = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Err(PublishError::UnknownVersion { version: text.to_owned(), published })
 }
 
 fn own_version(image: &ImageFile) -> Result<&str, PublishError> {
@@ -268,9 +295,12 @@ impl PublishError {
             }
             Self::NoVersion | Self::ConstantVersion { .. } => Some("give one with --version".to_owned()),
             Self::UntrustedKey { product, .. } => Some(format!(
-                "sign with one of those keys (--key), or trust this one: pitstop product key add {product} --key FILE"
+                "sign with one of those keys (--key), or trust this one: `pitstop product key add {product} --key FILE`"
             )),
             Self::SequenceUsed { .. } => Some("leave out --sequence to take the next number".to_owned()),
+            Self::AmbiguousRelease { .. } => {
+                Some("name one by its number, such as '#3'; `pitstop release list` shows them".to_owned())
+            }
             Self::UnknownVersion { .. } | Self::NoSequenceLeft | Self::Manifest(_) | Self::Sign(_) => None,
         }
     }
@@ -331,6 +361,8 @@ mod tests {
             quarantine_after: 3,
             enrollment_approval: false,
             default_plan: None,
+            artifact_bytes: 0,
+            artifact_quota_bytes: 0,
             created_at: "2026-11-22T17:00:00Z".to_owned(),
         }
     }
@@ -496,5 +528,21 @@ mod tests {
         assert_eq!(of(&["1.1.0", "1.0.0", "1.1.0"]).unwrap(), [Sequence(1), Sequence(2), Sequence(3)]);
         let error = of(&["1.1.0", "0.9"]).unwrap_err().to_string();
         assert!(error.contains("found 0.9; published are 1.1.0, 1.0.0"), "{error}");
+    }
+
+    #[test]
+    fn a_text_names_one_release() {
+        let published = [release(3, "1.1.0"), release(2, "1.0.0"), release(1, "1.0.0"), release(9, "3")];
+        let of = |text: &str| sequence_of(text, &published).map(|sequence| sequence.0);
+        assert_eq!((of("1.1.0").unwrap(), of("#3").unwrap(), of("2").unwrap()), (3, 3, 2));
+        for (text, expected) in [("1.0.0", "#2 (1.0.0), #1 (1.0.0)"), ("3", "#3 (1.1.0), #9 (3)")] {
+            let error = of(text).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("expected one release, found several that {text} names: {expected}")
+            );
+            assert!(error.hint().unwrap().contains("'#3'"));
+        }
+        assert!(of("0.9").unwrap_err().to_string().contains("found 0.9; published are 1.1.0"));
     }
 }

@@ -25,7 +25,10 @@ fn tokens_have_roles_and_end() {
     ]);
     let (token, id) = (made["token"].as_str().unwrap(), made["id"].as_str().unwrap());
     let whoami = bench.text(&["whoami", "--token", token]);
-    assert!(whoami.contains("viewer") && whoami.contains("lamp") && whoami.contains("2999"), "{whoami}");
+    assert!(whoami.contains("viewer") && whoami.contains("lamp") && whoami.contains("3000"), "{whoami}");
+    assert_eq!(made["expires_at"], "3000-01-01T00:00:00Z", "the end of that day");
+    let log = bench.text(&["audit", "list", "--kind", "token", "--actor", me["name"].as_str().unwrap()]);
+    assert!(log.contains("role viewer"), "{log}");
     let refused = bench.refusal(&["device", "new", "--product", "lamp", "--token", token]);
     assert!(refused.contains("operator") && refused.contains("hint: "), "{refused}");
 
@@ -57,7 +60,11 @@ fn every_change_is_in_the_audit_log() {
     let nobody = bench.text(&["audit", "list", "--actor", "tok-nobody"]);
     assert!(nobody.contains("No such changes"), "{nobody}");
 
-    bench.json(&["audit", "export", "--kind", "device", "--out", "audit.ndjson"]);
+    let export = ["audit", "export", "--kind", "device", "--out", "audit.ndjson"];
+    bench.json(&export);
+    let again = bench.refusal(&export);
+    assert!(again.contains("does not exist yet, found audit.ndjson") && again.contains("--force"), "{again}");
+    bench.json(&[&export[..], &["--force"]].concat());
     let exported = std::fs::read_to_string(bench.folder.path().join("audit.ndjson")).unwrap();
     let lines: Vec<serde_json::Value> =
         exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

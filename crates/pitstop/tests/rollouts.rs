@@ -48,16 +48,34 @@ fn a_rollout_completes_wave_by_wave() {
     let waiting = until(&bench, id, "awaiting-approval");
     assert_eq!(waiting["waves"][0]["counters"]["healthy"], taken);
     assert_eq!(watch("healthy", 0), "");
+    let healthy = bench.text(&["rollout", "watch", id, "--until", "healthy"]);
+    let said = format!("healthy: of {taken} devices of wave 1 that were offered it {taken} are,");
+    assert!(
+        healthy.contains(&said) && healthy.contains("0 are not heard again, up to 5 % may be"),
+        "{healthy}"
+    );
     watch("completed", 4);
     let shown = bench.text(&["rollout", "show", id]);
     assert!(
         shown.contains("50 %, then 100 %") && shown.contains(&format!("rollout approve {id}")),
         "{shown}"
     );
+    for term in [
+        "each wave but the first by `pitstop rollout approve`",
+        "3 devices healthy, of fewer all, and 50 %",
+        "5 % failures, 2 % crashes, 5 % silent or missing",
+    ] {
+        assert!(shown.contains(term), "{term} in {shown}");
+    }
+    let list = bench.text(&["rollout", "list"]);
+    assert!(list.contains("50 %, then 100 %; each wave but the first by approval"), "{list}");
     bench.json(&["rollout", "approve", id]);
     assert_eq!(starts(&bench, SETTLED, &[]), 40 - taken);
     let watched = bench.text(&["rollout", "watch", id]);
-    assert!(watched.lines().last().unwrap().starts_with("completed wave 2 of 2"), "{watched}");
+    // A line of a log begins with its time.
+    let (at, line) = watched.lines().last().unwrap().split_once(' ').unwrap();
+    assert!(at.starts_with("20") && at.ends_with('Z') && at.len() == 20, "{at}");
+    assert!(line.starts_with("completed wave 2 of 2: of 40 offered 0 installed, 40 healthy"), "{line}");
     assert!(bench.text(&["rollout", "list", "--state", "completed"]).contains("40 of 40"));
     assert_eq!(watch("healthy", 0), "", "more than healthy");
     let fleet = bench.text(&["fleet", "status"]);
@@ -73,8 +91,12 @@ fn a_release_that_crashes_halts_its_rollout() {
     // Not `refusal`: what halted is on the page, on standard output.
     let watch = bench.command(&["rollout", "watch", id]).assert().code(3).get_output().clone();
     let (page, error) = (String::from_utf8(watch.stdout).unwrap(), String::from_utf8(watch.stderr).unwrap());
-    assert!(page.contains("halted wave 1 of 1"), "{page}");
-    assert!(error.contains("halted") && error.contains(&format!("pitstop rollout abort {id}")), "{error}");
+    assert!(page.contains("halted wave 1 of 1") && page.contains("halted by crashes in wave 1: "), "{page}");
+    assert!(
+        error.contains("halted by crashes in wave 1: ") && error.contains("more than 2 %: sim-"),
+        "{error}"
+    );
+    assert!(error.contains(&format!("pitstop rollout abort {id}")), "{error}");
     let shown = bench.text(&["rollout", "show", id]);
     assert!(shown.contains("Halted by crashes in wave 1") && shown.contains("sim-"), "{shown}");
 
@@ -122,6 +144,27 @@ fn held_releases_drafts_and_pins() {
     assert!(bench.json(&["device", "set", device, "--unpin"])["pinned_sequence"].is_null());
     let unknown = bench.refusal(&["rollout", "new", "9.9", "--product", "lamp"]);
     assert!(unknown.contains("found 9.9; published are 1.1.0, 1.0.0"), "{unknown}");
+}
+
+#[test]
+fn commands_that_are_proposed_go_to_the_same_server() {
+    let bench = bench_with_a_fleet();
+    let (data, url) = (bench.data.display().to_string(), bench.url.clone());
+    let ask = |arguments: &[&str]| {
+        let given = ["--url", &url, "--data", &data];
+        let command = support::pitstop(bench.folder.path()).args([arguments, &given[..]].concat()).assert();
+        let output = command.get_output().clone();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    let published = ask(&publish);
+    let server = format!(" --url {url} --data {data}");
+    assert!(published.contains(&format!("pitstop rollout watch ro-lamp-2{server}\n")), "{published}");
+    let refused = ask(&[&publish[..], &["--hold"]].concat());
+    assert!(refused.contains(&format!("`pitstop rollout pause ro-lamp-2{server}`")), "{refused}");
+    // What the environment says need not be said again.
+    let published = bench.text(&publish);
+    assert!(!published.contains("--url"), "{published}");
 }
 
 /// Waits for a state as a script would: line by line of `rollout watch --json`.

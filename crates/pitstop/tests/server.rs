@@ -177,11 +177,97 @@ fn an_image_that_is_published_again_is_the_release_that_it_has() {
     let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
     let again = bench.command(&[&publish[..], &["--json"]].concat()).assert().success().get_output().clone();
     let said = String::from_utf8(again.stderr).unwrap();
-    assert!(said.contains("it is release #1, which was published before"), "{said}");
+    assert!(said.contains("nothing was published: this image is release #1 (1.0.0) already"), "{said}");
+    let page = bench.text(&publish);
+    assert!(page.contains("Release #1 of lamp is 1.0.0 already") && !page.contains("Published"), "{page}");
     let again: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!((&again["sequence"], &again["rollout"]["id"]), (&1.into(), &first["rollout"]["id"]));
     let refused = bench.refusal(&[&publish[..], &["--version", "1.1.0"]].concat());
     assert!(refused.contains("that of release 1 (1.0.0)") && refused.contains("--same-image"), "{refused}");
+}
+
+#[test]
+fn what_is_asked_of_the_rollout_of_an_image_that_is_there_is_done_or_refused() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    bench.publish("app.bin", &["--hold"]);
+    let held = bench.publish("app.bin", &["--hold"]);
+    assert_eq!((&held["was_there"], &held["rollout"]), (&true.into(), &serde_json::Value::Null));
+    // It has no rollout yet: it is started as asked for, and asking for the same again changes nothing.
+    let plan = ["--plan", "10%,100%", "--soak", "1h"];
+    let started = bench.publish("app.bin", &plan);
+    let id = started["rollout"]["id"].as_str().unwrap();
+    assert_eq!(started["rollout"]["plan"]["waves"][0]["soak_s"], 3600);
+    assert_eq!(bench.publish("app.bin", &plan)["rollout"]["id"], id);
+    for other in [&["--plan", "50%,100%"][..], &["--approve-each"], &["--hold"]] {
+        let refused = bench.refusal(&[&publish[..], other].concat());
+        assert!(refused.contains("this image is release 1 (1.0.0) already"), "{refused}");
+        assert!(refused.contains(id) && refused.contains("pitstop rollout "), "{refused}");
+    }
+    bench.json(&["rollout", "abort", id]);
+    let refused = bench.refusal(&[&publish[..], &["--plan", "50%,100%"]].concat());
+    assert!(refused.contains("run `pitstop rollout new 1 --product lamp`"), "{refused}");
+    bench.command(&[&publish[..], &["--hold", "--min-healthy", "5"]].concat()).assert().code(2);
+}
+
+#[test]
+fn a_plan_that_leaves_devices_out_is_warned_of() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 1000));
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    let says = |arguments: &[&str]| {
+        let output = bench.command(arguments).assert().success().get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let warning = "no wave of the plan takes 100 % of the devices";
+    assert!(says(&[&publish[..], &["--plan", "1%,50%"]].concat()).contains(warning));
+    bench.json(&["rollout", "abort", "ro-lamp-1"]);
+    let new = ["rollout", "new", "1", "--product", "lamp", "--plan", "50%", "--draft"];
+    assert!(says(&new).contains(warning));
+    assert!(says(&["rollout", "start", "ro-lamp-1.2"]).contains(warning));
+    assert!(says(&["product", "set", "lamp", "--plan", "50%"]).contains(warning));
+    // By the product's plan, of which the server warns.
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.1.0", 1000));
+    let output = bench.command(&publish).assert().success().get_output().clone();
+    let (page, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(
+        (said.matches(warning).count(), page.matches(warning).count()),
+        (1, 0),
+        "said once: {page}{said}"
+    );
+    assert!(bench.text(&["release", "show", "2", "--product", "lamp"]).contains(warning));
+    assert!(!says(&["product", "set", "lamp", "--plan", "50%,100%"]).contains(warning));
+}
+
+#[test]
+fn a_release_is_named_by_its_version_or_number_and_one_name_of_two_is_refused() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    for (version, filling) in [("1.0.0", 1000), ("1.1.0", 1000), ("1.1.0", 2000)] {
+        bench.write("app.bin", &image(Chip::Esp32C3, version, filling));
+        bench.publish("app.bin", &["--hold"]);
+    }
+    for named in ["1.0.0", "1", "#1"] {
+        let shown = bench.json(&["release", "show", named, "--product", "lamp"]);
+        assert_eq!(shown["sequence"], 1);
+    }
+    let unknown = bench.refusal(&["release", "show", "9", "--product", "lamp"]);
+    assert!(unknown.contains("found 9; published are 1.1.0"), "{unknown}");
+    bench.json(&["device", "new", "--product", "lamp", "--id", "lamp-1"]);
+    bench.write("app.bin", &image(Chip::Esp32C3, "2.0.0", 1000));
+    let publish = ["release", "publish", "app.bin", "--product", "lamp", "--key", "publisher.key"];
+    for command in [
+        vec!["release", "show", "1.1.0", "--product", "lamp"],
+        vec!["rollout", "new", "1.1.0", "--product", "lamp"],
+        vec!["device", "set", "lamp-1", "--pin", "1.1.0"],
+        [&publish[..], &["--requires", "1.1.0"]].concat(),
+    ] {
+        let refused = bench.refusal(&command);
+        assert!(refused.contains("several that 1.1.0 names: #3 (1.1.0), #2 (1.1.0)"), "{refused}");
+    }
 }
 
 #[test]
@@ -221,9 +307,12 @@ fn a_wrong_token_is_refused_with_the_way_to_the_right_one() {
     let bench = Bench::start();
     let refused = bench.refusal(&["product", "list", "--token", "wrong"]);
     assert!(
-        refused.contains("error: ") && refused.contains("hint: name the server's data directory"),
+        refused.contains("error: this API token is not known here")
+            && refused.contains("hint: see that --token"),
         "{refused}"
     );
+    let none = bench.refusal(&["product", "list", "--token", ""]);
+    assert!(none.contains("hint: name the server's data directory"), "{none}");
 }
 
 #[test]

@@ -83,6 +83,12 @@ pub fn advance(plan: &Plan, progress: &Progress<'_>, now_ms: i64) -> Step {
     }
 }
 
+/// Until when the newest wave soaks, in milliseconds since 1970; `None` when it has soaked.
+#[must_use]
+pub fn soaks_until_ms(plan: &Plan, progress: &Progress<'_>, now_ms: i64) -> Option<i64> {
+    Some(soak_ends_at_ms(plan, progress)).filter(|ends_ms| now_ms < *ends_ms)
+}
+
 /// When the newest wave has soaked, in milliseconds since 1970. Time outside the window does not count.
 pub(crate) fn soak_ends_at_ms(plan: &Plan, progress: &Progress<'_>) -> i64 {
     // A plan bounds the soak to 90 days.

@@ -35,7 +35,7 @@ mod select;
 mod state;
 mod window;
 
-pub use advance::{Cause, Excess, Step, advance};
+pub use advance::{Cause, Excess, Step, advance, soaks_until_ms};
 pub use attempt::{Attempt, LastRun, Sign};
 pub use cadence::{Cadence, Runs, SHORT_RUNS};
 pub use census::Census;

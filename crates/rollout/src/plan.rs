@@ -245,6 +245,12 @@ impl Plan {
         self.completed_percent
     }
 
+    /// Whether every device of the channel gets the release in the end: without a wave of 100 % some never do.
+    #[must_use]
+    pub fn reaches_all(&self) -> bool {
+        self.waves.iter().any(|wave| wave.select == Select::Percent(Percent::ALL))
+    }
+
     /// The state of a rollout under way whose newest open wave is this one, from 0.
     #[must_use]
     pub fn under_way(&self, wave: usize) -> State {
@@ -339,6 +345,18 @@ mod tests {
         });
         assert_eq!(json, expected);
         assert_eq!(serde_json::from_value::<Plan>(json).unwrap(), plan);
+    }
+
+    #[test]
+    fn a_plan_without_a_wave_of_all_leaves_devices_out() {
+        for (json, reaches_all) in [
+            (r#"{"waves":[{"select":{"percent":10}},{"select":{"percent":100}}]}"#, true),
+            (r#"{"waves":[{"select":{"percent":100}},{"select":{"tags":["lab"]}}]}"#, true),
+            (r#"{"waves":[{"select":{"percent":10}},{"select":{"percent":99.99}}]}"#, false),
+            (r#"{"waves":[{"select":{"tags":["lab"]}}]}"#, false),
+        ] {
+            assert_eq!(parse(json).unwrap().reaches_all(), reaches_all, "{json}");
+        }
     }
 
     #[test]

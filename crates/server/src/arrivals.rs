@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,8 +15,10 @@ use proxy_protocol_rs::{Command, parse};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use crate::metrics::Metrics;
 
 /// A balancer sends the header with the first packet.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,16 +32,20 @@ const HEAD_BYTES: usize = 16;
 /// The longest rest of a header that is read: addresses take up to 216 bytes, and what is beside them is of no use here.
 const MAX_REST_BYTES: usize = 2048;
 
+/// A kind of connection that does not suit is told so often.
+const TELL_PERIOD: Duration = Duration::from_secs(60);
+
 /// The connections that come to a socket.
 pub(crate) struct Arrivals {
     tcp: TcpListener,
     proxies: Vec<IpNet>,
+    misfits: Arc<Misfits>,
     awaited: JoinSet<Option<(TcpStream, IpAddr)>>,
 }
 
 impl Arrivals {
-    pub(crate) fn new(tcp: TcpListener, proxies: Vec<IpNet>) -> Self {
-        Self { tcp, proxies, awaited: JoinSet::new() }
+    pub(crate) fn new(tcp: TcpListener, proxies: Vec<IpNet>, misfits: Arc<Misfits>) -> Self {
+        Self { tcp, proxies, misfits, awaited: JoinSet::new() }
     }
 
     /// The next connection. Nothing is lost when this is given up.
@@ -51,7 +58,7 @@ impl Arrivals {
                     if !self.is_proxy(address) {
                         return Ok((tcp, address));
                     }
-                    self.awaited.spawn(introduce(tcp, address));
+                    self.awaited.spawn(introduce(tcp, address, self.misfits.clone()));
                 }
                 Some(introduced) = self.awaited.join_next() => {
                     if let Ok(Some(arrival)) = introduced {
@@ -67,17 +74,98 @@ impl Arrivals {
     }
 }
 
+/// Connections that do not suit `proxy-protocol-from`: each is counted, and one a minute of each kind is told in the log, for
+/// a balancer that is set up wrongly sends many.
+#[derive(Debug)]
+pub(crate) struct Misfits {
+    metrics: Arc<Metrics>,
+    /// When each kind was told last, and how many were not told since.
+    told: Mutex<[Option<(Instant, u64)>; 2]>,
+}
+
+/// What does not suit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Misfit {
+    /// An address that was named sends no header, or a broken one.
+    Missing,
+    /// An address that was not named sends one.
+    Unexpected,
+}
+
+impl Misfits {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, told: Mutex::default() }
+    }
+
+    /// A connection of an address that was named and sends no header.
+    fn missing(&self, from: IpAddr, why: &str) {
+        self.metrics.proxy_misfits.add("missing");
+        if let Some(others) = self.untold(Misfit::Missing) {
+            warn!(
+                "a connection of {from} is closed, and {others} before it were: {why}; have the balancer send PROXY protocol \
+                 version 2, or leave its address out of proxy-protocol-from"
+            );
+        }
+    }
+
+    /// A connection of an address that was not named and sends one.
+    fn unexpected(&self, from: IpAddr) {
+        self.metrics.proxy_misfits.add("unexpected");
+        if let Some(others) = self.untold(Misfit::Unexpected) {
+            warn!(
+                "a connection of {from} begins with a PROXY protocol header, and {others} before it did: it is not believed, \
+                 and no TLS follows; name the address in proxy-protocol-from if it is your balancer's"
+            );
+        }
+    }
+
+    /// How many were not told since the last one that was, when this one is to be.
+    fn untold(&self, misfit: Misfit) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let [missing, unexpected] = &mut *told;
+        let last = match misfit {
+            Misfit::Missing => missing,
+            Misfit::Unexpected => unexpected,
+        };
+        match last {
+            Some((at, others)) if at.elapsed() < TELL_PERIOD => {
+                *others += 1;
+                None
+            }
+            other => {
+                let others = other.map_or(0, |(_, others)| others);
+                *other = Some((Instant::now(), 0));
+                Some(others)
+            }
+        }
+    }
+
+    /// Notes a connection that begins with a header although its address was not named; nothing of it is read.
+    pub(crate) async fn look(&self, tcp: &TcpStream, from: IpAddr) {
+        let mut start = [0; V2_SIGNATURE.len()];
+        // What fails here fails again where it is read.
+        if tcp.peek(&mut start).await.is_ok_and(|count| start[..count] == V2_SIGNATURE[..]) {
+            self.unexpected(from);
+        }
+    }
+}
+
 /// Reads the header of a connection, and nothing past it; `None` when there is none.
-async fn introduce(mut tcp: TcpStream, proxy: IpAddr) -> Option<(TcpStream, IpAddr)> {
+async fn introduce(mut tcp: TcpStream, proxy: IpAddr, misfits: Arc<Misfits>) -> Option<(TcpStream, IpAddr)> {
     match timeout(HEADER_TIMEOUT, read_header(&mut tcp)).await {
         // By the balancer itself, to see that somebody is here.
         Ok(Ok(client)) => Some((tcp, client.map_or(proxy, |client| client.ip().to_canonical()))),
+        // A balancer that only looks whether somebody is here may send nothing.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            debug!("a connection of {proxy} ended before its PROXY protocol header");
+            None
+        }
         Ok(Err(error)) => {
-            debug!("a connection of {proxy} is closed: {error}");
+            misfits.missing(proxy, &error.to_string());
             None
         }
         Err(_) => {
-            debug!("a connection of {proxy} is closed: no PROXY protocol header came in time");
+            misfits.missing(proxy, "no PROXY protocol header came in time");
             None
         }
     }
@@ -123,7 +211,9 @@ mod tests {
     async fn arrivals(proxies: &[&str]) -> (Arrivals, SocketAddr) {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = tcp.local_addr().unwrap();
-        (Arrivals::new(tcp, proxies.iter().map(|network| network.parse().unwrap()).collect()), address)
+        let misfits = Arc::new(Misfits::new(Arc::new(Metrics::new())));
+        let proxies = proxies.iter().map(|network| network.parse().unwrap()).collect();
+        (Arrivals::new(tcp, proxies, misfits), address)
     }
 
     fn header(client: &str) -> Vec<u8> {
@@ -145,6 +235,26 @@ mod tests {
             tcp.flush().await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// How many connections did not suit: without a header, and with one that nobody expected.
+    fn counted(arrivals: &Arrivals) -> (u64, u64) {
+        let text = arrivals.misfits.metrics.encode().unwrap();
+        let of = |kind: &str| {
+            let start = format!("pitstop_proxy_protocol_misfits_total{{kind=\"{kind}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+        };
+        (of("missing"), of("unexpected"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_many_in_a_minute_is_told() {
+        let misfits = Misfits::new(Arc::new(Metrics::new()));
+        assert_eq!(misfits.untold(Misfit::Missing), Some(0));
+        assert_eq!([(); 3].map(|()| misfits.untold(Misfit::Missing)), [None; 3]);
+        assert_eq!(misfits.untold(Misfit::Unexpected), Some(0), "each kind for itself");
+        tokio::time::advance(TELL_PERIOD).await;
+        assert_eq!(misfits.untold(Misfit::Missing), Some(3));
     }
 
     #[tokio::test]
@@ -171,6 +281,13 @@ mod tests {
         let mut read = vec![0; bytes.len()];
         tcp.read_exact(&mut read).await.unwrap();
         assert_eq!((from.to_string().as_str(), read), ("127.0.0.1", bytes));
+        for (start, unexpected) in [(header("192.0.2.7:5000"), 1), (b"\x16\x03\x01 a handshake".to_vec(), 1)]
+        {
+            send(address, &[&start]).await;
+            let (tcp, from) = stranger.next().await.unwrap();
+            stranger.misfits.look(&tcp, from).await;
+            assert_eq!(counted(&stranger), (0, unexpected));
+        }
 
         let (mut arrivals, address) = arrivals(&["127.0.0.1/32"]).await;
         let mut long = header("192.0.2.7:5000");
@@ -182,8 +299,11 @@ mod tests {
         {
             send(address, &[&wrong]).await;
         }
+        // It only looks whether somebody is here.
+        send(address, &[b""]).await;
         send(address, &[&header("192.0.2.9:5000"), b"last"]).await;
         assert_eq!(next(&mut arrivals).await, ("192.0.2.9".to_owned(), "last".to_owned()));
+        assert_eq!(counted(&arrivals), (4, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -37,7 +37,7 @@ use tower::ServiceExt as _;
 use tracing::debug;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::arrivals::Arrivals;
+use crate::arrivals::{Arrivals, Misfits};
 use crate::config::Limits;
 use crate::deadline::{Answering, Late, TimeFor, Watched, in_time};
 use crate::gate::{Admission, Denial, Gate, InFlight, Place};
@@ -79,6 +79,7 @@ pub(crate) struct Listener {
     /// Its name in logs and metrics.
     pub(crate) name: &'static str,
     pub(crate) arrivals: Arrivals,
+    pub(crate) misfits: Arc<Misfits>,
     /// What TLS is set up with, for connections from now on; `None` for HTTP.
     pub(crate) tls: Option<watch::Receiver<Arc<ServerConfigs>>>,
     pub(crate) router: Router,
@@ -123,6 +124,7 @@ impl Listener {
                 limits: self.limits,
                 gate: self.gate.clone(),
                 deny: self.deny,
+                misfits: self.misfits.clone(),
             };
             let (metrics, stop) = (self.metrics.clone(), stop.clone());
             let open = OpenConnection::count(&self.metrics, self.name);
@@ -185,6 +187,7 @@ struct Connection {
     limits: Limits,
     gate: Arc<Gate>,
     deny: fn(Denial) -> Response,
+    misfits: Arc<Misfits>,
 }
 
 /// Who is at the other end, as the handshake told.
@@ -202,7 +205,11 @@ impl Connection {
         let Some(tls) = self.tls.take() else {
             return self.serve_http(tcp, None, stop).await;
         };
-        let handshake = timeout(self.limits.handshake_timeout, handshake(tcp, &tls));
+        let (misfits, address) = (self.misfits.clone(), self.address);
+        let handshake = timeout(self.limits.handshake_timeout, async {
+            misfits.look(&tcp, address).await;
+            handshake(tcp, &tls).await
+        });
         let out = self.out();
         let handshake = async { out.run_until_cancelled(handshake).await };
         let stream = match stop.run_until_cancelled(handshake).await {

@@ -62,6 +62,8 @@ pub(crate) struct Metrics {
     pub(crate) webhook_deliveries: Counts,
     /// Requests that were refused with 429, by what there were too many of.
     pub(crate) rate_limited: Counts,
+    /// Connections that do not suit the addresses which send PROXY protocol headers.
+    pub(crate) proxy_misfits: Counts,
     /// Wrong tokens of enrollments and of the API, by listener.
     pub(crate) wrong_credentials: Counts,
     /// Rollouts by state, sampled.
@@ -119,6 +121,7 @@ impl Metrics {
             certificate_ends: Family::default(),
             webhook_deliveries: Counts::new("outcome", &["delivered", "failed"]),
             rate_limited: Counts::new("by", &["address", "certificate", "renewals", "wrong-credentials"]),
+            proxy_misfits: Counts::new("kind", &["missing", "unexpected"]),
             wrong_credentials: Counts::new("listener", &[DEVICE, ADMIN]),
             rollouts: Family::default(),
             halts: Counts::new("cause", &["failures", "crashes", "silence"]),
@@ -167,6 +170,11 @@ impl Metrics {
             self.webhook_deliveries.family.clone(),
         );
         to.register("rate_limited_requests", "Requests refused with 429", self.rate_limited.family.clone());
+        to.register(
+            "proxy_protocol_misfits",
+            "Connections that do not suit proxy-protocol-from",
+            self.proxy_misfits.family.clone(),
+        );
         to.register("wrong_credentials", "Wrong tokens", self.wrong_credentials.family.clone());
         to.register("rollouts", "Rollouts by state, sampled", self.rollouts.clone());
         to.register("rollout_halts", "Rollouts halted by this process", self.halts.family.clone());

@@ -26,6 +26,8 @@ pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 pub(crate) enum Problem {
     #[error("expected `Authorization: Bearer` with an API token; the first one is in the file admin.token")]
     Unauthorized,
+    #[error("this API token is not known here: it is mistyped, of another server, or was never made")]
+    TokenUnknown,
     #[error("this API token expired at {at}; ask an admin for a new one")]
     TokenExpired { at: String },
     #[error("this API token was revoked at {at}; ask an admin for a new one")]
@@ -134,6 +136,7 @@ impl Problem {
 
         match self {
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "No valid API token"),
+            Self::TokenUnknown => (S::UNAUTHORIZED, "token-unknown", "The API token is not known"),
             Self::TokenExpired { .. } => (S::UNAUTHORIZED, "token-expired", "The API token expired"),
             Self::TokenRevoked { .. } => (S::UNAUTHORIZED, "token-revoked", "The API token is revoked"),
             Self::SessionExpired { .. } => (S::UNAUTHORIZED, "session-expired", "The session expired"),
@@ -202,7 +205,9 @@ fn internal() -> (StatusCode, &'static str, &'static str) {
 fn classify_rollout(refusal: &RolloutRefusal) -> (StatusCode, &'static str, &'static str) {
     use RolloutRefusal as R;
     match refusal {
-        R::Action(_) => (StatusCode::CONFLICT, "rollout-state", "The rollout is in another state"),
+        R::Action(_) | R::Soaks { .. } => {
+            (StatusCode::CONFLICT, "rollout-state", "The rollout is in another state")
+        }
         R::Unfinished { .. } => (StatusCode::CONFLICT, "rollout-unfinished", "The release has a rollout"),
         R::Newer { .. } => (StatusCode::CONFLICT, "rollout-newer", "A newer rollout is under way"),
         R::NoWayBack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no-way-back", "No way back"),

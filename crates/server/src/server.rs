@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::arrivals::Arrivals;
+use crate::arrivals::{Arrivals, Misfits};
 use crate::artifact_store::{ArtifactStore, Chunks, Damaged};
 use crate::ca_keeper::CaKeeper;
 use crate::config::Config;
@@ -94,9 +94,11 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let threads = Builder::new_multi_thread().worker_threads(ADMIN_THREADS).enable_all().build();
     let threads = threads.map_err(|source| StartError::Threads { source })?;
     let mut listeners = JoinSet::new();
+    let misfits = Arc::new(Misfits::new(metrics.clone()));
     let device = Listener {
         name: metrics::DEVICE,
-        arrivals: Arrivals::new(device_tcp, app.config.proxies.clone()),
+        arrivals: Arrivals::new(device_tcp, app.config.proxies.clone(), misfits.clone()),
+        misfits: misfits.clone(),
         tls: Some(app.ca.tls()),
         router: observed(device::router(app.clone()), metrics.clone(), metrics::DEVICE),
         limits,
@@ -106,7 +108,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     };
     let admin = Listener {
         name: metrics::ADMIN,
-        arrivals: Arrivals::new(admin_tcp, Vec::new()),
+        arrivals: Arrivals::new(admin_tcp, Vec::new(), misfits.clone()),
+        misfits,
         tls: None,
         router: observed(admin_router(&app), metrics.clone(), metrics::ADMIN),
         limits,

@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, Mac as _};
 use reqwest::redirect::Policy;
+use rollout::State;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::sync::Semaphore;
@@ -29,12 +30,13 @@ use crate::secret;
 use crate::store::{AuditRow, DeliveryRow, NewDelivery, Sent, StoreError, WebhookRow, json_or_text};
 
 /// What a webhook may be told, and when that is.
-pub(crate) const EVENTS: [(&str, &str); 14] = [
+pub(crate) const EVENTS: [(&str, &str); 15] = [
     ("release.publish", "a release was published"),
-    ("rollout.start", "a rollout began"),
+    (START, "a rollout began: by `release publish`, `rollout new` or `rollout start`"),
     ("rollout.open-wave", "the next wave is offered the release"),
     ("rollout.wait", "a wave has soaked and waits for evidence"),
     ("rollout.await-approval", "a wave waits for an operator"),
+    ("rollout.approve", "an operator approved a wave, which opens"),
     ("rollout.pause", "an operator paused a rollout"),
     ("rollout.halt", "a rollout halted itself"),
     ("rollout.resume", "a rollout goes on"),
@@ -45,6 +47,9 @@ pub(crate) const EVENTS: [(&str, &str); 14] = [
     ("device.revoke", "a device was revoked"),
     ("certificate.end", "the CA or the server's certificate is about to end"),
 ];
+
+/// A rollout began.
+const START: &str = "rollout.start";
 
 /// What [`test`] sends.
 const TEST: &str = "webhook.test";
@@ -248,28 +253,38 @@ async fn note(app: &App, webhook: &WebhookRow, until: &str, now_ms: i64) -> Resu
     // Written by this server.
     let events: Vec<String> = serde_json::from_str(&webhook.events).unwrap_or_default();
     let is_for_it = |line: &AuditRow| {
-        events.contains(&line.action)
-            && webhook.product.as_ref().is_none_or(|product| line.product.as_ref() == Some(product))
+        webhook.product.as_ref().is_none_or(|product| line.product.as_ref() == Some(product))
     };
     let deliveries: Vec<NewDelivery> = lines
         .iter()
         .filter(|line| is_for_it(line))
-        .map(|line| NewDelivery {
+        .map(|line| (event(line), line))
+        .filter(|(event, _)| events.iter().any(|told| told == event))
+        .map(|(event, line)| NewDelivery {
             id: format!("msg-{}-{}", line.id, webhook.id),
             at_ms: line.at_ms,
-            event: line.action.clone(),
-            body: body(line).to_string(),
+            event: event.to_owned(),
+            body: body(event, line).to_string(),
         })
         .collect();
     app.people.note_deliveries(webhook, &until, &deliveries, now_ms).await?;
     Ok(())
 }
 
+/// What a line is told as: its action, but of a rollout that was made and started at once that it began.
+fn event(line: &AuditRow) -> &str {
+    let is_draft = || {
+        let after = line.after_json.as_deref().map(json_or_text);
+        after.is_none_or(|after| after["state"] == State::Draft.name())
+    };
+    if line.action == "rollout.create" && !is_draft() { START } else { &line.action }
+}
+
 /// The line, in the members that the specification names.
-fn body(line: &AuditRow) -> Value {
+fn body(event: &str, line: &AuditRow) -> Value {
     let value = |text: &Option<String>| text.as_deref().map_or(Value::Null, json_or_text);
     json!({
-        "type": line.action,
+        "type": event,
         "timestamp": rfc3339(line.at_ms),
         "data": {
             "kind": line.kind,
@@ -342,6 +357,19 @@ mod tests {
         let body = r#"{"test": 2432232314}"#;
         let signed = signature(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn documents_name_every_event() {
+        let operations = include_str!("../../../docs/operations.md");
+        let events = operations.split_once("| event | when |").unwrap().1.split_once("\n\n").unwrap().0;
+        let document = include_str!("../../../docs/openapi.json");
+        for (event, _) in EVENTS {
+            let event = format!("`{event}`");
+            assert!(events.contains(&event) && document.contains(&event), "{event}");
+        }
+        let named = events.matches('`').count() / 2;
+        assert_eq!(named, EVENTS.len() + ["release publish", "rollout new", "rollout start"].len());
     }
 
     #[tokio::test(start_paused = true)]

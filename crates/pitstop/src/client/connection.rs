@@ -8,16 +8,21 @@ use ureq::http::Uri;
 
 use super::Client;
 use crate::failure::Failure;
+use crate::ui::hints;
 
 /// The file of the admin token in the server's data directory.
 const TOKEN_FILE: &str = "admin.token";
+
+/// Where a server listens, and keeps its data, that was told nothing else.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+const DEFAULT_DATA: &str = "pitstop-data";
 
 /// Options of every command that talks to a server.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// The server's admin listener
-    #[arg(long, env = "PITSTOP_URL", hide_env_values = true, value_name = "URL", value_parser = url, default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "PITSTOP_URL", hide_env_values = true, value_name = "URL", value_parser = url, default_value = DEFAULT_URL)]
     url: String,
 
     /// The admin token; without it, the file admin.token of --data is read
@@ -30,7 +35,7 @@ pub(crate) struct Connection {
         env = "PITSTOP_DATA",
         hide_env_values = true,
         value_name = "DIR",
-        default_value = "pitstop-data"
+        default_value = DEFAULT_DATA
     )]
     data: PathBuf,
 }
@@ -45,7 +50,22 @@ impl Connection {
             Some(token) => token.trim().to_owned(),
             None => read_token(&self.data.join(TOKEN_FILE))?,
         };
+        hints::talks_to(self.given());
         Ok(Client::new(&self.url, &token))
+    }
+
+    /// The options that were given on the command line and name the server; the next command is given them too.
+    fn given(&self) -> String {
+        let is_env = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+        let mut given = String::new();
+        if self.url != DEFAULT_URL && !is_env("PITSTOP_URL", &self.url) {
+            given += &format!(" --url {}", self.url);
+        }
+        let data = self.data.display().to_string();
+        if self.token.is_none() && data != DEFAULT_DATA && !is_env("PITSTOP_DATA", &data) {
+            given += &format!(" --data {data}");
+        }
+        given
     }
 }
 

@@ -33,19 +33,28 @@ impl Problem {
                 "name the server's data directory with --data, or give the token itself with --token or \
                  PITSTOP_TOKEN",
             ),
-            "forbidden" => Some(
-                "`pitstop whoami` shows what this token is good for; an admin makes another: pitstop token new NAME \
-                 --role ROLE",
+            "token-unknown" => Some(
+                "see that --token or PITSTOP_TOKEN is of this server; without them the file admin.token of --data is read",
             ),
-            "not-found" => {
-                Some("`pitstop product list`, `device list` and `rollout list` show what there is")
+            "token-expired" | "token-revoked" => {
+                Some("an admin makes another: `pitstop token new NAME --role ROLE`")
             }
+            "forbidden" => Some(
+                "`pitstop whoami` shows what this token is good for; an admin makes another: `pitstop token new NAME \
+                 --role ROLE`",
+            ),
+            "not-found" => Some(
+                "`pitstop product list`, `pitstop device list` and `pitstop rollout list` show what there is",
+            ),
             "image-published" => Some(
                 "bring that release to devices with `pitstop rollout new`, or publish the image anew with --same-image",
             ),
             "publisher-key-untrusted" => Some(
                 "sign with a key that they trust (--key), or publish it all the same with --untrusted-key",
             ),
+            "quota" => Some("`pitstop product show NAME` tells how much its artifacts take"),
+            "rollover-phase" => Some("`pitstop ca status` shows how far the rollover is"),
+            "devices-behind" => Some("`pitstop ca status` shows who lacks it; --force goes on all the same"),
             "sequence-not-newer" => Some("leave out --sequence to take the next number"),
             "internal" => Some("look at what `pitstop serve` prints, then try again"),
             _ => None,
@@ -73,7 +82,7 @@ pub(crate) enum ClientError {
         source: ureq::Error,
     },
     /// The server refused, and said why.
-    #[error("{}", .problem.detail.as_deref().unwrap_or(&.problem.title))]
+    #[error("{}", in_options(.problem.detail.as_deref().unwrap_or(&.problem.title)))]
     Refused {
         /// Why.
         problem: Problem,
@@ -86,6 +95,39 @@ pub(crate) enum ClientError {
         /// With what.
         found: String,
     },
+}
+
+/// Fields of the API that the server names, as options of these commands name them.
+const OPTIONS: [(&str, &str); 12] = [
+    ("same_image", "--same-image"),
+    ("untrusted_key", "--untrusted-key"),
+    ("without_descriptor", "--without-descriptor"),
+    ("confirms_itself", "--confirms-itself"),
+    ("revert_to", "--revert-to"),
+    ("elf_digest", "--elf"),
+    ("expires_at", "--expires"),
+    ("allow_http", "--allow-http"),
+    ("on_halt", "--on-halt"),
+    ("min_run_s", "--min-run"),
+    ("silence_deadline_s", "--silence-deadline"),
+    ("quarantine_after", "--quarantine-after"),
+];
+
+/// A sentence of the server's with the options of these commands in place of the API's fields.
+fn in_options(text: &str) -> String {
+    let is_of_word = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    let mut told = String::new();
+    let mut word = String::new();
+    for char in text.chars().map(Some).chain([None]) {
+        if let Some(char) = char.filter(|char| is_of_word(*char)) {
+            word.push(char);
+            continue;
+        }
+        told += OPTIONS.iter().find(|(field, _)| *field == word).map_or(word.as_str(), |(_, option)| option);
+        word.clear();
+        told.extend(char);
+    }
+    told
 }
 
 /// The reason without ureq's word before it.
@@ -141,5 +183,21 @@ impl ClientError {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         Failure::new(error.to_string()).maybe_hint(error.hint().map(str::to_owned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_the_api_are_told_as_options() {
+        assert_eq!(
+            in_options(
+                "publish it as a new one with same_image, or \u{201c}sames_image\u{201d}; the manifest's revert_to"
+            ),
+            "publish it as a new one with --same-image, or \u{201c}sames_image\u{201d}; the manifest's --revert-to"
+        );
+        assert_eq!(in_options("expected 1, found 2"), "expected 1, found 2");
     }
 }

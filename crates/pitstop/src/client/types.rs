@@ -10,7 +10,7 @@ mod webhook;
 
 pub(crate) use access::{ApiToken, AuditFilter, AuditLine, CreatedApiToken, NewApiToken, Whoami};
 pub(crate) use ca::Ca;
-pub(crate) use rollout::{FleetSummary, NewRollout, Rollout, RolloutFilter, WaveState};
+pub(crate) use rollout::{FleetSummary, Halt, NewRollout, Rollout, RolloutFilter, Wave, WaveState};
 pub(crate) use webhook::{CreatedWebhook, Delivery, NewWebhook, Webhook};
 
 use ::rollout::Plan;
@@ -104,6 +104,12 @@ pub(crate) struct Product {
     pub(crate) min_run_s: u64,
     /// The rollout plan that a published release starts with.
     pub(crate) default_plan: Option<Plan>,
+    /// How much its artifacts take, in bytes.
+    #[serde(default)]
+    pub(crate) artifact_bytes: u64,
+    /// How much they may take.
+    #[serde(default)]
+    pub(crate) artifact_quota_bytes: u64,
     /// When it was made.
     pub(crate) created_at: String,
 }

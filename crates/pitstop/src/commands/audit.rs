@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -35,8 +35,8 @@ pub(crate) enum AuditCommand {
 /// Which lines.
 #[derive(Debug, Args)]
 struct Filter {
-    /// Only changes by this token id, or by `server`
-    #[arg(long, value_name = "ID")]
+    /// Only changes by this token, by its id or name; `server` for what the server does by itself
+    #[arg(long, value_name = "ID|NAME")]
     actor: Option<String>,
 
     /// Only changes of this kind of thing, such as device, rollout or token
@@ -52,12 +52,12 @@ struct Filter {
     product: Option<String>,
 
     /// Only changes from this moment on (UTC), such as 2026-11-01
-    #[arg(long, value_name = "TIME", value_parser = options::moment)]
-    since: Option<String>,
+    #[arg(long, value_name = "TIME", value_parser = options::start)]
+    since: Option<OffsetDateTime>,
 
-    /// Only changes before this moment (UTC)
-    #[arg(long, value_name = "TIME", value_parser = options::moment)]
-    until: Option<String>,
+    /// Only changes before this moment (UTC), or up to the end of this day, such as 2026-11-30
+    #[arg(long, value_name = "TIME", value_parser = options::end)]
+    until: Option<OffsetDateTime>,
 }
 
 /// `audit list`.
@@ -84,6 +84,10 @@ pub(crate) struct Export {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
+    /// Replace the file if it is there
+    #[arg(long, requires = "out")]
+    force: bool,
+
     #[command(flatten)]
     connection: Connection,
 }
@@ -93,7 +97,7 @@ impl AuditCommand {
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self {
             Self::List(List { filter, limit, connection }) => {
-                let lines = connection.client()?.audit(&filter.into(), limit)?;
+                let lines = connection.client()?.audit(&filter.of()?, limit)?;
                 ui.result(&lines, || {
                     if lines.items.is_empty() {
                         return Page::plain().note("No such changes.");
@@ -111,7 +115,19 @@ impl AuditCommand {
 
 impl Export {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let mut lines = self.connection.client()?.export_audit(&self.filter.into())?;
+        let client = self.connection.client()?;
+        let filter = self.filter.of()?;
+        let cannot = |path: &Path, error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Failure::new(format!("expected a file that does not exist yet, found {}", path.display()))
+                    .hint("name another one with --out, or replace it with --force")
+            }
+            _ => Failure::new(format!("could not write {}: {error}", path.display())),
+        };
+        if let Some(path) = self.out.as_deref().filter(|path| !self.force && path.exists()) {
+            return Err(cannot(path, io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut lines = client.export_audit(&filter)?;
         let Some(path) = self.out else {
             return match io::copy(&mut lines, &mut io::stdout().lock()) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -120,9 +136,11 @@ impl Export {
                 Ok(_) | Err(_) => Ok(()),
             };
         };
-        let cannot = |error| Failure::new(format!("could not write {}: {error}", path.display()));
         let progress = ui.spinner("exporting");
-        let mut file = File::create(&path).map_err(cannot)?;
+        let cannot = |error| cannot(&path, error);
+        let mut open = File::options();
+        open.write(true).truncate(true).create(self.force).create_new(!self.force);
+        let mut file = open.open(&path).map_err(cannot)?;
         let size =
             io::copy(&mut lines, &mut file).and_then(|size| file.flush().map(|()| size)).map_err(cannot)?;
         drop(progress);
@@ -132,10 +150,12 @@ impl Export {
     }
 }
 
-impl From<Filter> for AuditFilter {
-    fn from(filter: Filter) -> Self {
-        let Filter { actor, kind, subject, product, since, until } = filter;
-        Self { actor, kind, subject, product, since, until }
+impl Filter {
+    fn of(self) -> Result<AuditFilter, Failure> {
+        let Self { actor, kind, subject, product, since, until } = self;
+        let (since, until) =
+            (since.map(options::rfc3339).transpose()?, until.map(options::rfc3339).transpose()?);
+        Ok(AuditFilter { actor, kind, subject, product, since, until })
     }
 }
 
@@ -156,8 +176,15 @@ fn change(before: Option<&Value>, after: Option<&Value>) -> String {
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    let (Some(Value::Object(before)), Some(Value::Object(after))) = (before, after) else {
-        return String::new();
+    let (before, after) = match (before, after) {
+        // What was made: its fields.
+        (None, Some(Value::Object(after))) => {
+            let told = after.iter().filter(|(_, value)| !value.is_object() && !value.is_null());
+            let told = told.map(|(name, value)| format!("{name} {}", text(Some(value))));
+            return told.collect::<Vec<_>>().join(", ");
+        }
+        (Some(Value::Object(before)), Some(Value::Object(after))) => (before, after),
+        _ => return String::new(),
     };
     let changed = after.iter().filter(|(name, value)| before.get(*name) != Some(value));
     // Larger values (a plan) are in the export.
@@ -181,6 +208,8 @@ mod tests {
             json!({ "state": "aborted", "note": "x", "plan": { "waves": [] } }),
         );
         assert_eq!(change(Some(&before), Some(&after)), "state running -> aborted, note - -> x");
-        assert_eq!(change(None, Some(&after)), "");
+        assert_eq!(change(None, Some(&after)), "state aborted, note x");
+        let made = json!({ "name": "ci", "role": "publisher", "product": null });
+        assert_eq!(change(None, Some(&made)), "name ci, role publisher");
     }
 }

@@ -135,7 +135,7 @@ pub(crate) struct List {
     health: Option<String>,
 
     /// Only devices that run the release with this sequence number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = options::number)]
     sequence: Option<u64>,
 
     /// Only devices with this in their id
@@ -325,7 +325,7 @@ impl Set {
         let Self { id, channel, tags, note, pin, unpin, connection } = self;
         if channel.is_none() && tags.is_none() && note.is_none() && pin.is_none() && !unpin {
             return Err(Failure::usage("expected something to change, found nothing")
-                .hint("such as --channel beta; pitstop device set --help lists what there is"));
+                .hint("such as --channel beta; `pitstop device set --help` lists what there is"));
         }
         let client = connection.client()?;
         let pinned_sequence = match pin {

@@ -1,13 +1,16 @@
 //! Values of options that several commands share; checked here so that a typing error is a matter of usage.
 
+use std::time::Duration;
+
 use flashfmt::Chip;
 use flashfmt::chip::UnknownChipName;
+use rollout::Percent;
 use time::format_description::well_known::{Iso8601, Rfc3339};
-use time::{Date, OffsetDateTime};
+use time::{Date, OffsetDateTime, UtcOffset};
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::publish;
+use crate::publish::{self, PublishError};
 
 /// As many releases are looked through for a version.
 pub(crate) const SEARCHED_RELEASES: usize = 1000;
@@ -35,28 +38,67 @@ pub(crate) fn chip(text: &str) -> Result<Chip, String> {
     text.parse().map_err(|error: UnknownChipName| error.to_string())
 }
 
-/// The sequence number of a release that is named by its version or its number.
+/// The sequence number of the one release that is named by its version or its number (`3`, `#3`).
+///
+/// # Errors
+/// When there is none, or several releases have the version: then all are named.
 pub(crate) fn sequence_of(client: &Client, product: &str, release: &str) -> Result<u64, Failure> {
-    let published = client.releases(product, SEARCHED_RELEASES)?.items;
-    let found = publish::sequences_of(&[release.to_owned()], &published)?;
-    // In ascending order: of releases with one version the newest is meant.
-    found
-        .last()
-        .map(|sequence| sequence.0)
-        .ok_or_else(|| Failure::new(format!("there is no release {release}")))
+    let published = client.releases(product, SEARCHED_RELEASES)?;
+    let number = release.strip_prefix('#').unwrap_or(release).parse().ok();
+    match (publish::sequence_of(release, &published.items), number) {
+        // Of more releases than are looked through, a number is one that the server knows.
+        (Err(PublishError::UnknownVersion { .. }), Some(number)) if published.next_cursor.is_some() => {
+            Ok(number)
+        }
+        (found, _) => Ok(found?.0),
+    }
 }
 
-/// A moment: RFC 3339, or a date for the beginning of that day in UTC.
-pub(crate) fn moment(text: &str) -> Result<String, String> {
-    if OffsetDateTime::parse(text, &Rfc3339).is_ok() {
-        return Ok(text.to_owned());
-    }
-    match Date::parse(text, &Iso8601::DATE) {
-        Ok(_) => Ok(format!("{text}T00:00:00Z")),
-        Err(_) => {
-            Err("expected a date such as 2027-06-30, or a moment such as 2027-06-30T12:00:00Z".to_owned())
-        }
-    }
+/// The beginning of a time: RFC 3339, or a date for the beginning of that day in UTC.
+pub(crate) fn start(text: &str) -> Result<OffsetDateTime, String> {
+    moment(text, |date| Some(date.midnight().assume_utc()))
+}
+
+/// The end of a time: RFC 3339, or a date for the end of that day in UTC, whatever it is that ends.
+pub(crate) fn end(text: &str) -> Result<OffsetDateTime, String> {
+    moment(text, |date| date.next_day().map(|next| next.midnight().assume_utc()))
+}
+
+fn moment(text: &str, of_day: impl Fn(Date) -> Option<OffsetDateTime>) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        .or_else(|| Date::parse(text, &Iso8601::DATE).ok().and_then(of_day))
+        .ok_or_else(|| {
+            "expected a date such as 2027-06-30, or a moment such as 2027-06-30T12:00:00Z".to_owned()
+        })
+}
+
+/// A length of time, such as `90m`, `2h` or `1d 12h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a length of time with its unit, such as 30s, 90m, 2h or 7d".to_owned())
+}
+
+/// A share, such as `1%`, `2.5%` or `50`.
+pub(crate) fn share(text: &str) -> Result<Percent, String> {
+    text.parse()
+        .map_err(|_| "expected a share from 0% to 100%, in steps of 0.01%, such as 1% or 12.5%".to_owned())
+}
+
+/// A whole number from 1 on.
+pub(crate) fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a number from 1 on".to_owned())
+}
+
+/// A whole number.
+pub(crate) fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a whole number".to_owned())
+}
+
+/// As the API takes moments.
+pub(crate) fn rfc3339(moment: OffsetDateTime) -> Result<String, Failure> {
+    let year = |_| Failure::usage("expected a moment before the year 10000");
+    moment.to_offset(UtcOffset::UTC).format(&Rfc3339).map_err(year)
 }
 
 /// How many entries of a list to show: at least one.
@@ -84,6 +126,37 @@ mod tests {
         for wrong in ["0", "-1", "", "many"] {
             assert!(limit(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn moments_are_dates_or_times() {
+        let seconds = |text: &str| {
+            (start(text).map(OffsetDateTime::unix_timestamp), end(text).map(OffsetDateTime::unix_timestamp))
+        };
+        assert_eq!(seconds("1970-01-01"), (Ok(0), Ok(86_400)), "a day has a beginning and an end");
+        assert_eq!(seconds("1970-01-01T00:00:10Z"), (Ok(10), Ok(10)));
+        assert_eq!(seconds("1970-01-01T01:00:10+01:00"), (Ok(10), Ok(10)));
+        for wrong in ["", "tomorrow", "2027-13-01", "2027-06-30 12:00", "30.6.2027"] {
+            assert!(start(wrong).is_err() && end(wrong).is_err(), "{wrong}");
+        }
+        let evening = end("1970-01-01T23:30:00-01:00").unwrap();
+        assert_eq!(rfc3339(evening).unwrap(), "1970-01-02T00:30:00Z");
+    }
+
+    #[test]
+    fn what_is_no_value_is_told_in_a_sentence() {
+        for error in [
+            duration("long").unwrap_err(),
+            duration("90").unwrap_err(),
+            share("all").unwrap_err(),
+            share("200%").unwrap_err(),
+            count("0").unwrap_err(),
+            count("many").unwrap_err(),
+            number("-1").unwrap_err(),
+        ] {
+            assert!(error.starts_with("expected "), "{error}");
+        }
+        assert_eq!(duration("90m"), Ok(Duration::from_secs(5400)));
     }
 
     #[test]

@@ -4,20 +4,37 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use rollout::{Day, Percent, Plan, TimeOfDay};
+use rollout::{Approval, Day, Evidence, Limits, Percent, Plan, TimeOfDay, Wave};
 use serde_json::{Map, Value, json};
 
+use crate::commands::options;
 use crate::failure::Failure;
+use crate::ui::{Cell, Ui};
 
 /// The days of a window that names none.
 const ALL_DAYS: [Day; 7] = [Day::Mon, Day::Tue, Day::Wed, Day::Thu, Day::Fri, Day::Sat, Day::Sun];
+
+/// The ids of all options of a plan.
+pub(super) const OPTIONS: [&str; 11] = [
+    "plan",
+    "tags",
+    "soak",
+    "min_healthy",
+    "healthy_share",
+    "complete_at",
+    "approve_each",
+    "window",
+    "days",
+    "on_halt",
+    "plan_file",
+];
 
 /// Options of every command that takes a plan.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Plan")]
 pub(crate) struct PlanOptions {
     /// Shares of the devices, one wave each: '1%,10%,50%,100%'
-    #[arg(long, value_name = "SHARES", value_delimiter = ',', value_parser = str::parse::<Percent>)]
+    #[arg(long, value_name = "SHARES", value_delimiter = ',', value_parser = options::share)]
     plan: Vec<Percent>,
 
     /// A first wave of the devices with any of these tags: lab,office
@@ -25,20 +42,20 @@ pub(crate) struct PlanOptions {
     tags: Vec<String>,
 
     /// How long each wave is watched before the next one opens: 30m, 1h, 2d [default: not at all]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = options::duration)]
     soak: Option<Duration>,
 
     /// So many devices of a wave, at least, must be healthy before the next one opens; of a smaller wave all
     /// [default: 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = options::count)]
     min_healthy: Option<u64>,
 
     /// And so large a share of the wave [default: 50%]
-    #[arg(long, value_name = "SHARE", value_parser = str::parse::<Percent>)]
+    #[arg(long, value_name = "SHARE", value_parser = options::share)]
     healthy_share: Option<Percent>,
 
     /// Completed when so large a share of the devices that came has the release [default: 100%]
-    #[arg(long, value_name = "SHARE", value_parser = str::parse::<Percent>)]
+    #[arg(long, value_name = "SHARE", value_parser = options::share)]
     complete_at: Option<Percent>,
 
     /// Every wave but the first waits for `pitstop rollout approve`
@@ -157,26 +174,103 @@ impl PlanOptions {
     }
 }
 
-/// A plan in one line: `tags lab, then 10 %, then 100 %; soak 1h`.
+/// A plan in one line: `tags lab, then 10 %, then 100 %; soak 1h; each but the first approved`.
 pub(super) fn in_a_line(plan: &Plan) -> String {
     let waves: Vec<_> = plan.waves().iter().map(|wave| wave.select.to_string()).collect();
-    let waves = waves.join(", then ");
-    let window = plan.window().map_or_else(String::new, |window| format!("; {window}"));
+    let mut parts = vec![waves.join(", then ")];
     let soaks: Vec<_> = plan.waves().iter().map(|wave| wave.soak_s).filter(|soak_s| *soak_s > 0).collect();
     match (soaks.iter().min(), soaks.iter().max()) {
         (Some(shortest), Some(longest)) if shortest == longest => {
-            format!("{waves}; soak {}{window}", time(*longest))
+            parts.push(format!("soak {}", time(*longest)))
         }
         (Some(shortest), Some(longest)) => {
-            format!("{waves}; soak {} to {}{window}", time(*shortest), time(*longest))
+            parts.push(format!("soak {} to {}", time(*shortest), time(*longest)));
         }
-        (None, _) | (_, None) => waves + &window,
+        (None, _) | (_, None) => {}
+    }
+    parts.extend(approved(plan).map(|waves| format!("{waves} by approval")));
+    parts.extend(plan.window().map(ToString::to_string));
+    parts.join("; ")
+}
+
+/// What a plan asks for beside its waves and soaks, as facts of a page.
+pub(super) fn terms(plan: &Plan) -> Vec<(&'static str, Cell)> {
+    let mut terms = Vec::new();
+    if let Some(waves) = approved(plan) {
+        terms.push(("approval", format!("{waves} by `pitstop rollout approve`").into()));
+    }
+    let evidence = |wave: &Wave| {
+        let Evidence { min_healthy, min_healthy_percent } = &wave.evidence;
+        format!("{min_healthy} devices healthy, of fewer all, and {min_healthy_percent}")
+    };
+    let limits = |wave: &Wave| {
+        let Limits { failures_percent, crashes_percent, silence_percent, min_sample } = &wave.limits;
+        format!(
+            "{failures_percent} failures, {crashes_percent} crashes, {silence_percent} silent or missing, of \
+             {min_sample} devices and more"
+        )
+    };
+    terms.push(("evidence", by_wave(plan, evidence).into()));
+    terms.push(("limits", by_wave(plan, limits).into()));
+    let completed = format!("when {} of the devices that were offered it have it", plan.completed_percent());
+    terms.push(("completed", completed.into()));
+    terms
+}
+
+/// The waves that an operator opens; `None` when all open by themselves.
+fn approved(plan: &Plan) -> Option<String> {
+    let is_manual = |index: &usize| plan.waves()[*index].approval == Approval::Manual;
+    // The first wave opens with the start.
+    let manual: Vec<_> = (1..plan.waves().len()).filter(is_manual).collect();
+    match manual.as_slice() {
+        [] => None,
+        all if all.len() + 1 == plan.waves().len() => Some("each wave but the first".to_owned()),
+        some => Some(numbers(some)),
     }
 }
 
-/// A time as options take it: `1h 30m`.
+/// What holds for each wave, said once for those that have it in common.
+fn by_wave(plan: &Plan, text: impl Fn(&Wave) -> String) -> String {
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    for (index, wave) in plan.waves().iter().enumerate() {
+        let text = text(wave);
+        match groups.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, waves)) => waves.push(index),
+            None => groups.push((text, vec![index])),
+        }
+    }
+    match groups.as_slice() {
+        [(text, _)] => text.clone(),
+        groups => {
+            let each = groups.iter().map(|(text, waves)| format!("{}: {text}", numbers(waves)));
+            each.collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+/// Such as `waves 2, 3`, of indices from 0.
+fn numbers(waves: &[usize]) -> String {
+    let numbers: Vec<_> = waves.iter().map(|index| (index + 1).to_string()).collect();
+    format!("wave{} {}", if waves.len() == 1 { "" } else { "s" }, numbers.join(", "))
+}
+
+/// Warns of a plan that leaves devices out.
+pub(super) fn warn_of_rest(ui: &Ui, plan: &Plan) {
+    if !plan.reaches_all() {
+        ui.warning(
+            "no wave of the plan takes 100 % of the devices: the others are never offered the release, and what \
+             brings them there is a later rollout",
+        );
+    }
+}
+
+/// A time as options take it: `7d`, `1h 30m`, `0s`.
 pub(super) fn time(seconds: u64) -> String {
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+    let parts =
+        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+    let text: Vec<_> = parts.map(|(count, unit)| format!("{count}{unit}")).collect();
+    if text.is_empty() { "0s".to_owned() } else { text.join(" ") }
 }
 
 fn hours(text: &str) -> Result<(TimeOfDay, TimeOfDay), String> {
@@ -251,5 +345,46 @@ mod tests {
         let text = |options: &[&str]| in_a_line(&plan(options).unwrap().unwrap());
         assert_eq!(text(&["--plan", "1%,100%", "--soak", "90m"]), "1 %, then 100 %; soak 1h 30m");
         assert_eq!(text(&["--tags", "lab", "--plan", "100%"]), "tags lab, then 100 %");
+        let approved = ["--plan", "1%,10%,100%", "--soak", "1h", "--approve-each", "--window", "22:00-06:00"];
+        assert!(
+            text(&approved)
+                .starts_with("1 %, then 10 %, then 100 %; soak 1h; each wave but the first by approval; ")
+        );
+    }
+
+    #[test]
+    fn a_time_is_told_as_it_is_given() {
+        for text in ["7d", "1h 30m", "12h", "1d 1s", "0s", "400d"] {
+            let seconds = options::duration(text).unwrap().as_secs();
+            assert_eq!(time(seconds), text);
+        }
+    }
+
+    #[test]
+    fn the_terms_of_a_plan_are_told() {
+        let told = |plan: &Plan| {
+            let terms = terms(plan).into_iter().map(|(label, cell)| format!("{label}: {}", cell.text()));
+            terms.collect::<Vec<_>>().join("\n")
+        };
+        let options = ["--plan", "1%,100%", "--approve-each", "--min-healthy", "20", "--complete-at", "95%"];
+        assert_eq!(
+            told(&plan(&options).unwrap().unwrap()),
+            "approval: each wave but the first by `pitstop rollout approve`\n\
+             evidence: 20 devices healthy, of fewer all, and 50 %\n\
+             limits: 5 % failures, 2 % crashes, 5 % silent or missing, of 10 devices and more\n\
+             completed: when 95 % of the devices that were offered it have it"
+        );
+        let plan: Plan = serde_json::from_value(json!({ "waves": [
+            { "select": { "percent": 1 }, "limits": { "crashes_percent": 1 } },
+            { "select": { "percent": 10 }, "approval": "manual" },
+            { "select": { "percent": 100 } },
+        ] }))
+        .unwrap();
+        let told = told(&plan);
+        assert!(
+            told.starts_with("approval: wave 2 by") && told.contains("limits: wave 1: 5 % failures, 1 %"),
+            "{told}"
+        );
+        assert!(told.contains("; waves 2, 3: 5 % failures, 2 %"), "{told}");
     }
 }

@@ -12,7 +12,7 @@ use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
 use crate::layouts::NamedLayout;
 use crate::publisher::Publisher;
-use crate::ui::{Cell, Page, Tone, Ui, ago, bytes};
+use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -133,11 +133,11 @@ pub(crate) struct Set {
 
     /// A device that took a release is silent when it is not seen for so long, and for longer than is usual for it: 12h,
     /// 7d
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = options::duration)]
     silence_deadline: Option<Duration>,
 
     /// After so many failures of one release it is not offered to that device any more
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = options::count)]
     quarantine_after: Option<u64>,
 
     /// Whether an enrollment waits for `pitstop device approve`
@@ -145,16 +145,13 @@ pub(crate) struct Set {
     enrollment_approval: Option<bool>,
 
     /// A shorter run of the application shows nothing, and five in a row are a failure: 60s; 0s for none
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = options::duration)]
     min_run: Option<Duration>,
 
     /// Published releases go to all devices at once again
     #[arg(
         long,
-        conflicts_with_all = [
-            "plan", "tags", "soak", "min_healthy", "healthy_share", "complete_at", "approve_each",
-            "window", "on_halt", "plan_file",
-        ]
+        conflicts_with_all = plan::OPTIONS
     )]
     no_plan: bool,
 
@@ -230,6 +227,9 @@ impl ProductCommand {
 impl Set {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         let default_plan = if self.no_plan { Some(None) } else { self.plan.plan()?.map(Some) };
+        if let Some(Some(plan)) = &default_plan {
+            plan::warn_of_rest(ui, plan);
+        }
         let settings = ProductSettings {
             silence_deadline_s: self.silence_deadline.map(|time| time.as_secs()),
             quarantine_after: self.quarantine_after,
@@ -239,7 +239,7 @@ impl Set {
         };
         if settings == ProductSettings::default() {
             return Err(Failure::usage("expected something to change, found nothing")
-                .hint("such as --silence-deadline 12h; pitstop product set --help lists what there is"));
+                .hint("such as --silence-deadline 12h; `pitstop product set --help` lists what there is"));
         }
         let product = self.connection.client()?.change_product(&self.name, &settings)?;
         ui.result(&product, || page(&product, format!("Product {}", self.name)))
@@ -385,6 +385,10 @@ fn page(product: &Product, heading: String) -> Page {
             ("short run", format!("less than {}", plan::time(product.min_run_s)).into()),
             ("quarantine", format!("after {} failures of one release", product.quarantine_after).into()),
             ("enrollment", Cell::from(enrollment)),
+            (
+                "artifacts",
+                format!("{} of {}", size(product.artifact_bytes), size(product.artifact_quota_bytes)).into(),
+            ),
             ("made", ago(&product.created_at, time::OffsetDateTime::now_utc()).into()),
         ])
         .table(["SLOT", "SIZE"], slots)

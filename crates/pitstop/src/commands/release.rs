@@ -7,8 +7,7 @@ use clap::{Args, Subcommand};
 use manifest::Sequence;
 use rollout::{OnHalt, Plan};
 use serde::Serialize;
-use time::format_description::well_known::{Iso8601, Rfc3339};
-use time::{Date, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::client::types::{FirstRollout, NewRelease, NewRollout, Release, Rollout, RolloutFilter};
 use crate::client::{Client, Connection};
@@ -85,7 +84,7 @@ pub(crate) struct Publish {
     untrusted_key: bool,
 
     /// Sequence number, higher than that of every release before [default: the newest one's plus 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = options::number)]
     sequence: Option<u64>,
 
     /// A file with notes for people
@@ -110,11 +109,11 @@ pub(crate) struct Publish {
     requires: Option<String>,
 
     /// Devices refuse the release after this moment (UTC): 2027-06-30T12:00:00Z, or 2027-06-30 for the end of that day
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = options::end)]
     expires: Option<OffsetDateTime>,
 
     /// Publish it and offer it to no device: `pitstop rollout new` does that later
-    #[arg(long, conflicts_with_all = ["plan", "tags", "soak", "approve_each", "window", "on_halt", "plan_file"])]
+    #[arg(long, conflicts_with_all = plan::OPTIONS)]
     hold: bool,
 
     #[command(flatten)]
@@ -142,9 +141,9 @@ pub(crate) struct List {
 /// `release show`.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Sequence number of the release
-    #[arg(value_name = "SEQUENCE")]
-    sequence: u64,
+    /// The release: a version, or its sequence number
+    #[arg(value_name = "RELEASE")]
+    release: String,
 
     /// The product
     #[arg(long, value_name = "NAME", value_parser = options::product)]
@@ -160,8 +159,10 @@ impl ReleaseCommand {
         match self {
             Self::Publish(publish) => publish.run(ui),
             Self::List(list) => list.run(ui),
-            Self::Show(Show { sequence, product, connection }) => {
-                let release = connection.client()?.release(&product, sequence)?;
+            Self::Show(Show { release, product, connection }) => {
+                let client = connection.client()?;
+                let sequence = options::sequence_of(&client, &product, &release)?;
+                let release = client.release(&product, sequence)?;
                 ui.result(&release, || page(&release, format!("Release #{sequence} of product {product}")))
             }
         }
@@ -171,6 +172,8 @@ impl ReleaseCommand {
 /// What was published, and how it gets to devices.
 #[derive(Serialize)]
 struct Published {
+    /// Whether it was published before, and nothing is new.
+    was_there: bool,
     #[serde(flatten)]
     release: Release,
     /// The rollout that brings it to devices; `None` with `--hold`.
@@ -239,32 +242,30 @@ impl Publish {
             ui.warning(warning);
         }
         let was_there = release.sequence != sequence.0;
+        let known = if was_there || by_default { rollout_of(&client, &release)? } else { None };
         if was_there {
+            suits(&release, known.as_ref(), rollout_plan.as_ref(), self.hold)?;
             ui.warning(&format!(
-                "it is release #{}, which was published before; --same-image publishes it as a new one",
-                release.sequence
+                "nothing was published: this image is release #{} ({}) already; --same-image publishes it as a new one",
+                release.sequence, release.version
             ));
         }
-        let may_have_started = !self.hold && (was_there || rollout_plan.is_none());
-        let started = if may_have_started { rollout_of(&client, &release)? } else { None };
-        let rollout = match (started, rollout_plan) {
+        let rollout = match (known, rollout_plan) {
             (None, Some(plan)) => {
+                plan::warn_of_rest(ui, &plan);
                 let (product, sequence) = (product.name.clone(), release.sequence);
                 let new = NewRollout { product, sequence, channel: None, plan: Some(plan), start: true };
                 Some(client.create_rollout(&new)?)
             }
-            (started, _) => started,
+            (known, _) => known,
         };
-        let published = Published { release, rollout };
+        let published = Published { was_there, release, rollout };
         ui.result(&published, || published.page(&key))
     }
 
-    /// Of several releases of one version the oldest: each of them will do.
     fn requires(&self, client: &Client) -> Result<Option<u64>, Failure> {
-        let Some(release) = &self.requires else { return Ok(None) };
-        let published = client.releases(&self.product, options::SEARCHED_RELEASES)?;
-        let found = publish::sequences_of(std::slice::from_ref(release), &published.items)?;
-        Ok(found.first().map(|sequence| sequence.0))
+        let release = self.requires.as_deref();
+        release.map(|release| options::sequence_of(client, &self.product, release)).transpose()
     }
 
     fn revert_to(&self, client: &Client) -> Result<Vec<Sequence>, Failure> {
@@ -276,34 +277,80 @@ impl Publish {
     }
 }
 
-/// The newest rollout of a release.
+/// Whether a release that was there before is rolled out as it is asked for now: by the same plan, or not at all. An image
+/// may be published again and again, and nothing that somebody asks for is passed over in silence.
+fn suits(
+    release: &Release,
+    rollout: Option<&Rollout>,
+    asked: Option<&Plan>,
+    hold: bool,
+) -> Result<(), Failure> {
+    let Some(rollout) = rollout else { return Ok(()) };
+    let Release { product, sequence, version, .. } = release;
+    let Rollout { id, state, plan, .. } = rollout;
+    let is_held = !state.offers(true);
+    let found = match asked {
+        Some(asked) if asked != plan => format!("by another plan: {}", plan::in_a_line(plan)),
+        None if hold && !is_held => "and --hold would have it offered to nobody".to_owned(),
+        Some(_) | None => return Ok(()),
+    };
+    let message = format!(
+        "this image is release {sequence} ({version}) already, and its rollout {id} is {state}, {found}"
+    );
+    let again = format!("pitstop rollout new {sequence} --product {product}");
+    let hint = match (asked, state.is_finished()) {
+        (None, _) => format!("to offer it to nobody, run `pitstop rollout pause {id}`"),
+        (Some(_), true) => format!("to roll it out with this plan, run `{again}` with its options"),
+        (Some(_), false) => format!(
+            "to roll it out with this plan, stop that one with `pitstop rollout abort {id}` and run `{again}` with the \
+             options of the plan"
+        ),
+    };
+    Err(Failure::new(message).hint(hint))
+}
+
+/// The newest rollout of a release on its own channel.
 fn rollout_of(client: &Client, release: &Release) -> Result<Option<Rollout>, Failure> {
     let filter = RolloutFilter { product: Some(release.product.clone()), state: None };
     let newest = client.rollouts(&filter, NEWEST_ROLLOUTS)?.items;
-    Ok(newest.into_iter().find(|rollout| rollout.release.sequence == release.sequence))
+    let is_of_it = |rollout: &Rollout| {
+        rollout.release.sequence == release.sequence && rollout.channel == release.channel
+    };
+    Ok(newest.into_iter().find(is_of_it))
 }
 
 impl Published {
     fn page(&self, key: &KeyFile) -> Page {
-        let Self { release, rollout } = self;
-        let Release { product, channel, .. } = release;
-        let signed = format!("Signed by {} ({}).", key.name, hex::encode(key.public().id()));
-        let page = page(release, format!("Published {product} {}", release.version));
-        let Some(Rollout { id, plan, supersedes, .. }) = rollout else {
+        let Self { was_there, release, rollout } = self;
+        let Release { product, channel, version, sequence, .. } = release;
+        let (signed, heading) = if *was_there {
+            ("Nothing is new.".to_owned(), format!("Release #{sequence} of {product} is {version} already"))
+        } else {
+            let signed = format!("Signed by {} ({}).", key.name, hex::encode(key.public().id()));
+            (signed, format!("Published {product} {version}"))
+        };
+        // Its warnings were told on standard error.
+        let page = page(&Release { warnings: Vec::new(), ..release.clone() }, heading);
+        let Some(Rollout { id, state, next, plan, supersedes, .. }) = rollout else {
             let command =
                 format!("pitstop rollout new {} --product {product} --plan '10%,100%'", release.sequence);
             return page
                 .note(format!("{signed} No device is offered it yet."))
                 .next("Roll it out:", [command]);
         };
-        let devices = if *plan == Plan::all_at_once() {
+        let devices = if *was_there {
+            format!("Its rollout {id} is {state}: {next}.")
+        } else if *plan == Plan::all_at_once() {
             format!("Every device of product {product} on {channel} runs it after its next start.")
         } else {
             format!("It goes to devices of product {product} on {channel}: {}.", plan::in_a_line(plan))
         };
         let superseded = match supersedes.as_slice() {
             [] => String::new(),
-            ids => format!(" It supersedes {}, of which no further wave opens.", ids.join(", ")),
+            ids if !was_there => {
+                format!(" It supersedes {}, of which no further wave opens.", ids.join(", "))
+            }
+            _ => String::new(),
         };
         page.note(format!("{signed} {devices}{superseded}"))
             .next("Watch it:", [format!("pitstop rollout watch {id}")])
@@ -403,17 +450,6 @@ fn read_elf(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// A moment: RFC 3339, or a date for the end of that day in UTC.
-fn moment(text: &str) -> Result<OffsetDateTime, String> {
-    let end_of_day = |date: Date| date.next_day().map(|next| next.midnight().assume_utc());
-    OffsetDateTime::parse(text, &Rfc3339)
-        .ok()
-        .or_else(|| Date::parse(text, &Iso8601::DATE).ok().and_then(end_of_day))
-        .ok_or_else(|| {
-            "expected a date such as 2027-06-30, or a moment such as 2027-06-30T12:00:00Z".to_owned()
-        })
-}
-
 /// Seconds since 1970 of a moment that is still to come.
 fn seconds_ahead(moment: OffsetDateTime) -> Result<u64, Failure> {
     let is_ahead = moment > OffsetDateTime::now_utc();
@@ -425,17 +461,6 @@ fn seconds_ahead(moment: OffsetDateTime) -> Result<u64, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moments_are_dates_or_times() {
-        let seconds = |text: &str| moment(text).map(OffsetDateTime::unix_timestamp);
-        assert_eq!(seconds("1970-01-01"), Ok(86_400), "the end of the day");
-        assert_eq!(seconds("1970-01-01T00:00:10Z"), Ok(10));
-        assert_eq!(seconds("1970-01-01T01:00:10+01:00"), Ok(10));
-        for wrong in ["", "tomorrow", "2027-13-01", "2027-06-30 12:00", "30.6.2027"] {
-            assert!(moment(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_release_does_not_expire_before_it_is_published() {

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 use console::Term;
-use rollout::{Action, OnHalt, State};
+use rollout::{Action, Counters, OnHalt, State};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use crate::client::types::{NewRollout, Rollout, RolloutFilter, WaveState};
+use crate::client::types::{Halt, NewRollout, Rollout, RolloutFilter, Wave, WaveState};
 use crate::client::{Connection, Watch, Watched};
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
@@ -25,9 +26,9 @@ Examples:
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
-  pitstop rollout watch ro-1a2b3c4d5e
-  pitstop rollout watch ro-1a2b3c4d5e --until healthy --timeout 2h
-  pitstop rollout watch ro-1a2b3c4d5e --json | jq .state
+  pitstop rollout watch ro-lamp-7
+  pitstop rollout watch ro-lamp-7 --until healthy --timeout 2h
+  pitstop rollout watch ro-lamp-7 --json | jq .state
 
 Exit codes:
   0  it is as it was waited for
@@ -142,14 +143,15 @@ pub(crate) struct WatchOne {
     until: Until,
 
     /// Wait no longer than this: 30m, 2h, 1d [default: as long as it takes]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = options::duration)]
     timeout: Option<Duration>,
 }
 
 /// What `rollout watch` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Until {
-    /// The newest open wave has its evidence: enough devices are healthy
+    /// A wave that is open by now has its evidence: enough of its devices are healthy, and no larger share than its silence
+    /// limit (5 % unless the plan says otherwise) took the release and is not heard again
     Healthy,
     /// The devices have the release
     Completed,
@@ -183,6 +185,7 @@ impl New {
         let rollout =
             NewRollout { product: self.product, sequence, channel: self.channel, plan, start: !self.draft };
         let rollout = client.create_rollout(&rollout)?;
+        plan::warn_of_rest(ui, &rollout.plan);
         ui.result(&rollout, || page(&rollout))
     }
 }
@@ -207,10 +210,11 @@ impl List {
                     state(rollout.state),
                     format!("{} of {}", rollout.wave + 1, rollout.waves.len()).into(),
                     healthy(rollout).into(),
+                    plan::in_a_line(&rollout.plan).into(),
                     ago(&rollout.created_at, now).into(),
                 ]
             });
-            let headers = ["ID", "RELEASE", "CHANNEL", "STATE", "WAVE", "HEALTHY", "MADE"];
+            let headers = ["ID", "RELEASE", "CHANNEL", "STATE", "WAVE", "HEALTHY OF OFFERED", "PLAN", "MADE"];
             let page = Page::plain().table(headers, rows);
             if rollouts.next_cursor.is_some() { page.more(self.limit) } else { page }
         })
@@ -219,6 +223,9 @@ impl List {
 
 fn act(one: &One, action: Action, ui: &Ui) -> Result<(), Failure> {
     let rollout = one.connection.client()?.act_on_rollout(&one.id, action)?;
+    if action == Action::Start {
+        plan::warn_of_rest(ui, &rollout.plan);
+    }
     ui.result(&rollout, || page(&rollout))
 }
 
@@ -229,6 +236,9 @@ impl WatchOne {
         let term = Term::stdout();
         let is_drawn = term.is_term() && !ui.is_json();
         let (mut drawn_lines, mut last, mut shown) = (0, None, Ok(()));
+        // The newest open wave when the watch began: it may have its evidence and be followed by the next one between two
+        // looks.
+        let mut first = None;
         // A time that no clock reaches is none.
         let ends = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let watched = connection.client()?.watch_rollout(id, ends, |rollout| {
@@ -242,14 +252,19 @@ impl WatchOne {
                     .sum();
                 shown = ui.line(text.trim_end());
             } else {
-                shown = ui.event(&rollout, || format!("{}\n", printable(&in_a_line(&rollout))));
+                shown = ui.event(&rollout, || format!("{} {}\n", now(), printable(&in_a_line(&rollout))));
             }
-            let is_enough = until.end(&rollout).is_some() || shown.is_err();
+            let first = *first.get_or_insert(rollout.wave);
+            let is_enough = until.end(&rollout, first).is_some() || shown.is_err();
             last = Some(rollout);
             if is_enough { Watch::Enough } else { Watch::On }
         })?;
         shown?;
-        let end = last.as_ref().and_then(|rollout| until.end(rollout));
+        let first = first.unwrap_or_default();
+        let end = last.as_ref().and_then(|rollout| until.end(rollout, first));
+        if let (Self { until: Until::Healthy, .. }, Some(rollout), Some(Ok(()))) = (self, &last, &end) {
+            ui.line(format_args!("{} {}", now(), printable(&is_healthy(rollout, first))))?;
+        }
         match (watched, end) {
             (_, Some(end)) => end,
             (Watched::Enough, None) => Ok(()),
@@ -262,19 +277,22 @@ impl WatchOne {
 }
 
 impl Until {
-    /// How the watch ends with a rollout that is like this; `None`: it goes on.
-    fn end(self, rollout: &Rollout) -> Option<Result<(), Failure>> {
+    /// How the watch ends with a rollout that is like this, when the newest open wave was `first` as it began; `None`: it
+    /// goes on.
+    fn end(self, rollout: &Rollout, first: usize) -> Option<Result<(), Failure>> {
         let Rollout { id, next, .. } = rollout;
         match rollout.state {
             State::Completed => Some(Ok(())),
             State::Running | State::AwaitingApproval | State::Open => {
-                (self == Self::Healthy && rollout.has_evidence).then_some(Ok(()))
+                (self == Self::Healthy && shows_health(rollout, first).is_some()).then_some(Ok(()))
             }
             State::Draft | State::Paused => None,
-            State::Halted => Some(Err(Failure::ended(GONE_WRONG, format!("the rollout {id} halted: {next}"))
-                .hint(format!(
-                    "pitstop rollout abort {id}, or pitstop rollout resume {id} when it was no fault of the release"
-                )))),
+            State::Halted => {
+                let cause = rollout.halt.as_ref().map_or_else(|| next.clone(), halted);
+                Some(Err(Failure::ended(GONE_WRONG, format!("the rollout {id} halted by {cause}")).hint(format!(
+                    "`pitstop rollout abort {id}`, or `pitstop rollout resume {id}` when it was no fault of the release"
+                ))))
+            }
             State::Aborted => Some(Err(Failure::ended(GONE_WRONG, format!("the rollout {id} was aborted")))),
             State::Superseded => {
                 let newer = rollout.superseded_by.as_deref().unwrap_or("a newer rollout");
@@ -293,23 +311,72 @@ impl fmt::Display for Until {
     }
 }
 
+/// The wave that shows that a rollout is healthy: it has its evidence, and was the newest open one when a watch began or
+/// opened since.
+fn shows_health(rollout: &Rollout, first: usize) -> Option<&Wave> {
+    let newest = rollout.waves.get(rollout.wave).filter(|_| rollout.has_evidence);
+    newest.or_else(|| rollout.waves.iter().take(rollout.wave + 1).skip(first).rfind(|wave| wave.has_evidence))
+}
+
+/// What it means that a rollout is healthy, and what it does not.
+fn is_healthy(rollout: &Rollout, first: usize) -> String {
+    let Some(wave) = shows_health(rollout, first) else {
+        return format!("the rollout {} is {}", rollout.id, rollout.state);
+    };
+    let Counters { offered, healthy, failed, crashed, .. } = wave.counters;
+    let missing = offered.saturating_sub(healthy + failed + crashed);
+    let tolerated = rollout.plan.waves().get(wave.index).map(|planned| planned.limits.silence_percent);
+    format!(
+        "healthy: of {offered} devices of wave {} that were offered it {healthy} are, {} had to be; {missing} are not heard \
+         again, up to {} may be",
+        wave.index + 1,
+        wave.needed.unwrap_or_default(),
+        tolerated.unwrap_or_default(),
+    )
+}
+
+/// The time now, as a line of a log begins.
+fn now() -> String {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
+}
+
 /// One line for logs.
 fn in_a_line(rollout: &Rollout) -> String {
-    let sum = |count: fn(&::rollout::Counters) -> u64| {
-        rollout.waves.iter().map(|wave| count(&wave.counters)).sum::<u64>()
+    let sum =
+        |count: fn(&Counters) -> u64| rollout.waves.iter().map(|wave| count(&wave.counters)).sum::<u64>();
+    let next = match (&rollout.halt, rollout.state) {
+        (Some(halt), State::Halted) => format!("halted by {}; {}", halted(halt), rollout.next),
+        (_, _) => rollout.next.clone(),
     };
     format!(
-        "{} wave {} of {}: {} offered, {} healthy, {} failed, {} crashed, {} silent, {} unheard; {}",
+        "{} wave {} of {}: of {} offered {} installed, {} healthy, {} failed, {} crashed, {} silent, {} unheard; {next}",
         rollout.state,
         rollout.wave + 1,
         rollout.waves.len(),
         sum(|counters| counters.offered),
+        sum(|counters| counters.installed),
         sum(|counters| counters.healthy),
         sum(|counters| counters.failed),
         sum(|counters| counters.crashed),
         sum(|counters| counters.silent),
         sum(|counters| counters.unheard),
-        rollout.next
+    )
+}
+
+/// The cause of a halt: which limit, how many devices, and the first of them.
+fn halted(halt: &Halt) -> String {
+    let shown = halt.devices.iter().take(SHOWN_DEVICES);
+    let shown = shown.map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = halt.observed.saturating_sub(halt.devices.len().min(SHOWN_DEVICES) as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(
+        "{} in wave {}: {} of {} devices, more than {}: {shown}{more}",
+        halt.cause,
+        halt.wave + 1,
+        halt.observed,
+        halt.sample,
+        halt.limit_percent,
     )
 }
 
@@ -344,6 +411,7 @@ pub(super) fn page(rollout: &Rollout) -> Page {
     if rollout.plan.on_halt() == OnHalt::Revert {
         facts.push(("at a halt", Cell::from("devices return where the manifest allows")));
     }
+    facts.extend(plan::terms(&rollout.plan));
     let rows = rollout.waves.iter().zip(rollout.plan.waves()).map(|(wave, planned)| {
         let counters = wave.counters;
         let bad = |count: u64| Cell::new(if count > 0 { Tone::Bad } else { Tone::Dim }, count.to_string());
@@ -368,7 +436,7 @@ pub(super) fn page(rollout: &Rollout) -> Page {
                 Tone::Good,
                 match wave.needed {
                     Some(needed) if wave.state == WaveState::Open => {
-                        format!("{} of {needed}", counters.healthy)
+                        format!("{} ({needed} needed)", counters.healthy)
                     }
                     Some(_) | None => counters.healthy.to_string(),
                 },
@@ -393,16 +461,7 @@ pub(super) fn page(rollout: &Rollout) -> Page {
     ];
     let mut page = Page::titled(format!("Rollout {}", rollout.id)).facts(facts).table(headers, rows);
     if let Some(halt) = &rollout.halt {
-        let shown = halt.devices.iter().take(SHOWN_DEVICES).cloned().collect::<Vec<_>>().join(", ");
-        let more = if halt.devices.len() > SHOWN_DEVICES { ", …" } else { "" };
-        page = page.note(format!(
-            "Halted by {} in wave {}: {} of {} devices, more than {}. They are: {shown}{more}",
-            halt.cause,
-            halt.wave + 1,
-            halt.observed,
-            halt.sample,
-            halt.limit_percent,
-        ));
+        page = page.note(format!("Halted by {}", halted(halt)));
     }
     let id = &rollout.id;
     let command = |action: &str| format!("pitstop rollout {action} {id}");
@@ -426,9 +485,8 @@ fn release(rollout: &Rollout) -> String {
 
 /// How many of those that were offered the release are well with it.
 fn healthy(rollout: &Rollout) -> String {
-    let sum = |count: fn(&::rollout::Counters) -> u64| {
-        rollout.waves.iter().map(|wave| count(&wave.counters)).sum::<u64>()
-    };
+    let sum =
+        |count: fn(&Counters) -> u64| rollout.waves.iter().map(|wave| count(&wave.counters)).sum::<u64>();
     format!("{} of {}", sum(|counters| counters.healthy), sum(|counters| counters.offered))
 }
 

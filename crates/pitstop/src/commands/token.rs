@@ -48,9 +48,9 @@ pub(crate) struct New {
     #[arg(long, value_name = "NAME", value_parser = options::product)]
     product: Option<String>,
 
-    /// When it stops being good (UTC), such as 2027-06-30 [default: never]
-    #[arg(long, value_name = "TIME", value_parser = options::moment)]
-    expires: Option<String>,
+    /// When it stops being good (UTC): 2027-06-30T12:00:00Z, or 2027-06-30 for the end of that day [default: never]
+    #[arg(long, value_name = "TIME", value_parser = options::end)]
+    expires: Option<OffsetDateTime>,
 
     #[command(flatten)]
     connection: Connection,
@@ -90,7 +90,8 @@ impl TokenCommand {
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self {
             Self::New(New { name, role, product, expires, connection }) => {
-                let token = NewApiToken { name, role, product, expires_at: expires };
+                let expires_at = expires.map(options::rfc3339).transpose()?;
+                let token = NewApiToken { name, role, product, expires_at };
                 let made = connection.client()?.create_token(&token)?;
                 ui.result(&made, || {
                     Page::titled(format!("Made a token for {}", made.description.name))

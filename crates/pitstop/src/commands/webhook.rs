@@ -45,6 +45,10 @@ pub(crate) struct New {
     #[arg(value_name = "URL")]
     target: String,
 
+    /// Send by http to another machine too: what is sent is signed, but whoever is on the way reads it
+    #[arg(long)]
+    allow_http: bool,
+
     /// An event that it is told, such as rollout.halt; may be given more than once [default: all]
     #[arg(long = "event", value_name = "EVENT")]
     events: Vec<String>,
@@ -94,8 +98,9 @@ impl WebhookCommand {
     /// Runs the command.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self {
-            Self::New(New { target: url, events, product, connection }) => {
-                let made = connection.client()?.create_webhook(&NewWebhook { url, events, product })?;
+            Self::New(New { target: url, allow_http, events, product, connection }) => {
+                let made =
+                    connection.client()?.create_webhook(&NewWebhook { url, allow_http, events, product })?;
                 ui.result(&made, || {
                     let id = &made.webhook.id;
                     Page::titled(format!("Added the webhook {id}"))
@@ -141,10 +146,12 @@ impl WebhookCommand {
                             Cell::from(&delivery.event),
                             state(delivery),
                             delivery.tries.to_string().into(),
+                            Cell::or_dash(delivery.next_try_at.as_ref()),
                             Cell::or_dash(delivery.error.as_ref()),
                         ]
                     });
-                    let page = Page::plain().table(["AT", "EVENT", "STATE", "TRIES", "LAST ERROR"], rows);
+                    let page = Page::plain()
+                        .table(["AT", "EVENT", "STATE", "TRIES", "NEXT TRY", "LAST ERROR"], rows);
                     if deliveries.next_cursor.is_some() { page.more(limit) } else { page }
                 })
             }

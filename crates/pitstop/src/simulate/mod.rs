@@ -350,7 +350,7 @@ fn newest(client: &Client, product: &str) -> Result<manifest::Digest, Failure> {
     let releases = tokio::task::block_in_place(|| client.releases(product, 1))?;
     let newest = releases.items.first().ok_or_else(|| {
         Failure::new(format!("expected a release of {product} to download, found none"))
-            .hint(format!("pitstop release publish app.bin --product {product}"))
+            .hint(format!("`pitstop release publish app.bin --product {product}`"))
     })?;
     newest.digest.parse().map_err(|_| Failure::new("the server's digest cannot be read"))
 }

@@ -3,6 +3,7 @@
 //! A command builds a [`Page`] (a plain value) and shows it once. Colours are written always and taken out at
 //! the edge when standard output is no terminal or `NO_COLOR` is set.
 
+pub(crate) mod hints;
 mod page;
 mod progress;
 mod style;
@@ -78,7 +79,7 @@ impl Ui {
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut text = labelled(Tone::Bad, "error:", failure.message());
         if let Some(hint) = failure.next_step() {
-            text += &labelled(Tone::Command, "hint:", hint);
+            text += &labelled(Tone::Command, "hint:", &hints::prose(hint));
         }
         // Nobody is left to tell when standard error is closed.
         let _ = anstream::stderr().lock().write_all(text.as_bytes());
@@ -118,7 +119,7 @@ fn labelled(tone: Tone, label: &str, text: &str) -> String {
     let label_columns = label.len() + 1;
     let text = if io::stderr().is_terminal() {
         let columns = textwrap::termwidth().saturating_sub(label_columns);
-        textwrap::wrap(text, columns).join(&format!("\n{:label_columns$}", ""))
+        textwrap::wrap(text, page::by_words(columns)).join(&format!("\n{:label_columns$}", ""))
     } else {
         text.to_owned()
     };

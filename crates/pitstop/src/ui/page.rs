@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Color, ContentArrangement, Table, presets};
 
+use super::hints;
 use super::style::{Tone, paint};
 use super::text::{in_a_line, printable};
 
@@ -30,6 +31,12 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
+    /// Its text, without the tone.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// A cell of this tone.
     pub(crate) fn new(tone: Tone, text: impl Into<String>) -> Self {
         Self { text: in_a_line(&text.into()), tone }
@@ -111,7 +118,7 @@ impl Page {
     /// Adds a paragraph of this tone.
     pub(crate) fn toned_note(mut self, tone: Tone, text: impl Display) -> Self {
         let text = text.to_string();
-        self.parts.push(paint(tone, textwrap::fill(&printable(&text), NOTE_COLUMNS)).to_string());
+        self.parts.push(paint(tone, textwrap::fill(&printable(&text), by_words(NOTE_COLUMNS))).to_string());
         self
     }
 
@@ -124,11 +131,19 @@ impl Page {
     pub(crate) fn next<C: Display>(mut self, what: &str, commands: impl IntoIterator<Item = C>) -> Self {
         let mut part = printable(what).into_owned();
         for command in commands {
-            part += &format!("\n{INDENT}{}", paint(Tone::Command, command));
+            part += &format!("\n{INDENT}{}", paint(Tone::Command, hints::command(&command.to_string())));
         }
         self.parts.push(part);
         self
     }
+}
+
+/// Lines are broken between words alone: ids and commands, which have hyphens, are to be copied.
+pub(super) fn by_words(columns: usize) -> textwrap::Options<'static> {
+    textwrap::Options::new(columns)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .break_words(false)
 }
 
 /// Removes blanks at the end of a line, also those before the sequence that ends a colour (`ESC [ … m`).
@@ -212,6 +227,9 @@ mod tests {
         let text = plain(Page::plain().note("word ".repeat(40)).note("one\ntwo"));
         assert!(text.lines().all(|line| line.len() <= NOTE_COLUMNS && !line.ends_with(' ')), "{text}");
         assert!(text.ends_with("\n\none\ntwo\n"), "{text}");
+        let ids: Vec<_> = (0..40).map(|number| format!("sim-lamp-{number:03}")).collect();
+        let text = plain(Page::plain().note(ids.join(", ")));
+        assert!(ids.iter().all(|id| text.contains(id)), "no id is broken: {text}");
     }
 
     #[test]

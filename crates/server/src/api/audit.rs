@@ -14,12 +14,13 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::page::{Page, PageParams};
+use super::products;
 use super::request::{Params, parse_time};
 use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::store::{AuditFilter, AuditRow};
+use crate::store::{AuditFilter, AuditRow, KINDS};
 
 /// Lines that an export reads at once: it holds no more of the log in memory.
 const EXPORT_ROWS: i64 = 500;
@@ -33,9 +34,10 @@ pub(super) fn routes() -> Routes {
 #[serde(default)]
 #[derive(Default)]
 struct Filter {
-    /// Id of the API token that made the change, or `server`.
+    /// Id or name of the API token that made the change, or `server`.
     actor: String,
-    /// Kind of what was changed, such as `device`.
+    /// Kind of what was changed: `artifact`, `ca`, `certificate`, `channel`, `device`, `evidence`, `product`,
+    /// `publisher-key`, `release`, `rollout`, `token` or `webhook`.
     kind: String,
     /// Id of what was changed.
     subject: String,
@@ -83,7 +85,7 @@ async fn list(
     Params(filter): Params<Filter>,
     Params(page): Params<PageParams>,
 ) -> Result<Json<Page<Line>>, Problem> {
-    let rows = app.people.audit(&filter.of(&caller)?, page.after(), page.rows()?).await?;
+    let rows = app.people.audit(&filter.of(&app, &caller).await?, page.after(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
@@ -99,7 +101,7 @@ async fn export(
     caller: Caller,
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
-    let filter = filter.of(&caller)?;
+    let filter = filter.of(&app, &caller).await?;
     // A window of the log at a time, each asked for when the one before was sent.
     let lines = futures_util::stream::try_unfold(Some(String::new()), move |before| {
         let (app, filter) = (app.clone(), filter.clone());
@@ -130,9 +132,14 @@ fn ndjson(rows: Vec<AuditRow>) -> Result<Bytes, serde_json::Error> {
 
 impl Filter {
     /// The filter for what the caller may see.
-    fn of(&self, caller: &Caller) -> Result<AuditFilter, Problem> {
+    async fn of(&self, app: &App, caller: &Caller) -> Result<AuditFilter, Problem> {
+        if !self.kind.is_empty() && !KINDS.contains(&self.kind.as_str()) {
+            let (kinds, found) = (KINDS.join(", "), &self.kind);
+            return Err(Problem::Invalid(format!("expected a kind of {kinds}, found {found:?}")));
+        }
+        products::require(app, caller, &self.product).await?;
         Ok(AuditFilter {
-            actor: self.actor.clone(),
+            actors: app.people.actors(&self.actor).await?,
             kind: self.kind.clone(),
             subject: self.subject.clone(),
             product: self.product.clone(),

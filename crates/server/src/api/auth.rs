@@ -92,12 +92,13 @@ pub(super) async fn authenticate(
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty())
         .ok_or(Problem::Unauthorized)?;
     // Looked up by its hash: how long that takes tells nothing about a token.
     let hash = secret::hash(token);
     let Some(bearer) = app.people.bearer(&hash).await? else {
         return Err(match app.guesses.admin.wrong(&app.metrics).await {
-            Ok(()) => Problem::Unauthorized,
+            Ok(()) => Problem::TokenUnknown,
             Err(TooMany) => {
                 let retry_after_s = retry_after_s(&app.config.limits, Duration::ZERO);
                 Problem::TooManyGuesses { retry_after_s }

@@ -358,6 +358,7 @@ async fn list(
     if let Some(found) = params.sequence.filter(|sequence| *sequence < 0) {
         return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }
+    products::require(&app, &caller, &params.product).await?;
     let page = PageParams::new(params.limit, params.cursor);
     let filter = DeviceFilter {
         scope: caller.scope().to_owned(),

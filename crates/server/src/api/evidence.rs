@@ -1,11 +1,12 @@
 //! `POST /api/v1/evidence`: word of applications from a backend that hears them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
@@ -13,8 +14,9 @@ use super::auth::Caller;
 use super::request::{Body, check_text, parse_time};
 use super::routes::Routes;
 use crate::app::App;
-use crate::device::{Heard, hear};
+use crate::device::{Heard, Heeded, Unrelated, hear};
 use crate::problem::Problem;
+use crate::store::Record;
 
 /// The most devices of one call.
 const MAX_BULK: usize = 1000;
@@ -53,9 +55,13 @@ struct Evidence {
 #[derive(Serialize, ToSchema)]
 #[schema(as = EvidenceTaken)]
 struct Taken {
-    /// How many devices were counted.
+    /// Of how many devices something new was counted.
     counted: usize,
-    /// Those that were not, and why.
+    /// Of how many it was known already, or more is: nothing changed.
+    unchanged: usize,
+    /// Ids that no device has, or none that the token may see.
+    unknown: Vec<String>,
+    /// Devices of which it says nothing, and why.
     ignored: Vec<Ignored>,
 }
 
@@ -67,7 +73,8 @@ struct Ignored {
 }
 
 /// Takes word of applications from a backend that hears them. It counts like a start of the device: healthy, or crashed with
-/// a failure. Saying the same again changes nothing.
+/// a failure. Saying the same again changes nothing. One `alive_at` more than a minute ahead of the server's clock, and the
+/// whole call is refused. The audit log has a line of each call.
 #[utoipa::path(post, path = "/evidence", request_body = EvidenceBody, responses((status = 200, body = Taken)))]
 async fn add(
     State(app): State<Arc<App>>,
@@ -94,15 +101,37 @@ async fn add(
     }
     let ids: HashSet<&str> = all.iter().map(|heard| heard.device.as_str()).collect();
     let known = app.people.devices_by_id(&ids, caller.scope()).await?;
-    let mut taken = Taken { counted: 0, ignored: Vec::new() };
+    let mut taken = Taken { counted: 0, unchanged: 0, unknown: Vec::new(), ignored: Vec::new() };
     for heard in &all {
         match hear(&app, &known, heard).await? {
-            Ok(()) => taken.counted += 1,
+            Ok(Heeded::Counted) => taken.counted += 1,
+            Ok(Heeded::Unchanged) => taken.unchanged += 1,
+            Err(Unrelated::NoDevice) => taken.unknown.push(heard.device.clone()),
             Err(unrelated) => {
                 let (device, reason) = (heard.device.clone(), unrelated.to_string());
                 taken.ignored.push(Ignored { device, reason });
             }
         }
     }
+    let products: BTreeSet<&str> = known.values().map(|known| known.product.as_str()).collect();
+    // Lines of several products are for those who see all.
+    let product = products.first().copied().filter(|_| products.len() == 1).or(caller.product.as_deref());
+    let failures = all.iter().filter(|heard| heard.failure.is_some()).count();
+    let record = Record {
+        action: "evidence.add",
+        kind: "evidence",
+        subject: product.unwrap_or("devices"),
+        product,
+        before: None,
+        after: Some(json!({
+            "devices": all.len(),
+            "failures": failures,
+            "counted": taken.counted,
+            "unchanged": taken.unchanged,
+            "unknown": taken.unknown.len(),
+            "ignored": taken.ignored.len(),
+        })),
+    };
+    app.people.note(record, &caller.change()).await?;
     Ok(Json(taken))
 }

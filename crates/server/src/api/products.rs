@@ -121,6 +121,10 @@ struct Product {
     min_run_s: i64,
     /// The rollout plan that a published release starts with; null: all devices at once.
     default_plan: Option<Value>,
+    /// How much its artifacts take, in bytes.
+    artifact_bytes: u64,
+    /// How much they may take: `artifact-quota-mib` of the server, in bytes.
+    artifact_quota_bytes: u64,
     #[schema(format = DateTime)]
     created_at: String,
     revision: i64,
@@ -200,12 +204,11 @@ async fn list(
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Product>>, Problem> {
     let rows = app.people.products(caller.scope(), params.after(), params.rows()?).await?;
-    let mut with_keys = Vec::with_capacity(rows.len());
+    let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
-        let keys = app.people.publisher_keys(&row.name).await?;
-        with_keys.push((row, keys));
+        shown.push((beside(&app, &row.name).await?, row));
     }
-    params.page(with_keys, |(row, _)| row.name.clone(), |(row, keys)| show_product(row, keys)).map(Json)
+    params.page(shown, |(_, row)| row.name.clone(), |(beside, row)| show_product(row, beside)).map(Json)
 }
 
 /// Shows a product.
@@ -261,8 +264,23 @@ async fn change(
 
 /// A product with its keys and its entity tag.
 async fn tagged(app: &App, row: ProductRow) -> Result<Tagged<Product>, Problem> {
-    let keys = app.people.publisher_keys(&row.name).await?;
-    Ok(Tagged { revision: row.revision, body: show_product(row, keys)? })
+    let beside = beside(app, &row.name).await?;
+    Ok(Tagged { revision: row.revision, body: show_product(row, beside)? })
+}
+
+/// What is told of a product beside its row.
+struct Beside {
+    keys: Vec<KeyRow>,
+    artifact_bytes: u64,
+    artifact_quota_bytes: u64,
+}
+
+async fn beside(app: &App, product: &str) -> Result<Beside, Problem> {
+    Ok(Beside {
+        keys: app.people.publisher_keys(product).await?,
+        artifact_bytes: app.people.uploaded_bytes(product).await?,
+        artifact_quota_bytes: app.config.artifact_quota_bytes,
+    })
 }
 
 /// Refuses times that no deadline can have: below a minute nothing is decided in time, and after ten years by nobody.
@@ -304,6 +322,14 @@ pub(super) async fn find(app: &App, caller: &Caller, name: String) -> Result<Pro
     row.ok_or(Problem::NotFound { kind: "product", name })
 }
 
+/// Refuses the filter of a list that names a product which is not there for the caller; an empty name is none.
+pub(super) async fn require(app: &App, caller: &Caller, name: &str) -> Result<(), Problem> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    find(app, caller, name.to_owned()).await.map(drop)
+}
+
 /// How devices with this layout hand over (docs/handover.md).
 fn strategy(layout: &Layout) -> &'static str {
     if layout.hands_over_by_otadata() { crate::OTADATA_ROLLBACK } else { "chain-load" }
@@ -314,8 +340,11 @@ fn app_slots(layout: &Layout) -> Vec<SlotSize> {
     layout.slots().map(|slot| SlotSize { label: slot.label.to_string(), size_bytes: slot.size }).collect()
 }
 
-fn show_product(row: ProductRow, keys: Vec<KeyRow>) -> Result<Product, Problem> {
+fn show_product(row: ProductRow, beside: Beside) -> Result<Product, Problem> {
+    let Beside { keys, artifact_bytes, artifact_quota_bytes } = beside;
     Ok(Product {
+        artifact_bytes,
+        artifact_quota_bytes,
         name: row.name,
         chip: row.chip,
         layout: LayoutBody { name: row.layout_name, csv: row.layout_csv },

@@ -11,7 +11,9 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
 use futures_util::stream;
-use rollout::{Action, Cause, Counters, Observed, Percent, Plan, Progress, lack, next};
+use rollout::{
+    Action, Cause, Counters, Observed, Percent, Plan, Progress, State as S, lack, next, soaks_until_ms,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -99,6 +101,10 @@ struct Rollout {
     has_evidence: bool,
     /// How many devices of open waves run less than the release requires, and wait for that; null until they were counted.
     waiting: Option<i64>,
+    /// Until when the newest open wave soaks; null when it has soaked, or nothing is under way. Before that no wave is
+    /// approved.
+    #[schema(format = DateTime)]
+    soaks_until: Option<String>,
     halt: Option<Halt>,
     /// The rollout of a newer release that took its place.
     superseded_by: Option<String>,
@@ -138,6 +144,9 @@ struct Wave {
     devices: Option<u64>,
     /// How many of them must be healthy before the next wave opens.
     needed: Option<u64>,
+    /// Whether it has its evidence: so many are healthy, and no more than its `silence_percent` took the release and are not
+    /// heard again. Later waves do not change it.
+    has_evidence: bool,
     /// The id of the device that it has because nobody else is in it: a share is at least one device.
     stand_in: Option<String>,
 }
@@ -179,6 +188,7 @@ async fn list(
     caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Rollout>>, Problem> {
+    products::require(&app, &caller, params.product.as_deref().unwrap_or_default()).await?;
     let filter = RolloutFilter {
         product: params.product.unwrap_or_default(),
         state: params.state.map(|state| state.name().to_owned()).unwrap_or_default(),
@@ -291,7 +301,7 @@ async fn abort(
     act(&app, &caller, &condition, &id, Action::Abort).await
 }
 
-/// Opens the next wave, whether it waits for approval or for evidence.
+/// Opens the next wave, which waits for an approval or for evidence. While the wave before soaks none does (409).
 #[utoipa::path(post, path = "/rollouts/{id}/approve", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
 async fn approve(
     State(app): State<Arc<App>>,
@@ -392,13 +402,18 @@ async fn read(app: &App, id: &str) -> Result<Rollout, Problem> {
 fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollout, Problem> {
     let (state, plan, open) = (row.state()?, row.plan()?, row.wave());
     let observed: Vec<_> = waves.iter().map(WaveRow::observed).collect();
-    let progress = Progress {
-        state,
-        wave: open,
-        wave_started_at_ms: row.wave_started_at_ms.unwrap_or(row.created_at_ms),
-        waves: &observed,
-    };
+    let progress = row.progress(&observed)?;
     let (has_evidence, next) = (lack(&plan, &progress).is_none(), next(&plan, &progress, now_ms));
+    let soaks_until = match state {
+        S::Running | S::Open => soaks_until_ms(&plan, &progress, now_ms).map(clock::rfc3339),
+        S::Draft
+        | S::AwaitingApproval
+        | S::Paused
+        | S::Halted
+        | S::Aborted
+        | S::Completed
+        | S::Superseded => None,
+    };
     let needed = |index: usize, observed: &Observed| {
         plan.waves().get(index).zip(observed.devices()).map(|(wave, devices)| wave.evidence.needed(devices))
     };
@@ -413,6 +428,8 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollo
         counters: observed.total,
         devices: observed.devices(),
         needed: needed(index, observed),
+        has_evidence: wave.started_at_ms.is_some()
+            && lack(&plan, &Progress { wave: index, ..progress }).is_none(),
         stand_in: wave.stand_in.clone(),
     });
     let (halt, supersedes) = (row.halt()?, row.supersedes()?);
@@ -420,6 +437,7 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollo
         waves: waves.collect(),
         has_evidence,
         waiting: row.waiting,
+        soaks_until,
         superseded_by: row.superseded_by,
         supersedes,
         id: row.id,

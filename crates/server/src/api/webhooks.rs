@@ -1,5 +1,6 @@
 //! `/api/v1/webhooks`: where a team's own backend is told what happens.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -40,7 +41,13 @@ struct NewWebhook {
     /// `https://` or, for a backend on this machine, `http://`.
     #[schema(max_length = 1000)]
     url: String,
-    /// What it is told: actions of the audit log, such as `rollout.halt`; without it, all that there are.
+    /// That a backend on another machine is meant to be told by `http://`: whoever is on the way reads what is sent. The
+    /// signature shows whose it is, and hides nothing.
+    #[serde(default)]
+    allow_http: bool,
+    /// What it is told: `release.publish`, `rollout.start`, `rollout.open-wave`, `rollout.wait`,
+    /// `rollout.await-approval`, `rollout.approve`, `rollout.pause`, `rollout.halt`, `rollout.resume`, `rollout.complete`,
+    /// `rollout.abort`, `rollout.supersede`, `device.quarantine`, `device.revoke`, `certificate.end`; without it, all.
     #[serde(default)]
     events: Vec<String>,
     /// The one product that it is about; without it, all.
@@ -107,7 +114,7 @@ async fn create(
     Body(body): Body<NewWebhook>,
 ) -> Result<(StatusCode, Json<CreatedWebhook>), Problem> {
     caller.require_unscoped()?;
-    check_url(&body.url)?;
+    check_url(&body.url, body.allow_http)?;
     let names = || EVENTS.iter().map(|(name, _)| *name);
     if let Some(unknown) = body.events.iter().find(|event| !names().any(|name| name == *event)) {
         let names: Vec<_> = names().collect();
@@ -138,14 +145,26 @@ async fn create(
     Ok((StatusCode::CREATED, Json(CreatedWebhook { webhook: show(row), secret })))
 }
 
-fn check_url(text: &str) -> Result<(), Problem> {
-    let is_good = |url: &Url| matches!(url.scheme(), "https" | "http") && url.host().is_some();
-    if text.len() <= MAX_URL_BYTES && Url::parse(text).is_ok_and(|url| is_good(&url)) {
-        return Ok(());
+fn check_url(text: &str, allow_http: bool) -> Result<(), Problem> {
+    let url = Url::parse(text).ok().filter(|_| text.len() <= MAX_URL_BYTES);
+    match url.filter(|url| matches!(url.scheme(), "https" | "http") && url.host().is_some()) {
+        Some(url) if url.scheme() == "http" && !allow_http && !is_here(&url) => {
+            Err(Problem::Unsuitable(format!(
+                "expected https for a backend on another machine, found {text:?}: the signature shows whose a request is, \
+                 and hides nothing of it; where the way there is safe, say so with allow_http"
+            )))
+        }
+        Some(_) => Ok(()),
+        None => Err(Problem::Unsuitable(format!(
+            "expected a URL such as https://backend.example/pitstop of at most {MAX_URL_BYTES} bytes, found {text:?}"
+        ))),
     }
-    Err(Problem::Unsuitable(format!(
-        "expected a URL such as https://backend.example/pitstop of at most {MAX_URL_BYTES} bytes, found {text:?}"
-    )))
+}
+
+/// Whether a URL leads to the server's own machine.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Removes a webhook. What has not been delivered is not sent any more.

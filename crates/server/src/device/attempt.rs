@@ -85,6 +85,11 @@ impl<'a> Tracker<'a> {
     ) {
         let Some(attempt) = &self.attempt else { return };
         let runs_it = runs(attempt, running, plan);
+        let rollout = plan.started(&attempt.rollout);
+        if !runs_it && rollout.is_some_and(|rollout| rollout.state == State::Aborted) {
+            // It was sent back, and that is no failure: the counters stay as they were at the abort.
+            return;
+        }
         let new_start = attempt.starts != Some(starts) || self.now_ms - attempt.at_ms > SAME_START_MS;
         let before = attempt.state;
         let sequence = attempt.sequence;

@@ -21,6 +21,15 @@ pub(crate) struct Heard {
     pub(crate) failure: Option<String>,
 }
 
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heeded {
+    /// It was counted.
+    Counted,
+    /// It was known, or more is.
+    Unchanged,
+}
+
 /// Why it says nothing of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unrelated {
@@ -40,7 +49,7 @@ pub(crate) async fn hear(
     app: &App,
     known: &HashMap<String, Known>,
     heard: &Heard,
-) -> Result<Result<(), Unrelated>, StoreError> {
+) -> Result<Result<Heeded, Unrelated>, StoreError> {
     let Some(known) = known.get(&heard.device) else { return Ok(Err(Unrelated::NoDevice)) };
     let Some(attempt) = known.attempt() else { return Ok(Err(Unrelated::NotOffered)) };
     let plan = app.plans.get(&app.store, &known.product, known.generation).await?;
@@ -58,14 +67,13 @@ pub(crate) async fn hear(
                 Err(Unrelated::TooEarly)
             }
             // More is known by now.
-            Attempt::Healthy | Attempt::Failed | Attempt::Crashed => Ok(()),
+            Attempt::Healthy | Attempt::Failed | Attempt::Crashed => Ok(Heeded::Unchanged),
         });
     }
     tracker.heard(running.as_ref(), heard.failure.is_some(), &plan);
     let (attempt, failure, news) = tracker.finish();
     if attempt.is_none() && failure.is_none() {
-        // It was known.
-        return Ok(Ok(()));
+        return Ok(Ok(Heeded::Unchanged));
     }
     let mut detail =
         json!({ "alive_at": crate::clock::rfc3339(heard.alive_at_ms), "failure": heard.failure });
@@ -81,5 +89,5 @@ pub(crate) async fn hear(
         failure,
     };
     app.store.write(write).await?;
-    Ok(Ok(()))
+    Ok(Ok(Heeded::Counted))
 }

@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::crl::{DER_PATH, PEM_PATH};
 
 pub(crate) use check_in::reason_name;
-pub(crate) use evidence::{Heard, hear};
+pub(crate) use evidence::{Heard, Heeded, Unrelated, hear};
 pub(crate) use identity::Device;
 pub(crate) use refusal::Refusal;
 

@@ -19,7 +19,9 @@ use crate::app::App;
 use crate::artifact_store::ArtifactError;
 use crate::clock;
 use crate::quota::OverQuota;
-use crate::store::{Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, RolloutRow, StoreError};
+use crate::store::{
+    Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, RolloutRow, StoreError, default_plan,
+};
 use artifact::{Artifact, read};
 
 /// A slot of a product's layout, as it is stored and shown.
@@ -248,6 +250,9 @@ pub(crate) async fn publish(
         };
         let is_cut = |row: &&RolloutRow| !needed.contains(&row.sequence);
         warnings.extend(cut_short.iter().filter(is_cut).map(warnings::cut_short));
+        if !default_plan(&product.name, product.default_plan.as_deref())?.reaches_all() {
+            warnings.push(warnings::LEAVES_DEVICES_OUT.to_owned());
+        }
     }
 
     for (digest, size_bytes) in uploads {

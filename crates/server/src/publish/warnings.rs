@@ -76,6 +76,10 @@ pub(super) fn cut_short(rollout: &RolloutRow) -> String {
     )
 }
 
+/// That the product's default plan ends before all devices have the release.
+pub(super) const LEAVES_DEVICES_OUT: &str = "no wave of the plan takes 100 % of the devices, as the product's default plan \
+     says: the others are never offered the release";
+
 #[cfg(test)]
 mod tests {
     use super::*;

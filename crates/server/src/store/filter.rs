@@ -25,6 +25,15 @@ impl Filter {
         }
     }
 
+    /// That a column has one of these texts; without any it is no condition.
+    pub(super) fn one_of(&mut self, column: &'static str, values: &[String]) {
+        if !values.is_empty() {
+            let first = self.values.len() + 1;
+            self.values.extend(values.iter().cloned().map(Value::Text));
+            self.add(&format!("{column} IN ({})", places(first, values.len())));
+        }
+    }
+
     /// A condition that holds a number.
     pub(super) fn number(&mut self, condition: &'static str, value: i64) {
         self.values.push(Value::Number(value));

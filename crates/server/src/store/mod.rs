@@ -43,7 +43,7 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executo
 use tokio::time::timeout;
 
 pub(crate) use api_tokens::{Revocation, TokenRow};
-pub(crate) use audit::{AuditFilter, AuditRow, Change, Record, differences, json_or_text};
+pub(crate) use audit::{AuditFilter, AuditRow, Change, KINDS, Record, differences, json_or_text};
 pub(crate) use channels::ChannelRow;
 pub(crate) use check_ins::{
     AttemptRow, AttemptWrite, Counted, DeviceWrite, FailureWrite, Known, Move, Said, Seen, SeenOutcome,

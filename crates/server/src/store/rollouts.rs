@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use rollout::{Action, ActionError, Cause, Counters, Excess, Observed, OnHalt, Percent, Plan, State, Step};
+use rollout::{
+    Action, ActionError, Cause, Counters, Excess, Observed, OnHalt, Percent, Plan, Progress, State, Step,
+    soaks_until_ms,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe};
@@ -102,6 +105,12 @@ pub(crate) enum RolloutRefusal {
     /// The action does not fit the state.
     #[error(transparent)]
     Action(#[from] ActionError),
+    /// An approval opens a wave that waits for it or for evidence; before the wave before has soaked none does.
+    #[error(
+        "no wave of rollout {id} waits for an approval: wave {wave} soaks until {until}, and the next one may be approved \
+         from then on"
+    )]
+    Soaks { id: String, wave: i64, until: String },
     /// The release has one on this channel that is not finished.
     #[error("rollout {id} of this release is {state} on this channel; abort it first")]
     Unfinished { id: String, state: State },
@@ -201,6 +210,12 @@ impl RolloutRow {
     /// Index of the newest wave that is open.
     pub(crate) fn wave(&self) -> usize {
         usize::try_from(self.wave).unwrap_or_default()
+    }
+
+    /// How far it is, with what is known of its waves.
+    pub(crate) fn progress<'a>(&self, waves: &'a [Observed]) -> Result<Progress<'a>, StoreError> {
+        let wave_started_at_ms = self.wave_started_at_ms.unwrap_or(self.created_at_ms);
+        Ok(Progress { state: self.state()?, wave: self.wave(), wave_started_at_ms, waves })
     }
 
     fn unreadable(&self, error: impl ToString) -> StoreError {
@@ -423,6 +438,13 @@ impl Store {
             Err(error) => return Ok(Changed::Done(Err(error.into()))),
         };
         let now_ms = change.at_ms;
+        if action == Action::Approve
+            && before.state()? == State::Running
+            && let Some(until_ms) = soaks_until_ms(&before.plan()?, &before.progress(&[])?, now_ms)
+        {
+            let (id, wave, until) = (id.to_owned(), before.wave + 1, crate::clock::rfc3339(until_ms));
+            return Ok(Changed::Done(Err(RolloutRefusal::Soaks { id, wave, until })));
+        }
         match action {
             Action::Start | Action::Resume => {
                 match take_place(&mut transaction, &Place::of(&before), change).await? {

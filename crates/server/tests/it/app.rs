@@ -69,7 +69,17 @@ impl TestApp {
     }
 
     pub(crate) async fn admin(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Answer {
-        let bearer = format!("Bearer {}", self.token);
+        self.with_token(&self.token, method, path, body).await
+    }
+
+    pub(crate) async fn with_token(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
         let mut connection = Connection::plain(self.server.admin_addr()).await.unwrap();
         connection.send(request(method, &format!("/api/v1{path}"), &headers, body)).await.unwrap()

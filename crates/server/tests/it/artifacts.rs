@@ -193,6 +193,9 @@ async fn uploads_are_audited_and_end_at_the_quota_of_their_product() {
     upload("", &[4; 50_000]).await.expect(201);
     upload("", &[5; 1]).await.expect(409);
     upload("nothing", &[6; 1]).await.expect(404);
+    let lamp = app.get("/products/lamp").await;
+    assert_eq!((&lamp["artifact_bytes"], &lamp["artifact_quota_bytes"]), (&json!(50_000), &json!(50_000)));
+    assert_eq!(app.get("/products").await["items"][0]["artifact_bytes"], 50_000);
 
     let lines = app.get("/audit?kind=artifact&product=lamp").await;
     let lines = lines["items"].as_array().unwrap();

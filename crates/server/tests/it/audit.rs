@@ -29,6 +29,42 @@ async fn a_change_leaves_a_line_with_what_was_and_what_is() {
 }
 
 #[tokio::test]
+async fn lines_are_found_by_who_made_the_change_and_by_what_is_known() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let whoami = app.get("/whoami").await;
+    let count =
+        async |query: &str| app.get(&format!("/audit?{query}")).await["items"].as_array().unwrap().len();
+    let by_id = count(&format!("actor={}", whoami["id"].as_str().unwrap())).await;
+    assert_eq!((by_id, count("actor=first").await, count("actor=nobody").await), (1, 1, 0));
+    for path in ["/audit?kind=rollouts", "/audit/export?kind=rollouts"] {
+        let refused = app.admin(Method::GET, path, "").await.expect(400).json();
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("release, rollout, token") && detail.contains("found \"rollouts\""),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_product_that_is_not_there_is_told_and_not_shown_empty() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    app.create_product("fan").await;
+    let body = json!({ "name": "of lamp", "role": "viewer", "product": "lamp" });
+    let token = app.post("/tokens", &body).await.expect(201).json()["token"].as_str().unwrap().to_owned();
+    for list in ["/devices", "/rollouts", "/fleet/summary", "/fleet/history", "/audit", "/audit/export"] {
+        app.admin(Method::GET, &format!("{list}?product=lamp"), "").await.expect(200);
+        let refused = app.admin(Method::GET, &format!("{list}?product=lamb"), "").await.expect(404).json();
+        assert_eq!(refused["detail"], "there is no product lamb", "{list}");
+        // Whatever belongs to another product looks as if it were not there.
+        app.with_token(&token, Method::GET, &format!("{list}?product=fan"), "").await.expect(404);
+        app.with_token(&token, Method::GET, &format!("{list}?product=lamp"), "").await.expect(200);
+    }
+}
+
+#[tokio::test]
 async fn an_export_has_every_line() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;

@@ -430,21 +430,31 @@ async fn a_backend_that_hears_the_application_gives_evidence() {
         alive("lamp-1", now_ms), alive("lamp-2", installed_ms - HOUR_MS), failing, alive("lamp-4", now_ms),
         alive("lamp-9", now_ms),
     ] });
-    for _ in 0..2 {
+    for new in [2, 0] {
         let taken = world.app.post("/evidence", &body).await.expect(200).json();
-        assert_eq!(taken["counted"], 2, "{taken}");
+        assert_eq!((&taken["counted"], &taken["unchanged"]), (&json!(new), &json!(2 - new)), "{taken}");
+        assert_eq!(taken["unknown"], json!(["lamp-9"]));
         let reasons: Vec<_> = taken["ignored"].as_array().unwrap().iter().map(|one| &one["reason"]).collect();
-        let expected = [
-            "at that time it did not have the release yet",
-            "no rollout offered it a release",
-            "there is no such device",
-        ];
+        let expected = ["at that time it did not have the release yet", "no rollout offered it a release"];
         assert_eq!(reasons, expected);
         let rollout = world.app.get(&format!("/rollouts/{id}")).await;
         assert_eq!(counters(&rollout, 0), [3, 1, 1, 0, 1, 0], "like a start, and once");
     }
     let events = world.app.get("/devices/lamp-3/events?limit=1").await;
     assert_eq!(events["items"][0]["detail"]["failure"], "no word from its sensor");
+
+    let lines = world.app.get("/audit?kind=evidence&product=lamp").await;
+    let told = |index: usize| {
+        let line = &lines["items"][index];
+        assert_eq!((&line["action"], &line["actor"]["name"]), (&json!("evidence.add"), &json!("first")));
+        line["after"].clone()
+    };
+    let line = |counted: u64| {
+        json!({
+            "devices": 5, "failures": 1, "counted": counted, "unchanged": 2 - counted, "unknown": 1, "ignored": 2,
+        })
+    };
+    assert_eq!((told(1), told(0), &lines["items"][2]), (line(2), line(0), &json!(null)));
 
     let too_late = json!({ "evidence": [alive("lamp-2", now_ms + HOUR_MS)] });
     world.app.post("/evidence", &too_late).await.expect(422);

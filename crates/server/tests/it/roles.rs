@@ -277,7 +277,7 @@ async fn a_session_may_what_its_token_may_until_it_ends() {
 
     // Logged out: this one alone.
     ask(&one, "delete", "/sessions/current").await.expect(204);
-    is_refused(&one, "unauthorized").await;
+    is_refused(&one, "token-unknown").await;
     ask(&other, "get", "/whoami").await.expect(200);
     // By time.
     clock.advance_ms(12 * 3_600_000);
@@ -299,6 +299,9 @@ async fn a_token_is_shown_once_and_ends_by_time_or_by_hand() {
         let problem = app.as_bearer(token, "get", "/whoami", &Value::Null).await.expect(401).json();
         assert_eq!(problem["type"], format!("urn:pitstop:problem:{kind}"));
     };
+    refused("pst_nobody_has_this", "token-unknown").await;
+    let none = app.as_bearer("", "get", "/whoami", &Value::Null).await.expect(401).json();
+    assert_eq!(none["type"], "urn:pitstop:problem:unauthorized");
     let made =
         app.token(json!({ "name": "ci", "role": "publisher", "expires_at": "2999-01-01T00:00:00Z" })).await;
     let (id, token) = (made["id"].as_str().unwrap(), made["token"].as_str().unwrap());

@@ -201,6 +201,12 @@ async fn from_one_percent_to_all_with_approval() {
     assert!(started["next"].as_str().unwrap().starts_with("wave 2 of 2 (100 %) can be approved from"));
     assert_eq!(second.offered().await, None, "not its turn");
     first.install(&world, 2).await;
+    let early = world.app.post("/rollouts/ro-lamp-2/approve", &Value::Null).await.expect(409).json();
+    let detail = early["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("no wave of rollout ro-lamp-2 waits for an approval: wave 1 soaks until 20"),
+        "{detail}"
+    );
 
     world.clock.advance_ms(HOUR_MS + 1000);
     let waiting = world.in_state("ro-lamp-2", "awaiting-approval").await;
@@ -543,6 +549,55 @@ async fn a_device_that_says_everything_at_once_counts_once() {
     at_once(&mut connections, &lamp.said).await;
     let rollout = world.app.get(&format!("/rollouts/{id}")).await;
     assert_eq!(counters(&rollout, 0), [1, 0, 1, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn devices_that_an_abort_sends_back_do_not_count_as_failed() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(2).await;
+    let id = world.roll_out(&[1], one_wave(3600)).await;
+    // One has it and was not seen again, the other one is well with it.
+    assert_eq!(lamps[0].offered().await, Some(2));
+    lamps[0].connection.report(2, Reason::Installed).await.expect(204);
+    lamps[0].runs(&world, 2);
+    lamps[1].install(&world, 2).await;
+    world.act(&id, "abort").await;
+    for lamp in &mut lamps {
+        lamp.runs(&world, 1);
+        lamp.offered().await;
+        world.until_seen(lamp).await;
+        lamp.offered().await;
+        world.until_seen(lamp).await;
+    }
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&rollout, 0), [2, 1, 1, 0, 0, 0]);
+    for lamp in &lamps {
+        assert_ne!(world.app.get(&format!("/devices/{}", lamp.id)).await["health"], "failing");
+    }
+}
+
+#[tokio::test]
+async fn a_wave_that_had_its_evidence_shows_it_when_the_next_one_is_open() {
+    let mut world = World::new().await;
+    world.publish(&[], "none").await;
+    let is_first = |number: &u32| bucket("ro-lamp-2", &format!("lamp-{number}")) < 5000;
+    let mut lamps = Vec::new();
+    for number in [(1..).find(is_first).unwrap(), (1..).find(|number| !is_first(number)).unwrap()] {
+        lamps.push(world.lamp(&format!("lamp-{number}")).await);
+        lamps.last_mut().unwrap().offered().await;
+        world.until_seen(lamps.last().unwrap()).await;
+    }
+    let waves = json!([{ "select": { "percent": 50 } }, { "select": { "percent": 100 }, "soak_s": 3600 }]);
+    let body = json!({ "product": "lamp", "sequence": 2, "plan": { "waves": waves }, "start": true });
+    let made = world.app.post("/rollouts", &body).await.expect(201).json();
+    assert_eq!((&made["waves"][0]["has_evidence"], &made["soaks_until"]), (&json!(false), &Value::Null));
+    lamps[0].install(&world, 2).await;
+    let open = world.in_state("ro-lamp-2", "open").await;
+    assert_eq!(
+        (&open["waves"][0]["has_evidence"], &open["waves"][1]["has_evidence"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(open["soaks_until"].is_string() && open["has_evidence"] == false, "{open}");
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn a_backend_is_told_what_happens_to_a_rollout() {
     backend.until_told("rollout.complete").await;
     let mut events = backend.events();
     events.sort();
-    assert_eq!(events, ["release.publish", "rollout.complete", "rollout.supersede"]);
+    assert_eq!(events, ["release.publish", "rollout.complete", "rollout.start", "rollout.supersede"]);
     assert!(other.events().is_empty(), "it is about another product");
 
     let is_it = |(_, body): &&(String, Value)| body["type"] == "rollout.complete";
@@ -220,8 +220,57 @@ async fn a_delivery_that_nobody_takes_is_given_up_after_two_days() {
 }
 
 #[tokio::test]
+async fn a_start_by_a_publication_and_an_approval_are_told_and_a_draft_is_not() {
+    let mut world = World::new().await;
+    let backend = Backend::start().await;
+    let events = ["rollout.start", "rollout.approve"];
+    world.app.add_webhook(json!({ "url": backend.url, "events": events })).await.expect(201);
+    world.publish(&[], "default").await;
+    let by_publication = "ro-lamp-2";
+    backend.until_told("rollout.start").await;
+    world.publish(&[], "none").await;
+    let waves = json!([
+        { "select": { "percent": 50 } }, { "select": { "percent": 100 }, "approval": "manual" },
+    ]);
+    let body = json!({ "product": "lamp", "sequence": 3, "plan": { "waves": waves } });
+    let id = world.app.post("/rollouts", &body).await.expect(201).json()["id"].as_str().unwrap().to_owned();
+    world.act(&id, "start").await;
+    world.act(&id, "approve").await;
+    backend.until_told("rollout.approve").await;
+    let told: Vec<_> = backend
+        .requests
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(_, body)| format!("{} {}", body["type"], body["data"]["subject"]).replace('"', ""))
+        .collect();
+    let expected = [
+        format!("rollout.start {by_publication}"),
+        format!("rollout.start {id}"),
+        format!("rollout.approve {id}"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
 async fn what_a_webhook_cannot_be_is_told() {
     let app = TestApp::start().await;
+    for url in
+        ["http://backend.example/", "http://192.0.2.7/", "http://localhost.example/", "http://[2001:db8::1]/"]
+    {
+        let refused = app.add_webhook(json!({ "url": url })).await.expect(422).json();
+        let detail = refused["detail"].as_str().unwrap();
+        assert!(detail.contains("expected https") && detail.contains("allow_http"), "{detail}");
+        app.add_webhook(json!({ "url": url, "allow_http": true })).await.expect(201);
+    }
+    for url in ["http://localhost:8000/", "http://127.0.0.1/", "http://[::1]:80/", "https://backend.example/"]
+    {
+        app.add_webhook(json!({ "url": url })).await.expect(201);
+    }
+    for webhook in app.get("/webhooks").await["items"].as_array().unwrap() {
+        let path = format!("/webhooks/{}", webhook["id"].as_str().unwrap());
+        app.admin(Method::DELETE, &path, "").await.expect(200);
+    }
     for url in ["", "backend.example", "ftp://backend.example/", "file:///etc/passwd", "http://"] {
         app.add_webhook(json!({ "url": url })).await.expect(422);
     }

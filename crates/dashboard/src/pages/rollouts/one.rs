@@ -110,7 +110,7 @@ pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
 fn healthy(wave: &WaveState) -> String {
     let healthy = number(wave.counters.healthy);
     match wave.needed.filter(|_| wave.state == "open") {
-        Some(needed) => format!("{healthy} of {} needed", number(needed)),
+        Some(needed) => format!("{healthy} ({} needed)", number(needed)),
         None => healthy,
     }
 }
@@ -200,6 +200,8 @@ const ABORT: Action = Action {
 fn actions(session: &Session, rollout: &Rollout) -> Markup {
     let possible: &[Action] = match rollout.state {
         RolloutState::Draft => &[START, ABORT],
+        // While a wave soaks none is approved.
+        RolloutState::Running if rollout.soaks_until.is_some() => &[PAUSE, ABORT],
         RolloutState::Running | RolloutState::AwaitingApproval => &[APPROVE, PAUSE, ABORT],
         RolloutState::Open => &[PAUSE, ABORT],
         RolloutState::Paused | RolloutState::Halted => &[RESUME, ABORT],

@@ -102,6 +102,9 @@ pub(crate) struct Wave {
     pub(crate) devices: Option<u64>,
     /// How many of them must be healthy before the next wave opens.
     pub(crate) needed: Option<u64>,
+    /// Whether it has its evidence.
+    #[serde(default)]
+    pub(crate) has_evidence: bool,
     /// The device that it has because nobody else is in it.
     #[serde(default)]
     pub(crate) stand_in: Option<String>,

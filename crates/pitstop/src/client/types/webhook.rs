@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize)]
 pub(crate) struct NewWebhook {
     pub(crate) url: String,
+    /// That http to another machine is meant.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) allow_http: bool,
     /// None: all.
     pub(crate) events: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
