@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::products;
+use super::product;
 use super::request::{InPath, Params};
 use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
@@ -57,7 +57,7 @@ async fn upload(
 ) -> Result<(StatusCode, Json<Uploaded>), Problem> {
     let product = match params.product {
         product if product.is_empty() => caller.scope().to_owned(),
-        product => products::find(&app, &caller, product).await?.name,
+        product => product::find(&app, &caller, product).await?.name,
     };
     let digest: Digest = digest.parse().map_err(|error| Problem::Invalid(format!("{error}")))?;
     if app.artifacts.is_whole(digest).await? == Some(true)

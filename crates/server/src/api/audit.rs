@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::page::{Page, PageParams};
-use super::products;
+use super::product;
 use super::request::{Params, parse_time};
 use super::routes::Routes;
 use crate::app::App;
@@ -137,7 +137,7 @@ impl Filter {
             let (kinds, found) = (KINDS.join(", "), &self.kind);
             return Err(Problem::Invalid(format!("expected a kind of {kinds}, found {found:?}")));
         }
-        products::require(app, caller, &self.product).await?;
+        product::require(app, caller, &self.product).await?;
         Ok(AuditFilter {
             actors: app.people.actors(&self.actor).await?,
             kind: self.kind.clone(),

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::page::{Page, PageParams};
-use super::products;
+use super::product;
 use super::request::{Body, InPath, Params, check_channel_name};
 use super::routes::Routes;
 use crate::app::App;
@@ -51,7 +51,7 @@ async fn list(
     InPath(name): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Channel>>, Problem> {
-    let product = products::find(&app, &caller, name).await?.name;
+    let product = product::find(&app, &caller, name).await?.name;
     let rows = app.people.channels(&product, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.name.clone(), |row| Ok(show(row))).map(Json)
 }
@@ -70,7 +70,7 @@ async fn create(
     InPath(name): InPath<String>,
     Body(body): Body<NewChannel>,
 ) -> Result<(StatusCode, Json<Channel>), Problem> {
-    let product = products::find(&app, &caller, name).await?.name;
+    let product = product::find(&app, &caller, name).await?.name;
     check_channel_name(&body.name)?;
     let change = caller.change();
     match app.people.add_channel(&product, &body.name, &change).await {

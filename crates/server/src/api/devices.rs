@@ -16,7 +16,7 @@ use super::etag::{Condition, Tagged};
 use super::page::{Page, PageParams};
 use super::request::{Body, InPath, Params, check_device_id, check_text, present};
 use super::routes::{IfMatchHeader, Routes};
-use super::{channels, products};
+use super::{channels, product};
 use crate::app::App;
 use crate::clock;
 use crate::device::reason_name;
@@ -278,7 +278,7 @@ async fn create(
     caller: Caller,
     Body(body): Body<NewDeviceBody>,
 ) -> Result<(StatusCode, Tagged<Created>), Problem> {
-    let product = products::find(&app, &caller, body.product).await?.name;
+    let product = product::find(&app, &caller, body.product).await?.name;
     let id = match body.id {
         Some(id) => id,
         None => format!("{product}-{}", hex::encode(secret::random::<ID_BYTES>())),
@@ -314,7 +314,7 @@ async fn create_bulk(
     caller: Caller,
     Body(body): Body<NewDevicesBody>,
 ) -> Result<(StatusCode, Json<CreatedDevices>), Problem> {
-    let product = products::find(&app, &caller, body.product).await?.name;
+    let product = product::find(&app, &caller, body.product).await?.name;
     if !(1..=MAX_BULK).contains(&body.count) {
         let found = body.count;
         return Err(Problem::Invalid(format!(
@@ -358,7 +358,7 @@ async fn list(
     if let Some(found) = params.sequence.filter(|sequence| *sequence < 0) {
         return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }
-    products::require(&app, &caller, &params.product).await?;
+    product::require(&app, &caller, &params.product).await?;
     let page = PageParams::new(params.limit, params.cursor);
     let filter = DeviceFilter {
         scope: caller.scope().to_owned(),

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::products;
+use super::product;
 use super::request::Params;
 use super::routes::Routes;
 use crate::app::App;
@@ -93,7 +93,7 @@ async fn summary(
     caller: Caller,
     Params(params): Params<SummaryParams>,
 ) -> Result<Json<Summary>, Problem> {
-    products::require(&app, &caller, &params.product).await?;
+    product::require(&app, &caller, &params.product).await?;
     let counts = app.fleet.get().await?;
     let is_asked_for =
         |product: &str| caller.sees(product) && (params.product.is_empty() || params.product == product);
@@ -120,7 +120,7 @@ async fn history(
     caller: Caller,
     Params(params): Params<HistoryParams>,
 ) -> Result<Json<History>, Problem> {
-    products::require(&app, &caller, &params.product).await?;
+    product::require(&app, &caller, &params.product).await?;
     let now_ms = app.config.clock.now_ms();
     let since_ms = match &params.since {
         None => now_ms - DEFAULT_SPAN_MS,

@@ -12,6 +12,7 @@ mod evidence;
 mod fleet;
 mod info;
 mod page;
+mod product;
 mod products;
 mod publisher_keys;
 mod releases;

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
 use super::page::{Page, PageParams};
+use super::product;
 use super::publisher_keys::{Key, NewKey, new_key, show_key};
 use super::request::{Body, InPath, Params, check_product_name, check_text, present};
 use super::routes::{IfMatchHeader, Routes};
@@ -179,7 +180,7 @@ async fn create(
     let product = NewProduct { row, keys };
     match app.people.add_product(&product, &caller.change()).await {
         Ok(()) => {
-            let row = find(&app, &caller, product.row.name).await?;
+            let row = product::find(&app, &caller, product.row.name).await?;
             Ok((StatusCode::CREATED, tagged(&app, row).await?))
         }
         Err(error) if error.is_duplicate() => {
@@ -218,7 +219,7 @@ async fn show(
     caller: Caller,
     InPath(name): InPath<String>,
 ) -> Result<Tagged<Product>, Problem> {
-    tagged(&app, find(&app, &caller, name).await?).await
+    tagged(&app, product::find(&app, &caller, name).await?).await
 }
 
 /// Changes the settings of a product. What is absent stays as it is.
@@ -236,7 +237,7 @@ async fn change(
     InPath(name): InPath<String>,
     Body(body): Body<ProductSettingsBody>,
 ) -> Result<Tagged<Product>, Problem> {
-    find(&app, &caller, name.clone()).await?;
+    product::find(&app, &caller, name.clone()).await?;
     check_seconds("silence_deadline_s", body.silence_deadline_s)?;
     if let Some(found) = body.quarantine_after.filter(|count| !(1..=MAX_FAILURES).contains(count)) {
         return Err(Problem::Invalid(format!(
@@ -314,20 +315,6 @@ fn check_chip_revision(revision: Option<i64>) -> Result<(), Problem> {
             u16::MAX
         ))),
     }
-}
-
-/// The product of this name.
-pub(super) async fn find(app: &App, caller: &Caller, name: String) -> Result<ProductRow, Problem> {
-    let row = app.people.product(&name).await?.filter(|row| caller.sees(&row.name));
-    row.ok_or(Problem::NotFound { kind: "product", name })
-}
-
-/// Refuses the filter of a list that names a product which is not there for the caller; an empty name is none.
-pub(super) async fn require(app: &App, caller: &Caller, name: &str) -> Result<(), Problem> {
-    if name.is_empty() {
-        return Ok(());
-    }
-    find(app, caller, name.to_owned()).await.map(drop)
 }
 
 /// How devices with this layout hand over (docs/handover.md).

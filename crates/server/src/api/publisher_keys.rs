@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::etag::Condition;
 use super::page::{Page, PageParams};
-use super::products;
+use super::product;
 use super::request::{Body, InPath, Params, check_text};
 use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
@@ -62,7 +62,7 @@ async fn list(
     InPath(name): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Key>>, Problem> {
-    let product = products::find(&app, &caller, name).await?;
+    let product = product::find(&app, &caller, name).await?;
     params.rows()?;
     let rows = app.people.publisher_keys(&product.name).await?;
     Ok(Json(Page::whole(rows.into_iter().map(show_key).collect::<Result<_, _>>()?)))
@@ -83,7 +83,7 @@ async fn add(
     InPath(name): InPath<String>,
     Body(body): Body<NewKey>,
 ) -> Result<(StatusCode, Json<Key>), Problem> {
-    let product = products::find(&app, &caller, name).await?.name;
+    let product = product::find(&app, &caller, name).await?.name;
     let change = caller.change();
     let key = new_key(body, change.at_ms)?;
     match app.people.add_publisher_key(&product, &key, &change, &condition.0).await {
@@ -112,7 +112,7 @@ async fn revoke(
     condition: Condition,
     InPath((name, id)): InPath<(String, String)>,
 ) -> Result<Json<Key>, Problem> {
-    let product = products::find(&app, &caller, name).await?.name;
+    let product = product::find(&app, &caller, name).await?.name;
     let key = find(&app, &product, &id).await?;
     app.people
         .revoke_publisher_key(&product, &key, &caller.change(), &condition.0)

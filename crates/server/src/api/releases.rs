@@ -16,7 +16,7 @@ use super::auth::Caller;
 use super::page::{Page, PageParams};
 use super::request::{Body, InPath, Params, check_text};
 use super::routes::Routes;
-use super::{channels, products};
+use super::{channels, product};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
@@ -121,7 +121,7 @@ async fn publish(
     InPath(name): InPath<String>,
     Body(body): Body<PublishBody>,
 ) -> Result<(StatusCode, Json<Release>), Problem> {
-    let product = products::find(&app, &caller, name).await?;
+    let product = product::find(&app, &caller, name).await?;
     check_text("notes", &body.notes, 0, MAX_NOTES_CHARS)?;
     let channel = body.channel.unwrap_or_else(|| "stable".to_owned());
     channels::require(&app, &product.name, &channel).await?;
@@ -158,7 +158,7 @@ async fn list(
     InPath(name): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Release>>, Problem> {
-    let product = products::find(&app, &caller, name).await?;
+    let product = product::find(&app, &caller, name).await?;
     let up_to = match params.after() {
         "" => i64::MAX,
         cursor => {
@@ -193,7 +193,7 @@ async fn manifest(
 }
 
 async fn find(app: &App, caller: &Caller, name: String, number: &str) -> Result<ReleaseRow, Problem> {
-    let product = products::find(app, caller, name).await?;
+    let product = product::find(app, caller, name).await?;
     app.people
         .release(&product.name, sequence(number)?)
         .await?

@@ -25,7 +25,7 @@ use super::etag::{Condition, Tagged};
 use super::page::{Page, PageParams};
 use super::request::{Body, InPath, Params};
 use super::routes::{IfMatchHeader, Routes};
-use super::{channels, products};
+use super::{channels, product};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
@@ -188,7 +188,7 @@ async fn list(
     caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Rollout>>, Problem> {
-    products::require(&app, &caller, params.product.as_deref().unwrap_or_default()).await?;
+    product::require(&app, &caller, params.product.as_deref().unwrap_or_default()).await?;
     let filter = RolloutFilter {
         product: params.product.unwrap_or_default(),
         state: params.state.map(|state| state.name().to_owned()).unwrap_or_default(),
@@ -217,7 +217,7 @@ async fn create(
     caller: Caller,
     Body(body): Body<NewRolloutBody>,
 ) -> Result<(StatusCode, Tagged<Rollout>), Problem> {
-    let product = products::find(&app, &caller, body.product).await?;
+    let product = product::find(&app, &caller, body.product).await?;
     let channel = app.people.release_channel(&product.name, body.sequence).await?;
     let channel = channel.ok_or_else(|| Problem::NotFound {
         kind: "release",

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::page::{Page, PageParams};
-use super::products;
+use super::product;
 use super::request::{Body, InPath, Params, check_text, parse_time};
 use super::routes::Routes;
 use crate::app::App;
@@ -78,7 +78,7 @@ async fn create(
         return Err(Problem::Unsuitable(format!("expected expires_at in the future, found {found}")));
     }
     let product = match body.product {
-        Some(name) => Some(products::find(&app, &caller, name).await?.name),
+        Some(name) => Some(product::find(&app, &caller, name).await?.name),
         None => None,
     };
     let token = secret::new_token();

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::page::{Page, PageParams};
-use super::products;
+use super::product;
 use super::request::{Body, InPath, Params};
 use super::routes::Routes;
 use crate::app::App;
@@ -127,7 +127,7 @@ async fn create(
     events.sort();
     events.dedup();
     let product = match body.product {
-        Some(name) => Some(products::find(&app, &caller, name).await?.name),
+        Some(name) => Some(product::find(&app, &caller, name).await?.name),
         None => None,
     };
     let change = caller.change();
