@@ -155,8 +155,7 @@ impl Tree<'_> {
             (first, rest) if first == "self" => (Found::Module(module), rest),
             (first, _) if first == "super" => {
                 let supers = path.iter().take_while(|segment| *segment == "super").count();
-                let up = |at: Option<usize>| at.and_then(|at| self.modules[at].parent);
-                let at = (0..supers).fold(Some(module), |at, _| up(at))?;
+                let at = (0..supers).try_fold(module, |at, _| self.modules[at].parent)?;
                 (Found::Module(at), &path[supers..])
             }
             (first, rest) => (self.name(module, first, depth)?, rest),
