@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 
 use esp_nvs::platform::software_crc32;
 use manifest::{PublisherKeys, PublisherSigningKey};
+use updater_io::country::CountryCode;
 use updater_io::platform::WifiCredentials;
 use updater_io::region::Region;
 use updater_io::vault::{Provisioning, ServerUrl, provision};
-use updater_io::country::CountryCode;
 
 use crate::flash::NorMock;
 
