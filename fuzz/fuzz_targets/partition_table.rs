@@ -8,6 +8,7 @@ use flashfmt::partition::{
     ENTRY_BYTES, FIRST_PARTITION_OFFSET, MAX_PARTITIONS, Partition, PartitionTable, TABLE_BYTES,
     TABLE_OFFSET, emit,
 };
+use flashfmt::layout::{LayoutError, LineError};
 use flashfmt::{Chip, Layout};
 use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
@@ -84,19 +85,27 @@ fn check(partitions: &[Partition]) {
 fn csv(layout: &Layout) {
     let sayable = |partition: &Partition| {
         let label = partition.label.as_str();
-        let (type_, subtype) = partition.kind.to_bytes();
+        let (type_, _) = partition.kind.to_bytes();
         !label.is_empty()
             && !label.contains([',', '\n', '\r'])
             && label.trim() == label
             && !label.starts_with(['#', '\u{FEFF}'])
             && type_ != 0xFF
-            && subtype != 0xFF
+            // Where those two are is known, whatever a file says.
+            && !matches!(type_, 2 | 3)
     };
     let in_order = layout.partitions().is_sorted_by_key(|partition| partition.offset);
     if in_order && layout.partitions().iter().all(sayable) {
         let text = layout.to_csv();
-        let again = Layout::parse_csv(&text).unwrap();
-        assert!(again.partitions() == layout.partitions(), "{text}");
+        match Layout::parse_csv(&text) {
+            Ok(again) => assert!(again.partitions() == layout.partitions(), "{text}"),
+            // What is on a chip already may be more than what is put there.
+            Err(LayoutError::Line {
+                error: LineError::NvsTooSmall { .. } | LineError::Readonly { .. } | LineError::TeeOtaSize { .. },
+                ..
+            }) => {}
+            Err(error) => panic!("{error}: {text}"),
+        }
     }
 }
 

@@ -79,17 +79,22 @@ fn fields_may_be_short_negative_or_flagged() {
          b,data,0x99,,100\n\
          c,app,test,,-0x40000\n\
          d,0x40,7,,1M,readonly,,\n\
-         e,bootloader,primary,0x1000,0x7000\n",
+         e,bootloader,primary,0x1000,0x7000,,# where it stands is known\n\
+         f,partition_table,primary,N/A,N/A,\n\
+         g,data,0xff,,4K\rh,bootloader,ota,,8192\r",
     )
     .unwrap();
-    let [a, b, c, d, e] = layout.partitions() else { panic!("{layout:?}") };
+    let [a, b, c, d, e, f, g, h] = layout.partitions() else { panic!("{layout:?}") };
     assert_eq!((a.kind, a.offset, a.size), (PartitionKind::Data(DataSubtype::Undefined), 0x9000, 0x1000));
     assert!(a.encrypted && a.readonly);
     assert_eq!((b.kind, b.offset), (PartitionKind::Data(DataSubtype::Other(0x99)), 0xA000));
     assert_eq!((c.kind, c.offset, c.end()), (PartitionKind::App(AppSubtype::Test), 0x1_0000, 0x4_0000));
     assert_eq!((d.kind, d.offset), (PartitionKind::Custom { type_: 0x40, subtype: 7 }, 0x4_0000));
     assert!(d.readonly && !d.encrypted);
-    assert_eq!((e.kind, e.offset), (PartitionKind::Custom { type_: 2, subtype: 0 }, 0x1000));
+    assert_eq!((e.kind, e.offset, e.size), (PartitionKind::Custom { type_: 2, subtype: 0 }, 0, 0x8000));
+    assert_eq!((f.kind, f.offset, f.size), (PartitionKind::Custom { type_: 3, subtype: 0 }, 0x8000, 0x1000));
+    assert_eq!((g.kind, g.offset), (PartitionKind::Data(DataSubtype::Other(0xFF)), 0x14_0000));
+    assert_eq!((h.offset, h.size), (0x14_1000, 0x8000));
 }
 
 #[test]
@@ -108,7 +113,13 @@ fn errors_name_the_line_and_what_was_found() {
         ("a,data,nvs", LineError::Size { found: found("") }),
         ("a,data,nvs,,4G", LineError::Size { found: found("4G") }),
         ("a,data,nvs,,4K,secret", LineError::Flag { found: found("secret") }),
-        ("a,data,nvs,,4K,,x", LineError::ExtraColumn { found: found("x") }),
+        ("a,data,nvs,,8K", LineError::NvsTooSmall { found: 0x2000 }),
+        ("a,data,ota,,8K,readonly", LineError::Readonly { kind: PartitionKind::Data(DataSubtype::Ota) }),
+        (
+            "a,data,coredump,,64K,encrypted:readonly",
+            LineError::Readonly { kind: PartitionKind::Data(DataSubtype::CoreDump) },
+        ),
+        ("a,data,tee_ota,,4K", LineError::TeeOtaSize { found: 0x1000 }),
         ("a,data,nvs,0x9000,4K", LineError::OffsetTooLow { found: 0x9000, free_from: 0xA000 }),
         ("a,data,nvs,,-0x9000", LineError::EndTooLow { end: 0x9000, offset: 0xA000 }),
         ("a,data,nvs,0xfffff000,4K", LineError::AddressOverflow),
@@ -160,7 +171,7 @@ proptest! {
         let mut csv = String::from("factory, app, factory, , 64K\n");
         for (index, (sectors, is_app)) in sizes.into_iter().enumerate() {
             let size = sectors * 0x1000;
-            let kind = if is_app { format!("app, ota_{index}") } else { String::from("data, nvs") };
+            let kind = if is_app { format!("app, ota_{index}") } else { String::from("data, fat") };
             csv.push_str(&format!("p{index}, {kind}, , {size:#x}\n"));
         }
         let ours = Layout::parse_csv(&csv).unwrap().to_binary();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use server::check_start;
 
 use crate::inspect::ImageFile;
-use crate::layouts::{NamedLayout, Places, Strategy, flash_bytes};
+use crate::layouts::{NamedLayout, Places, Strategy, flash_bytes, next_step};
 
 /// Applications begin at multiples of this: the MMU's page on most chips.
 const SLOT_ALIGNMENT_BYTES: u32 = PartitionKind::App(AppSubtype::Factory).offset_alignment_bytes();
@@ -72,7 +72,7 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
             updater_fit = updater.map(|updater| Fit::of(updater, &places.updater));
             problems.extend(updater_fit.as_ref().and_then(|fit| fit.problem("the updater")));
         }
-        Err(problem) => problems.push(format!("{problem}; {}", problem.next_step())),
+        Err(problem) => problems.push(format!("{problem}; {}", next_step(problem))),
     }
     if let Some(found) = updater.map(|image| image.summary.header.chip).filter(|found| *found != chip) {
         problems.push(format!("the application is for {chip}, the updater for {found}"));

@@ -3,17 +3,11 @@
 use std::io;
 use std::path::Path;
 
+use flashfmt::Layout;
 use flashfmt::layout::{self, LayoutError};
-use flashfmt::partition::{AppSubtype, Label, OtaIndex, PartitionKind};
-use flashfmt::{Layout, Partition};
+pub(crate) use flashfmt::layout::{JOURNAL_LABEL, LayoutProblem, Places, VAULT_LABEL};
 
 use crate::failure::Failure;
-
-/// Partition that holds the vault; `updater-io` looks for this label.
-pub(crate) const VAULT_LABEL: &str = "vault";
-
-/// Partition that holds the journal; `updater-io` looks for this label.
-pub(crate) const JOURNAL_LABEL: &str = "journal";
 
 /// A layout with its name and its text.
 #[derive(Debug, Clone)]
@@ -60,7 +54,8 @@ impl NamedLayout {
             return Self::parse(name, csv);
         }
         let path = Path::new(text);
-        let csv = std::fs::read_to_string(path)
+        let csv = std::fs::read(path)
+            .and_then(text_of)
             .map_err(|source| LayoutFileError::Unknown { text: text.to_owned(), source })?;
         let layout = Self::parse(text, &csv)?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -84,6 +79,28 @@ impl NamedLayout {
     }
 }
 
+/// The text of a file in UTF-8, or in UTF-16 with a byte order mark, as PowerShell 5 writes what is redirected.
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    let is_little_endian = match bytes.get(..2) {
+        Some([0xFF, 0xFE]) => true,
+        Some([0xFE, 0xFF]) => false,
+        Some(_) | None => {
+            return String::from_utf8(bytes).map_err(|_| invalid("expected text in UTF-8 or UTF-16"));
+        }
+    };
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let unit = |pair: &[u8; 2]| {
+        if is_little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }
+    };
+    let units: Vec<u16> = pairs.iter().skip(1).map(unit).collect();
+    let text = String::from_utf16(&units).ok().filter(|_| rest.is_empty());
+    text.ok_or_else(|| invalid("expected text in UTF-16, as its byte order mark says"))
+}
+
+fn invalid(expected: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, expected)
+}
+
 /// The smallest flash that holds a layout, in bytes.
 pub(crate) fn flash_bytes(layout: &Layout) -> u32 {
     /// Images cannot name a smaller flash (`esp_image_flash_size_t`).
@@ -104,7 +121,7 @@ pub(crate) enum Strategy {
 impl Strategy {
     /// The strategy that a layout chooses.
     pub(crate) fn of(layout: &Layout) -> Self {
-        if layout.otadata().is_some() { Self::OtadataRollback } else { Self::ChainLoad }
+        if layout.hands_over_by_otadata() { Self::OtadataRollback } else { Self::ChainLoad }
     }
 
     /// As the server writes it.
@@ -114,75 +131,6 @@ impl Strategy {
             Self::OtadataRollback => "otadata-rollback",
         }
     }
-}
-
-/// Where the updater and what belongs to it go in a layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Places {
-    /// `factory`, or `ota_0` of the classic layout.
-    pub(crate) updater: Partition,
-    /// The vault.
-    pub(crate) vault: Partition,
-    /// The journal.
-    pub(crate) journal: Partition,
-    /// Boot selection; only in the classic layout.
-    pub(crate) otadata: Option<Partition>,
-    /// The first slot for an application.
-    pub(crate) slot: Partition,
-}
-
-/// Why the updater cannot work on a layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LayoutProblem {
-    /// No place for the updater.
-    #[error("there is no partition for the updater (type app, subtype factory)")]
-    NoUpdater,
-    /// No place for an application.
-    #[error("there is no slot for an application (type app, subtype ota_0)")]
-    NoSlot,
-    /// No vault or no journal.
-    #[error("there is no partition `{label}`, which the updater needs")]
-    Missing {
-        /// Its label.
-        label: &'static str,
-    },
-    /// Both otadata and factory: an application that selects itself would never let the updater run again.
-    #[error(
-        "there are both `{otadata}` (otadata) and `factory`: with otadata an application can select itself, and \
-         the updater never runs again"
-    )]
-    OtadataBesideFactory {
-        /// Label of the otadata partition.
-        otadata: Label,
-    },
-}
-
-impl Places {
-    /// Finds them.
-    pub(crate) fn find(layout: &Layout) -> Result<Self, LayoutProblem> {
-        let labelled = |label| layout.find_label(label).ok_or(LayoutProblem::Missing { label });
-        let otadata = layout.otadata();
-        if let (Some(otadata), Some(_)) = (otadata, layout.factory()) {
-            return Err(LayoutProblem::OtadataBesideFactory { otadata: otadata.label });
-        }
-        Ok(Self {
-            updater: updater_partition(layout).ok_or(LayoutProblem::NoUpdater)?,
-            vault: labelled(VAULT_LABEL)?,
-            journal: labelled(JOURNAL_LABEL)?,
-            otadata,
-            slot: layout.slots().next().ok_or(LayoutProblem::NoSlot)?,
-        })
-    }
-}
-
-/// `factory`; without one and with otadata `ota_0`.
-fn updater_partition(layout: &Layout) -> Option<Partition> {
-    let classic = || {
-        let first = OtaIndex::new(0).map(|index| PartitionKind::App(AppSubtype::Ota(index)));
-        let first = layout.partitions().iter().find(|partition| Some(partition.kind) == first).copied();
-        layout.otadata().and(first)
-    };
-    layout.factory().or_else(classic)
 }
 
 /// Names of the built-in layouts, for people.
@@ -207,21 +155,21 @@ impl From<LayoutFileError> for Failure {
 
 impl From<LayoutProblem> for Failure {
     fn from(problem: LayoutProblem) -> Self {
-        Failure::new(format!("the updater cannot work on this layout: {problem}")).hint(problem.next_step())
+        Failure::new(format!("the updater cannot work on this layout: {problem}")).hint(next_step(problem))
     }
 }
 
-impl LayoutProblem {
-    /// What to do about it.
-    pub(crate) const fn next_step(self) -> &'static str {
-        match self {
-            Self::NoUpdater | Self::NoSlot | Self::Missing { .. } => {
-                "begin with what `pitstop layout show 4mb` prints, and add partitions of your own"
-            }
-            Self::OtadataBesideFactory { .. } => {
-                "take the otadata partition out; the classic layout without `factory` is `pitstop layout show \
-                 8mb-rollback`"
-            }
+/// What to do about a layout that the updater cannot work on.
+pub(crate) const fn next_step(problem: LayoutProblem) -> &'static str {
+    match problem {
+        LayoutProblem::NoUpdater | LayoutProblem::NoSlot | LayoutProblem::Missing { .. } => {
+            "begin with what `pitstop layout show 4mb` prints, and add partitions of your own"
+        }
+        LayoutProblem::TooSmall { .. } => "give it the size that `pitstop layout show 4mb` has, or more",
+        LayoutProblem::Flagged { .. } => "take the flag away",
+        LayoutProblem::OtadataBesideFactory { .. } => {
+            "take the otadata partition out; the classic layout without `factory` is `pitstop layout show \
+             8mb-rollback`"
         }
     }
 }
@@ -252,6 +200,18 @@ mod tests {
             NamedLayout::read(&write("broken.csv", "factory,app,factory,0x10000,1M\nota_0,app,ota_0,,big\n"));
         let message = broken.unwrap_err().to_string();
         assert!(message.contains("line 2"), "{message}");
+        let utf16 = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            let text = "\u{feff}factory,app,factory,0x10000,1M\rota_0,app,ota_0,,1M\r";
+            text.encode_utf16().flat_map(unit).collect()
+        };
+        for bytes in [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)] {
+            let path = folder.path().join("utf16.csv");
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(NamedLayout::read(path.to_str().unwrap()).unwrap().layout.partitions().len(), 2);
+            std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            let message = NamedLayout::read(path.to_str().unwrap()).unwrap_err().to_string();
+            assert!(message.contains("expected text in UTF-16"), "{message}");
+        }
         let slotless = NamedLayout::read(&write("slotless.csv", "factory,app,factory,0x10000,1M\n"));
         assert!(matches!(slotless, Err(LayoutFileError::NoSlot { .. })));
     }
@@ -272,20 +232,5 @@ mod tests {
             );
             assert!(layout.check_fits(flash_bytes(&layout)).is_ok(), "{name}");
         }
-    }
-
-    #[test]
-    fn what_is_missing_is_named() {
-        let updater = "factory,app,factory,0x10000,1M\n";
-        let (vault, journal) = ("vault,data,nvs,,32K\n", "journal,0x40,0,,8K\n");
-        let slot = "ota_0,app,ota_0,,1M\n";
-        let find = |parts: &[&str]| Places::find(&layout(&parts.concat()));
-        assert!(find(&[updater, vault, journal, slot]).is_ok());
-        assert_eq!(find(&[vault, journal, slot]), Err(LayoutProblem::NoUpdater));
-        assert_eq!(find(&[updater, vault, journal]), Err(LayoutProblem::NoSlot));
-        assert_eq!(find(&[updater, journal, slot]), Err(LayoutProblem::Missing { label: "vault" }));
-        assert_eq!(find(&[updater, vault, slot]), Err(LayoutProblem::Missing { label: "journal" }));
-        let both = find(&[updater, "otadata,data,ota,,8K\n", vault, journal, slot]);
-        assert!(matches!(both, Err(LayoutProblem::OtadataBesideFactory { .. })));
     }
 }

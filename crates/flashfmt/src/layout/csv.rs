@@ -5,15 +5,27 @@ use alloc::vec::Vec;
 
 use super::{LayoutError, LineError};
 use crate::partition::{
-    AppSubtype, DataSubtype, FIRST_PARTITION_OFFSET, Label, OtaIndex, Partition, PartitionKind, TYPE_NAMES,
+    AppSubtype, DataSubtype, FIRST_PARTITION_OFFSET, Label, OtaIndex, Partition, PartitionKind, TABLE_OFFSET,
+    TYPE_BOOTLOADER, TYPE_NAMES, TYPE_PARTITION_TABLE,
 };
+
+/// Where the bootloader stands: at the beginning of the flash, as on every chip that has an updater. Off-spec: on ESP32 and
+/// ESP32-S2 it is at 0x1000, which a CSV file does not say.
+const BOOTLOADER_OFFSET: u32 = 0;
+
+/// The smallest NVS partition that can be written to (`NVS_RW_MIN_PARTITION_SIZE`): one sector of three is kept free.
+const MIN_NVS_BYTES: u32 = 3 * crate::SECTOR_BYTES;
+
+/// `TEE_OTA` data holds two sectors, as otadata does.
+const TEE_OTA_BYTES: u32 = 2 * crate::SECTOR_BYTES;
+const TEE_OTA: u8 = 0x90;
 
 /// Reads all lines and fills in missing offsets (`PartitionTable.from_csv`).
 pub(super) fn parse(text: &str) -> Result<Vec<Partition>, LayoutError> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut partitions = Vec::new();
     let mut free_from = FIRST_PARTITION_OFFSET;
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in lines(text).enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -24,6 +36,18 @@ pub(super) fn parse(text: &str) -> Result<Vec<Partition>, LayoutError> {
         partitions.push(partition);
     }
     Ok(partitions)
+}
+
+/// Lines that end in LF, CR LF, or CR alone.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    core::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r']) else { return rest.take() };
+        let (line, ending) = text.split_at(end);
+        rest = ending.strip_prefix("\r\n").or_else(|| ending.get(1..));
+        Some(line)
+    })
 }
 
 /// One line, before missing values are filled in.
@@ -63,7 +87,24 @@ impl Row {
         if in_order {
             *free_from = end;
         }
+        verify(kind, size, readonly)?;
         Ok(Partition { label, kind, offset, size, encrypted, readonly })
+    }
+}
+
+/// What an application could not work with (`PartitionDefinition.verify`). A table that is on a chip already is not held to it.
+fn verify(kind: PartitionKind, size: u32, readonly: bool) -> Result<(), LineError> {
+    match kind {
+        PartitionKind::Data(DataSubtype::Nvs) if size < MIN_NVS_BYTES && !readonly => {
+            Err(LineError::NvsTooSmall { found: size })
+        }
+        PartitionKind::Data(DataSubtype::Ota | DataSubtype::CoreDump) if readonly => {
+            Err(LineError::Readonly { kind })
+        }
+        PartitionKind::Data(DataSubtype::Other(TEE_OTA)) if size != TEE_OTA_BYTES => {
+            Err(LineError::TeeOtaSize { found: size })
+        }
+        PartitionKind::App(_) | PartitionKind::Data(_) | PartitionKind::Custom { .. } => Ok(()),
     }
 }
 
@@ -72,24 +113,41 @@ fn parse_line(line: &str) -> Result<Row, LineError> {
     let mut field = || fields.next().unwrap_or_default();
     let label = Label::new(field())?;
     let kind = parse_kind(field(), field())?;
-    let offset = match field() {
-        "" => None,
-        text => Some(parse_number(text).ok_or_else(|| LineError::Offset { found: text.into() })?),
-    };
-    let size = parse_size(field())?;
+    let (offset, size) = parse_place(kind, field(), field())?;
     let (encrypted, readonly) = parse_flags(field())?;
-    match fields.find(|extra| !extra.is_empty()) {
-        Some(extra) => Err(LineError::ExtraColumn { found: extra.into() }),
-        None => Ok(Row { label, kind, offset, size, encrypted, readonly }),
-    }
+    Ok(Row { label, kind, offset, size, encrypted, readonly })
+}
+
+/// Offset and size. Of bootloader and partition table ESP-IDF knows them, whatever the file says (`parse_address`, `parse_size`
+/// of 5.4 and later; its own examples have `N/A` there).
+fn parse_place(
+    kind: PartitionKind,
+    offset_text: &str,
+    size_text: &str,
+) -> Result<(Option<u32>, Size), LineError> {
+    let offset = || match offset_text {
+        "" => Ok(None),
+        text => match parse_number(text) {
+            Some(offset) => Ok(Some(offset)),
+            None => Err(LineError::Offset { found: text.into() }),
+        },
+    };
+    Ok(match kind.to_bytes() {
+        (TYPE_BOOTLOADER, 0) => (Some(BOOTLOADER_OFFSET), Size::Bytes(TABLE_OFFSET - BOOTLOADER_OFFSET)),
+        (TYPE_BOOTLOADER, _) => (offset()?, Size::Bytes(TABLE_OFFSET - BOOTLOADER_OFFSET)),
+        (TYPE_PARTITION_TABLE, 0) => (Some(TABLE_OFFSET), Size::Bytes(crate::SECTOR_BYTES)),
+        (TYPE_PARTITION_TABLE, _) => (offset()?, Size::Bytes(crate::SECTOR_BYTES)),
+        _ => (offset()?, parse_size(size_text)?),
+    })
 }
 
 fn parse_kind(type_text: &str, subtype_text: &str) -> Result<PartitionKind, LineError> {
+    // 0xFF marks the end of a table, and "any" in searches.
     let type_ = TYPE_NAMES
         .into_iter()
         .find(|(name, _)| *name == type_text)
         .map(|(_, type_)| type_)
-        .or_else(|| parse_byte(type_text))
+        .or_else(|| parse_byte(type_text).filter(|type_| *type_ != 0xFF))
         .ok_or_else(|| LineError::Type { found: type_text.into() })?;
     let kind = PartitionKind::from_bytes(type_, 0);
     let by_name = match kind {
@@ -124,7 +182,7 @@ fn data_subtype(text: &str) -> Option<DataSubtype> {
     match text {
         // An empty subtype is legal for everything but applications.
         "" => Some(DataSubtype::Undefined),
-        "tee_ota" => Some(DataSubtype::Other(0x90)),
+        "tee_ota" => Some(DataSubtype::Other(TEE_OTA)),
         text => (0..=u8::MAX).map(DataSubtype::from_byte).find(|subtype| subtype.name() == Some(text)),
     }
 }
@@ -159,9 +217,9 @@ fn parse_flags(text: &str) -> Result<(bool, bool), LineError> {
     Ok((encrypted, readonly))
 }
 
-/// A type or subtype byte; 0xFF marks the end of a table and "any" in searches.
+/// A type or subtype byte.
 fn parse_byte(text: &str) -> Option<u8> {
-    u8::try_from(parse_number(text)?).ok().filter(|byte| *byte != 0xFF)
+    u8::try_from(parse_number(text)?).ok()
 }
 
 /// A number with an optional `K` or `M` (`parse_int`): decimal, or with 0x, 0o, 0b as in Python's `int(text, 0)`.
@@ -211,6 +269,13 @@ mod tests {
         ] {
             assert_eq!(parse_number(text), number, "{text}");
         }
+    }
+
+    #[test]
+    fn lines_end_in_each_way() {
+        let expected = ["a", "", "b", "c", "d", ""];
+        assert!(lines("a\n\nb\r\nc\rd\n").eq(expected));
+        assert!(lines("").eq([""]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::partition::{LabelError, PartitionError};
+use crate::partition::{LabelError, PartitionError, PartitionKind};
 
 /// Why a layout is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum LineError {
         found: String,
     },
     /// A subtype the type does not have.
-    #[error("subtype of `{type_}` is `{found}`, expected a name ESP-IDF knows or a number from 0 to 0xfe")]
+    #[error("subtype of `{type_}` is `{found}`, expected a name ESP-IDF knows or a number from 0 to 0xff")]
     Subtype {
         /// The type field.
         type_: String,
@@ -61,11 +61,27 @@ pub enum LineError {
         /// The flag.
         found: String,
     },
-    /// More columns than the format has.
-    #[error("a seventh column holds `{found}`, expected six: name, type, subtype, offset, size, flags")]
-    ExtraColumn {
-        /// The field.
-        found: String,
+    /// An NVS partition that cannot be written to.
+    #[error(
+        "an NVS partition has {found:#x} bytes, expected 0x3000 or more: nvs_flash_init would fail; or flag it readonly"
+    )]
+    NvsTooSmall {
+        /// Its size.
+        found: u32,
+    },
+    /// A partition that somebody has to write to.
+    #[error(
+        "a partition `{kind}` is flagged readonly, expected one that can be written to; take the flag away"
+    )]
+    Readonly {
+        /// Its type and subtype.
+        kind: PartitionKind,
+    },
+    /// Boot selection of a TEE.
+    #[error("a partition `data, tee_ota` has {found:#x} bytes, expected 0x2000")]
+    TeeOtaSize {
+        /// Its size.
+        found: u32,
     },
     /// An offset before the end of what stands above it.
     #[error(

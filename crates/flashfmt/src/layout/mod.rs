@@ -5,6 +5,7 @@
 
 mod csv;
 mod error;
+mod places;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,6 +13,7 @@ use core::fmt::Write as _;
 use core::str::FromStr;
 
 pub use error::{LayoutError, LineError};
+pub use places::{JOURNAL_LABEL, LayoutProblem, MIN_JOURNAL_BYTES, MIN_VAULT_BYTES, Places, VAULT_LABEL};
 
 use crate::partition::{
     self, AppSubtype, DataSubtype, Partition, PartitionError, PartitionKind, PartitionTable, TABLE_BYTES,
@@ -43,10 +45,10 @@ impl Layout {
     /// Reads a CSV file.
     ///
     /// Columns: name, type, subtype, offset (may be empty: the next fitting one), size (with `K`, `M`, or negative:
-    /// up to that address), flags (`encrypted`, `readonly`, joined by `:`). Lines that begin with `#` are comments.
+    /// up to that address), flags (`encrypted`, `readonly`, joined by `:`). Lines that begin with `#` are comments, and so is
+    /// what stands behind the sixth column. Lines end in LF, CR LF or CR.
     ///
-    /// Off-spec: environment variables are not expanded; names longer than 16 bytes and a seventh column are
-    /// refused rather than cut off.
+    /// Off-spec: environment variables are not expanded; names longer than 16 bytes are refused rather than cut off.
     pub fn parse_csv(text: &str) -> Result<Self, LayoutError> {
         Ok(Self::new(csv::parse(text)?)?)
     }

@@ -85,8 +85,8 @@ pub enum DataSubtype {
 
 const TYPE_APP: u8 = 0x00;
 const TYPE_DATA: u8 = 0x01;
-const TYPE_BOOTLOADER: u8 = 0x02;
-const TYPE_PARTITION_TABLE: u8 = 0x03;
+pub(crate) const TYPE_BOOTLOADER: u8 = 0x02;
+pub(crate) const TYPE_PARTITION_TABLE: u8 = 0x03;
 const OTA_FIRST: u8 = 0x10;
 const OTA_LAST: u8 = OTA_FIRST + OtaIndex::COUNT - 1;
 

@@ -15,9 +15,9 @@ use crate::bytes::{array_at, put, u32_at};
 use crate::text::Text;
 
 pub use error::{LabelError, PartitionError};
-#[cfg(feature = "alloc")]
-pub(crate) use kind::TYPE_NAMES;
 pub use kind::{AppSubtype, DataSubtype, OtaIndex, PartitionKind};
+#[cfg(feature = "alloc")]
+pub(crate) use kind::{TYPE_BOOTLOADER, TYPE_NAMES, TYPE_PARTITION_TABLE};
 
 /// Where the table stands in flash (`CONFIG_PARTITION_TABLE_OFFSET`, by default).
 pub const TABLE_OFFSET: u32 = 0x8000;

@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// Where passphrases are looked for when there is no file.
 const PASSPHRASE_VARIABLE: &str = "PITSTOP_WIFI_PASSPHRASE";
 
+/// What a passphrase is (IEEE 802.11-2020 section J.4.1; 64 digits are the key itself).
+const PASSPHRASE: &str = "8 to 63 printable ASCII characters, or a key as 64 hexadecimal digits";
+
 /// The longest network name, in bytes (IEEE 802.11-2020 section 9.4.2.2).
 const MAX_SSID_BYTES: usize = 32;
 
@@ -81,8 +84,9 @@ impl WifiOptions {
     }
 }
 
-/// Each network with its line.
+/// Each network with its line. Editors of Windows begin a file with a byte order mark.
 fn pair(networks: Vec<String>, lines: &str, from: &str) -> Result<Vec<WifiCredentials>, Failure> {
+    let lines = lines.strip_prefix('\u{FEFF}').unwrap_or(lines);
     let (expected, found) = (networks.len(), lines.lines().count());
     if expected != found {
         return Err(Failure::new(format!(
@@ -90,12 +94,27 @@ fn pair(networks: Vec<String>, lines: &str, from: &str) -> Result<Vec<WifiCreden
         ))
         .hint("an open network has an empty line"));
     }
-    let lines = lines.lines().map(str::to_owned);
-    Ok(networks
-        .into_iter()
-        .zip(lines)
-        .map(|(ssid, passphrase)| WifiCredentials { ssid, passphrase: passphrase.into() })
-        .collect())
+    networks.into_iter().zip(lines.lines()).map(|(ssid, line)| credentials(ssid, line.to_owned())).collect()
+}
+
+/// A network and its passphrase, which may be none.
+fn credentials(ssid: String, passphrase: String) -> Result<WifiCredentials, Failure> {
+    let refuse = |found: &str| {
+        let expected = format!("expected as passphrase of {ssid} {PASSPHRASE}, found {found}");
+        Err(Failure::new(expected).hint("an open network has an empty line"))
+    };
+    let bytes = passphrase.as_bytes();
+    match bytes.len() {
+        0 => {}
+        _ if !bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) => {
+            return refuse("other characters among them");
+        }
+        8..=63 => {}
+        64 if bytes.iter().all(u8::is_ascii_hexdigit) => {}
+        64 => return refuse("64 characters that are not all hexadecimal digits"),
+        found => return refuse(&format!("{found} characters")),
+    }
+    Ok(WifiCredentials { ssid, passphrase: passphrase.into() })
 }
 
 /// Asks on the terminal, without showing what is typed.
@@ -111,7 +130,7 @@ fn ask(ssid: String) -> Result<WifiCredentials, Failure> {
         .write_str(&format!("Passphrase of {ssid} (empty for an open network): "))
         .and_then(|()| terminal.read_secure_line());
     let passphrase = asked.map_err(|error| Failure::new(format!("the terminal cannot be read: {error}")))?;
-    Ok(WifiCredentials { ssid, passphrase: passphrase.into() })
+    credentials(ssid, passphrase)
 }
 
 fn country(text: &str) -> Result<CountryCode, String> {
@@ -142,6 +161,27 @@ mod tests {
         let found: Vec<_> =
             paired.iter().map(|network| (network.ssid.as_str(), network.passphrase.as_str())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_passphrase_is_one_that_a_radio_takes() {
+        let key = "0123456789abcdef".repeat(4);
+        for good in ["", "12345678", &"x".repeat(63), &key, "\u{feff}secret123"] {
+            let paired = pair(names(&["home"]), &format!("{good}\n"), "file").unwrap();
+            assert_eq!(paired[0].passphrase.as_str(), good.trim_start_matches('\u{feff}'));
+        }
+        let not_a_key = format!("Z{}", &key[1..]);
+        for (bad, found) in [
+            ("1234567", "7 characters"),
+            (not_a_key.as_str(), "64 characters that are not all hexadecimal digits"),
+            ("secret\0123", "other characters"),
+            ("secret\u{feff}123", "other characters"),
+            (&"x".repeat(65), "65 characters"),
+        ] {
+            let failure = pair(names(&["home"]), bad, "file").unwrap_err();
+            assert!(failure.message().contains(&format!("found {found}")), "{}", failure.message());
+            assert!(!failure.message().contains(bad));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use flashfmt::layout::Places;
 use flashfmt::{Chip, Layout};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,7 +22,7 @@ use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::publish::SlotSize;
+use crate::publish::{SlotSize, check_chip};
 use crate::store::{KeyRow, NewProduct, ProductRow, SettingsChange};
 
 /// Bounds of a deadline: a minute, ten years.
@@ -151,13 +152,10 @@ async fn create(
         let found = body.publisher_keys.len();
         return Err(Problem::Invalid(format!("expected at most {MAX_KEYS} publisher keys, found {found}")));
     }
+    Places::find(&layout)
+        .map_err(|problem| Problem::Unsuitable(format!("layout {}: {problem}", body.layout.name)))?;
+    check_chip(chip, &layout).map_err(|problem| Problem::Unsuitable(problem.to_string()))?;
     let slots = app_slots(&layout);
-    if slots.is_empty() {
-        return Err(Problem::Unsuitable(format!(
-            "layout {}: expected a slot for the application (such as ota_0), found none",
-            body.layout.name
-        )));
-    }
     let now_ms = app.config.clock.now_ms();
     let keys =
         body.publisher_keys.into_iter().map(|key| new_key(key, now_ms)).collect::<Result<Vec<_>, _>>()?;

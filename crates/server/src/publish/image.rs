@@ -33,6 +33,44 @@ pub enum Unpublishable {
     },
 }
 
+/// Why no device of a chip can work on a layout.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChipProblem {
+    #[error(
+        "expected a chip that there is an updater for ({WITH_UPDATER}), found {found}; see docs/hardware.md"
+    )]
+    NoUpdater { found: Chip },
+    #[error(
+        "expected a layout with otadata and without `factory` for {found}, such as 8mb-rollback: its updater cannot start \
+         an application itself (docs/handover.md)"
+    )]
+    NoChainLoader { found: Chip },
+}
+
+/// Chips that an updater is written for.
+const WITH_UPDATER: &str = "esp32c3, esp32c6, esp32s3, esp32";
+
+/// Asks whether devices of a chip can hand over on a layout.
+///
+/// # Errors
+/// [`ChipProblem`]
+pub(crate) fn check_chip(chip: Chip, layout: &Layout) -> Result<(), ChipProblem> {
+    match chip {
+        Chip::Esp32C3 | Chip::Esp32C6 => Ok(()),
+        Chip::Esp32 | Chip::Esp32S3 if layout.hands_over_by_otadata() => Ok(()),
+        Chip::Esp32 | Chip::Esp32S3 => Err(ChipProblem::NoChainLoader { found: chip }),
+        Chip::Esp32S2
+        | Chip::Esp32C2
+        | Chip::Esp32H2
+        | Chip::Esp32P4
+        | Chip::Esp32C5
+        | Chip::Esp32C61
+        | Chip::Esp32H21
+        | Chip::Esp32H4
+        | Chip::Esp32S31 => Err(ChipProblem::NoUpdater { found: chip }),
+    }
+}
+
 /// Judges an image in a file of `file_bytes` by what is the same for every layout.
 ///
 /// # Errors
