@@ -28,9 +28,10 @@ pub struct Config {
     pub server_names: Vec<String>,
     /// Life of a device certificate, in days. Devices renew at two thirds of it.
     pub device_certificate_days: u32,
-    /// Life of the server's TLS certificate, in days. It is issued again at a start past two thirds of it.
+    /// Life of the server's TLS certificate, in days. The server issues another one past two thirds of it.
     pub server_certificate_days: u32,
-    /// After a device refused a release, the same release is offered again only after this long, in seconds.
+    /// After a release failed on a device it is offered there again only after this long, in seconds; twice as long after each
+    /// further failure.
     pub refusal_backoff_s: u32,
     /// Hint in every decision: when the device should check in again, in seconds.
     pub next_check_s: Option<u32>,

@@ -25,7 +25,7 @@ pub(crate) struct Connection {
     #[arg(long, env = "PITSTOP_URL", hide_env_values = true, value_name = "URL", value_parser = url, default_value = DEFAULT_URL)]
     url: String,
 
-    /// The admin token; without it, the file admin.token of --data is read
+    /// An API token; without it, the file admin.token of --data is read
     #[arg(long, env = "PITSTOP_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
 

@@ -142,7 +142,7 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) device_certificate_days: u32,
 
-    /// Life of the server's own certificate; a start past two thirds of it makes a new one
+    /// Life of the server's own certificate; past two thirds of it the server makes a new one
     #[arg(
         long,
         env = "PITSTOP_SERVER_CERTIFICATE_DAYS",
@@ -154,7 +154,7 @@ pub(crate) struct ServeOptions {
     )]
     pub(super) server_certificate_days: u32,
 
-    /// How long a release is not offered again to a device that refused it
+    /// How long a release that failed on a device is not offered to it again; each further failure doubles it
     #[arg(
         long,
         env = "PITSTOP_REFUSAL_BACKOFF_S",
