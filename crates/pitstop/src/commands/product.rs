@@ -17,7 +17,7 @@ use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, size};
 const EXAMPLES: &str = "\
 Examples:
   pitstop product new lamp --chip esp32c3 --key publisher.key
-  pitstop product new lamp --chip esp32s3 --layout partitions.csv \\
+  pitstop product new lamp --chip esp32c6 --layout partitions.csv \\
       --key alice.key --key bob=02a1…";
 
 const SET_EXAMPLES: &str = "\

@@ -61,7 +61,7 @@ async fn products_are_checked() {
     assert!(detail.contains("line 2"), "{detail}");
     broken["layout"]["csv"] = json!("nvs, data, nvs, 0x9000, 0x6000\nfactory, app, factory, 0x10000, 1M\n");
     let detail = app.post("/products", &broken).await.expect(422).json()["detail"].to_string();
-    assert!(detail.contains("expected a slot"), "{detail}");
+    assert!(detail.contains("there is no partition `vault`"), "{detail}");
     let mut chip = product_body("fan");
     chip["chip"] = json!("esp8266");
     app.post("/products", &chip).await.expect(422);
@@ -69,12 +69,42 @@ async fn products_are_checked() {
     app.admin(Method::GET, "/products/fan", "").await.expect(404);
 }
 
+/// A product keeps its layout: what no device could work on is refused before there is one.
+#[tokio::test]
+async fn a_product_that_no_updater_can_work_on_is_refused() {
+    let app = TestApp::start().await;
+    let builtin = |name: &str| flashfmt::layout::BUILTIN.iter().find(|(known, _)| *known == name).unwrap().1;
+    let refused = async |chip: &str, csv: &str| {
+        let mut body = product_body("lamp");
+        (body["chip"], body["layout"]["csv"]) = (json!(chip), json!(csv));
+        app.post("/products", &body).await.expect(422).json()["detail"].as_str().unwrap().to_owned()
+    };
+    let four = builtin("4mb");
+    for (changed, expected) in [
+        (four.replace("vault,", "files,"), "there is no partition `vault`"),
+        (four.replace("0x100000, 0x8000", "0x100000, 0x8000, readonly"), "`vault` is flagged readonly"),
+        (format!("{four}otadata, data, ota, , 0x2000\n"), "there are both `otadata` (otadata) and `factory`"),
+    ] {
+        assert_ne!(changed, four);
+        let detail = refused("esp32c3", &changed).await;
+        assert!(detail.contains(expected), "{expected}: {detail}");
+    }
+    let detail = refused("esp32s3", four).await;
+    assert!(detail.contains("expected a layout with otadata and without `factory` for esp32s3"), "{detail}");
+    let detail = refused("esp32h2", builtin("8mb-rollback")).await;
+    assert!(detail.contains("expected a chip that there is an updater for"), "{detail}");
+    let mut s3 = product_body("lamp");
+    (s3["chip"], s3["layout"]["csv"]) = (json!("esp32s3"), json!(builtin("8mb-rollback")));
+    app.post("/products", &s3).await.expect(201);
+}
+
 #[tokio::test]
 async fn the_classic_layout_keeps_its_first_slot_for_the_updater() {
     let app = TestApp::start().await;
     let mut body = product_body("lamp");
     body["layout"] = json!({ "name": "classic", "csv": "nvs, data, nvs, 0x9000, 0x4000\n\
-        otadata, data, ota, 0xd000, 0x2000\nota_0, app, ota_0, 0x10000, 1M\nota_1, app, ota_1, 0x110000, 2M\n" });
+        otadata, data, ota, 0xd000, 0x2000\nota_0, app, ota_0, 0x10000, 1M\nota_1, app, ota_1, 0x110000, 2M\n\
+        vault, data, nvs, , 0x8000\njournal, 0x40, 0, , 0x2000\n" });
     let product = app.post("/products", &body).await.expect(201).json();
     assert_eq!(product["strategy"], "otadata-rollback");
     assert_eq!(product["slots"], json!([{ "label": "ota_1", "size_bytes": 2_097_152 }]));

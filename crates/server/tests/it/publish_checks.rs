@@ -13,7 +13,8 @@ use crate::app::{ESP32C3, TestApp, describe, image, product_body, publisher, sig
 use crate::rollouts::World;
 
 const ROLLBACK_LAYOUT: &str = "nvs, data, nvs, 0x9000, 0x4000\notadata, data, ota, 0xd000, 0x2000\n\
-    ota_0, app, ota_0, 0x10000, 1M\nota_1, app, ota_1, 0x110000, 2M\n";
+    ota_0, app, ota_0, 0x10000, 1M\nota_1, app, ota_1, 0x110000, 2M\nvault, data, nvs, , 0x8000\n\
+    journal, 0x40, 0, , 0x2000\n";
 
 impl TestApp {
     async fn try_publish(&self, product: &str, image: &[u8], sequence: u64, version: &str) -> (u16, Value) {

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod docs;
+mod host;
 mod log;
 mod options;
 #[cfg(feature = "otlp")]
@@ -64,6 +65,7 @@ impl Serve {
     /// Serves until Ctrl-C or SIGTERM, then lets open requests end.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let show_config = self.options.show_config;
+        settings::check_environment(std::env::vars_os().map(|(name, _)| name))?;
         let Settings { options, sources } = settings::resolve(std::env::args_os().collect())?;
         if show_config {
             return ui.result(&sources, || config_page(&sources));

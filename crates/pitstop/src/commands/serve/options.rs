@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use server::{Config, Limits, LocationError};
 
+use super::host::host;
 use crate::failure::Failure;
 
 /// A day has no more: a certificate for ten years is no short-lived one.
@@ -112,6 +113,7 @@ pub(crate) struct ServeOptions {
         hide_env_values = true,
         value_name = "HOST",
         value_delimiter = ',',
+        value_parser = host,
         default_values = ["localhost", "127.0.0.1"],
         help_heading = LISTENERS
     )]

@@ -26,6 +26,20 @@ const SERVE: &str = "serve";
 /// What the file cannot set: it is about the file, or about this one start.
 pub(super) const NOT_IN_FILE: [&str; 3] = ["config", "show-config", "json"];
 
+const VARIABLE_PREFIX: &str = "PITSTOP_";
+
+/// Variables of other commands, of the log, and of the tests.
+const OTHER_VARIABLES: [&str; 8] = [
+    "PITSTOP_URL",
+    "PITSTOP_TOKEN",
+    "PITSTOP_ENROLLMENT_TOKEN",
+    "PITSTOP_WIFI_PASSPHRASE",
+    "PITSTOP_QEMU",
+    "PITSTOP_QEMU_DATA",
+    "PITSTOP_UPDATE_OPENAPI",
+    "PITSTOP_SCHEMATHESIS",
+];
+
 /// How alike two names are from which on one is taken for a slip of the other (Jaro-Winkler, 0 to 1).
 const ALIKE: f64 = 0.75;
 
@@ -250,14 +264,45 @@ fn setting(arg: &Arg, given: &ArgMatches, matches: &ArgMatches, file: Option<&Fi
     Setting { name: name(arg).to_owned(), value, source }
 }
 
+/// Refuses variables that look like settings and are none: a server would run without what somebody meant to set.
+///
+/// # Errors
+/// The first such variable, with the setting that it may have been meant for.
+pub(super) fn check_environment(names: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let known = serve_options();
+    let known: Vec<_> =
+        known.iter().filter_map(|arg| arg.get_env()?.to_str()).chain(OTHER_VARIABLES).collect();
+    let names = names.filter_map(|name| name.into_string().ok());
+    let is_unknown = |name: &String| {
+        name.strip_prefix(VARIABLE_PREFIX)
+            .is_some_and(|rest| !is_of_kubernetes(rest) && !rest.starts_with("TEST_"))
+            && !known.contains(&name.as_str())
+    };
+    let Some(unknown) = names.filter(is_unknown).min() else { return Ok(()) };
+    let hint = match nearest(&unknown, known.iter().copied()) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => "`pitstop serve --help` lists what can be set; unset the others".to_owned(),
+    };
+    Err(Failure::usage(format!("there is no setting for the variable {unknown}")).hint(hint))
+}
+
+/// Whether Kubernetes sets this for every service of the name `pitstop` (its documentation, "Service", "Environment
+/// variables").
+fn is_of_kubernetes(rest: &str) -> bool {
+    ["SERVICE_HOST", "PORT"].contains(&rest)
+        || ["SERVICE_PORT", "PORT_"].iter().any(|start| rest.starts_with(start))
+}
+
+/// The name that is most alike, if one is.
+fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let alike =
+        known.map(|name| (strsim::jaro_winkler(found, name), name)).filter(|(alike, _)| *alike >= ALIKE);
+    alike.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, name)| name)
+}
+
 fn unknown_key(path: &Path, key: &str, known: &[Arg]) -> Failure {
-    let nearest = known
-        .iter()
-        .map(|arg| (strsim::jaro_winkler(key, name(arg)), name(arg)))
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other));
-    let hint = match nearest {
-        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+    let hint = match nearest(key, known.iter().map(name)) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
         None => "keys are the long options of `pitstop serve --help`, without the dashes in front".to_owned(),
     };
     Failure::new(format!("{}: there is no setting `{key}`", path.display())).hint(hint)
@@ -342,6 +387,31 @@ mod tests {
         let arguments = vec!["pitstop".into(), SERVE.into(), "--data".into(), data.clone().into()];
         let config = resolve(arguments).unwrap().options.server_config().unwrap();
         assert_eq!(format!("{config:?}"), format!("{:?}", server::Config::new(data)));
+    }
+
+    #[test]
+    fn variables_that_set_nothing_are_named() {
+        let check = |names: &[&str]| {
+            let names = names.iter().map(OsString::from);
+            check_environment(names).map_err(|failure| {
+                format!("{} | {}", failure.message(), failure.next_step().unwrap_or_default())
+            })
+        };
+        let known = [
+            "PATH",
+            "PITSTOP_MAX_CONNECTIONS",
+            "PITSTOP_TOKEN",
+            "PITSTOP_PORT",
+            "PITSTOP_PORT_8443_TCP",
+            "pitstop_x",
+        ];
+        assert_eq!(check(&known), Ok(()));
+        let refused = check(&["PITSTOP_MAX_CONNECTION"]).unwrap_err();
+        assert!(
+            refused.contains("variable PITSTOP_MAX_CONNECTION | did you mean PITSTOP_MAX_CONNECTIONS?"),
+            "{refused}"
+        );
+        assert!(check(&["PITSTOP_COLOUR"]).is_err());
     }
 
     #[test]
