@@ -4,11 +4,11 @@
 
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use flashfmt::image::Target;
+use flashfmt::layout::{LayoutError, LineError};
 use flashfmt::partition::{
     ENTRY_BYTES, FIRST_PARTITION_OFFSET, MAX_PARTITIONS, Partition, PartitionTable, TABLE_BYTES,
     TABLE_OFFSET, emit,
 };
-use flashfmt::layout::{LayoutError, LineError};
 use flashfmt::{Chip, Layout};
 use libfuzzer_sys::fuzz_target;
 use md5::{Digest, Md5};
@@ -101,7 +101,8 @@ fn csv(layout: &Layout) {
             Ok(again) => assert!(again.partitions() == layout.partitions(), "{text}"),
             // What is on a chip already may be more than what is put there.
             Err(LayoutError::Line {
-                error: LineError::NvsTooSmall { .. } | LineError::Readonly { .. } | LineError::TeeOtaSize { .. },
+                error:
+                    LineError::NvsTooSmall { .. } | LineError::Readonly { .. } | LineError::TeeOtaSize { .. },
                 ..
             }) => {}
             Err(error) => panic!("{error}: {text}"),

@@ -134,6 +134,18 @@ pub(crate) async fn keep_telling(app: Arc<App>) {
     turns.end().await;
 }
 
+/// What a webhook is told: the events that were named when it was made, or all that there are.
+pub(crate) fn events_of(webhook: &WebhookRow) -> Vec<String> {
+    // Written by this server.
+    let named: Vec<String> = serde_json::from_str(&webhook.events).unwrap_or_default();
+    if !named.is_empty() {
+        return named;
+    }
+    let mut all: Vec<_> = EVENTS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    all.sort();
+    all
+}
+
 fn client() -> Result<reqwest::Client, reqwest::Error> {
     // Another provider that is set already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -250,8 +262,7 @@ async fn note(app: &App, webhook: &WebhookRow, until: &str, now_ms: i64) -> Resu
         Some(last) if !is_all => last.id.clone(),
         Some(_) | None => until.to_owned(),
     };
-    // Written by this server.
-    let events: Vec<String> = serde_json::from_str(&webhook.events).unwrap_or_default();
+    let events = events_of(webhook);
     let is_for_it = |line: &AuditRow| {
         webhook.product.as_ref().is_none_or(|product| line.product.as_ref() == Some(product))
     };

@@ -24,7 +24,8 @@ pub(crate) fn product(text: &str) -> Result<String, String> {
     checked(text, allowed, "lower-case letters, digits and `-`")
 }
 
-/// A device id: `[A-Za-z0-9._-]{1,64}`, but not `.` and `..`, which are steps in a path.
+/// A device id: `[A-Za-z0-9._-]{1,64}`, but not `.` and `..`, which are steps in a path. New ones begin with neither dot nor
+/// hyphen, which the server says.
 pub(crate) fn device(text: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if matches!(text, "." | "..") {

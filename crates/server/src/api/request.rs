@@ -101,9 +101,18 @@ pub(super) fn check_channel_name(name: &str) -> Result<(), Problem> {
     })
 }
 
-/// Checks a device id. It has no colon, which ends the user name of HTTP Basic.
+/// Checks a device id. It has no colon, which ends the user name of HTTP Basic, and begins with neither dot nor hyphen: as a path
+/// or an argument that would be something else.
 pub(super) fn check_device_id(id: &str) -> Result<(), Problem> {
-    check("device id", "A-Z a-z 0-9 . _ -", id, |byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    check("device id", "A-Z a-z 0-9 . _ -", id, |byte| {
+        byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
+    })?;
+    if id.starts_with(['.', '-']) {
+        return Err(Problem::Invalid(format!(
+            "expected a device id that begins with a letter, a digit or _, found {id:?}"
+        )));
+    }
+    Ok(())
 }
 
 fn check(what: &str, allowed: &str, text: &str, is_allowed: impl Fn(u8) -> bool) -> Result<(), Problem> {

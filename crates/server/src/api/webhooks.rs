@@ -120,10 +120,8 @@ async fn create(
         let names: Vec<_> = names().collect();
         return Err(Problem::Unsuitable(format!("expected events of {}, found {unknown}", names.join(", "))));
     }
+    // None stands for all, those of later versions too.
     let mut events = body.events;
-    if events.is_empty() {
-        events = names().map(str::to_owned).collect();
-    }
     events.sort();
     events.dedup();
     let product = match body.product {
@@ -227,9 +225,8 @@ fn not_found(id: String) -> Problem {
 fn show(row: WebhookRow) -> Webhook {
     Webhook {
         id: row.id,
+        events: webhooks::events_of(&row),
         url: row.url,
-        // Written by this server.
-        events: serde_json::from_str(&row.events).unwrap_or_default(),
         product: row.product,
         created_at: clock::rfc3339(row.created_at_ms),
     }

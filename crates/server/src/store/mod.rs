@@ -36,11 +36,11 @@ mod writer;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub(crate) use api_tokens::{Revocation, TokenRow};
 pub(crate) use audit::{AuditFilter, AuditRow, Change, KINDS, Record, differences, json_or_text};
@@ -94,6 +94,10 @@ struct Connections {
 /// Time to get a connection, and for a connection to answer when its use is over. A request waits no longer for a
 /// database that is away; a request that was given up leaves no connection behind that hangs.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a server that starts waits for its database, and how long between two questions.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PAUSE: Duration = Duration::from_secs(2);
 
 /// Time for a connection that rested to answer before it is used.
 const PING_PATIENCE: Duration = Duration::from_millis(500);
@@ -156,7 +160,7 @@ impl Store {
         Self::start(devices, people, questions, metrics).await
     }
 
-    /// Opens a Postgres database, which must be there.
+    /// Opens a Postgres database, which must be there: after a power cut it may come later than the server, and is waited for.
     async fn open_postgres(url: &PostgresUrl, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let options = quiet(url.as_str().parse()?);
         let pool = |connections, settings| {
@@ -166,8 +170,18 @@ impl Store {
                 .before_acquire(|connection, _| Box::pin(is_there(connection)))
                 .after_release(|connection, _| Box::pin(is_fit(connection)))
         };
-        let migrations = pool(1, &[POSTGRES_SETTINGS]).connect_with(options.clone()).await;
-        migrate(migrations.map_err(|source| StoreError::Connect { at: url.to_string(), source })?).await?;
+        let began = Instant::now();
+        let migrations = loop {
+            match pool(1, &[POSTGRES_SETTINGS]).connect_with(options.clone()).await {
+                Ok(migrations) => break migrations,
+                Err(error) if may_come(&error) && began.elapsed() < START_PATIENCE => {
+                    tracing::warn!("the database {url} does not answer yet: {error}; it is asked again");
+                    sleep(START_PAUSE).await;
+                }
+                Err(source) => return Err(StoreError::Connect { at: url.to_string(), source }),
+            }
+        };
+        migrate(migrations).await?;
         let settings: &[_] = &[POSTGRES_SETTINGS, POSTGRES_PATIENCE];
         let devices = pool(POSTGRES_CONNECTIONS.devices, settings).connect_with(options.clone()).await?;
         let people = pool(POSTGRES_CONNECTIONS.people, settings).connect_lazy_with(options.clone());
@@ -206,6 +220,16 @@ impl Store {
         self.pool.close().await;
         self.people.close().await;
         self.questions.close().await;
+    }
+}
+
+/// Whether a database that did not answer may do so in a moment: no host, no connection, or one that is just starting
+/// (`cannot_connect_now`, PostgreSQL's appendix A).
+fn may_come(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code == "57P03"),
+        _ => false,
     }
 }
 

@@ -138,7 +138,9 @@ async fn devices_are_listed_in_pages() {
     }
 
     app.post("/devices", &json!({ "id": "a", "product": "lamp" })).await.expect(409);
-    app.post("/devices", &json!({ "id": "x:y", "product": "lamp" })).await.expect(400);
+    for id in ["x:y", ".", "..", "-rf", ""] {
+        app.post("/devices", &json!({ "id": id, "product": "lamp" })).await.expect(400);
+    }
     app.post("/devices", &json!({ "id": "x", "product": "nothing" })).await.expect(404);
     let made = app.post("/devices", &json!({ "product": "lamp" })).await.expect(201).json();
     let id = made["id"].as_str().unwrap();

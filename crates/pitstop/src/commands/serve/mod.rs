@@ -105,11 +105,16 @@ async fn serve(config: Config, ui: &Ui) -> Result<(), Failure> {
     };
     // Before the start: a signal during the start is then not lost.
     let stop = stop_signal()?;
-    let mut running = server::start(config).await.map_err(failure)?;
+    tokio::pin!(stop);
+    let mut running = tokio::select! {
+        started = server::start(config) => started.map_err(failure)?,
+        // It may be waiting for its database.
+        () = &mut stop => return ui.line("Stopped before it served."),
+    };
     let places = Places::of(&running, &data, database, artifacts);
     ui.event(&places, || places.page())?;
     tokio::select! {
-        () = stop => {}
+        () = &mut stop => {}
         () = running.wait() => {
             return Err(Failure::new("a listener ended by itself").hint("look at the log above, then start again"));
         }

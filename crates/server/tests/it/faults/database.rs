@@ -128,6 +128,22 @@ impl Fault {
     const ALL: [Self; 5] = [Self::Stopped, Self::SessionsEnded, Self::Cut, Self::StandsStill, Self::Frozen];
 }
 
+/// After a power cut of both machines the database may come later.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL: cargo xtask ci --only server-backends"]
+async fn a_server_that_starts_waits_for_its_postgres_database() {
+    let mut cluster = Cluster::start().await;
+    let place = Place::at_postgres(cluster.url(cluster.addr));
+    cluster.stop();
+    let starts = TestApp::start_at(place, |_| {});
+    let comes = async {
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        cluster.go().await;
+    };
+    let (app, ()) = tokio::join!(starts, comes);
+    app.create_product("lamp").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL: cargo xtask ci --only server-backends"]
 async fn a_postgres_database_that_goes_away_and_comes_back_loses_nothing() {
