@@ -224,8 +224,8 @@ fn not_found(id: String) -> Problem {
 
 fn show(row: WebhookRow) -> Webhook {
     Webhook {
-        id: row.id,
         events: webhooks::events_of(&row),
+        id: row.id,
         url: row.url,
         product: row.product,
         created_at: clock::rfc3339(row.created_at_ms),
