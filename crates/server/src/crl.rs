@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use crate::authorities::Authorities;
 use crate::ca_keeper::CaKeeper;
 use crate::clock::{self, Clock};
+use crate::failing::{Failing, Fails};
 use crate::store::{Store, StoreError};
 
 /// Where the newest CA's list is, on both listeners, in DER.
@@ -59,6 +60,15 @@ pub(crate) enum CrlError {
     Store(#[from] StoreError),
     #[error("could not make a revocation list: {0}")]
     Make(#[from] rcgen::Error),
+}
+
+impl Fails for CrlError {
+    fn failing(&self) -> Failing {
+        match self {
+            Self::Store(error) => error.failing(),
+            Self::Make(_) => Failing::Request,
+        }
+    }
 }
 
 impl RevocationLists {

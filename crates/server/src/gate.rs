@@ -22,6 +22,8 @@ use tokio::time::{sleep, timeout};
 use crate::config::Limits;
 use crate::guests::{Guest, Guests, Kind, Seat, Turn};
 use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::refusal::Refusal;
 
 /// Buckets of a rate limit, each at most a few dozen bytes: clients that fall into the same one share it. With a
 /// hundred thousand devices at once one in ten shares its bucket, and with 2^20 buckets an attacker who makes up
@@ -332,6 +334,33 @@ impl Rate {
     fn check(&self, client: impl std::hash::Hash) -> Result<(), Duration> {
         let bucket = self.hasher.hash_one(client) % BUCKETS;
         self.limiter.check_key(&bucket).map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::Address { retry_after_s } => Self::TooManyFromAddress { retry_after_s },
+            Denial::Device { retry_after_s } => Self::TooManyOfDevice { retry_after_s },
+            Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
+            Denial::TooSlow => Self::TooSlow,
+            Denial::BrokenBody => Self::BrokenBody,
+            Denial::Host => Self::Bad("expected one Host, found none or several".to_owned()),
+        }
+    }
+}
+
+impl From<Denial> for Problem {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            // Clients of the admin listener are not told apart.
+            Denial::Address { retry_after_s }
+            | Denial::Device { retry_after_s }
+            | Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
+            Denial::TooSlow => Self::TooSlow,
+            Denial::BrokenBody => Self::BrokenBody("it ended too early".to_owned()),
+            Denial::Host => Self::Invalid("expected one Host, found none or several".to_owned()),
+        }
     }
 }
 

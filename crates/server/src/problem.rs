@@ -1,5 +1,5 @@
-//! What the admin API answers when it refuses: a problem detail (RFC 9457). Status and type are decided here and
-//! nowhere else.
+//! What the admin API answers when it refuses: a problem detail (RFC 9457). A leaf: parts that refuse in
+//! their own words make a [`Refused`] of them.
 
 use std::fmt;
 
@@ -10,13 +10,8 @@ use manifest::Digest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::artifact_store::{ArtifactError, UploadError};
-use crate::crl::CrlError;
-use crate::gate::Denial;
-use crate::publish::{PublishError, Unpublishable};
-use crate::quota::OverQuota;
+use crate::failing::{Failing, Fails};
 use crate::role::Role;
-use crate::store::{Failing, RolloutRefusal, StoreError};
 
 /// Media type of problem details (RFC 9457 section 3).
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
@@ -72,12 +67,9 @@ pub(crate) enum Problem {
     NoToken,
     #[error("expected the secret of a session, found an API token; `POST /tokens/{{id}}/revoke` ends that")]
     NoSession,
-    #[error(transparent)]
-    Rollout(#[from] RolloutRefusal),
-    #[error(transparent)]
-    Upload(UploadError),
-    #[error(transparent)]
-    Publish(PublishError),
+    /// What another part has against it, in its words.
+    #[error("{}", .0.detail)]
+    Refused(Refused),
     #[error("expected {expected}, found {found}; see `GET /api/v1/ca`")]
     RolloverPhase { expected: &'static str, found: &'static str },
     #[error("{devices} devices {lack}{}; wait until they have checked in, or force it: they need a new vault then", Examples(.examples))]
@@ -90,14 +82,23 @@ pub(crate) enum Problem {
         "artifact {digest} was stored and reads back as something else; see that the disk or the store is well"
     )]
     NotKept { digest: Digest },
-    #[error(transparent)]
-    Quota(#[from] OverQuota),
     #[error("the server has no room left; make room where it keeps its data, then try again")]
     Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("it takes too long to find out; ask for less, such as one product or one health")]
     TooLong(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the server failed; its log says why")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A refusal that is told as it is: RFC 9457 section 3.1.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    /// In kebab-case.
+    pub(crate) kind: &'static str,
+    pub(crate) title: &'static str,
+    /// What was expected, what was found, what to do.
+    pub(crate) detail: String,
 }
 
 /// Some of many, in parentheses.
@@ -120,16 +121,6 @@ impl Problem {
         Self::Internal(Box::new(source))
     }
 
-    /// A failure of what the server keeps things in.
-    fn of_store(source: impl std::error::Error + Send + Sync + 'static, failing: Failing) -> Self {
-        match failing {
-            Failing::Away | Failing::Conflict => Self::Away(Box::new(source)),
-            Failing::Full => Self::Full(Box::new(source)),
-            Failing::Slow => Self::TooLong(Box::new(source)),
-            Failing::Request => Self::internal(source),
-        }
-    }
-
     /// Status, kebab-case type, and title.
     fn classify(&self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
@@ -143,7 +134,6 @@ impl Problem {
             Self::TooManyGuesses { .. } => {
                 (S::TOO_MANY_REQUESTS, "too-many-guesses", "Too many wrong tokens")
             }
-            Self::Quota(_) => (S::CONFLICT, "quota", "The quota is used up"),
             Self::NoToken => (S::FORBIDDEN, "forbidden", "An API token is needed"),
             Self::NoSession => (S::UNPROCESSABLE_ENTITY, "no-session", "No session"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Another role is needed"),
@@ -162,13 +152,7 @@ impl Problem {
             Self::Json(_, status) => (*status, "unreadable", "Unreadable request"),
             Self::BrokenBody(_) => (S::BAD_REQUEST, "broken-body", "The body broke off"),
             Self::TooSlow => (S::REQUEST_TIMEOUT, "too-slow", "The body was too slow"),
-            Self::Rollout(refusal) => classify_rollout(refusal),
-            Self::Upload(error) => match error {
-                UploadError::Digest { .. } => (S::UNPROCESSABLE_ENTITY, "digest-mismatch", "Another digest"),
-                UploadError::TooLarge => (S::PAYLOAD_TOO_LARGE, "artifact-too-large", "Artifact too large"),
-                UploadError::Store(_) => internal(),
-            },
-            Self::Publish(error) => classify_publish(error),
+            Self::Refused(Refused { status, kind, title, .. }) => (*status, kind, title),
             Self::RolloverPhase { .. } => (S::CONFLICT, "rollover-phase", "Not at this point of a rollover"),
             Self::DevicesBehind { .. } => (S::CONFLICT, "devices-behind", "Devices would be left behind"),
             Self::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "The server is busy"),
@@ -184,122 +168,22 @@ impl Problem {
     }
 }
 
-impl From<Denial> for Problem {
-    fn from(denial: Denial) -> Self {
-        match denial {
-            // Clients of the admin listener are not told apart.
-            Denial::Address { retry_after_s }
-            | Denial::Device { retry_after_s }
-            | Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
-            Denial::TooSlow => Self::TooSlow,
-            Denial::BrokenBody => Self::BrokenBody("it ended too early".to_owned()),
-            Denial::Host => Self::Invalid("expected one Host, found none or several".to_owned()),
+impl<E: Fails> From<E> for Problem {
+    fn from(error: E) -> Self {
+        match error.failing() {
+            Failing::Away | Failing::Conflict => Self::Away(Box::new(error)),
+            Failing::Full => Self::Full(Box::new(error)),
+            Failing::Slow => Self::TooLong(Box::new(error)),
+            Failing::Text => {
+                Self::Invalid("expected text without the character U+0000, found one with it".to_owned())
+            }
+            Failing::Request => Self::internal(error),
         }
     }
 }
 
 fn internal() -> (StatusCode, &'static str, &'static str) {
     (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The server failed")
-}
-
-fn classify_rollout(refusal: &RolloutRefusal) -> (StatusCode, &'static str, &'static str) {
-    use RolloutRefusal as R;
-    match refusal {
-        R::Action(_) | R::Soaks { .. } => {
-            (StatusCode::CONFLICT, "rollout-state", "The rollout is in another state")
-        }
-        R::Unfinished { .. } => (StatusCode::CONFLICT, "rollout-unfinished", "The release has a rollout"),
-        R::Newer { .. } => (StatusCode::CONFLICT, "rollout-newer", "A newer rollout is under way"),
-        R::NoWayBack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no-way-back", "No way back"),
-    }
-}
-
-fn classify_publish(error: &PublishError) -> (StatusCode, &'static str, &'static str) {
-    use PublishError as E;
-    let (kind, title) = match error {
-        E::Base64 | E::Manifest(_) => ("manifest-malformed", "Not a signed manifest"),
-        E::NoPublisherKey { .. } => ("no-publisher-key", "The product has no publisher key"),
-        E::Signature { .. } => ("manifest-signature", "Signed by a stranger"),
-        E::RevokedKey { .. } => ("publisher-key-revoked", "Signed with a revoked key"),
-        E::Product { .. } => ("product-mismatch", "For another product"),
-        E::Chip { .. } => ("chip-mismatch", "For another chip"),
-        E::ArtifactMissing { .. } => ("artifact-missing", "The artifact is not on the server"),
-        E::Image(_) | E::Unpublishable(Unpublishable::Tail { .. } | Unpublishable::Revisions { .. }) => {
-            ("image-invalid", "Not a bootable image")
-        }
-        E::NotAnApplication(_) => ("image-not-an-application", "Not an application"),
-        E::ConfirmsItself { .. } => ("image-confirms-itself", "The updater would not run again"),
-        E::UntrustedKey { .. } => ("publisher-key-untrusted", "No device trusts the key"),
-        E::ConstantVersion { .. } => ("version-of-arduino", "Not a version of its own"),
-        E::SameImage { .. } => {
-            return (StatusCode::CONFLICT, "image-published", "The image is that of another release");
-        }
-        E::NoDescriptor(_) => ("image-without-descriptor", "No app descriptor"),
-        E::ImageChip { .. } => ("image-chip-mismatch", "An image for another chip"),
-        E::ImageRevision { .. } => ("image-chip-revision", "An image for newer chips"),
-        E::Unpublishable(Unpublishable::NotStarted { .. }) => {
-            ("image-not-chain-loadable", "The updater cannot start this image")
-        }
-        E::Rollout { refusal, .. } => return classify_rollout(refusal),
-        E::RevertTo { .. } => ("revert-to-unknown", "A release to return to is not there"),
-        E::Requires { .. } => ("requires-unknown", "The release that it requires is not there"),
-        E::ElfMissing { .. } => ("elf-missing", "The ELF file is not on the server"),
-        E::TooLarge { .. } => ("image-too-large", "The image does not fit a slot"),
-        E::MinSlot { .. } => ("min-slot-too-large", "The minimum slot is larger than a slot"),
-        E::Size { .. } | E::Chunk { .. } => ("artifact-mismatch", "Manifest and artifact differ"),
-        E::Sequence { .. } => {
-            return (StatusCode::CONFLICT, "sequence-not-newer", "The sequence number is not new");
-        }
-        // `From` makes other problems of the last three.
-        E::Stored(..) | E::Store(_) | E::Artifacts(_) | E::Quota(_) => return internal(),
-    };
-    (StatusCode::UNPROCESSABLE_ENTITY, kind, title)
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        if error.is_unstorable_text() {
-            return Self::Invalid("expected text without the character U+0000, found one with it".to_owned());
-        }
-        let failing = error.failing();
-        Self::of_store(error, failing)
-    }
-}
-
-impl From<ArtifactError> for Problem {
-    fn from(error: ArtifactError) -> Self {
-        let failing = error.failing();
-        Self::of_store(error, failing)
-    }
-}
-
-impl From<UploadError> for Problem {
-    fn from(error: UploadError) -> Self {
-        match error {
-            UploadError::Store(error) => error.into(),
-            UploadError::Digest { .. } | UploadError::TooLarge => Self::Upload(error),
-        }
-    }
-}
-
-impl From<PublishError> for Problem {
-    fn from(error: PublishError) -> Self {
-        match error {
-            PublishError::Store(error) => error.into(),
-            PublishError::Artifacts(error) => error.into(),
-            PublishError::Quota(error) => error.into(),
-            other => Self::Publish(other),
-        }
-    }
-}
-
-impl From<CrlError> for Problem {
-    fn from(error: CrlError) -> Self {
-        match error {
-            CrlError::Store(error) => error.into(),
-            CrlError::Make(_) => Self::internal(error),
-        }
-    }
 }
 
 impl From<serde_json::Error> for Problem {

@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::http::StatusCode;
+
+use crate::problem::{Problem, Refused};
+
 /// Bytes of uploads that are under way on this instance, by product. They count before they are stored, so that many at
 /// once do not pass together where one would not.
 #[derive(Debug, Default)]
@@ -31,6 +35,13 @@ pub(crate) struct OverQuota {
     pub(crate) quota_bytes: u64,
     pub(crate) stored_bytes: u64,
     pub(crate) needed_bytes: u64,
+}
+
+impl From<OverQuota> for Problem {
+    fn from(over: OverQuota) -> Self {
+        let (status, kind, title) = (StatusCode::CONFLICT, "quota", "The quota is used up");
+        Self::Refused(Refused { status, kind, title, detail: over.to_string() })
+    }
 }
 
 impl Uploads {

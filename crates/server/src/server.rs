@@ -30,6 +30,7 @@ use crate::observe::observed;
 use crate::plans::Plans;
 use crate::problem::Problem;
 use crate::quota::Uploads;
+use crate::refusal::Refusal;
 use crate::role::Role;
 use crate::scrub::keep_scrubbing;
 use crate::store::{Change, Store, TokenRow};
@@ -103,7 +104,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
         router: observed(device::router(app.clone()), metrics.clone(), metrics::DEVICE),
         limits,
         gate: Arc::new(Gate::new(limits, true, metrics.clone())),
-        deny: |denial| device::Refusal::from(denial).into_response(),
+        deny: |denial| Refusal::from(denial).into_response(),
         metrics: metrics.clone(),
     };
     let admin = Listener {

@@ -19,7 +19,7 @@ use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
 use crate::app::App;
 use crate::artifact_store::{Upload, UploadError};
-use crate::problem::Problem;
+use crate::problem::{Problem, Refused};
 
 pub(super) fn routes() -> Routes {
     Routes::of("artifacts").publisher(routes!(upload))
@@ -112,4 +112,20 @@ async fn keep(app: &App, digest: Digest, upload: Upload) -> Result<(), Problem> 
     }
     app.damaged.note(digest, false, &app.metrics);
     Ok(())
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        let detail = error.to_string();
+        let (status, kind, title) = match error {
+            UploadError::Store(error) => return error.into(),
+            UploadError::Digest { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "digest-mismatch", "Another digest")
+            }
+            UploadError::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "artifact-too-large", "Artifact too large")
+            }
+        };
+        Self::Refused(Refused { status, kind, title, detail })
+    }
 }

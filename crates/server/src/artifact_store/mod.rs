@@ -22,8 +22,8 @@ use self::local::{LocalArtifacts, LocalUpload};
 use self::s3::{S3Artifacts, S3Upload};
 use crate::MAX_ARTIFACT_BYTES;
 use crate::error::StartError;
+use crate::failing::{Failing, Fails};
 use crate::location::Artifacts;
-use crate::store::Failing;
 
 /// Bytes that are hashed at once.
 const PART_BYTES: usize = 64 * 1024;
@@ -60,9 +60,8 @@ pub(crate) enum UploadError {
     Store(#[from] ArtifactError),
 }
 
-impl ArtifactError {
-    /// Whose turn it is.
-    pub(crate) fn failing(&self) -> Failing {
+impl Fails for ArtifactError {
+    fn failing(&self) -> Failing {
         match self {
             Self::Local { source } if is_full(source) => Failing::Full,
             Self::Local { .. } => Failing::Request,

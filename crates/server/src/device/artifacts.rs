@@ -11,10 +11,11 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::io::AsyncRead;
 use tokio_util::io::{InspectReader, ReaderStream};
 
+use super::Device;
 use super::range::{Selection, select};
-use super::{Device, Refusal};
 use crate::app::App;
 use crate::artifact_store::Place;
+use crate::refusal::Refusal;
 
 /// Bytes read at once of what is no chunk. More would be memory for every slow download.
 const READ_BYTES: usize = 32 * 1024;

@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use super::Refusal;
+use crate::refusal::Refusal;
 
 /// Reads a whole body.
 pub(crate) async fn read_body(body: Body, max_bytes: usize) -> Result<Bytes, Refusal> {

@@ -16,10 +16,11 @@ use wire::{CheckIn, Decision, HandOverStrategy, Message, ResetCause};
 
 use super::attempt::{SAME_START_MS, Tracker};
 use super::body::{read_body, require_media_type};
-use super::{Device, Refusal, clean};
+use super::{Device, clean};
 use crate::app::App;
 use crate::gate::spread_s;
 use crate::plans::ProductPlan;
+use crate::refusal::Refusal;
 use crate::store::{AttemptRow, DeviceWrite, Known, Said, Seen, SeenOutcome, stored};
 
 /// When a window opens, devices come back over a quarter of this: 10 minutes.

@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 
-use super::Refusal;
 use crate::crl::RevocationLists;
+use crate::refusal::Refusal;
 
 pub(super) async fn der(State(crl): State<RevocationLists>) -> Result<Response, Refusal> {
     Ok(crl.get().await?.der())

@@ -7,9 +7,9 @@ use axum::http::request::Parts;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Refusal;
 use crate::app::App;
 use crate::listener::PeerCertificate;
+use crate::refusal::Refusal;
 use crate::store::{Change, DeviceWrite, Known};
 
 /// A device that may make requests: its certificate is of our CA and in time (checked in the TLS handshake), is

@@ -9,7 +9,6 @@ mod est;
 mod evidence;
 mod identity;
 mod range;
-mod refusal;
 mod reports;
 
 use std::sync::Arc;
@@ -19,11 +18,11 @@ use axum::routing::{get, post};
 
 use crate::app::App;
 use crate::crl::{DER_PATH, PEM_PATH};
+use crate::refusal::Refusal;
 
 pub(crate) use check_in::reason_name;
 pub(crate) use evidence::{Heard, Heeded, Unrelated, hear};
 pub(crate) use identity::Device;
-pub(crate) use refusal::Refusal;
 
 /// The routes of the device listener.
 pub(crate) fn router(app: Arc<App>) -> Router {

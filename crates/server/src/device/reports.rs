@@ -9,11 +9,12 @@ use manifest::Digest;
 use serde_json::Value;
 use wire::{Message, Reason, Report};
 
+use super::Device;
 use super::attempt::Tracker;
 use super::body::{read_body, require_media_type};
 use super::check_in::{attempt_json, outcome_json};
-use super::{Device, Refusal};
 use crate::app::App;
+use crate::refusal::Refusal;
 use crate::store::{DeviceWrite, Said, SeenOutcome, stored};
 
 /// Stores a report and answers 204.

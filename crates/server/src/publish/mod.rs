@@ -3,6 +3,7 @@
 mod again;
 mod artifact;
 mod image;
+mod problem;
 mod warnings;
 
 use base64::Engine as _;

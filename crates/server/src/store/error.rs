@@ -2,6 +2,8 @@
 
 use sqlx::migrate::MigrateError;
 
+use crate::failing::{Failing, Fails};
+
 /// Why the database did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -25,21 +27,6 @@ pub(crate) enum StoreError {
     Closed,
 }
 
-/// Whose turn it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failing {
-    /// The database is away, locked or overloaded: what was asked for may go well later. It may have been done.
-    Away,
-    /// Another transaction was in the way, and this one gave in: it was not done.
-    Conflict,
-    /// There is no room left.
-    Full,
-    /// It took too long, and was given up.
-    Slow,
-    /// The server itself, or what it was asked for.
-    Request,
-}
-
 /// What an operator is to do, before the error itself.
 struct Advice<'a>(&'a sqlx::Error);
 
@@ -51,14 +38,13 @@ impl std::fmt::Display for Advice<'_> {
             }
             Failing::Full => "the database has no room left; make room where it is kept: ",
             Failing::Slow => "it took too long for a database as large as this: ",
-            Failing::Conflict | Failing::Request => "",
+            Failing::Conflict | Failing::Text | Failing::Request => "",
         })
     }
 }
 
-impl StoreError {
-    /// Whose turn it is.
-    pub(crate) fn failing(&self) -> Failing {
+impl Fails for StoreError {
+    fn failing(&self) -> Failing {
         match self {
             Self::Sql { source } => failing(source),
             Self::Group { failing, .. } => *failing,
@@ -66,13 +52,9 @@ impl StoreError {
             Self::Migrate(_) | Self::Path(_) | Self::Unreadable { .. } => Failing::Request,
         }
     }
+}
 
-    /// Whether there is U+0000 in a text, which Postgres cannot store or be asked for; SQLite can.
-    pub(crate) fn is_unstorable_text(&self) -> bool {
-        // SQLSTATE 22021, character_not_in_repertoire.
-        self.database_error().is_some_and(|error| error.code().as_deref() == Some("22021"))
-    }
-
+impl StoreError {
     /// Whether a row with the same key is there already.
     pub(crate) fn is_duplicate(&self) -> bool {
         self.database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
@@ -112,6 +94,8 @@ fn failing_by_code(code: &str) -> Failing {
     if let (5, Some(class)) = (code.len(), code.get(..2)) {
         return match (class, code) {
             (_, "53100") => Failing::Full,
+            // character_not_in_repertoire: U+0000, which SQLite takes.
+            (_, "22021") => Failing::Text,
             // query_canceled: by statement_timeout.
             (_, "57014") => Failing::Slow,
             (_, "40001" | "40P01") => Failing::Conflict,

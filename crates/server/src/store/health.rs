@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 use sqlx::AnyConnection;
 
 use super::filter::{Statements, places};
-use super::{Failing, Store, StoreError};
+use super::{Store, StoreError};
+use crate::failing::{Failing, Fails as _};
 
 /// All healths, in the order in which they are asked for.
 pub(crate) const HEALTHS: [&str; 8] =

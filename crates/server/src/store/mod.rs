@@ -51,7 +51,7 @@ pub(crate) use check_ins::{
 };
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
 pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};
-pub(crate) use error::{Failing, StoreError};
+pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow};
 pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
@@ -315,6 +315,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failing::{Failing, Fails as _};
 
     #[tokio::test]
     async fn any_path_opens_and_opens_again() {

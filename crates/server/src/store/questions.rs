@@ -97,8 +97,9 @@ async fn bound(connection: &mut SqliteConnection, patience: Duration) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Failing, Store};
+    use super::super::Store;
     use super::*;
+    use crate::failing::{Failing, Fails as _};
 
     #[tokio::test]
     async fn a_question_without_end_ends_and_the_next_one_has_its_own_time() {

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::check_ins::Known;
 use super::filter::{Statements, places};
 use super::{CONNECTION_PATIENCE, Store, StoreError, in_time};
+use crate::failing::Fails as _;
 
 /// Questions that wait to be taken; who comes later waits in line.
 const QUEUE: usize = 4096;
@@ -181,8 +182,8 @@ fn statement(size: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Failing;
     use super::*;
+    use crate::failing::Failing;
 
     /// A store with 100 devices; the serial number of device `a-7` is `7`.
     async fn store(dir: &std::path::Path) -> Store {

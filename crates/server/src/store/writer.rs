@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::check_ins::{CountersKey, Deltas, DeviceWrite};
-use super::{Failing, Store, StoreError, health, in_time};
+use super::{Store, StoreError, health, in_time};
+use crate::failing::{Failing, Fails as _};
 use crate::metrics::Metrics;
 
 /// The longest time that a check-in which changes nothing waits for its write.
@@ -255,7 +256,7 @@ async fn write_group(database: &Database, group: Vec<Write>) {
             }
         }
         // One of them is to blame, or another instance is in the way: each on its own, so that it fails alone.
-        Failing::Conflict | Failing::Request => {
+        Failing::Conflict | Failing::Text | Failing::Request => {
             tracing::debug!("a group of {} writes failed: {error}", writes.len());
             let mut each = Each { database, gone: None };
             for write in group {
@@ -283,7 +284,7 @@ impl Each<'_> {
                 failing @ (Failing::Away | Failing::Full | Failing::Slow) => {
                     self.gone = Some((failing, error.to_string()))
                 }
-                Failing::Conflict | Failing::Request => {}
+                Failing::Conflict | Failing::Text | Failing::Request => {}
             }
         }
         done

@@ -25,12 +25,13 @@ use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
+use super::Device;
 use super::body::{read_body, require_media_type};
-use super::{Device, Refusal};
 use crate::app::App;
 use crate::ca::CertificateAuthority;
 use crate::gate::retry_after_s;
 use crate::guesses::TooMany;
+use crate::refusal::Refusal;
 use crate::store::{DeviceCertificate, EnrollmentRow, Event, Redemption, Renewal};
 use crate::{clock, secret};
 

@@ -5,10 +5,7 @@ use std::error::Error;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::artifact_store::ArtifactError;
-use crate::crl::CrlError;
-use crate::gate::Denial;
-use crate::store::{Failing, StoreError};
+use crate::failing::{Failing, Fails};
 
 /// Why a request of a device was refused. The status is decided here and nowhere else.
 #[derive(Debug, thiserror::Error)]
@@ -94,47 +91,11 @@ impl Refusal {
     }
 }
 
-impl From<Denial> for Refusal {
-    fn from(denial: Denial) -> Self {
-        match denial {
-            Denial::Address { retry_after_s } => Self::TooManyFromAddress { retry_after_s },
-            Denial::Device { retry_after_s } => Self::TooManyOfDevice { retry_after_s },
-            Denial::Busy { retry_after_s } => Self::Busy { retry_after_s },
-            Denial::TooSlow => Self::TooSlow,
-            Denial::BrokenBody => Self::BrokenBody,
-            Denial::Host => Self::Bad("expected one Host, found none or several".to_owned()),
-        }
-    }
-}
-
-impl Refusal {
-    fn of_store(error: impl Error + Send + Sync + 'static, failing: Failing) -> Self {
-        match failing {
+impl<E: Fails> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        match error.failing() {
             Failing::Away | Failing::Conflict | Failing::Full | Failing::Slow => Self::Away(Box::new(error)),
-            Failing::Request => Self::internal(error),
-        }
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        let failing = error.failing();
-        Self::of_store(error, failing)
-    }
-}
-
-impl From<ArtifactError> for Refusal {
-    fn from(error: ArtifactError) -> Self {
-        let failing = error.failing();
-        Self::of_store(error, failing)
-    }
-}
-
-impl From<CrlError> for Refusal {
-    fn from(error: CrlError) -> Self {
-        match error {
-            CrlError::Store(error) => error.into(),
-            CrlError::Make(_) => Self::internal(error),
+            Failing::Text | Failing::Request => Self::internal(error),
         }
     }
 }
