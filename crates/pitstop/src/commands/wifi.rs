@@ -174,7 +174,7 @@ mod tests {
         for (bad, found) in [
             ("1234567", "7 characters"),
             (not_a_key.as_str(), "64 characters that are not all hexadecimal digits"),
-            ("secret\0123", "other characters"),
+            ("secret\u{0}123", "other characters"),
             ("secret\u{feff}123", "other characters"),
             (&"x".repeat(65), "65 characters"),
         ] {
