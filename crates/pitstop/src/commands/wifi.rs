@@ -14,8 +14,9 @@ use crate::failure::Failure;
 /// Where passphrases are looked for when there is no file.
 const PASSPHRASE_VARIABLE: &str = "PITSTOP_WIFI_PASSPHRASE";
 
-/// What a passphrase is (IEEE 802.11-2020 section J.4.1; 64 digits are the key itself).
-const PASSPHRASE: &str = "8 to 63 printable ASCII characters, or a key as 64 hexadecimal digits";
+/// What a passphrase is (IEEE 802.11-2020 section J.4.1; 64 digits are the key itself). Off-spec: access points take other
+/// letters than those of ASCII as well.
+const PASSPHRASE: &str = "8 to 63 bytes of text, or a key as 64 hexadecimal digits";
 
 /// The longest network name, in bytes (IEEE 802.11-2020 section 9.4.2.2).
 const MAX_SSID_BYTES: usize = 32;
@@ -106,13 +107,11 @@ fn credentials(ssid: String, passphrase: String) -> Result<WifiCredentials, Fail
     let bytes = passphrase.as_bytes();
     match bytes.len() {
         0 => {}
-        _ if !bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) => {
-            return refuse("other characters among them");
-        }
+        _ if passphrase.contains(char::is_control) => return refuse("control characters in it"),
         8..=63 => {}
         64 if bytes.iter().all(u8::is_ascii_hexdigit) => {}
-        64 => return refuse("64 characters that are not all hexadecimal digits"),
-        found => return refuse(&format!("{found} characters")),
+        64 => return refuse("64 bytes that are not all hexadecimal digits"),
+        found => return refuse(&format!("{found} bytes")),
     }
     Ok(WifiCredentials { ssid, passphrase: passphrase.into() })
 }
@@ -166,17 +165,16 @@ mod tests {
     #[test]
     fn a_passphrase_is_one_that_a_radio_takes() {
         let key = "0123456789abcdef".repeat(4);
-        for good in ["", "12345678", &"x".repeat(63), &key, "\u{feff}secret123"] {
+        for good in ["", "12345678", "schlüssel", &"x".repeat(63), &key, "\u{feff}secret123"] {
             let paired = pair(names(&["home"]), &format!("{good}\n"), "file").unwrap();
             assert_eq!(paired[0].passphrase.as_str(), good.trim_start_matches('\u{feff}'));
         }
         let not_a_key = format!("Z{}", &key[1..]);
         for (bad, found) in [
-            ("1234567", "7 characters"),
-            (not_a_key.as_str(), "64 characters that are not all hexadecimal digits"),
-            ("secret\u{0}123", "other characters"),
-            ("secret\u{feff}123", "other characters"),
-            (&"x".repeat(65), "65 characters"),
+            ("1234567", "7 bytes"),
+            (not_a_key.as_str(), "64 bytes that are not all hexadecimal digits"),
+            ("secret\u{0}123", "control characters"),
+            (&"x".repeat(65), "65 bytes"),
         ] {
             let failure = pair(names(&["home"]), bad, "file").unwrap_err();
             assert!(failure.message().contains(&format!("found {found}")), "{}", failure.message());

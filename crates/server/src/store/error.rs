@@ -137,7 +137,7 @@ mod tests {
             ("57P03", Failing::Away),
             ("40P01", Failing::Conflict),
             ("23505", Failing::Request),
-            ("22021", Failing::Request),
+            ("22021", Failing::Text),
             ("", Failing::Request),
         ] {
             assert_eq!(failing_by_code(code), expected, "{code}");
