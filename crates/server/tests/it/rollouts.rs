@@ -736,8 +736,9 @@ async fn nobody_stands_in_who_lacks_what_the_release_requires_and_an_image_is_kn
     ] });
     let body = json!({ "product": "lamp", "sequence": 3, "plan": plan, "start": true });
     world.app.post("/rollouts", &body).await.expect(201);
-    let has_one = |rollout: &Value| rollout["waves"][0]["stand_in"] == other.id;
-    assert_eq!(world.app.until("/rollouts/ro-lamp-3", has_one).await["waiting"], 0);
+    let has_one = |rollout: &Value| rollout["waves"][0]["stand_in"] == other.id && rollout["waiting"] == 0;
+    world.app.until("/rollouts/ro-lamp-3", has_one).await;
+    world.clock.advance_ms(2 * 60_000);
     world.act("ro-lamp-3", "approve").await;
     world.clock.advance_ms(2 * 60_000);
     let waits = |rollout: &Value| rollout["waiting"] == 1;
