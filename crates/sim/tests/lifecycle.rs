@@ -241,7 +241,7 @@ async fn a_critical_error_is_counted_in_the_journal_and_told_when_the_device_is_
     let good = device.layout().to_binary();
 
     // A table with a vault of two sectors: too small for the format, so that the vault cannot be opened.
-    let csv = flashfmt::layout::BUILTIN[0].1.replace("0x100000, 0x8000", "0x100000, 0x2000");
+    let csv = flashfmt::layout::BUILTIN[0].1.replace("0x100000, 0x8000", "0x100000, 0x2000, readonly");
     let table = flashfmt::layout::Layout::parse_csv(&csv).unwrap().to_binary();
     device.flash.put(flashfmt::partition::TABLE_OFFSET, &table).unwrap();
     for _ in 0..2 {

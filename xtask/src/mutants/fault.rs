@@ -135,22 +135,3 @@ impl std::fmt::Display for TestId {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The gate plants a few; code that moved away from the others is noticed here.
-    #[test]
-    fn every_fault_still_has_its_place() {
-        let root = crate::repository_root();
-        let areas = load(root).unwrap();
-        let faults = areas.iter().flat_map(|area| &area.faults);
-        let misplaced = faults.filter_map(|fault| {
-            let source = std::fs::read_to_string(root.join(&fault.file)).map_err(anyhow::Error::from);
-            let planted = source.and_then(|source| fault.planted(&source));
-            planted.err().map(|error| format!("{}: {error}", fault.name))
-        });
-        assert_eq!(misplaced.collect::<Vec<_>>(), Vec::<String>::new());
-    }
-}
