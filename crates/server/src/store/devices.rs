@@ -129,8 +129,8 @@ const DEVICE_BY_ID: &str = select_devices!("WHERE d.id = $1");
 const COMMON_TAG: i64 = 20_000;
 
 impl DeviceFilter {
-    /// `is_common`: many devices have the tag.
-    fn conditions(&self, after: &str, is_common: bool) -> Filter {
+    /// `is_common`: many devices have the tag. `id_has`: as [`super::questions::Questions::id_has`] has it.
+    fn conditions(&self, after: &str, is_common: bool, id_has: &'static str) -> Filter {
         let mut conditions = Filter::default();
         conditions.text("id > {}", after);
         conditions.text("product = {}", &self.scope);
@@ -149,7 +149,7 @@ impl DeviceFilter {
         }
         if !self.part.is_empty() {
             let part = format!("%{}%", escape_like(&self.part.to_ascii_lowercase()));
-            conditions.text("LOWER(id) LIKE {} ESCAPE '!'", &part);
+            conditions.text(id_has, &part);
         }
         let with_tag = if is_common {
             "EXISTS (SELECT 1 FROM device_tags t WHERE t.tag = {} AND t.device = devices.id)"
@@ -240,7 +240,10 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<DeviceRow>, StoreError> {
         let is_common = !filter.tag.is_empty() && self.has_many(&filter.tag).await?;
-        filter.conditions(after, is_common).fetch(&self.questions, DEVICES, DEVICES_IN_ORDER, limit).await
+        filter
+            .conditions(after, is_common, self.questions.id_has())
+            .fetch(&self.questions, DEVICES, DEVICES_IN_ORDER, limit)
+            .await
     }
 
     /// Whether a tag is one of many devices.
@@ -525,7 +528,8 @@ mod tests {
                 scope: text(bits, 7, "lamp"),
             };
             for is_common in [false, true] {
-                let conditions = filter.conditions(&text(bits, 8, "lamp-3"), is_common);
+                let conditions =
+                    filter.conditions(&text(bits, 8, "lamp-3"), is_common, "id LIKE {} ESCAPE '!'");
                 let plan = format!("EXPLAIN QUERY PLAN {}", conditions.statement(DEVICES, DEVICES_IN_ORDER));
                 for step in sqlx::query(AssertSqlSafe(plan)).fetch_all(&store.pool).await.unwrap() {
                     let step: String = step.get("detail");
