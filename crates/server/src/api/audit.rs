@@ -135,7 +135,7 @@ impl Filter {
     async fn of(&self, app: &App, caller: &Caller) -> Result<AuditFilter, Problem> {
         if !self.kind.is_empty() && !KINDS.contains(&self.kind.as_str()) {
             let (kinds, found) = (KINDS.join(", "), &self.kind);
-            return Err(Problem::Invalid(format!("expected a kind of {kinds}, found {found:?}")));
+            return Err(Problem::Unsuitable(format!("expected a kind of {kinds}, found {found:?}")));
         }
         product::require(app, caller, &self.product).await?;
         Ok(AuditFilter {
