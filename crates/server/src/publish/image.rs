@@ -56,10 +56,21 @@ const WITH_UPDATER: &str = "esp32c3, esp32c6, esp32s3, esp32";
 /// [`ChipProblem`]
 pub(crate) fn check_chip(chip: Chip, layout: &Layout) -> Result<(), ChipProblem> {
     match chip {
-        Chip::Esp32C3 | Chip::Esp32C6 => Ok(()),
+        _ if chain_loader(chip).is_some() => Ok(()),
         Chip::Esp32 | Chip::Esp32S3 if layout.hands_over_by_otadata() => Ok(()),
         Chip::Esp32 | Chip::Esp32S3 => Err(ChipProblem::NoChainLoader { found: chip }),
-        Chip::Esp32S2
+        _ => Err(ChipProblem::NoUpdater { found: chip }),
+    }
+}
+
+/// The memory that the chain-loader of a chip works with; `None` for a chip without one.
+fn chain_loader(chip: Chip) -> Option<MemoryMap> {
+    match chip {
+        Chip::Esp32C3 => Some(MemoryMap::ESP32C3),
+        Chip::Esp32C6 => Some(MemoryMap::ESP32C6),
+        Chip::Esp32
+        | Chip::Esp32S2
+        | Chip::Esp32S3
         | Chip::Esp32C2
         | Chip::Esp32H2
         | Chip::Esp32P4
@@ -67,7 +78,7 @@ pub(crate) fn check_chip(chip: Chip, layout: &Layout) -> Result<(), ChipProblem>
         | Chip::Esp32C61
         | Chip::Esp32H21
         | Chip::Esp32H4
-        | Chip::Esp32S31 => Err(ChipProblem::NoUpdater { found: chip }),
+        | Chip::Esp32S31 => None,
     }
 }
 
@@ -91,21 +102,7 @@ pub fn check_image(summary: &ImageSummary, file_bytes: u64) -> Result<(), Unpubl
 /// # Errors
 /// [`Unpublishable::NotStarted`]
 pub fn check_start(summary: &ImageSummary, layout: &Layout) -> Result<(), Unpublishable> {
-    let map = match summary.header.chip {
-        Chip::Esp32C3 => MemoryMap::ESP32C3,
-        Chip::Esp32C6 => MemoryMap::ESP32C6,
-        Chip::Esp32
-        | Chip::Esp32S2
-        | Chip::Esp32S3
-        | Chip::Esp32C2
-        | Chip::Esp32H2
-        | Chip::Esp32P4
-        | Chip::Esp32C5
-        | Chip::Esp32C61
-        | Chip::Esp32H21
-        | Chip::Esp32H4
-        | Chip::Esp32S31 => return Ok(()),
-    };
+    let Some(map) = chain_loader(summary.header.chip) else { return Ok(()) };
     if layout.hands_over_by_otadata() {
         return Ok(());
     }
