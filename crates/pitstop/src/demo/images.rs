@@ -37,11 +37,20 @@ pub(super) enum Origin {
     Composed(String),
 }
 
+/// How an image of this repository may be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Build {
+    /// Only when it was built before: building takes minutes.
+    No,
+    /// Built with a toolchain that is there, or that rustup downloads.
+    Yes,
+}
+
 impl Images {
     /// The user's images, or the best that can be had; the rest is as in [`built`].
     pub(super) fn find(
         given: &[PathBuf],
-        may_download: bool,
+        build: Build,
         building: impl Fn(&str, &str) -> Spinner,
     ) -> Result<Self, Failure> {
         if let [first, second] = given {
@@ -60,7 +69,7 @@ impl Images {
             return Ok(Self { first, second, origin: Origin::Given });
         }
         let hello = |version: &str| -> Result<Application, String> {
-            let image = built(&format!("hello-{version}"), may_download, &building)?;
+            let image = built(&format!("hello-{version}"), build, &building)?;
             Ok(Application { version: version.into(), image })
         };
         match hello(VERSIONS[0]).and_then(|first| Ok((first, hello(VERSIONS[1])?))) {
@@ -73,27 +82,27 @@ impl Images {
     }
 }
 
-/// An image of this repository's firmware by its name, built now unless it has been since its sources were changed;
-/// `building` is told the name and the toolchain then, and shows that it goes on. A toolchain is downloaded only where it may
-/// be. `Err` says why there is no image.
+/// An image of this repository's firmware by its name: the one that was built since its sources were changed, or built now,
+/// when it may be. `building` is told the name and the toolchain then, and shows that it goes on. `Err` says why there is no
+/// image.
 pub(super) fn built(
     name: &str,
-    may_download: bool,
+    build: Build,
     building: impl Fn(&str, &str) -> Spinner,
 ) -> Result<ImageFile, String> {
     let root = firmware::repository().ok_or("this pitstop runs outside its repository")?;
     let path = firmware::path(root, name);
     let read = || ImageFile::read(&path);
     let there = read().ok();
+    let is_new = there.is_some() && !firmware::has_newer_sources(root, &path);
+    match (there, build) {
+        (Some(image), _) if is_new => return Ok(image),
+        (_, Build::No) => return Err("--build-apps builds real ones".into()),
+        (_, Build::Yes) => {}
+    }
     let toolchain = toolchain(&root.join("firmware"))
-        .or_else(|| (may_download && can_download()).then_some("a toolchain that rustup downloads first"));
-    let toolchain = match (there, toolchain) {
-        (Some(image), _) if !firmware::has_newer_sources(root, &path) => return Ok(image),
-        // As good as it can be had.
-        (Some(image), None) => return Ok(image),
-        (None, None) => return Err("no toolchain for the chip is installed".to_owned()),
-        (Some(_) | None, Some(toolchain)) => toolchain,
-    };
+        .or_else(|| can_download().then_some("a toolchain that rustup downloads first"))
+        .ok_or("no toolchain for the chip is installed")?;
     let _goes_on = building(name, toolchain);
     firmware::build(root, name).map_err(|error| error.to_string())?;
     read().map_err(|error| error.to_string())

@@ -30,7 +30,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::ui::Ui;
-use images::{Images, Origin};
+use images::{Build, Images, Origin};
 use stage::Stage;
 
 const EXAMPLES: &str = "\
@@ -39,12 +39,15 @@ Examples:
   pitstop demo --json | tail -n 1
   pitstop demo --keep demo-data                   look at the flash file and the server's data afterwards
   pitstop demo --app v1.bin --app v2.bin          with your own ESP images, unmodified
+  pitstop demo --build-apps                       with applications that are built for the chip first
   pitstop demo --chip                             on an emulated ESP32-C3
   pitstop demo --dashboard                        200 devices and a rollout, to look at in a browser
 
---chip needs the firmware's toolchain, which rustup downloads. The chip has
-what the repository's own images need; docs/fidelity.md says what that is.
-With PITSTOP_QEMU, the path of Espressif's qemu-system-riscv32, that
+Without --app and --build-apps the applications are composed here, unless
+firmware/apps/hello was built before. --build-apps and --chip need the
+firmware's toolchain, which rustup downloads. The chip has what the
+repository's own images need; docs/fidelity.md says what that is. With
+PITSTOP_QEMU, the path of Espressif's qemu-system-riscv32, that
 emulates it.";
 
 /// Options of `demo`.
@@ -59,6 +62,10 @@ pub(crate) struct Demo {
     #[arg(long = "app", value_name = "FILE")]
     apps: Vec<PathBuf>,
 
+    /// Build the applications, firmware/apps/hello of this repository, for the chip first; this takes minutes
+    #[arg(long, conflicts_with = "apps")]
+    build_apps: bool,
+
     /// On an emulated ESP32-C3 that runs the real images, instead of the virtual device
     #[arg(long)]
     chip: bool,
@@ -68,11 +75,11 @@ pub(crate) struct Demo {
     updater: Option<PathBuf>,
 
     /// Serve the dashboard over a fleet of 200 light devices in the middle of a rollout, until Ctrl-C
-    #[arg(long, conflicts_with_all = ["apps", "chip"])]
+    #[arg(long, conflicts_with_all = ["apps", "build_apps", "chip"])]
     dashboard: bool,
 
     /// End the demo of the dashboard after so many seconds
-    #[arg(long = "for", value_name = "SECONDS", requires = "dashboard", conflicts_with_all = ["apps", "chip"])]
+    #[arg(long = "for", value_name = "SECONDS", requires = "dashboard", conflicts_with_all = ["apps", "build_apps", "chip"])]
     time_s: Option<u64>,
 }
 
@@ -136,7 +143,9 @@ impl Demo {
             let _ = stage.event("building", &text, json!({ "image": name, "toolchain": toolchain }));
             stage.working(&format!("building {name}"))
         };
-        let images = Images::find(&self.apps, self.chip, building)?;
+        // A chip runs nothing that was composed.
+        let build = if self.chip || self.build_apps { Build::Yes } else { Build::No };
+        let images = Images::find(&self.apps, build, building)?;
         let cast = match emulator {
             Some(emulator) => Some(chip::Cast::gather(emulator, &images, self.updater.as_deref(), building)?),
             None => None,

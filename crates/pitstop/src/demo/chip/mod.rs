@@ -16,7 +16,7 @@ use serde_json::json;
 use wire::Reason;
 
 use super::backend::{Backend, DEVICE, ask};
-use super::images::{self, Application, Images, Origin};
+use super::images::{self, Application, Build, Images, Origin};
 use super::introduce;
 use super::stage::{Stage, Steps};
 use crate::failure::Failure;
@@ -60,7 +60,7 @@ impl Cast {
         }
         let updater = match updater {
             Some(path) => ImageFile::read(path)?,
-            None => images::built(UPDATER, true, building).map_err(|reason| {
+            None => images::built(UPDATER, Build::Yes, building).map_err(|reason| {
                 Failure::new(format!("there is no updater for the emulated chip: {reason}"))
                     .hint(INSTALL_OR_GIVE)
             })?,
