@@ -15,6 +15,8 @@ use crate::toolchain::{self, TARGET_WITH_CAS, Toolchain};
 use crate::{default_firmware_dir, process};
 use size::Record;
 pub(crate) use size::Size;
+#[cfg(feature = "gate")]
+pub(crate) use table::UPDATER_PREFIX;
 use table::{IMAGES, Image, Kind, UPDATER_SLOT_BYTES};
 
 #[derive(clap::Args)]

@@ -6,17 +6,21 @@
 //! | `campaign` | everything that can go wrong on a device or on the server, and whether the promise holds |
 //! | `mutants` | plants faults in the code, and shows which test catches each |
 //! | `firmware` | builds updater and example applications into ESP images |
+//! | `dist` | makes a release: program, updaters, container image, bill of materials, licences |
 //! | `bench-server` | measures the server against nginx |
 //! | `emulate` | runs them against a real server on an emulated ESP32-C3 |
 //! | `screenshots` | makes the screenshots of the dashboard anew |
+//! | `api` | checks that the API breaks nobody who was written for a release |
 //! | `layering` | checks the arrows between the crates |
 //! | `golden` | checks that no golden file was ever edited |
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 (`firmware` and `emulate`) no toolchain for the chip.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage, 3 (`firmware`, `dist` and `emulate`) no toolchain for the chip.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+#[cfg(feature = "gate")]
+mod api;
 #[cfg(feature = "gate")]
 mod backends;
 #[cfg(feature = "gate")]
@@ -27,6 +31,8 @@ mod browser;
 mod campaign;
 #[cfg(feature = "gate")]
 mod ci;
+#[cfg(feature = "gate")]
+mod dist;
 #[cfg(feature = "gate")]
 mod emulate;
 mod firmware;
@@ -49,6 +55,8 @@ mod status;
 #[cfg(feature = "gate")]
 mod tables;
 mod toolchain;
+#[cfg(feature = "gate")]
+mod workflows;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -78,6 +86,9 @@ enum Command {
     Mutants(mutants::Arguments),
     /// Build updater and example applications into ESP images (exit code 3: no toolchain for the chip)
     Firmware(firmware::Arguments),
+    /// Make a release: program, updaters, container image, bill of materials, licences (minutes)
+    #[cfg(feature = "gate")]
+    Dist(dist::Arguments),
     /// Run updater, server and applications together on an emulated ESP32-C3
     #[cfg(feature = "gate")]
     Emulate(emulate::Arguments),
@@ -93,6 +104,9 @@ enum Command {
     /// Write the tables of what was shown on which chip, from docs/status.toml
     #[cfg(feature = "gate")]
     Status,
+    /// Check that the API holds what the documents of docs/openapi/ promised
+    #[cfg(feature = "gate")]
+    Api,
     /// Check who may depend on whom (ARCHITECTURE.md)
     #[cfg(feature = "gate")]
     Layering,
@@ -113,6 +127,8 @@ fn main() -> ExitCode {
         Command::Mutants(arguments) => mutants::run_mutants(root, &arguments),
         Command::Firmware(arguments) => firmware::run(root, &arguments),
         #[cfg(feature = "gate")]
+        Command::Dist(arguments) => dist::run(root, &arguments),
+        #[cfg(feature = "gate")]
         Command::Emulate(arguments) => emulate::run(root, &arguments).map(|ending| match ending {
             emulate::Ending::Passed => {}
             emulate::Ending::Skipped(reason) => println!("SKIPPED: {reason}"),
@@ -125,6 +141,8 @@ fn main() -> ExitCode {
         Command::Screenshots => browser::screenshots(root),
         #[cfg(feature = "gate")]
         Command::Status => status::run(root),
+        #[cfg(feature = "gate")]
+        Command::Api => api::check(root),
         #[cfg(feature = "gate")]
         Command::Layering => layering::run(root),
         #[cfg(feature = "gate")]

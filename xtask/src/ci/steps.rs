@@ -9,7 +9,8 @@ use anyhow::bail;
 use super::{Gate, Outcome, Step};
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
 use crate::{
-    backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering, process,
+    api as promises, backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering,
+    process, workflows as actions,
 };
 use crate::{emulate, lab, mutants as planted};
 
@@ -17,6 +18,8 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "fmt", run: fmt },
     Step { name: "layering", run: layering },
     Step { name: "golden", run: golden },
+    Step { name: "api", run: api },
+    Step { name: "workflows", run: workflows },
     Step { name: "clippy", run: clippy },
     Step { name: "tests", run: tests },
     Step { name: "mutants", run: mutants },
@@ -79,6 +82,17 @@ fn golden(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
         // Not a tool that could be installed: continuous integration often has a shallow clone.
         golden::Outcome::Skipped(reason) => Outcome::Skipped(reason),
     })
+}
+
+fn api(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    promises::check(gate.root).map(|()| Outcome::Passed)
+}
+
+fn workflows(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    match actions::missing() {
+        Some(reason) => gate.missing(reason),
+        None => actions::check(gate.root).map(|()| Outcome::Passed),
+    }
 }
 
 fn clippy(gate: &Gate<'_>) -> anyhow::Result<Outcome> {

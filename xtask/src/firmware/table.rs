@@ -6,6 +6,10 @@ use crate::toolchain::{TARGET, TARGET_ESP32C6};
 /// Size of the partition `factory` in every built-in layout (`layouts/*.csv`).
 pub(super) const UPDATER_SLOT_BYTES: usize = 0xF_0000;
 
+/// What the names of updaters begin with, before their chip.
+#[cfg(feature = "gate")]
+pub(crate) const UPDATER_PREFIX: &str = "updater-";
+
 /// The images, in the order in which they are built.
 pub(crate) const IMAGES: &[Image] = &[
     hello("hello-1.0.0", "1.0.0", Chip::Esp32c3),
@@ -44,6 +48,12 @@ impl Image {
             Chip::Esp32c3 => TARGET,
             Chip::Esp32c6 => TARGET_ESP32C6,
         }
+    }
+
+    /// Whether a release has it: an updater for a chip, and not for an emulator.
+    #[cfg(feature = "gate")]
+    pub(crate) fn is_released(&self) -> bool {
+        self.kind == Kind::Updater && self.features.contains(&"wifi")
     }
 
     /// The most bytes that it may have; `None` for applications, whose slot is their product's choice.

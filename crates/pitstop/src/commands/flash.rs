@@ -133,7 +133,7 @@ impl Flash {
         let chip = chip.or(draft.chip).or(of_updater).unwrap_or(DEFAULT_CHIP);
         let updater = match updater {
             Some(updater) => updater,
-            None => updater::build(chip, ui)?,
+            None => updater::find(chip, ui)?,
         };
         let places = Places::find(&layout.layout)?;
         let rollback = bootloader.as_ref().map(|(_, rollback)| *rollback);

@@ -1,4 +1,4 @@
-//! The updater's image: the user's file, or the one that this repository builds.
+//! The updater's image: the user's file, the one that this program carries, or the one that this repository builds.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,9 @@ use crate::ui::Ui;
 
 /// Chips that `cargo xtask firmware` builds an updater for.
 const WITH_UPDATER: &str = "esp32c3, esp32c6";
+
+/// Images by chip that were taken into this program: those of a release, none of a build in the repository.
+static CARRIED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/carried.rs"));
 
 /// Why there is no updater.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +46,20 @@ pub(crate) enum UpdaterError {
     Image(#[from] InspectError),
 }
 
-/// Builds the updater for `chip` in the repository that this program was built from, and reads it.
-pub(crate) fn build(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
+/// The updater for `chip` that this program carries, or else one that is built in its repository.
+pub(crate) fn find(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
+    if let Some(bytes) = carried(CARRIED, chip) {
+        let of_release = |source| InspectError::Image { path: "the updater of this release".into(), source };
+        return Ok(ImageFile::parse(bytes.to_vec()).map_err(of_release)?);
+    }
+    build(chip, ui)
+}
+
+fn carried(images: &'static [(&str, &[u8])], chip: Chip) -> Option<&'static [u8]> {
+    images.iter().find(|(name, _)| *name == chip.name()).map(|(_, bytes)| *bytes)
+}
+
+fn build(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
     if !WITH_UPDATER.split(", ").any(|name| name == chip.name()) {
         return Err(UpdaterError::NoUpdater { chip });
     }
@@ -85,5 +100,17 @@ impl From<UpdaterError> for Failure {
             UpdaterError::Image(error) => return error.into(),
         };
         Failure::new(error.to_string()).hint(hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carried_image_is_found_by_its_chip() {
+        static IMAGES: &[(&str, &[u8])] = &[("esp32c3", &[3]), ("esp32c6", &[6])];
+        assert_eq!(carried(IMAGES, Chip::Esp32C6), Some(&[6][..]));
+        assert_eq!(carried(IMAGES, Chip::Esp32S3), None);
     }
 }
