@@ -10,6 +10,7 @@ mod backup;
 mod ca;
 mod check_in;
 mod client;
+mod deletion;
 mod devices;
 mod enrollment;
 mod evidence;
