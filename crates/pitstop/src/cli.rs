@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    admin, artifact, audit, ca, device, flash, fleet, image, keys, layout, product, provision, release,
-    rollout, serve, token, webhook,
+    admin, artifact, audit, ca, device, event, flash, fleet, image, keys, layout, product, provision,
+    release, rollout, serve, token, webhook,
 };
 use crate::demo::Demo;
 use crate::failure::Failure;
@@ -101,6 +101,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Audit(audit::AuditCommand),
 
+    /// Events: what happened to devices, all of it
+    #[command(subcommand)]
+    Event(event::EventCommand),
+
     /// The CA of devices and server, and replacing it
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -142,6 +146,7 @@ impl Command {
             Self::Webhook(webhook) => webhook.run(ui),
             Self::Whoami(whoami) => whoami.run(ui),
             Self::Audit(audit) => audit.run(ui),
+            Self::Event(event) => event.run(ui),
             Self::Ca(ca) => ca.run(ui),
             Self::Flash(flash) => flash.run(ui),
             Self::Provision(provision) => provision.run(ui),

@@ -81,3 +81,17 @@ fn what_no_release_has_is_pruned_a_day_later() {
     assert_eq!((&pruned["freed_bytes"], pruned["deleted"].as_array().unwrap().len()), (&5.into(), 1));
     assert_eq!(bench.json(&["artifact", "list"])["items"].as_array().unwrap().len(), 0);
 }
+
+#[test]
+fn events_are_exported() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.json(&["device", "new", "--product", "lamp", "--id", "lamp-1"]);
+    let line: serde_json::Value =
+        serde_json::from_str(&bench.text(&["event", "export", "--product", "lamp"])).unwrap();
+    assert_eq!((&line["device"], &line["kind"]), (&"lamp-1".into(), &"created".into()));
+    let export = ["event", "export", "--since", "2020-01-01", "--out", "events.ndjson"];
+    bench.json(&export);
+    let again = bench.refusal(&export);
+    assert!(again.contains("found events.ndjson") && again.contains("--force"), "{again}");
+}

@@ -547,3 +547,11 @@ pub(crate) struct Artifact {
     /// From when on it may be deleted; never when a release has it.
     pub(crate) deletable_at: Option<String>,
 }
+
+/// Which events of devices.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventFilter {
+    pub(crate) product: Option<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) until: Option<String>,
+}

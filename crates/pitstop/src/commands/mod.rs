@@ -6,6 +6,8 @@ pub(crate) mod audit;
 pub(crate) mod ca;
 mod consent;
 pub(crate) mod device;
+pub(crate) mod event;
+mod export;
 pub(crate) mod flash;
 pub(crate) mod fleet;
 mod identity;

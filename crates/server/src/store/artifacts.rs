@@ -66,7 +66,7 @@ pub(crate) enum ArtifactDeletion {
 pub(crate) const YOUNG_MS: i64 = 24 * 3_600_000;
 
 /// A deletion that is not over by then was broken off, and may be begun again.
-const BROKEN_OFF_MS: i64 = 10 * 60_000;
+pub(super) const BROKEN_OFF_MS: i64 = 10 * 60_000;
 
 macro_rules! is_used {
     () => {

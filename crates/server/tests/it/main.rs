@@ -26,6 +26,7 @@ mod place;
 mod publish;
 mod publish_checks;
 mod restart;
+mod retention;
 mod roles;
 mod rollouts;
 mod shared;

@@ -89,6 +89,7 @@ const TABLE: &[Row] = &[
     ("delete", "/webhooks/{id}", "admin", Forbidden, nothing),
     ("post", "/sessions", "viewer", Same, nothing),
     ("delete", "/sessions/current", "viewer", NoSession, nothing),
+    ("get", "/events/export", "viewer", LeftOut, nothing),
     ("get", "/fleet/summary", "viewer", LeftOut, nothing),
     ("get", "/fleet/history", "viewer", LeftOut, nothing),
     ("get", "/audit", "viewer", LeftOut, nothing),
