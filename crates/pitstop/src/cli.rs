@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    admin, audit, ca, device, flash, fleet, image, keys, layout, product, provision, release, rollout, serve,
-    token, webhook,
+    admin, artifact, audit, ca, device, event, flash, fleet, image, keys, layout, product, provision,
+    release, rollout, serve, token, webhook,
 };
 use crate::demo::Demo;
 use crate::failure::Failure;
@@ -74,6 +74,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Release(release::ReleaseCommand),
 
+    /// Artifacts: what was uploaded, and what of it nobody needs
+    #[command(subcommand)]
+    Artifact(artifact::ArtifactCommand),
+
     /// Rollouts: bring a release to devices in waves, which stop themselves
     #[command(subcommand)]
     Rollout(rollout::RolloutCommand),
@@ -96,6 +100,10 @@ pub(crate) enum Command {
     /// The audit log: who changed what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+
+    /// Events: what happened to devices, all of it
+    #[command(subcommand)]
+    Event(event::EventCommand),
 
     /// The CA of devices and server, and replacing it
     #[command(subcommand)]
@@ -131,12 +139,14 @@ impl Command {
             Self::Product(product) => product.run(ui),
             Self::Device(device) => device.run(ui),
             Self::Release(release) => release.run(ui),
+            Self::Artifact(artifact) => artifact.run(ui),
             Self::Rollout(rollout) => rollout.run(ui),
             Self::Fleet(fleet) => fleet.run(ui),
             Self::Token(token) => token.run(ui),
             Self::Webhook(webhook) => webhook.run(ui),
             Self::Whoami(whoami) => whoami.run(ui),
             Self::Audit(audit) => audit.run(ui),
+            Self::Event(event) => event.run(ui),
             Self::Ca(ca) => ca.run(ui),
             Self::Flash(flash) => flash.run(ui),
             Self::Provision(provision) => provision.run(ui),

@@ -496,6 +496,7 @@ mod tests {
             revert_to: Vec::new(),
             requires: None,
             warnings: Vec::new(),
+            archived_at: None,
             elf_digest: None,
             created_at: String::new(),
         }

@@ -54,6 +54,8 @@ pub struct ReleaseFacts {
     pub revert_to: Vec<Sequence>,
     /// The release that a device must run, or a newer one, before it is offered this one.
     pub requires: Option<Sequence>,
+    /// Whether it is archived: it is known, and offered to nobody.
+    pub is_archived: bool,
 }
 
 /// What a decision needs to know of a rollout.
@@ -109,7 +111,7 @@ pub enum NoOffer {
     NotItsTurn,
     /// It is pinned to an older release, and what it runs does not allow to return to that.
     PinNotAllowed,
-    /// It is pinned to a release that is not there.
+    /// It is pinned to a release that is not there, or is archived.
     PinUnknown,
     /// The release failed here too often, and waits for an operator.
     Quarantined,
@@ -178,9 +180,13 @@ fn pin(device: &DeviceFacts<'_>, product: &ProductFacts, pinned: Sequence) -> Ve
             }
         }
     }
+    if release.is_archived {
+        return Verdict::Nothing(NoOffer::PinUnknown);
+    }
     while let Some(required) = device.lacks(release, product) {
         // A release requires an older one.
-        let step = product.release(required).filter(|step| step.sequence < release.sequence);
+        let step = product.release(required);
+        let step = step.filter(|step| step.sequence < release.sequence && !step.is_archived);
         match step.filter(|step| !product.is_stopped(step.sequence, device.channel)) {
             Some(step) => release = step,
             None => return Verdict::Nothing(NoOffer::NeedsIntermediate),
@@ -205,7 +211,7 @@ fn forward(device: &DeviceFacts<'_>, product: &ProductFacts) -> Verdict {
             Compared::Older { .. } => return Verdict::Nothing(reason.unwrap_or(NoOffer::Ahead)),
             Compared::Newer => {}
         }
-        if !rollout.state.offers(device.running.is_some()) {
+        if release.is_archived || !rollout.state.offers(device.running.is_some()) {
             continue;
         }
         let wave = rollout.plan.wave_of(&rollout.id, device.id, device.tags, &rollout.stand_ins);
@@ -245,6 +251,7 @@ fn back(device: &DeviceFacts<'_>, product: &ProductFacts) -> Option<Verdict> {
     // `releases` begins with the newest.
     let target = product.releases.iter().find(|release| {
         release.sequence < from.sequence
+            && !release.is_archived
             && from.revert_to.contains(&release.sequence)
             && !product.is_stopped(release.sequence, device.channel)
     });

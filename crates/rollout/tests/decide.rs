@@ -18,6 +18,7 @@ fn release(sequence: u64, revert_to: &[u64]) -> ReleaseFacts {
         digest: Digest([sequence as u8; 32]),
         revert_to: revert_to.iter().copied().map(Sequence).collect(),
         requires: None,
+        is_archived: false,
     }
 }
 
@@ -435,4 +436,30 @@ proptest! {
         prop_assert!(place < 10_000);
         prop_assert_eq!(wave, shares.iter().position(|share| place < *share));
     }
+}
+
+#[test]
+fn an_archived_release_is_known_and_offered_to_nobody() {
+    let archive = |states, sequence: u64| {
+        let mut product = product(states);
+        let archived = product.releases.iter_mut().filter(|release| release.sequence.0 == sequence);
+        archived.for_each(|release| release.is_archived = true);
+        product
+    };
+    let offer = |sequence, index| Verdict::Offer {
+        sequence: Sequence(sequence),
+        reason: OfferReason::Rollout { index, wave: 0 },
+    };
+    let newest = archive([State::Completed; 3], 3);
+    assert_eq!(decide(&device(None), &newest), offer(2, 1));
+    assert_eq!(decide(&runs(1), &newest), offer(2, 1));
+    for running in [2, 3] {
+        assert_eq!(decide(&runs(running), &newest), Verdict::Nothing(NoOffer::UpToDate), "{running}");
+    }
+    let pinned = DeviceFacts { pinned: Some(Sequence(3)), ..runs(2) };
+    assert_eq!(decide(&pinned, &newest), Verdict::Nothing(NoOffer::PinUnknown));
+    // Who leaves a release does not go to an archived one.
+    let target = archive([State::Completed, State::Completed, State::Aborted], 2);
+    let back = Verdict::Offer { sequence: Sequence(1), reason: OfferReason::Revert };
+    assert_eq!(decide(&runs(3), &target), back);
 }

@@ -39,6 +39,8 @@ pub struct Config {
     pub fleet_sample: Duration,
     /// All artifacts are read, to see that they are whole, once in this time.
     pub scrub_period: Duration,
+    /// How long things are kept.
+    pub retention: Retention,
     /// How many bytes of artifacts may be uploaded for one product, and for none.
     pub artifact_quota_bytes: u64,
     /// Whether a client may resume a TLS session by a ticket (RFC 8446 section 2.2). The updater never does.
@@ -50,6 +52,25 @@ pub struct Config {
     pub limits: Limits,
     /// The clock.
     pub clock: Clock,
+}
+
+/// How long things are kept, in days; 0 for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Events of devices.
+    pub events_days: u32,
+    /// Certificates of devices, after they have ended. What a device had last is kept as long as the device.
+    pub certificates_days: u32,
+    /// Lines of the audit log.
+    pub audit_days: u32,
+    /// What is too old is looked for so often.
+    pub period: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { events_days: 365, certificates_days: 90, audit_days: 0, period: Duration::from_secs(60 * 60) }
+    }
 }
 
 /// Bounds on connections and requests, for both listeners; those by address or certificate for the device listener
@@ -118,6 +139,7 @@ impl Config {
             refusal_backoff_s: 3600,
             next_check_s: None,
             fleet_sample: Duration::from_secs(5 * 60),
+            retention: Retention::default(),
             artifact_quota_bytes: 8 << 30,
             scrub_period: Duration::from_secs(7 * 24 * 3600),
             tls_tickets: false,

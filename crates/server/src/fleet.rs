@@ -4,6 +4,7 @@
 //! Samples lie on a grid of time, so that two instances on one database take the same moments: the first to store one
 //! wins, the other reads it. They are kept as they are for two days, then one in an hour for ninety days.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,7 @@ pub(crate) async fn keep_sampling(
     stop: CancellationToken,
 ) {
     let every_ms = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
+    let mut shown = BTreeSet::new();
     let (mut last_ms, mut steady_since) = (fleet.clock.now_ms(), Instant::now());
     // So that nobody has to wait for the first count.
     if let Err(error) = fleet.get().await {
@@ -139,7 +141,7 @@ pub(crate) async fn keep_sampling(
         }
         last_ms = now_ms;
         let at_ms = now_ms - now_ms.rem_euclid(every_ms);
-        if let Err(error) = sample(&fleet, at_ms, &metrics).await {
+        if let Err(error) = sample(&fleet, at_ms, &metrics, &mut shown).await {
             tracing::error!("the fleet could not be sampled: {error}");
         }
         if steady_since.elapsed() >= STEADY {
@@ -157,20 +159,33 @@ pub(crate) async fn keep_sampling(
 }
 
 /// Sees that there is a sample of this moment, and sets the metrics by it.
-async fn sample(fleet: &FleetCounts, at_ms: i64, metrics: &Metrics) -> Result<(), StoreError> {
+/// `shown` are the products that the metrics have, and will have.
+async fn sample(
+    fleet: &FleetCounts,
+    at_ms: i64,
+    metrics: &Metrics,
+    shown: &mut BTreeSet<String>,
+) -> Result<(), StoreError> {
     if !fleet.people.is_sampled(at_ms).await? {
         let counts = fleet.count().await?;
         fleet.people.add_sample(at_ms, &counts).await?;
     }
     let stored = fleet.people.samples("", "", at_ms, 1).await?;
-    // A product is not taken away, so that no series of labels stays behind.
-    for product in stored.iter().map(|count| &count.product) {
+    let products: BTreeSet<String> = stored.iter().map(|count| count.product.clone()).collect();
+    // The last device of a product may have been deleted, and the product too.
+    for product in shown.difference(&products) {
+        for health in HEALTHS {
+            metrics.devices.remove(&[("product", product.clone()), ("health", health.to_owned())]);
+        }
+    }
+    for product in &products {
         for health in HEALTHS {
             let of_both = stored.iter().filter(|count| count.product == *product && count.health == health);
             let labels = [("product", product.clone()), ("health", health.to_owned())];
             metrics.devices.get_or_create(&labels).set(of_both.map(|count| count.devices).sum());
         }
     }
+    *shown = products;
     let rollouts = fleet.people.count_rollouts().await?;
     for state in ROLLOUT_STATES {
         let count = rollouts.iter().find(|(found, _)| found == state).map_or(0, |(_, count)| *count);

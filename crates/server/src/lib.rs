@@ -56,6 +56,7 @@ mod problem;
 mod publish;
 mod quota;
 mod refusal;
+mod retention;
 mod role;
 mod rollout_problem;
 mod rollouts;
@@ -68,7 +69,7 @@ mod webhooks;
 
 pub use backup::{BackupError, BackupSummary, backup, restore};
 pub use clock::Clock;
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, Retention};
 pub use error::StartError;
 pub use listener::PeerCertificate;
 pub use location::{Artifacts, Database, LocationError, PostgresUrl, S3Location};

@@ -58,6 +58,8 @@ pub(crate) struct Metrics {
     pub(crate) artifacts_damaged: Gauge,
     /// When certificates end, in seconds since 1970: `ca` and `server`.
     pub(crate) certificate_ends: Family<Labels<1>, Gauge>,
+    /// Rows that were deleted because they are kept for a time only.
+    pub(crate) expired_rows: Counts,
     /// What was sent to webhooks.
     pub(crate) webhook_deliveries: Counts,
     /// Requests that were refused with 429, by what there were too many of.
@@ -96,6 +98,11 @@ impl Counts {
         counts
     }
 
+    /// Counts so many more.
+    pub(crate) fn add_many(&self, value: &'static str, count: u64) {
+        self.family.get_or_create(&[(self.label, value.to_owned())]).inc_by(count);
+    }
+
     /// Counts one more.
     pub(crate) fn add(&self, value: &'static str) {
         self.family.get_or_create(&[(self.label, value.to_owned())]).inc();
@@ -119,6 +126,7 @@ impl Metrics {
             artifact_bytes: Counter::default(),
             artifacts_damaged: Gauge::default(),
             certificate_ends: Family::default(),
+            expired_rows: Counts::new("kind", &["events", "certificates", "audit"]),
             webhook_deliveries: Counts::new("outcome", &["delivered", "failed"]),
             rate_limited: Counts::new("by", &["address", "certificate", "renewals", "wrong-credentials"]),
             proxy_misfits: Counts::new("kind", &["missing", "unexpected"]),
@@ -164,6 +172,7 @@ impl Metrics {
             Unit::Seconds,
             self.certificate_ends.clone(),
         );
+        to.register("expired_rows", "Rows deleted by age", self.expired_rows.family.clone());
         to.register(
             "webhook_deliveries",
             "Requests to webhooks by how they ended",

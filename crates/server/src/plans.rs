@@ -133,6 +133,7 @@ fn release_facts(row: &ReleaseFactsRow) -> Result<ReleaseFacts, String> {
             .map(|sequence| u64::try_from(sequence).map(Sequence))
             .transpose()
             .map_err(|error| error.to_string())?,
+        is_archived: row.archived_at_ms.is_some(),
     })
 }
 

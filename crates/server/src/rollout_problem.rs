@@ -26,6 +26,7 @@ fn classify(refusal: &RolloutRefusal) -> (StatusCode, &'static str, &'static str
         }
         R::Unfinished { .. } => (StatusCode::CONFLICT, "rollout-unfinished", "The release has a rollout"),
         R::Newer { .. } => (StatusCode::CONFLICT, "rollout-newer", "A newer rollout is under way"),
+        R::Archived { .. } => (StatusCode::CONFLICT, "release-archived", "The release is archived"),
         R::NoWayBack { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no-way-back", "No way back"),
     }
 }

@@ -31,6 +31,7 @@ use crate::plans::Plans;
 use crate::problem::Problem;
 use crate::quota::Uploads;
 use crate::refusal::Refusal;
+use crate::retention::keep_sweeping;
 use crate::role::Role;
 use crate::scrub::keep_scrubbing;
 use crate::store::{Change, Store, TokenRow};
@@ -134,6 +135,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     ));
     listeners.spawn(endings::keep_watching(app.clone()));
     listeners.spawn(keep_scrubbing(app.clone()));
+    listeners.spawn(keep_sweeping(app.clone()));
     listeners.spawn(webhooks::keep_telling(app.clone()));
     listeners.spawn(rollouts::run(app.clone()));
     listeners.spawn(rollouts::keep_counting(app.clone()));

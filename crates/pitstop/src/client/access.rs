@@ -4,8 +4,8 @@ use std::io::Read;
 
 use super::rollouts::given;
 use super::types::{
-    ApiToken, AuditFilter, AuditLine, Ca, CreatedApiToken, CreatedWebhook, Delivery, NewApiToken, NewWebhook,
-    Page, Webhook, Whoami,
+    ApiToken, AuditFilter, AuditLine, Ca, CreatedApiToken, CreatedWebhook, Delivery, EventFilter,
+    NewApiToken, NewWebhook, Page, Webhook, Whoami,
 };
 use super::{Client, ClientError};
 
@@ -78,6 +78,20 @@ impl Client {
     /// The audit log as lines of JSON, however long.
     pub(crate) fn export_audit(&self, filter: &AuditFilter) -> Result<impl Read + use<>, ClientError> {
         let request = self.agent.get(self.address("/audit/export")).query_pairs(filter.query());
+        let answer = self.signed(request).config().timeout_recv_body(None).build().call();
+        Ok(self.accepted(answer)?.into_body().into_reader())
+    }
+}
+
+impl Client {
+    /// What happened to devices as lines of JSON, however long.
+    pub(crate) fn export_events(&self, filter: &EventFilter) -> Result<impl Read + use<>, ClientError> {
+        let query = given([
+            ("product", filter.product.as_deref()),
+            ("since", filter.since.as_deref()),
+            ("until", filter.until.as_deref()),
+        ]);
+        let request = self.agent.get(self.address("/events/export")).query_pairs(query);
         let answer = self.signed(request).config().timeout_recv_body(None).build().call();
         Ok(self.accepted(answer)?.into_body().into_reader())
     }

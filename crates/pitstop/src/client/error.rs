@@ -52,7 +52,13 @@ impl Problem {
             "publisher-key-untrusted" => Some(
                 "sign with a key that they trust (--key), or publish it all the same with --untrusted-key",
             ),
-            "quota" => Some("`pitstop product show NAME` tells how much its artifacts take"),
+            "device-enrolled" => Some("`pitstop device revoke ID` first; `pitstop device delete ID` then"),
+            "token-good" => Some("`pitstop token revoke ID` first; `pitstop token delete ID` then"),
+            "product-in-use" => Some("`pitstop device list --product NAME` shows its devices"),
+            "release-archived" => Some("`pitstop release unarchive RELEASE` takes it out of the archive"),
+            "quota" => Some(
+                "`pitstop product show NAME` tells how much its artifacts take; `pitstop artifact prune` deletes what no release has",
+            ),
             "rollover-phase" => Some("`pitstop ca status` shows how far the rollover is"),
             "devices-behind" => Some("`pitstop ca status` shows who lacks it; --force goes on all the same"),
             "sequence-not-newer" => Some("leave out --sequence to take the next number"),
@@ -163,6 +169,11 @@ impl ClientError {
             Self::Refused { problem } => problem.kind.strip_prefix(URN) == Some("not-found"),
             Self::Unreachable { .. } | Self::Broken { .. } | Self::NotPitstop { .. } => false,
         }
+    }
+
+    /// Whether the server refused, and said why.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. })
     }
 
     /// The next step.

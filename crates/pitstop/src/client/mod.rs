@@ -6,6 +6,7 @@
 mod access;
 mod connection;
 mod error;
+mod removal;
 mod rollouts;
 pub(crate) mod types;
 

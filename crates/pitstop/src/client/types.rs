@@ -511,6 +511,9 @@ pub(crate) struct Release {
     /// What its publisher was warned of.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
+    /// Since when it is offered to nobody.
+    #[serde(default)]
+    pub(crate) archived_at: Option<String>,
     /// SHA-256 of the ELF file.
     pub(crate) elf_digest: Option<String>,
     /// When it was published.
@@ -526,4 +529,29 @@ pub(crate) struct App {
     pub(crate) version: String,
     /// Version of ESP-IDF.
     pub(crate) idf_version: String,
+}
+
+/// What was uploaded.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub(crate) struct Artifact {
+    /// Its SHA-256.
+    pub(crate) digest: String,
+    /// Whose quota it counts towards.
+    pub(crate) product: Option<String>,
+    /// Its size.
+    pub(crate) size_bytes: u64,
+    /// When it was uploaded last.
+    pub(crate) uploaded_at: String,
+    /// Whether a release has it.
+    pub(crate) used: bool,
+    /// From when on it may be deleted; never when a release has it.
+    pub(crate) deletable_at: Option<String>,
+}
+
+/// Which events of devices.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EventFilter {
+    pub(crate) product: Option<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) until: Option<String>,
 }

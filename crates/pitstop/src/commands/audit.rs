@@ -1,15 +1,12 @@
 //! `pitstop audit`: who changed what.
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::client::Connection;
 use crate::client::types::{AuditFilter, AuditLine};
+use crate::commands::export::Target;
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui, ago};
@@ -80,13 +77,8 @@ pub(crate) struct Export {
     #[command(flatten)]
     filter: Filter,
 
-    /// Into this file [default: standard output]
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-
-    /// Replace the file if it is there
-    #[arg(long, requires = "out")]
-    force: bool,
+    #[command(flatten)]
+    target: Target,
 
     #[command(flatten)]
     connection: Connection,
@@ -117,36 +109,8 @@ impl Export {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         let client = self.connection.client()?;
         let filter = self.filter.of()?;
-        let cannot = |path: &Path, error: io::Error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Failure::new(format!("expected a file that does not exist yet, found {}", path.display()))
-                    .hint("name another one with --out, or replace it with --force")
-            }
-            _ => Failure::new(format!("could not write {}: {error}", path.display())),
-        };
-        if let Some(path) = self.out.as_deref().filter(|path| !self.force && path.exists()) {
-            return Err(cannot(path, io::ErrorKind::AlreadyExists.into()));
-        }
-        let mut lines = client.export_audit(&filter)?;
-        let Some(path) = self.out else {
-            return match io::copy(&mut lines, &mut io::stdout().lock()) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    Err(Failure::new(format!("the audit log broke off: {error}")))
-                }
-                Ok(_) | Err(_) => Ok(()),
-            };
-        };
-        let progress = ui.spinner("exporting");
-        let cannot = |error| cannot(&path, error);
-        let mut open = File::options();
-        open.write(true).truncate(true).create(self.force).create_new(!self.force);
-        let mut file = open.open(&path).map_err(cannot)?;
-        let size =
-            io::copy(&mut lines, &mut file).and_then(|size| file.flush().map(|()| size)).map_err(cannot)?;
-        drop(progress);
-        ui.result(&serde_json::json!({ "path": path, "size_bytes": size }), || {
-            Page::titled(format!("Exported the audit log to {}", path.display()))
-        })
+        self.target.check()?;
+        self.target.take(ui, "the audit log", client.export_audit(&filter)?)
     }
 }
 

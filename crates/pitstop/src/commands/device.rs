@@ -14,6 +14,7 @@ use crate::client::types::{
     Outcome,
 };
 use crate::client::{Client, Connection};
+use crate::commands::consent::Consent;
 use crate::commands::fleet::health_tone;
 use crate::commands::options;
 use crate::failure::Failure;
@@ -38,6 +39,14 @@ Examples:
   pitstop device set lamp-0001 --channel beta --tags lab,office
   pitstop device set lamp-0001 --pin 1.3.2
   pitstop device set lamp-0001 --unpin --note 'back on rollouts'";
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  pitstop device delete lamp-0001
+  pitstop device revoke lamp-0001 && pitstop device delete lamp-0001 --yes
+
+An enrolled device is revoked first. Its certificates stay refused, and the
+audit log keeps its lines; its events go. The id is free again.";
 
 /// What `--health` takes.
 const HEALTHS: [&str; 8] = ["ok", "new", "updating", "silent", "unheard", "crashing", "failing", "revoked"];
@@ -71,6 +80,9 @@ pub(crate) enum DeviceCommand {
 
     /// Revoke a device: its next request is refused
     Revoke(Revoke),
+
+    /// Delete a device that is new or revoked, with its events
+    Delete(Delete),
 
     /// Issue a new enrollment token; the old one is void
     Token(One),
@@ -110,6 +122,21 @@ pub(crate) struct New {
     /// What the ids begin with [default: the product's name]
     #[arg(long, value_name = "TEXT", value_parser = options::device, requires = "count")]
     prefix: Option<String>,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `device delete`.
+#[derive(Debug, Args)]
+#[command(after_help = DELETE_EXAMPLES)]
+pub(crate) struct Delete {
+    /// Id of the device
+    #[arg(value_name = "ID", value_parser = options::device)]
+    id: String,
+
+    #[command(flatten)]
+    consent: Consent,
 
     #[command(flatten)]
     connection: Connection,
@@ -242,6 +269,15 @@ impl DeviceCommand {
                     Page::titled(format!("Revoked the device {id}")).note(
                         "Its next request is refused. The application it runs goes on running; it gets no updates.",
                     )
+                })
+            }
+            Self::Delete(Delete { id, consent, connection }) => {
+                let client = connection.client()?;
+                consent.to(&format!("Delete device {id} and its events?"))?;
+                let device = client.delete_device(&id)?;
+                ui.result(&device, || {
+                    Page::titled(format!("Deleted the device {id}"))
+                        .note("Its certificates stay refused, and the audit log keeps its lines.")
                 })
             }
             Self::Token(One { id, connection }) => {

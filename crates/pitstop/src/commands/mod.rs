@@ -1,9 +1,13 @@
 //! What each command does: one file per resource, options first, then the work.
 
 pub(crate) mod admin;
+pub(crate) mod artifact;
 pub(crate) mod audit;
 pub(crate) mod ca;
+mod consent;
 pub(crate) mod device;
+pub(crate) mod event;
+mod export;
 pub(crate) mod flash;
 pub(crate) mod fleet;
 mod identity;

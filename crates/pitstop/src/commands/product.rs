@@ -7,6 +7,7 @@ use flashfmt::Chip;
 
 use crate::client::Connection;
 use crate::client::types::{self, NewProduct, NewPublisherKey, Product, ProductSettings};
+use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
@@ -25,6 +26,14 @@ Examples:
   pitstop product set lamp --silence-deadline 12h --quarantine-after 3
   pitstop product set lamp --plan '1%,10%,100%' --soak 1h     for every release from now on
   pitstop product set lamp --enrollment-approval true";
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  pitstop product delete lamp
+  pitstop product delete lamp --yes
+
+Its channels, publisher keys, API tokens and webhooks go with it. Its artifacts
+are those of no product then: `pitstop artifact prune` deletes them.";
 
 /// More channels than any product has.
 const MOST_CHANNELS: usize = 1000;
@@ -45,6 +54,10 @@ pub(crate) enum ProductCommand {
     /// Change silence deadline, quarantine, approval of enrollments, or the default plan
     #[command(after_help = SET_EXAMPLES)]
     Set(Box<Set>),
+
+    /// Delete a product without devices and releases
+    #[command(after_help = DELETE_EXAMPLES)]
+    Delete(Delete),
 
     /// Publisher keys: whose releases its devices accept
     #[command(subcommand)]
@@ -119,6 +132,20 @@ pub(crate) struct Show {
     /// Name of the product
     #[arg(value_name = "NAME", value_parser = options::product)]
     name: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `product delete`.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Name of the product
+    #[arg(value_name = "NAME", value_parser = options::product)]
+    name: String,
+
+    #[command(flatten)]
+    consent: Consent,
 
     #[command(flatten)]
     connection: Connection,
@@ -218,6 +245,14 @@ impl ProductCommand {
                 ui.result(&product, || page(&product, format!("Product {name}")))
             }
             Self::Set(set) => set.run(ui),
+            Self::Delete(Delete { name, consent, connection }) => {
+                let client = connection.client()?;
+                consent.to(&format!(
+                    "Delete product {name}, with its channels, publisher keys, API tokens and webhooks?"
+                ))?;
+                let product = client.delete_product(&name)?;
+                ui.result(&product, || Page::titled(format!("Deleted the product {name}")))
+            }
             Self::Key(key) => key.run(ui),
             Self::Channel(channel) => channel.run(ui),
         }

@@ -31,6 +31,14 @@ Examples:
 The image is parsed and compared with the product before anything is sent.
 The manifest is signed here: the key never leaves this machine.";
 
+const ARCHIVE_EXAMPLES: &str = "\
+Examples:
+  pitstop release archive 1.3.2 --product lamp
+  pitstop release unarchive 1.3.2 --product lamp
+
+A release is archived once its rollout is over, and no newer one that is not
+archived requires it or may return to it. Devices keep it.";
+
 /// The rollout that a release started is among so many of its product's newest.
 const NEWEST_ROLLOUTS: usize = 20;
 
@@ -46,6 +54,14 @@ pub(crate) enum ReleaseCommand {
 
     /// Show one release
     Show(Show),
+
+    /// Archive a release: it is known, and offered to nobody
+    #[command(after_help = ARCHIVE_EXAMPLES)]
+    Archive(PutAway),
+
+    /// Take a release out of the archive: what brought it to devices before does so again
+    #[command(after_help = ARCHIVE_EXAMPLES)]
+    Unarchive(PutAway),
 }
 
 /// `release publish`.
@@ -138,6 +154,35 @@ pub(crate) struct List {
     connection: Connection,
 }
 
+/// `release archive` and `release unarchive`.
+#[derive(Debug, Args)]
+pub(crate) struct PutAway {
+    /// The release: a version, or its sequence number
+    #[arg(value_name = "RELEASE")]
+    release: String,
+
+    /// The product
+    #[arg(long, value_name = "NAME", value_parser = options::product)]
+    product: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl PutAway {
+    /// `archive` or `unarchive`.
+    fn run(self, ui: &Ui, action: &str) -> Result<(), Failure> {
+        let client = self.connection.client()?;
+        let sequence = options::sequence_of(&client, &self.product, &self.release)?;
+        let release = client.put_release(&self.product, sequence, action)?;
+        let heading = match release.archived_at {
+            Some(_) => format!("Release {sequence} is archived: it is offered to nobody"),
+            None => format!("Release {sequence} is not archived"),
+        };
+        ui.result(&release, || page(&release, heading))
+    }
+}
+
 /// `release show`.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
@@ -159,6 +204,8 @@ impl ReleaseCommand {
         match self {
             Self::Publish(publish) => publish.run(ui),
             Self::List(list) => list.run(ui),
+            Self::Archive(put) => put.run(ui, "archive"),
+            Self::Unarchive(put) => put.run(ui, "unarchive"),
             Self::Show(Show { release, product, connection }) => {
                 let client = connection.client()?;
                 let sequence = options::sequence_of(&client, &product, &release)?;
@@ -388,10 +435,15 @@ impl List {
                     size(release.size_bytes).into(),
                     short_digest(&release.digest).into(),
                     ago(&release.created_at, now).into(),
+                    if release.archived_at.is_some() {
+                        Cell::new(Tone::Dim, "archived")
+                    } else {
+                        Cell::from("")
+                    },
                 ]
             });
-            let page =
-                Page::plain().table(["SEQUENCE", "VERSION", "CHANNEL", "SIZE", "DIGEST", "PUBLISHED"], rows);
+            let page = Page::plain()
+                .table(["SEQUENCE", "VERSION", "CHANNEL", "SIZE", "DIGEST", "PUBLISHED", ""], rows);
             if releases.next_cursor.is_some() { page.more(self.limit) } else { page }
         })
     }
@@ -423,6 +475,9 @@ fn page(release: &Release, heading: String) -> Page {
         let idf =
             if app.idf_version.is_empty() { String::new() } else { format!(", ESP-IDF {}", app.idf_version) };
         facts.push(("app", format!("{} {}{idf}", app.project_name, app.version).into()));
+    }
+    if let Some(at) = &release.archived_at {
+        facts.push(("archived", Cell::new(Tone::Warn, ago(at, OffsetDateTime::now_utc()))));
     }
     facts.push(("published", ago(&release.created_at, OffsetDateTime::now_utc()).into()));
     let page = Page::titled(heading).facts(facts);

@@ -6,6 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::client::Connection;
 use crate::client::types::{ApiToken, NewApiToken};
+use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui, ago};
@@ -31,6 +32,9 @@ pub(crate) enum TokenCommand {
 
     /// Revoke a token: its next request is refused
     Revoke(Revoke),
+
+    /// Delete a token that was revoked or has expired; the audit log keeps its id and name
+    Delete(Delete),
 }
 
 /// `token new`.
@@ -73,6 +77,20 @@ pub(crate) struct Revoke {
     /// Id of the token, as `pitstop token list` shows it
     #[arg(value_name = "ID", value_parser = options::device)]
     id: String,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `token delete`.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Id of the token, as `pitstop token list` shows it
+    #[arg(value_name = "ID", value_parser = options::device)]
+    id: String,
+
+    #[command(flatten)]
+    consent: Consent,
 
     #[command(flatten)]
     connection: Connection,
@@ -123,6 +141,12 @@ impl TokenCommand {
                     let page = Page::plain().table(["ID", "NAME", "ROLE", "PRODUCT", "STATE", "MADE"], rows);
                     if tokens.next_cursor.is_some() { page.more(limit) } else { page }
                 })
+            }
+            Self::Delete(Delete { id, consent, connection }) => {
+                let client = connection.client()?;
+                consent.to(&format!("Delete the token {id}?"))?;
+                let token = client.delete_token(&id)?;
+                ui.result(&token, || Page::titled(format!("Deleted the token {id} of {}", token.name)))
             }
             Self::Revoke(Revoke { id, connection }) => {
                 let token = connection.client()?.revoke_token(&id)?;

@@ -8,7 +8,7 @@ use assert_cmd::Command;
 use flashfmt::image::compose::{Composer, esp32c3_addr};
 use flashfmt::{AppDescriptor, Chip};
 use serde_json::Value;
-use server::{Config, RunningServer};
+use server::{Clock, Config, RunningServer};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -76,6 +76,7 @@ pub(crate) struct Bench {
     pub(crate) folder: TempDir,
     pub(crate) data: PathBuf,
     pub(crate) url: String,
+    pub(crate) clock: Clock,
     running: Option<RunningServer>,
     runtime: Runtime,
 }
@@ -88,9 +89,10 @@ impl Bench {
         let mut config = Config::new(&data);
         config.device_addr.set_port(0);
         config.admin_addr.set_port(0);
+        let clock = config.clock.clone();
         let runtime = Runtime::new().unwrap();
         let running = runtime.block_on(server::start(config)).unwrap();
-        let bench = Self { folder, data, url: running.admin_url(), running: Some(running), runtime };
+        let bench = Self { folder, data, url: running.admin_url(), clock, running: Some(running), runtime };
         bench.command(&["keys", "new", "--name", "alice"]).assert().success();
         bench
     }

@@ -1,6 +1,7 @@
-//! `PUT /api/v1/artifacts/{sha256}`: uploads.
+//! `/api/v1/artifacts`: uploads, and what becomes of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -9,20 +10,24 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use manifest::Digest;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
+use super::page::{Page, PageParams};
 use super::product;
 use super::request::{InPath, Params};
 use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
 use crate::app::App;
 use crate::artifact_store::{Upload, UploadError};
+use crate::clock;
 use crate::problem::{Problem, Refused};
+use crate::store::{ArtifactDeletion, ArtifactFilter, ArtifactRow, Change, Noted, YOUNG_MS};
 
 pub(super) fn routes() -> Routes {
-    Routes::of("artifacts").publisher(routes!(upload))
+    Routes::of("artifacts").viewer(routes!(list)).publisher(routes!(upload)).admin(routes!(remove))
 }
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -37,6 +42,126 @@ struct UploadParams {
 struct Uploaded {
     digest: String,
     size_bytes: u64,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct ListParams {
+    /// Whose quota they count towards.
+    product: String,
+    /// Only those that no release has.
+    unused: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Artifact {
+    digest: String,
+    /// Whose quota it counts towards; null for that of no product.
+    product: Option<String>,
+    size_bytes: i64,
+    /// When it was uploaded last.
+    #[schema(format = DateTime)]
+    uploaded_at: String,
+    /// Whether a release has it, as its image or as its ELF file.
+    used: bool,
+    /// From when on it may be deleted; null when a release has it.
+    #[schema(format = DateTime)]
+    deletable_at: Option<String>,
+}
+
+/// Files and rows of the store are removed in this time, or the deletion is begun again.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Lists artifacts by digest.
+#[utoipa::path(
+    get,
+    path = "/artifacts",
+    params(ListParams, PageParams),
+    responses((status = 200, body = Page<Artifact>))
+)]
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(params): Params<ListParams>,
+    Params(page): Params<PageParams>,
+) -> Result<Json<Page<Artifact>>, Problem> {
+    product::require(&app, &caller, &params.product).await?;
+    let filter =
+        ArtifactFilter { product: params.product, scope: caller.scope().to_owned(), unused: params.unused };
+    let rows = app.people.artifacts(&filter, page.after(), page.rows()?).await?;
+    page.page(rows, |row| row.digest.clone(), |row| Ok(show(row))).map(Json)
+}
+
+/// Deletes an artifact that no release has, and that was uploaded more than a day ago.
+#[utoipa::path(
+    delete,
+    path = "/artifacts/{sha256}",
+    params(("sha256" = String, Path, pattern = "^[0-9a-f]{64}$")),
+    responses((status = 200, body = Artifact))
+)]
+async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(digest): InPath<String>,
+) -> Result<Json<Artifact>, Problem> {
+    let digest = parse(&digest)?;
+    let not_found = || Problem::NotFound { kind: "artifact", name: digest.to_string() };
+    let row = app.people.artifact(digest).await?.filter(|row| caller.sees(&row.product));
+    let row = row.ok_or_else(not_found)?;
+    let refused = |kind, title, detail| {
+        Err(Problem::Refused(Refused { status: StatusCode::CONFLICT, kind, title, detail }))
+    };
+    match app.people.begin_deleting(digest, &caller.change()).await? {
+        ArtifactDeletion::Begun => {}
+        ArtifactDeletion::NotFound => return Err(not_found()),
+        ArtifactDeletion::BeingDeleted => return Err(being_deleted(digest)),
+        ArtifactDeletion::Used { product, sequence } => {
+            let detail = format!("artifact {digest} is that of release {sequence} of product {product}");
+            return refused("artifact-used", "A release has the artifact", detail);
+        }
+        ArtifactDeletion::Young { until_ms } => {
+            let until = clock::rfc3339(until_ms);
+            let detail = format!(
+                "artifact {digest} was uploaded less than a day ago, and may be about to be published; delete it after \
+                 {until}"
+            );
+            return refused("artifact-young", "The artifact was uploaded lately", detail);
+        }
+    }
+    // Also when the client does not wait for the answer.
+    let removing = tokio::spawn(async move {
+        let removed = timeout(REMOVE_TIMEOUT, app.artifacts.remove(digest)).await;
+        removed.map_err(|_| being_deleted(digest))??;
+        app.people.finish_deleting(digest).await?;
+        Ok::<_, Problem>(())
+    });
+    removing.await.map_err(Problem::internal)??;
+    Ok(Json(show(row)))
+}
+
+fn show(row: ArtifactRow) -> Artifact {
+    Artifact {
+        digest: row.digest,
+        product: Some(row.product).filter(|product| !product.is_empty()),
+        size_bytes: row.size_bytes,
+        uploaded_at: clock::rfc3339(row.uploaded_at_ms),
+        used: row.is_used != 0,
+        deletable_at: (row.is_used == 0).then(|| clock::rfc3339(row.uploaded_at_ms.saturating_add(YOUNG_MS))),
+    }
+}
+
+fn parse(digest: &str) -> Result<Digest, Problem> {
+    digest.parse().map_err(|error| Problem::Invalid(format!("{error}")))
+}
+
+fn being_deleted(digest: Digest) -> Problem {
+    Problem::Refused(Refused {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        kind: "artifact-deleting",
+        title: "The artifact is being deleted",
+        detail: format!("artifact {digest} is being deleted just now; try again in a few seconds"),
+    })
 }
 
 /// Takes an artifact under its own digest: 201, or 200 when it was there. One that is damaged is mended so.
@@ -59,15 +184,20 @@ async fn upload(
         product if product.is_empty() => caller.scope().to_owned(),
         product => product::find(&app, &caller, product).await?.name,
     };
-    let digest: Digest = digest.parse().map_err(|error| Problem::Invalid(format!("{error}")))?;
+    let digest = parse(&digest)?;
     if app.artifacts.is_whole(digest).await? == Some(true)
         && let Some(size_bytes) = app.artifacts.size_bytes(digest).await?
     {
-        app.damaged.note(digest, false, &app.metrics);
+        let change = caller.change();
         // The server may have been stopped before it was noted.
-        if !app.people.has_artifact(digest).await? {
-            app.people.add_artifact(digest, &product, size_bytes, &caller.change()).await?;
+        if !app.people.touch_artifact(digest, change.at_ms).await? {
+            note(&app, digest, &product, size_bytes, &change).await?;
         }
+        // Nobody deletes what is noted by now. Before, somebody may have.
+        if app.artifacts.size_bytes(digest).await?.is_none() {
+            return Err(being_deleted(digest));
+        }
+        app.damaged.note(digest, false, &app.metrics);
         return Ok((StatusCode::OK, Json(Uploaded { digest: digest.to_string(), size_bytes })));
     }
     let announced_bytes =
@@ -83,12 +213,29 @@ async fn upload(
     let change = caller.change();
     let keeping = tokio::spawn(async move {
         keep(&app, digest, upload).await?;
-        app.people.add_artifact(digest, &product, size_bytes, &change).await?;
+        note(&app, digest, &product, size_bytes, &change).await?;
+        // Nobody deletes what is noted by now. Before, somebody may have.
+        if app.artifacts.size_bytes(digest).await?.is_none() {
+            return Err(being_deleted(digest));
+        }
         drop(reserved);
         Ok::<_, Problem>(())
     });
     keeping.await.map_err(Problem::internal)??;
     Ok((StatusCode::CREATED, Json(Uploaded { digest: digest.to_string(), size_bytes })))
+}
+
+async fn note(
+    app: &App,
+    digest: Digest,
+    product: &str,
+    size_bytes: u64,
+    change: &Change,
+) -> Result<(), Problem> {
+    match app.people.add_artifact(digest, product, size_bytes, change).await? {
+        Noted::Done => Ok(()),
+        Noted::BeingDeleted => Err(being_deleted(digest)),
+    }
 }
 
 async fn receive(mut upload: Upload, mut body: Body) -> Result<(Upload, u64), Problem> {

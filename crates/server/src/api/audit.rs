@@ -36,7 +36,7 @@ pub(super) fn routes() -> Routes {
 struct Filter {
     /// Id or name of the API token that made the change, or `server`.
     actor: String,
-    /// Kind of what was changed: `artifact`, `ca`, `certificate`, `channel`, `device`, `evidence`, `product`,
+    /// Kind of what was changed: `artifact`, `audit`, `ca`, `certificate`, `channel`, `device`, `evidence`, `product`,
     /// `publisher-key`, `release`, `rollout`, `token` or `webhook`.
     kind: String,
     /// Id of what was changed.

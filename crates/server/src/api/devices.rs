@@ -20,9 +20,9 @@ use super::{channels, product};
 use crate::app::App;
 use crate::clock;
 use crate::device::reason_name;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refused};
 use crate::secret;
-use crate::store::{DeviceChange, DeviceFilter, DeviceRow, EventRow, NewDevice, NewDevices};
+use crate::store::{DeviceChange, DeviceDeletion, DeviceFilter, DeviceRow, EventRow, NewDevice, NewDevices};
 
 /// The longest note and reason.
 const MAX_TEXT_CHARS: usize = 4096;
@@ -45,6 +45,7 @@ pub(super) fn routes() -> Routes {
         .operator(routes!(create_bulk))
         .operator(routes!(change))
         .operator(routes!(revoke))
+        .operator(routes!(remove))
         .operator(routes!(renew_token))
         .operator(routes!(approve))
         .operator(routes!(clear_quarantine))
@@ -411,12 +412,17 @@ async fn change(
     if let Some(channel) = &body.channel {
         channels::require(&app, &product, channel).await?;
     }
-    if let Some(Some(sequence)) = body.pinned_sequence
-        && app.people.release(&product, sequence).await?.is_none()
-    {
-        return Err(Problem::Unsuitable(format!(
-            "expected pinned_sequence to be that of a release of product {product}, found {sequence}"
-        )));
+    if let Some(Some(sequence)) = body.pinned_sequence {
+        let found = match app.people.release(&product, sequence).await? {
+            Some(release) if release.archived_at_ms.is_some() => format!("{sequence}, which is archived"),
+            Some(_) => String::new(),
+            None => sequence.to_string(),
+        };
+        if !found.is_empty() {
+            return Err(Problem::Unsuitable(format!(
+                "expected pinned_sequence to be that of a release of product {product}, found {found}"
+            )));
+        }
     }
     let settings = DeviceChange {
         note: body.note,
@@ -455,6 +461,35 @@ async fn revoke(
     app.people.revoke_device(&id, &reason, &caller.change(), &condition.0).await?.done("device", &id)?;
     tracing::info!(device = id, reason, "revoked");
     tagged(find(&app, &caller, &id).await?)
+}
+
+/// Deletes a device that is not enrolled, or is revoked, and its events. The audit log keeps its lines, its certificates stay
+/// refused, and its id is free.
+#[utoipa::path(
+    delete,
+    path = "/devices/{id}",
+    params(("id" = String, Path), IfMatchHeader),
+    responses((status = 200, body = Device))
+)]
+async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Json<Device>, Problem> {
+    find(&app, &caller, &id).await?;
+    match app.people.delete_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
+        DeviceDeletion::Done(row) => show_device(*row).map(Json),
+        DeviceDeletion::Enrolled => Err(Problem::Refused(Refused {
+            status: StatusCode::CONFLICT,
+            kind: "device-enrolled",
+            title: "The device is enrolled",
+            detail: format!(
+                "expected a device that is new or revoked, found {id}, which is enrolled; revoke it first, \
+                 then delete it"
+            ),
+        })),
+    }
 }
 
 /// Gives a device a new enrollment token, which is shown once; the old one is void.

@@ -8,6 +8,7 @@ mod channels;
 mod crl;
 mod devices;
 mod etag;
+mod events;
 mod evidence;
 mod fleet;
 mod info;
@@ -85,6 +86,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         publisher_keys::routes(),
         releases::routes(),
         devices::routes(),
+        events::routes(),
         rollouts::routes(),
         evidence::routes(),
         artifacts::routes(),

@@ -21,9 +21,9 @@ use super::request::{Body, InPath, Params, check_product_name, check_text, prese
 use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refused};
 use crate::publish::{SlotSize, check_chip};
-use crate::store::{KeyRow, NewProduct, ProductRow, SettingsChange};
+use crate::store::{KeyRow, MAX_COUNTED, NewProduct, ProductDeletion, ProductRow, SettingsChange};
 
 /// Bounds of a deadline: a minute, ten years.
 const MIN_DEADLINE_S: i64 = 60;
@@ -47,6 +47,7 @@ pub(super) fn routes() -> Routes {
         .viewer(routes!(show))
         .admin(routes!(create))
         .admin(routes!(change))
+        .admin(routes!(remove))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -259,6 +260,44 @@ async fn change(
     let row = app.people.change_product(&name, settings, &caller.change(), &condition.0).await?;
     let row = row.done("product", &name)?;
     tagged(&app, row).await
+}
+
+/// Deletes a product without devices and releases. Its channels, publisher keys, API tokens and webhooks go with it; its
+/// artifacts are those of no product then.
+#[utoipa::path(
+    delete,
+    path = "/products/{product}",
+    params(("product" = String, Path), IfMatchHeader),
+    responses((status = 200, body = Product))
+)]
+async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(name): InPath<String>,
+) -> Result<Json<Product>, Problem> {
+    caller.require_unscoped()?;
+    let row = product::find(&app, &caller, name.clone()).await?;
+    let shown = show_product(row, beside(&app, &name).await?)?;
+    match app.people.delete_product(&name, &caller.change(), &condition.0).await?.done("product", &name)? {
+        ProductDeletion::Done => Ok(Json(shown)),
+        ProductDeletion::InUse { devices, releases } => {
+            let count = |count: i64| match count {
+                MAX_COUNTED => format!("{count} or more"),
+                count => count.to_string(),
+            };
+            let (devices, releases) = (count(devices), count(releases));
+            Err(Problem::Refused(Refused {
+                status: StatusCode::CONFLICT,
+                kind: "product-in-use",
+                title: "The product is in use",
+                detail: format!(
+                    "expected a product without devices and releases, found {name} with {devices} devices and \
+                     {releases} releases; delete the devices first, and keep a product that has releases"
+                ),
+            }))
+        }
+    }
 }
 
 /// A product with its keys and its entity tag.

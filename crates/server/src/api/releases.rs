@@ -13,15 +13,16 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
+use super::etag::Condition;
 use super::page::{Page, PageParams};
 use super::request::{Body, InPath, Params, check_text};
-use super::routes::Routes;
+use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
 use crate::app::App;
 use crate::clock;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refused};
 use crate::publish::{self, Publication, Published};
-use crate::store::ReleaseRow;
+use crate::store::{ArchiveRefusal, ReleaseRow};
 
 /// The longest notes.
 const MAX_NOTES_CHARS: usize = 64 * 1024;
@@ -32,6 +33,8 @@ pub(super) fn routes() -> Routes {
         .viewer(routes!(show))
         .viewer(routes!(manifest))
         .publisher(routes!(publish))
+        .operator(routes!(archive))
+        .operator(routes!(unarchive))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -101,6 +104,9 @@ struct Release {
     warnings: Vec<String>,
     #[schema(format = DateTime)]
     created_at: String,
+    /// Since when it is offered to nobody; null when it is not archived.
+    #[schema(format = DateTime)]
+    archived_at: Option<String>,
 }
 
 /// What an image's app descriptor says.
@@ -192,6 +198,48 @@ async fn manifest(
     Ok(([(header::CONTENT_TYPE, "application/cose; cose-type=\"cose-sign1\"")], manifest).into_response())
 }
 
+/// Archives a release: it is offered to nobody, and not its channel's newest any more. Devices keep it. Refused while a rollout
+/// of it is not finished, or another release that is not archived may return to it or requires it. `If-Match` is about the
+/// product.
+#[utoipa::path(post, path = "/products/{product}/releases/{sequence}/archive", params(("product" = String, Path), ("sequence" = i64, Path), IfMatchHeader), responses((status = 200, body = Release)))]
+async fn archive(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath((name, number)): InPath<(String, String)>,
+) -> Result<Json<Release>, Problem> {
+    let release = find(&app, &caller, name, &number).await?;
+    let archived = app.people.archive_release(&release, &caller.change(), &condition.0).await?;
+    show_release(archived.done("product", &release.product)??).map(Json)
+}
+
+/// Takes a release out of the archive: what brought it to devices before does so again. Refused while a release that it
+/// requires or may return to is archived. `If-Match` is about the product.
+#[utoipa::path(post, path = "/products/{product}/releases/{sequence}/unarchive", params(("product" = String, Path), ("sequence" = i64, Path), IfMatchHeader), responses((status = 200, body = Release)))]
+async fn unarchive(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath((name, number)): InPath<(String, String)>,
+) -> Result<Json<Release>, Problem> {
+    let release = find(&app, &caller, name, &number).await?;
+    let taken_out = app.people.unarchive_release(&release, &caller.change(), &condition.0).await?;
+    show_release(taken_out.done("product", &release.product)??).map(Json)
+}
+
+impl From<ArchiveRefusal> for Problem {
+    fn from(refusal: ArchiveRefusal) -> Self {
+        let (kind, title) = match refusal {
+            ArchiveRefusal::Rollout { .. } => ("rollout-unfinished", "The release has a rollout"),
+            ArchiveRefusal::RevertTarget { .. } | ArchiveRefusal::Required { .. } => {
+                ("release-needed", "Another release needs it")
+            }
+            ArchiveRefusal::NeedsArchived { .. } => ("release-archived", "The release is archived"),
+        };
+        Self::Refused(Refused { status: StatusCode::CONFLICT, kind, title, detail: refusal.to_string() })
+    }
+}
+
 async fn find(app: &App, caller: &Caller, name: String, number: &str) -> Result<ReleaseRow, Problem> {
     let product = product::find(app, caller, name).await?;
     app.people
@@ -221,5 +269,6 @@ fn show_release(row: ReleaseRow) -> Result<Release, Problem> {
         warnings: serde_json::from_str(&row.warnings)?,
         notes: row.notes,
         created_at: clock::rfc3339(row.created_at_ms),
+        archived_at: row.archived_at_ms.map(clock::rfc3339),
     })
 }

@@ -16,13 +16,17 @@ use super::request::{Body, InPath, Params, check_text, parse_time};
 use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
-use crate::problem::Problem;
+use crate::problem::{Problem, Refused};
 use crate::role::Role;
 use crate::secret;
-use crate::store::{Revocation, TokenRow};
+use crate::store::{Revocation, TokenDeletion, TokenRow};
 
 pub(super) fn routes() -> Routes {
-    Routes::of("tokens").admin(routes!(list)).admin(routes!(create)).admin(routes!(revoke))
+    Routes::of("tokens")
+        .admin(routes!(list))
+        .admin(routes!(create))
+        .admin(routes!(revoke))
+        .admin(routes!(remove))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -124,6 +128,34 @@ async fn revoke(
         Revocation::Done(row) => show(row).map(Json),
         Revocation::NotFound => Err(Problem::NotFound { kind: "token", name: id }),
         Revocation::Last => Err(Problem::LastAdmin { id }),
+    }
+}
+
+/// Deletes an API token that is good no longer: it was revoked, or has expired. The audit log keeps its id and name.
+#[utoipa::path(
+    delete,
+    path = "/tokens/{id}",
+    params(("id" = String, Path)),
+    responses((status = 200, body = ApiToken))
+)]
+async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    InPath(id): InPath<String>,
+) -> Result<Json<ApiToken>, Problem> {
+    caller.require_unscoped()?;
+    match app.people.delete_token(&id, &caller.change()).await? {
+        TokenDeletion::Done(row) => show(row).map(Json),
+        TokenDeletion::NotFound => Err(Problem::NotFound { kind: "token", name: id }),
+        TokenDeletion::Good => Err(Problem::Refused(Refused {
+            status: StatusCode::CONFLICT,
+            kind: "token-good",
+            title: "The API token is good",
+            detail: format!(
+                "expected a token that was revoked or has expired, found {id}, which is good; revoke it first, then \
+                 delete it"
+            ),
+        })),
     }
 }
 

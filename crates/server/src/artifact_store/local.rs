@@ -90,6 +90,14 @@ impl LocalArtifacts {
         Ok(file.map(|file| Box::pin(File::from_std(file).take(length_bytes)) as ArtifactReader))
     }
 
+    pub(super) async fn remove(&self, digest: Digest) -> io::Result<()> {
+        let path = self.path(digest);
+        match if_there(fs::remove_file(&path).await)? {
+            Some(()) => sync_parent(&path).await,
+            None => Ok(()),
+        }
+    }
+
     pub(super) async fn upload(&self, expected: Digest) -> io::Result<LocalUpload> {
         let path = self.path(expected);
         let folder = path.parent().unwrap_or(&self.root);

@@ -1,7 +1,7 @@
 //! Artifacts by their SHA-256, in local files or in an S3 store.
 //!
 //! An artifact is there as a whole or not at all: what arrives is hashed on its way, and gets its name only when the
-//! digest is right. It is never changed, so that nothing about it has to be looked up twice.
+//! digest is right. It is never changed, so that nothing about it has to be looked up twice, and removed only when no release has it.
 
 mod chunks;
 mod damaged;
@@ -170,6 +170,14 @@ impl ArtifactStore {
                 ArtifactError::S3(object_store::Error::Generic { store: "S3", source: error.into() })
             }
             Self::Local(_) | Self::S3(_) => ArtifactError::Local { source: error },
+        }
+    }
+
+    /// Removes an artifact; one that is not there is none the less gone.
+    pub(crate) async fn remove(&self, digest: Digest) -> Result<(), ArtifactError> {
+        match self {
+            Self::Local(artifacts) => Ok(artifacts.remove(digest).await?),
+            Self::S3(artifacts) => Ok(artifacts.remove(digest).await?),
         }
     }
 

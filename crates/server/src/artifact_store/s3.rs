@@ -128,6 +128,10 @@ impl S3Artifacts {
         Ok(Some(Box::pin(StreamReader::new(object.into_stream().map_err(io::Error::from)))))
     }
 
+    pub(super) async fn remove(&self, digest: Digest) -> Result<(), Error> {
+        if_there(self.bucket.delete(&self.path(digest)).await).map(|_| ())
+    }
+
     pub(super) fn upload(&self, expected: Digest) -> S3Upload {
         let writer = BufWriter::with_capacity(self.bucket.clone(), self.path(expected), PART_BYTES)
             .with_max_concurrency(PARTS_AT_ONCE);

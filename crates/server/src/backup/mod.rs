@@ -1,7 +1,7 @@
 //! Backup and restore of a data directory, also while a server runs.
 //!
 //! A backup is a directory like the data directory, with `backup.json`: every file with its size and SHA-256. The
-//! database comes first, as it is at one moment; artifacts come after it. They are never changed or deleted, so that
+//! database comes first, as it is at one moment; artifacts come after it. They are never changed, and deleted only when no release has them, so that
 //! every artifact that the copied database speaks of is there when they are copied.
 //!
 //! A backup and a restored data directory are there as a whole or not at all: they are made beside their place, synced,
@@ -161,7 +161,19 @@ pub fn backup(
         let copied = copy(&data_dir.join(&file.path), &target, |bytes| {
             done_bytes += bytes;
             progress(done_bytes, total_bytes);
-        })?;
+        });
+        let copied = match copied {
+            // No release had it when the database was copied, and somebody deleted it since.
+            Err(BackupError::File { path, source, .. })
+                if file.named_digest.is_some()
+                    && source.kind() == io::ErrorKind::NotFound
+                    && path == data_dir.join(&file.path) =>
+            {
+                fs::remove_file(&target).map_err(BackupError::file("remove", &target))?;
+                continue;
+            }
+            other => other?,
+        };
         if let Some(expected) = file.named_digest
             && copied.sha256 != expected
         {

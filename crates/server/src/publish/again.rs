@@ -25,6 +25,9 @@ pub(super) async fn published(
     if newest.is_some_and(|newest| newest.sequence > known.sequence) {
         differs.push("its place, for newer ones are on its channel");
     }
+    if known.archived_at_ms.is_some() {
+        differs.push("its place, for it is archived");
+    }
     if differs.is_empty() {
         return Ok(Some(Ok(known)));
     }

@@ -100,6 +100,12 @@ pub(crate) enum PublishError {
         "expected an older release of product {product} in requires, found {found}; there is none of this number"
     )]
     Requires { product: String, found: i64 },
+    #[error(
+        "expected releases that are not archived in revert_to and requires, found {sequence}; take it out of the archive first"
+    )]
+    Archived { sequence: i64 },
+    #[error("artifact {digest} was deleted meanwhile; upload it again")]
+    ArtifactGone { digest: String },
     #[error("expected the ELF file {digest} among the artifacts, found none; upload it first")]
     ElfMissing { digest: Digest },
     #[error("expected a minimum slot of at most {slot_bytes} bytes (slot {label}), found {found_bytes}")]
@@ -286,6 +292,7 @@ pub(crate) async fn publish(
         warnings: json!(warnings).to_string(),
         manifest_base64: BASE64_STANDARD.encode(signed.as_bytes()),
         created_at_ms: change.at_ms,
+        archived_at_ms: None,
     };
     match app.people.add_release(&release, publication.starts_rollout, change).await? {
         Added::Done => {}
@@ -293,6 +300,8 @@ pub(crate) async fn publish(
             let newest = app.people.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
             return Err(PublishError::Sequence { newest, found });
         }
+        Added::Archived(sequence) => return Err(PublishError::Archived { sequence }),
+        Added::ArtifactGone(digest) => return Err(PublishError::ArtifactGone { digest }),
         Added::NoRollout(refusal) => {
             return Err(PublishError::Rollout { product: product.name.clone(), refusal });
         }
@@ -311,7 +320,11 @@ async fn claim(
 ) -> Result<(), PublishError> {
     let quota_bytes = app.config.artifact_quota_bytes;
     if app.people.claim_artifact(digest, product, size_bytes, quota_bytes, change).await? {
-        return Ok(());
+        // It may have been deleted since it was read; what is noted and there by now stays.
+        return match app.artifacts.size_bytes(digest).await? {
+            Some(_) => Ok(()),
+            None => Err(PublishError::ArtifactGone { digest: digest.to_string() }),
+        };
     }
     let stored_bytes = app.people.uploaded_bytes(product).await?;
     Err(OverQuota { product: product.to_owned(), quota_bytes, stored_bytes, needed_bytes: size_bytes }.into())

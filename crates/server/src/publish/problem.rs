@@ -66,6 +66,10 @@ impl From<PublishError> for Problem {
             E::Requires { .. } => {
                 (S::UNPROCESSABLE_ENTITY, "requires-unknown", "The release that it requires is not there")
             }
+            E::Archived { .. } => (S::CONFLICT, "release-archived", "The release is archived"),
+            E::ArtifactGone { .. } => {
+                (S::UNPROCESSABLE_ENTITY, "artifact-missing", "The artifact is not on the server")
+            }
             E::ElfMissing { .. } => {
                 (S::UNPROCESSABLE_ENTITY, "elf-missing", "The ELF file is not on the server")
             }

@@ -27,6 +27,18 @@ pub(crate) enum Revocation {
     Last,
 }
 
+/// How the deletion of a token ended.
+#[derive(Clone, Debug)]
+pub(crate) enum TokenDeletion {
+    Done(TokenRow),
+    NotFound,
+    /// It is good; nothing was changed.
+    Good,
+}
+
+const TOKEN_BY_ID: &str = "SELECT id, name, role, product, created_at_ms, expires_at_ms, revoked_at_ms FROM api_tokens \
+     WHERE id = $1";
+
 impl Store {
     /// Whether there is any admin token.
     pub(crate) async fn has_admin_token(&self) -> Result<bool, StoreError> {
@@ -100,13 +112,8 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?
                 .rows_affected();
-        let row: Option<TokenRow> = sqlx::query_as(
-            "SELECT id, name, role, product, created_at_ms, expires_at_ms, revoked_at_ms FROM api_tokens \
-             WHERE id = $1",
-        )
-        .bind(id)
-        .fetch_optional(&mut *transaction)
-        .await?;
+        let row: Option<TokenRow> =
+            sqlx::query_as(TOKEN_BY_ID).bind(id).fetch_optional(&mut *transaction).await?;
         let Some(row) = row else { return Ok(Revocation::NotFound) };
         if revoked == 0 {
             return Ok(Revocation::Done(row));
@@ -133,5 +140,34 @@ impl Store {
         change.record(&mut transaction, record).await?;
         transaction.commit().await?;
         Ok(Revocation::Done(row))
+    }
+
+    /// Deletes an API token that was revoked or has expired.
+    pub(crate) async fn delete_token(&self, id: &str, change: &Change) -> Result<TokenDeletion, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        sqlx::query("UPDATE api_tokens SET revoked_at_ms = revoked_at_ms WHERE id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        let row: Option<TokenRow> =
+            sqlx::query_as(TOKEN_BY_ID).bind(id).fetch_optional(&mut *transaction).await?;
+        let Some(row) = row else { return Ok(TokenDeletion::NotFound) };
+        if row.revoked_at_ms.is_none() && row.expires_at_ms.is_none_or(|at_ms| at_ms > change.at_ms) {
+            return Ok(TokenDeletion::Good);
+        }
+        for statement in ["DELETE FROM sessions WHERE token = $1", "DELETE FROM api_tokens WHERE id = $1"] {
+            sqlx::query(statement).bind(id).execute(&mut *transaction).await?;
+        }
+        let record = Record {
+            action: "token.delete",
+            kind: "token",
+            subject: id,
+            product: row.product.as_deref(),
+            before: Some(json!({ "name": row.name, "role": row.role, "product": row.product })),
+            after: None,
+        };
+        change.record(&mut transaction, record).await?;
+        transaction.commit().await?;
+        Ok(TokenDeletion::Done(row))
     }
 }

@@ -1,4 +1,5 @@
-//! Table `audit`: who changed what. It is written in the transaction of the change and only ever grows.
+//! Table `audit`: who changed what. It is written in the transaction of the change, and grows until it is too old to be
+//! kept, where the server is told that there is such an age.
 
 use serde_json::Value;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
@@ -55,8 +56,9 @@ const SERVER: &str = "server";
 const MAX_ACTORS: i64 = 100;
 
 /// The kinds of what can be changed, as lines name them.
-pub(crate) const KINDS: [&str; 12] = [
+pub(crate) const KINDS: [&str; 13] = [
     "artifact",
+    "audit",
     "ca",
     "certificate",
     "channel",
@@ -203,7 +205,8 @@ impl Store {
     }
 }
 
-/// Has the database refuse whatever would change or remove a line of the audit log.
+/// Has the database refuse whatever would change a line of the audit log, or remove one that is past the horizon
+/// (`retention.rs`).
 ///
 /// Triggers are written in each database's own dialect, so that they are no part of the migrations.
 pub(super) async fn make_append_only(pool: &AnyPool) -> Result<(), StoreError> {
@@ -220,21 +223,30 @@ pub(super) async fn make_append_only(pool: &AnyPool) -> Result<(), StoreError> {
     Ok(())
 }
 
-const SQLITE_TRIGGERS: [&str; 2] = [
+const SQLITE_TRIGGERS: [&str; 3] = [
     "CREATE TRIGGER IF NOT EXISTS audit_is_not_changed BEFORE UPDATE ON audit \
      BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END",
-    "CREATE TRIGGER IF NOT EXISTS audit_is_not_deleted BEFORE DELETE ON audit \
+    "DROP TRIGGER IF EXISTS audit_is_not_deleted",
+    "CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit \
+     WHEN OLD.id >= COALESCE((SELECT value FROM settings WHERE name = 'audit-horizon'), '') \
      BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END",
 ];
 
 /// The lock keeps instances that start at the same time apart; it ends with the transaction.
-const POSTGRES_TRIGGERS: [&str; 4] = [
+const POSTGRES_TRIGGERS: [&str; 7] = [
     "SELECT pg_advisory_xact_lock(7015474)",
     "CREATE OR REPLACE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS \
      $$ BEGIN RAISE EXCEPTION 'the audit log is append-only'; END $$",
     "DROP TRIGGER IF EXISTS audit_is_append_only ON audit",
-    "CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit \
+    "CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR TRUNCATE ON audit \
      FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()",
+    "CREATE OR REPLACE FUNCTION audit_is_kept() RETURNS trigger LANGUAGE plpgsql AS \
+     $$ BEGIN \
+       IF OLD.id < COALESCE((SELECT value FROM settings WHERE name = 'audit-horizon'), '') THEN RETURN OLD; END IF; \
+       RAISE EXCEPTION 'the audit log is append-only'; \
+     END $$",
+    "DROP TRIGGER IF EXISTS audit_is_kept ON audit",
+    "CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_is_kept()",
 ];
 
 #[cfg(test)]

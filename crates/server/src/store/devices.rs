@@ -433,7 +433,7 @@ impl Store {
 
 /// Takes a device for a change, at the beginning of a transaction: nobody else changes it until that ends. The row is as
 /// it was, but for the revision, which is the new one. Ending the transaction without a commit gives it back.
-async fn take(
+pub(super) async fn take(
     connection: &mut AnyConnection,
     id: &str,
     if_match: &IfMatch,
@@ -468,7 +468,7 @@ async fn insert_tags(
     Ok(())
 }
 
-async fn record(
+pub(super) async fn record(
     connection: &mut AnyConnection,
     change: &Change,
     action: &'static str,

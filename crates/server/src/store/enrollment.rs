@@ -102,11 +102,14 @@ const RENEWALS_MS: i64 = 24 * 3_600_000;
 const SAME_CERTIFICATE_MS: i64 = 24 * 3_600_000;
 
 /// Whether a device ($3) of a product ($4) may take a certificate that the database does not know, by its serial number ($1)
-/// and its time ($2). A certificate has whole seconds, a device's making has not.
+/// and its time ($2). A certificate has whole seconds, a device's making has not. What a device had that was deleted is
+/// nobody's, also when another one has its id.
 macro_rules! may_adopt {
     () => {
         "id = $3 AND product = $4 AND revoked_at_ms IS NULL AND created_at_ms < $2 + 1000 \
-         AND NOT EXISTS (SELECT 1 FROM certificates WHERE serial = $1 OR (device = $3 AND issued_at_ms >= $2))"
+         AND NOT EXISTS (SELECT 1 FROM certificates WHERE serial = $1 OR (device = $3 AND issued_at_ms >= $2)) \
+         AND NOT EXISTS (SELECT 1 FROM deleted_certificates WHERE serial = $1) \
+         AND NOT EXISTS (SELECT 1 FROM deleted_devices WHERE id = $3 AND deleted_at_ms >= $2)"
     };
 }
 

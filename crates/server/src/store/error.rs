@@ -98,14 +98,20 @@ fn failing_by_code(code: &str) -> Failing {
             (_, "22021") => Failing::Text,
             // query_canceled: by statement_timeout.
             (_, "57014") => Failing::Slow,
-            (_, "40001" | "40P01") => Failing::Conflict,
+            // The last: foreign_key_violation, for somebody deleted what a row is about.
+            (_, "40001" | "40P01" | "23503") => Failing::Conflict,
             // Connection exceptions; out of memory or connections; intervention of an operator; a system error; a lock
             // that another one holds; a transaction that was ended because it rested.
             ("08" | "53" | "57" | "58", _) | (_, "55P03" | "25P03") => Failing::Away,
             _ => Failing::Request,
         };
     }
-    match code.parse::<u32>().map(|code| code & 0xff) {
+    let code = code.parse::<u32>();
+    // SQLITE_CONSTRAINT_FOREIGNKEY.
+    if code == Ok(787) {
+        return Failing::Conflict;
+    }
+    match code.map(|code| code & 0xff) {
         // SQLITE_FULL.
         Ok(13) => Failing::Full,
         // SQLITE_INTERRUPT.
@@ -136,6 +142,8 @@ mod tests {
             ("9", Failing::Slow),
             ("57P03", Failing::Away),
             ("40P01", Failing::Conflict),
+            ("23503", Failing::Conflict),
+            ("787", Failing::Conflict),
             ("23505", Failing::Request),
             ("22021", Failing::Text),
             ("", Failing::Request),

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AnyConnection, AnyPool};
 
+use super::questions::Value;
 use super::{Store, StoreError};
 use crate::secret;
 
@@ -14,7 +15,7 @@ pub(crate) struct Event<'a> {
     pub(crate) device: &'a str,
     pub(crate) at_ms: i64,
     pub(crate) kind: &'static str,
-    pub(crate) detail: Value,
+    pub(crate) detail: serde_json::Value,
 }
 
 /// An event as it is stored.
@@ -22,6 +23,18 @@ pub(crate) struct Event<'a> {
 pub(crate) struct EventRow {
     pub(crate) id: String,
     pub(crate) at_ms: i64,
+    pub(crate) kind: String,
+    /// JSON.
+    pub(crate) detail: String,
+}
+
+/// An event with the product of its device.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct ExportedEvent {
+    pub(crate) id: String,
+    pub(crate) at_ms: i64,
+    pub(crate) product: String,
+    pub(crate) device: String,
     pub(crate) kind: String,
     /// JSON.
     pub(crate) detail: String,
@@ -102,6 +115,14 @@ pub(super) fn time_id(at_ms: i64) -> String {
     format!("{at_ms:012x}{count:08x}{}", hex::encode(secret::random::<4>()))
 }
 
+/// No id of this moment and later is lower.
+pub(super) fn first_id(at_ms: i64) -> String {
+    format!("{:012x}", at_ms.max(0))
+}
+
+/// Above every id.
+const PAST_ALL_IDS: &str = "g";
+
 /// Sees that ids go on after those that are stored.
 pub(super) async fn go_on_after_stored_ids(pool: &AnyPool) -> Result<(), StoreError> {
     for newest in ["SELECT MAX(id) FROM audit", "SELECT MAX(id) FROM events"] {
@@ -119,6 +140,24 @@ impl Store {
         event.insert_within_bounds(&mut transaction).await?;
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Events of all devices, newest first, older than the event `before`; by when they were noted.
+    pub(crate) async fn export_events(
+        &self,
+        since_ms: i64,
+        until_ms: Option<i64>,
+        before: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<ExportedEvent>, StoreError> {
+        let before =
+            before.map_or_else(|| until_ms.map_or_else(|| PAST_ALL_IDS.to_owned(), first_id), str::to_owned);
+        let question = "SELECT e.id, e.at_ms, d.product, e.device, e.kind, e.detail FROM \
+                 (SELECT id, at_ms, device, kind, detail FROM events WHERE id >= $1 AND id < $2 \
+                     ORDER BY id DESC LIMIT $3) AS e \
+             JOIN devices d ON d.id = e.device ORDER BY e.id DESC";
+        let values = vec![Value::Text(first_id(since_ms)), Value::Text(before), Value::Number(limit)];
+        self.questions.ask(question.to_owned(), values).await
     }
 
     /// Events of a device, newest first, older than the event `before` (empty: from the newest).

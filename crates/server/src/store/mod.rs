@@ -6,10 +6,12 @@
 //! that take the same rows in another order stop each other.
 
 mod api_tokens;
+mod archive;
 mod artifacts;
 mod audit;
 mod channels;
 mod check_ins;
+mod deletion;
 mod devices;
 mod enrollment;
 mod error;
@@ -24,6 +26,7 @@ mod publisher_keys;
 mod questions;
 mod reader;
 mod releases;
+mod retention;
 mod revision;
 mod rollouts;
 mod sessions;
@@ -42,17 +45,20 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 use tokio::time::{sleep, timeout};
 
-pub(crate) use api_tokens::{Revocation, TokenRow};
+pub(crate) use api_tokens::{Revocation, TokenDeletion, TokenRow};
+pub(crate) use archive::ArchiveRefusal;
+pub(crate) use artifacts::{ArtifactDeletion, ArtifactFilter, ArtifactRow, Noted, YOUNG_MS};
 pub(crate) use audit::{AuditFilter, AuditRow, Change, KINDS, Record, differences, json_or_text};
 pub(crate) use channels::ChannelRow;
 pub(crate) use check_ins::{
     AttemptRow, AttemptWrite, Counted, DeviceWrite, FailureWrite, Known, Move, Said, Seen, SeenOutcome,
     stored,
 };
+pub(crate) use deletion::{DeviceDeletion, MAX_COUNTED, ProductDeletion};
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
 pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};
 pub(crate) use error::StoreError;
-pub(crate) use events::{Event, EventRow};
+pub(crate) use events::{Event, EventRow, ExportedEvent};
 pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
 pub(crate) use presence::Candidate;

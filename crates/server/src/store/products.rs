@@ -47,8 +47,9 @@ impl Store {
         sqlx::query(
             "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
                  quarantine_after, enrollment_approval, default_plan, chip_revision, min_run_s, created_at_ms, \
-                 revision) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+                 revision, generation) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+                 COALESCE((SELECT generation FROM deleted_products WHERE name = $1), 0) + 1)",
         )
         .bind(&row.name)
         .bind(&row.chip)

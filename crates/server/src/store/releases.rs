@@ -1,9 +1,13 @@
 //! Table `releases`.
 
+use std::collections::BTreeSet;
+
 use rollout::Plan;
 use serde_json::json;
 use sqlx::AnyConnection;
 
+use super::archive::archived;
+use super::artifacts::hold_artifact;
 use super::rollouts::{bump_generation, create_rollout};
 use super::{Change, NewRollout, Record, RolloutRefusal, Store, StoreError, json_or_text};
 
@@ -30,6 +34,8 @@ pub(crate) struct ReleaseRow {
     pub(crate) warnings: String,
     pub(crate) manifest_base64: String,
     pub(crate) created_at_ms: i64,
+    /// Since when it is offered to nobody.
+    pub(crate) archived_at_ms: Option<i64>,
 }
 
 /// What decisions need of a release.
@@ -41,6 +47,7 @@ pub(crate) struct ReleaseFactsRow {
     /// JSON list of sequence numbers.
     pub(crate) revert_to: String,
     pub(crate) requires: Option<i64>,
+    pub(crate) archived_at_ms: Option<i64>,
     pub(crate) manifest_base64: String,
 }
 
@@ -54,6 +61,10 @@ pub(crate) enum Added {
     Done,
     /// Its sequence number is not higher than all others of its product; nothing was added.
     NotNewer,
+    /// An older release that it names was archived meanwhile; nothing was added.
+    Archived(i64),
+    /// An artifact of it is not there any more; nothing was added.
+    ArtifactGone(String),
     /// Its rollout would not start; nothing was added.
     NoRollout(RolloutRefusal),
 }
@@ -85,6 +96,20 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         // Takes the product: of two publishers at once, one waits, and finds what the other one added.
         bump_generation(&mut transaction, &release.product).await?;
+        if let Some(sequence) = archived_of(&mut transaction, release).await? {
+            return Ok(Added::Archived(sequence));
+        }
+        // Takes the artifacts: from here on they are somebody's, and nobody deletes them.
+        let digests: BTreeSet<&str> = [Some(&release.digest), release.elf_digest.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        for digest in digests {
+            if !hold_artifact(&mut transaction, digest).await? {
+                return Ok(Added::ArtifactGone(digest.to_owned()));
+            }
+        }
         let added = sqlx::query(
             "INSERT INTO releases (product, sequence, version, channel, digest, size_bytes, chip, app, \
                  min_slot_bytes, revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms, \
@@ -182,7 +207,8 @@ impl Store {
         channel: &str,
     ) -> Result<Option<(i64, i64)>, StoreError> {
         let newest: Option<(i64, Option<i64>)> = sqlx::query_as(
-            "SELECT sequence, requires FROM releases WHERE product = $1 AND channel = $2 \
+            "SELECT sequence, requires FROM releases \
+             WHERE product = $1 AND channel = $2 AND archived_at_ms IS NULL \
              ORDER BY sequence DESC LIMIT 1",
         )
         .bind(product)
@@ -217,7 +243,8 @@ impl Store {
         channel: &str,
     ) -> Result<Option<Namesake>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT sequence, version, digest FROM releases WHERE product = $1 AND channel = $2 \
+            "SELECT sequence, version, digest FROM releases \
+             WHERE product = $1 AND channel = $2 AND archived_at_ms IS NULL \
              ORDER BY sequence DESC LIMIT 1",
         )
         .bind(product)
@@ -240,7 +267,8 @@ impl Store {
     ) -> Result<Vec<ReleaseRow>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT product, sequence, version, channel, digest, size_bytes, chip, app, min_slot_bytes, \
-                 revert_to, requires, elf_digest, notes, warnings, manifest_base64, created_at_ms \
+                 revert_to, requires, elf_digest, notes, warnings, manifest_base64, created_at_ms, \
+                 archived_at_ms \
              FROM releases WHERE product = $1 AND sequence <= $2 ORDER BY sequence DESC LIMIT $3",
         )
         .bind(product)
@@ -253,7 +281,7 @@ impl Store {
     /// What decisions need of all releases of a product, newest first.
     pub(crate) async fn release_facts(&self, product: &str) -> Result<Vec<ReleaseFactsRow>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT sequence, digest, size_bytes, revert_to, requires, manifest_base64 FROM releases \
+            "SELECT sequence, digest, size_bytes, revert_to, requires, archived_at_ms, manifest_base64 FROM releases \
              WHERE product = $1 ORDER BY sequence DESC",
         )
         .bind(product)
@@ -270,6 +298,25 @@ impl Store {
         let newest = self.releases(product, sequence, 1).await?.into_iter().next();
         Ok(newest.filter(|release| release.sequence == sequence))
     }
+}
+
+/// The first of the releases that a new one requires or may return to that is archived.
+async fn archived_of(
+    connection: &mut AnyConnection,
+    release: &NewRelease,
+) -> Result<Option<i64>, StoreError> {
+    let named = named(release)?;
+    Ok(archived(connection, &release.product, &named).await?.first().copied())
+}
+
+/// The releases that a release requires or may return to, in their order.
+pub(super) fn named(release: &ReleaseRow) -> Result<BTreeSet<i64>, StoreError> {
+    let reverts: Vec<i64> =
+        serde_json::from_str(&release.revert_to).map_err(|error| StoreError::Unreadable {
+            what: format!("release {} of product {}", release.sequence, release.product),
+            error: error.to_string(),
+        })?;
+    Ok(reverts.into_iter().chain(release.requires).collect())
 }
 
 /// The plan of a rollout that brings none: the product's, whose JSON is given, or all devices at once.

@@ -1,6 +1,6 @@
 //! Tables `rollouts` and `rollout_waves`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use rollout::{
     Action, ActionError, Cause, Counters, Excess, Observed, OnHalt, Percent, Plan, Progress, State, Step,
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe};
 
+use super::archive::archived;
 use super::filter::{Filter, places};
 use super::{Change, Changed, IfMatch, Record, Store, StoreError, Unchanged};
 
@@ -123,6 +124,9 @@ pub(crate) enum RolloutRefusal {
          {sequence} without revert_to; publish it with one, or let devices keep it at a halt (on_halt pause)"
     )]
     NoWayBack { sequence: i64 },
+    /// It is offered to nobody.
+    #[error("release {sequence} is archived; take it out of the archive first")]
+    Archived { sequence: i64 },
 }
 
 /// Which rollouts; empty texts fit all.
@@ -553,6 +557,9 @@ pub(super) async fn create_rollout(
 ) -> Result<Result<String, RolloutRefusal>, StoreError> {
     // First, so that of two at once one waits for the other.
     bump_generation(connection, new.product).await?;
+    if !archived(connection, new.product, &BTreeSet::from([new.sequence])).await?.is_empty() {
+        return Ok(Err(RolloutRefusal::Archived { sequence: new.sequence }));
+    }
     let others: Vec<(String, String, String)> = sqlx::query_as(
         "SELECT id, state, channel FROM rollouts WHERE product = $1 AND sequence = $2 ORDER BY created_at_ms, id",
     )

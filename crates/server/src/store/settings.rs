@@ -198,7 +198,8 @@ impl Store {
         Ok(())
     }
 
-    /// Serial numbers of revoked devices' certificates by this CA that have not ended, and since when they are revoked.
+    /// Serial numbers of revoked devices' certificates by this CA that have not ended, and since when they are revoked; those
+    /// of devices that were deleted too.
     /// Certificates of before issuers were noted count as those of `first`.
     pub(crate) async fn revoked(
         &self,
@@ -209,7 +210,10 @@ impl Store {
         Ok(sqlx::query_as(
             "SELECT c.serial, d.revoked_at_ms FROM devices d JOIN certificates c ON c.device = d.id \
              WHERE d.health = 'revoked' AND c.not_after_ms > $1 AND COALESCE(c.issuer, $2) = $3 \
-             ORDER BY c.serial",
+             UNION ALL \
+             SELECT serial, revoked_at_ms FROM deleted_certificates \
+             WHERE not_after_ms > $1 AND COALESCE(issuer, $2) = $3 \
+             ORDER BY 1",
         )
         .bind(now_ms)
         .bind(first)

@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use server::Clock;
 
-use crate::app::{TestApp, describe, image, product_body, publisher, sign};
+use crate::app::{TestApp, csr, describe, image, product_body, publisher, sign};
 use crate::client::{Answer, Connection, request};
 
 /// What somebody gets whose token is for another product than the one that the request is about.
@@ -29,8 +29,8 @@ use Elsewhere::{Forbidden, LeftOut, NoSession, NotFound, Same};
 /// Method, path as in the document, the least role, what a token for another product gets, and a body.
 type Row = (&'static str, &'static str, &'static str, Elsewhere, fn() -> Value);
 
-/// `{product}` is `lamp`, `{id}` of a device `lamp-1`, of a token one that is revoked already, of a key alice's, of a
-/// rollout that of release 1.
+/// `{product}` is `lamp`, `{id}` of a device `lamp-1`, of one to delete `lamp-2`, which is
+/// enrolled, of a token one that is revoked already, of a key alice's, of a rollout that of release 1.
 const TABLE: &[Row] = &[
     ("get", "/info", "viewer", Same, nothing),
     ("get", "/ca", "viewer", Same, nothing),
@@ -42,6 +42,7 @@ const TABLE: &[Row] = &[
     ("post", "/products", "admin", Forbidden, || product_body("one-more")),
     ("get", "/products/{product}", "viewer", NotFound, nothing),
     ("patch", "/products/{product}", "admin", NotFound, || json!({ "quarantine_after": 4 })),
+    ("delete", "/products/{product}", "admin", Forbidden, nothing),
     ("get", "/products/{product}/channels", "viewer", NotFound, nothing),
     ("post", "/products/{product}/channels", "admin", NotFound, || json!({ "name": "nightly" })),
     ("get", "/products/{product}/publisher-keys", "viewer", NotFound, nothing),
@@ -51,6 +52,10 @@ const TABLE: &[Row] = &[
     ("post", "/products/{product}/releases", "publisher", NotFound, || json!({ "manifest": "" })),
     ("get", "/products/{product}/releases/{sequence}", "viewer", NotFound, nothing),
     ("get", "/products/{product}/releases/{sequence}/manifest", "viewer", NotFound, nothing),
+    ("post", "/products/{product}/releases/{sequence}/archive", "operator", NotFound, nothing),
+    ("post", "/products/{product}/releases/{sequence}/unarchive", "operator", NotFound, nothing),
+    ("get", "/artifacts", "viewer", LeftOut, nothing),
+    ("delete", "/artifacts/{sha256}", "admin", NotFound, nothing),
     ("put", "/artifacts/{sha256}", "publisher", Same, nothing),
     ("get", "/devices", "viewer", LeftOut, nothing),
     ("post", "/devices", "operator", NotFound, || json!({ "product": "lamp" })),
@@ -62,6 +67,7 @@ const TABLE: &[Row] = &[
     ("post", "/devices/{id}/approve", "operator", NotFound, nothing),
     ("post", "/devices/{id}/clear-quarantine", "operator", NotFound, nothing),
     ("post", "/devices/{id}/revoke", "operator", NotFound, nothing),
+    ("delete", "/devices/{id}", "operator", NotFound, nothing),
     ("get", "/rollouts", "viewer", LeftOut, nothing),
     ("post", "/rollouts", "operator", NotFound, || json!({ "product": "lamp", "sequence": 1 })),
     ("get", "/rollouts/{id}", "viewer", NotFound, nothing),
@@ -75,6 +81,7 @@ const TABLE: &[Row] = &[
     ("get", "/tokens", "admin", Forbidden, nothing),
     ("post", "/tokens", "admin", Forbidden, || json!({ "name": "x", "role": "viewer" })),
     ("post", "/tokens/{id}/revoke", "admin", Forbidden, nothing),
+    ("delete", "/tokens/{id}", "admin", Forbidden, nothing),
     ("get", "/webhooks", "admin", Forbidden, nothing),
     ("post", "/webhooks", "admin", Forbidden, || json!({ "url": "https://backend.example/" })),
     ("get", "/webhooks/{id}/deliveries", "admin", Forbidden, nothing),
@@ -82,6 +89,7 @@ const TABLE: &[Row] = &[
     ("delete", "/webhooks/{id}", "admin", Forbidden, nothing),
     ("post", "/sessions", "viewer", Same, nothing),
     ("delete", "/sessions/current", "viewer", NoSession, nothing),
+    ("get", "/events/export", "viewer", LeftOut, nothing),
     ("get", "/fleet/summary", "viewer", LeftOut, nothing),
     ("get", "/fleet/history", "viewer", LeftOut, nothing),
     ("get", "/audit", "viewer", LeftOut, nothing),
@@ -138,9 +146,11 @@ impl TestApp {
 }
 
 /// A server with product `lamp`, of which there is one of everything, and product `fan`.
-async fn world() -> (TestApp, impl Fn(&str) -> String) {
+async fn world() -> (TestApp, impl Fn(&str, &str) -> String) {
     let app = TestApp::start().await;
     let (_, _) = app.enrolled().await;
+    let other = app.create_device("lamp-2", "lamp").await;
+    app.enroll(&other, &csr(&other.key)).await.expect(200);
     app.create_product("fan").await;
     let image = image("1.0.0");
     app.upload(&image).await.expect(201);
@@ -152,12 +162,13 @@ async fn world() -> (TestApp, impl Fn(&str) -> String) {
     let webhook = app.post("/webhooks", &json!({ "url": "http://127.0.0.1:9/" })).await.expect(201).json();
     let webhook = webhook["id"].as_str().unwrap().to_owned();
     let digest = manifest::Digest::of(b"").to_string();
-    let fill = move |path: &str| {
+    let fill = move |method: &str, path: &str| {
         let id = match path {
             path if path.starts_with("/tokens") => &revoked,
             path if path.starts_with("/webhooks") => &webhook,
             path if path.starts_with("/products") => &key,
             path if path.starts_with("/rollouts") => "ro-lamp-1",
+            _ if method == "delete" => "lamp-2",
             _ => "lamp-1",
         };
         path.replace("{product}", "lamp")
@@ -195,7 +206,7 @@ async fn a_role_may_what_the_table_says_and_nothing_else() {
     for role in ROLES {
         let token = app.token_of(role, None).await;
         for (method, path, needed, _, body) in TABLE {
-            let answer = app.as_bearer(&token, method, &fill(path), &body()).await;
+            let answer = app.as_bearer(&token, method, &fill(method, path), &body()).await;
             let status = answer.status.as_u16();
             let what = format!("{role}: {method} {path}: {status} {}", String::from_utf8_lossy(&answer.body));
             if is_enough(role, needed) {
@@ -215,7 +226,7 @@ async fn a_token_for_one_product_reaches_no_other() {
     let (app, fill) = world().await;
     let fan = app.token_of("admin", Some("fan")).await;
     for (method, path, _, elsewhere, body) in TABLE {
-        let answer = app.as_bearer(&fan, method, &fill(path), &body()).await;
+        let answer = app.as_bearer(&fan, method, &fill(method, path), &body()).await;
         let status = answer.status.as_u16();
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         let what = format!("{method} {path}: {status} {text}");
@@ -238,12 +249,9 @@ async fn nobody_without_a_token_learns_anything() {
     let (app, fill) = world().await;
     for (method, path, ..) in TABLE {
         let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+        let path = fill(method, path);
         let method: Method = method.to_uppercase().parse().unwrap();
-        connection
-            .send(request(method, &format!("/api/v1{}", fill(path)), &[], ""))
-            .await
-            .unwrap()
-            .expect(401);
+        connection.send(request(method, &format!("/api/v1{path}"), &[], "")).await.unwrap().expect(401);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
-use server::{Config, Limits, LocationError};
+use server::{Config, Limits, LocationError, Retention};
 
 use super::host::host;
 use crate::failure::Failure;
@@ -73,6 +73,39 @@ pub(crate) struct ServeOptions {
         help_heading = STORAGE
     )]
     pub(super) artifact_quota_mib: NonZeroU32,
+
+    /// How long events of devices are kept; 0 for ever
+    #[arg(
+        long,
+        env = "PITSTOP_KEEP_EVENTS_DAYS",
+        hide_env_values = true,
+        value_name = "DAYS",
+        default_value = "365",
+        help_heading = STORAGE
+    )]
+    pub(super) keep_events_days: u32,
+
+    /// How long certificates of devices are kept that have ended; 0 for ever
+    #[arg(
+        long,
+        env = "PITSTOP_KEEP_CERTIFICATES_DAYS",
+        hide_env_values = true,
+        value_name = "DAYS",
+        default_value = "90",
+        help_heading = STORAGE
+    )]
+    pub(super) keep_certificates_days: u32,
+
+    /// How long lines of the audit log are kept; 0 for ever. Export those that are to be kept elsewhere first
+    #[arg(
+        long,
+        env = "PITSTOP_KEEP_AUDIT_DAYS",
+        hide_env_values = true,
+        value_name = "DAYS",
+        default_value = "0",
+        help_heading = STORAGE
+    )]
+    pub(super) keep_audit_days: u32,
 
     /// The device listener: mutual TLS
     #[arg(
@@ -458,6 +491,12 @@ impl ServeOptions {
         config.fleet_sample = seconds(self.fleet_sample_s);
         config.artifact_quota_bytes = u64::from(self.artifact_quota_mib.get()) << 20;
         config.scrub_period = seconds(self.scrub_period_s);
+        config.retention = Retention {
+            events_days: self.keep_events_days,
+            certificates_days: self.keep_certificates_days,
+            audit_days: self.keep_audit_days,
+            ..Retention::default()
+        };
         config.proxies = self.proxy_protocol_from;
         config.limits = self.limits.limits();
         Ok(config)

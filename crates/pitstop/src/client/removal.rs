@@ -1,0 +1,56 @@
+//! What is taken away or put away.
+
+use super::rollouts::given;
+use super::types::{ApiToken, Artifact, Device, Page, Product, Release};
+use super::{Client, ClientError};
+
+/// More artifacts than any server has.
+const MOST_ARTIFACTS: usize = 1_000_000;
+
+impl Client {
+    /// Deletes a device that is new or revoked.
+    pub(crate) fn delete_device(&self, id: &str) -> Result<Device, ClientError> {
+        self.delete(&format!("/devices/{id}"))
+    }
+
+    /// Deletes a product without devices and releases.
+    pub(crate) fn delete_product(&self, name: &str) -> Result<Product, ClientError> {
+        self.delete(&format!("/products/{name}"))
+    }
+
+    /// Deletes an API token that is good no longer.
+    pub(crate) fn delete_token(&self, id: &str) -> Result<ApiToken, ClientError> {
+        self.delete(&format!("/tokens/{id}"))
+    }
+
+    /// Archives a release, or takes it out of the archive (`unarchive`).
+    pub(crate) fn put_release(
+        &self,
+        product: &str,
+        sequence: u64,
+        action: &str,
+    ) -> Result<Release, ClientError> {
+        self.post(&format!("/products/{product}/releases/{sequence}/{action}"), &serde_json::Map::new())
+    }
+
+    /// The first `limit` artifacts, of one product or of all.
+    pub(crate) fn artifacts(
+        &self,
+        product: Option<&str>,
+        unused: bool,
+        limit: usize,
+    ) -> Result<Page<Artifact>, ClientError> {
+        let query = [("product", product), ("unused", unused.then_some("true"))];
+        self.list("/artifacts", &given(query), limit)
+    }
+
+    /// All artifacts that no release has.
+    pub(crate) fn unused_artifacts(&self, product: Option<&str>) -> Result<Vec<Artifact>, ClientError> {
+        self.artifacts(product, true, MOST_ARTIFACTS).map(|page| page.items)
+    }
+
+    /// Deletes an artifact that no release has.
+    pub(crate) fn delete_artifact(&self, digest: &str) -> Result<Artifact, ClientError> {
+        self.delete(&format!("/artifacts/{digest}"))
+    }
+}

@@ -1,0 +1,107 @@
+//! `GET /api/v1/events/export`: what happened to devices, all of it.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::IntoParams;
+use utoipa_axum::routes;
+
+use super::auth::Caller;
+use super::product;
+use super::request::{Params, parse_time};
+use super::routes::Routes;
+use crate::app::App;
+use crate::clock;
+use crate::problem::Problem;
+use crate::store::ExportedEvent;
+
+/// Events that are read at once: no more is held in memory.
+const EXPORT_ROWS: i64 = 1000;
+
+pub(super) fn routes() -> Routes {
+    Routes::of("events").viewer(routes!(export))
+}
+
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct Filter {
+    product: String,
+    /// Only events of this moment and later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<String>,
+    /// Only events before this moment.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    id: String,
+    at: String,
+    product: String,
+    device: String,
+    kind: String,
+    detail: Value,
+}
+
+/// What happened to devices as lines of JSON, newest first, all of it that fits the filter.
+#[utoipa::path(
+    get,
+    path = "/events/export",
+    params(Filter),
+    responses((status = 200, body = String, content_type = "application/x-ndjson"))
+)]
+async fn export(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Params(filter): Params<Filter>,
+) -> Result<Response, Problem> {
+    product::require(&app, &caller, &filter.product).await?;
+    let since_ms = filter.since.as_deref().map_or(Ok(0), parse_time)?;
+    let until_ms = filter.until.as_deref().map(parse_time).transpose()?;
+    let wanted = [filter.product, caller.scope().to_owned()];
+    // A window at a time, each asked for when the one before was sent.
+    let lines = futures_util::stream::try_unfold(Some(None::<String>), move |before| {
+        let (app, wanted) = (app.clone(), wanted.clone());
+        async move {
+            let Some(before) = before else { return Ok(None) };
+            let rows = app.people.export_events(since_ms, until_ms, before.as_deref(), EXPORT_ROWS).await;
+            let rows = rows.map_err(std::io::Error::other)?;
+            let Some(last) = rows.last() else { return Ok(None) };
+            let next = (rows.len() as i64 == EXPORT_ROWS).then(|| Some(last.id.clone()));
+            ndjson(rows, &wanted).map(|lines| Some((lines, next))).map_err(std::io::Error::other)
+        }
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"events.ndjson\""),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// Those of the wanted products; an empty name is no condition.
+fn ndjson(rows: Vec<ExportedEvent>, wanted: &[String]) -> Result<Bytes, serde_json::Error> {
+    let mut lines = Vec::new();
+    for row in rows {
+        if wanted.iter().any(|product| !product.is_empty() && *product != row.product) {
+            continue;
+        }
+        let line = Line {
+            id: row.id,
+            at: clock::rfc3339(row.at_ms),
+            product: row.product,
+            device: row.device,
+            kind: row.kind,
+            detail: serde_json::from_str(&row.detail)?,
+        };
+        serde_json::to_writer(&mut lines, &line)?;
+        lines.push(b'\n');
+    }
+    Ok(lines.into())
+}

@@ -1,0 +1,195 @@
+//! Releases that are put away: they are known, and offered to nobody.
+
+use std::collections::BTreeSet;
+
+use rollout::State;
+use serde_json::json;
+use sqlx::AnyConnection;
+
+use super::product_row::take;
+use super::releases::named;
+use super::{Change, Changed, IfMatch, Record, ReleaseRow, Store, StoreError};
+
+/// So many releases are named as the reason for a refusal.
+const MAX_NAMED: usize = 10;
+
+/// Why a release stays where it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArchiveRefusal {
+    #[error("rollout {id} of release {sequence} is {state}; abort it first, or wait until it is completed")]
+    Rollout { sequence: i64, id: String, state: State },
+    #[error(
+        "release {sequence} is what {} may return to (revert_to); archive the newer ones first",
+        Releases(.by)
+    )]
+    RevertTarget { sequence: i64, by: Vec<i64> },
+    #[error("release {sequence} is required by {}; archive the newer ones first", Releases(.by))]
+    Required { sequence: i64, by: Vec<i64> },
+    #[error(
+        "release {sequence} requires or may return to {}, archived too; take the older ones out of the archive first",
+        Releases(.of)
+    )]
+    NeedsArchived { sequence: i64, of: Vec<i64> },
+}
+
+/// What became of it.
+type Archived = Result<ReleaseRow, ArchiveRefusal>;
+
+/// `release 3`, or `releases 3, 4`.
+struct Releases<'a>(&'a [i64]);
+
+impl std::fmt::Display for Releases<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let numbers: Vec<_> = self.0.iter().take(MAX_NAMED).map(i64::to_string).collect();
+        let more = if self.0.len() > MAX_NAMED { ", …" } else { "" };
+        write!(f, "release{} {}{more}", if numbers.len() == 1 { "" } else { "s" }, numbers.join(", "))
+    }
+}
+
+impl Store {
+    /// Archives a release that is there, once. It is a change of the product.
+    pub(crate) async fn archive_release(
+        &self,
+        release: &ReleaseRow,
+        change: &Change,
+        if_match: &IfMatch,
+    ) -> Result<Changed<Archived>, StoreError> {
+        let (product, sequence) = (&release.product, release.sequence);
+        let mut transaction = self.pool.begin().await?;
+        // Of a publisher and of whoever starts a rollout at the same time, one waits for the other.
+        if let Changed::Not(why) = take(&mut transaction, product, if_match).await? {
+            return Ok(Changed::Not(why));
+        }
+        if archived(&mut transaction, product, &BTreeSet::from([sequence])).await? == [sequence] {
+            return Ok(Changed::Done(Ok(release.clone())));
+        }
+        if let Some(refusal) = refusal(&mut transaction, product, sequence).await? {
+            return Ok(Changed::Done(Err(refusal)));
+        }
+        let after = ReleaseRow { archived_at_ms: Some(change.at_ms), ..release.clone() };
+        set(&mut transaction, &after, "release.archive", change).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done(Ok(after)))
+    }
+
+    /// Takes a release out of the archive, once: what brought it to devices before does so again.
+    pub(crate) async fn unarchive_release(
+        &self,
+        release: &ReleaseRow,
+        change: &Change,
+        if_match: &IfMatch,
+    ) -> Result<Changed<Archived>, StoreError> {
+        let (product, sequence) = (&release.product, release.sequence);
+        let mut transaction = self.pool.begin().await?;
+        if let Changed::Not(why) = take(&mut transaction, product, if_match).await? {
+            return Ok(Changed::Not(why));
+        }
+        if archived(&mut transaction, product, &BTreeSet::from([sequence])).await?.is_empty() {
+            return Ok(Changed::Done(Ok(release.clone())));
+        }
+        let of = archived(&mut transaction, product, &named(release)?).await?;
+        if !of.is_empty() {
+            return Ok(Changed::Done(Err(ArchiveRefusal::NeedsArchived { sequence, of })));
+        }
+        let after = ReleaseRow { archived_at_ms: None, ..release.clone() };
+        set(&mut transaction, &after, "release.unarchive", change).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done(Ok(after)))
+    }
+}
+
+/// Which of these releases of a product are archived, in their order.
+pub(super) async fn archived(
+    connection: &mut AnyConnection,
+    product: &str,
+    sequences: &BTreeSet<i64>,
+) -> Result<Vec<i64>, StoreError> {
+    let mut archived = Vec::new();
+    for sequence in sequences {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT sequence FROM releases \
+             WHERE product = $1 AND sequence = $2 AND archived_at_ms IS NOT NULL",
+        )
+        .bind(product)
+        .bind(*sequence)
+        .fetch_optional(&mut *connection)
+        .await?;
+        archived.extend(found);
+    }
+    Ok(archived)
+}
+
+/// What is against archiving a release of a product that is taken.
+async fn refusal(
+    connection: &mut AnyConnection,
+    product: &str,
+    sequence: i64,
+) -> Result<Option<ArchiveRefusal>, StoreError> {
+    let rollouts: Vec<(String, String)> = sqlx::query_as(
+        "SELECT id, state FROM rollouts WHERE product = $1 AND sequence = $2 ORDER BY created_at_ms, id",
+    )
+    .bind(product)
+    .bind(sequence)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (id, state) in rollouts {
+        let unreadable = |error| StoreError::Unreadable { what: format!("rollout {id}"), error };
+        let state: State = state.parse().map_err(|error| unreadable(format!("{error}")))?;
+        if !state.is_finished() {
+            return Ok(Some(ArchiveRefusal::Rollout { sequence, id, state }));
+        }
+    }
+    let newer: Vec<(i64, String, Option<i64>)> = sqlx::query_as(
+        "SELECT sequence, revert_to, requires FROM releases \
+         WHERE product = $1 AND sequence > $2 AND archived_at_ms IS NULL ORDER BY sequence",
+    )
+    .bind(product)
+    .bind(sequence)
+    .fetch_all(connection)
+    .await?;
+    let (mut reverting, mut requiring) = (Vec::new(), Vec::new());
+    for (by, revert_to, requires) in newer {
+        let unreadable = |error: serde_json::Error| StoreError::Unreadable {
+            what: format!("release {by} of product {product}"),
+            error: error.to_string(),
+        };
+        if serde_json::from_str::<Vec<i64>>(&revert_to).map_err(unreadable)?.contains(&sequence) {
+            reverting.push(by);
+        }
+        if requires == Some(sequence) {
+            requiring.push(by);
+        }
+    }
+    Ok(if !reverting.is_empty() {
+        Some(ArchiveRefusal::RevertTarget { sequence, by: reverting })
+    } else if !requiring.is_empty() {
+        Some(ArchiveRefusal::Required { sequence, by: requiring })
+    } else {
+        None
+    })
+}
+
+async fn set(
+    connection: &mut AnyConnection,
+    release: &ReleaseRow,
+    action: &'static str,
+    change: &Change,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE releases SET archived_at_ms = $1 WHERE product = $2 AND sequence = $3")
+        .bind(release.archived_at_ms)
+        .bind(&release.product)
+        .bind(release.sequence)
+        .execute(&mut *connection)
+        .await?;
+    let subject = format!("{} {}", release.product, release.sequence);
+    let is_archived = release.archived_at_ms.is_some();
+    let record = Record {
+        action,
+        kind: "release",
+        subject: &subject,
+        product: Some(&release.product),
+        before: Some(json!({ "archived": !is_archived })),
+        after: Some(json!({ "archived": is_archived })),
+    };
+    change.record(connection, record).await
+}
