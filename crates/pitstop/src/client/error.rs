@@ -4,6 +4,7 @@ use std::io;
 
 use serde::Deserialize;
 
+use super::tls;
 use crate::failure::Failure;
 
 /// Media type of problem details (RFC 9457 section 3).
@@ -87,6 +88,16 @@ pub(crate) enum ClientError {
         /// What happened.
         source: ureq::Error,
     },
+    /// There is no TLS, or a certificate that is not to be trusted. Nothing was sent.
+    #[error("the server at {url} is not trusted: {why}")]
+    Untrusted {
+        /// Whom it was to.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+        /// The next step.
+        hint: &'static str,
+    },
     /// The server refused, and said why.
     #[error("{}", in_options(.problem.detail.as_deref().unwrap_or(&.problem.title)))]
     Refused {
@@ -148,6 +159,9 @@ impl ClientError {
     /// Sorts ureq's errors by what can be done about them.
     pub(super) fn from_transport(url: &str, source: ureq::Error) -> Self {
         let url = url.to_owned();
+        if let Some((why, hint)) = tls::refused(&source) {
+            return Self::Untrusted { url, why, hint };
+        }
         match &source {
             ureq::Error::Io(error) if error.kind() != io::ErrorKind::ConnectionRefused => {
                 Self::Broken { url, source }
@@ -167,7 +181,10 @@ impl ClientError {
     pub(crate) fn is_not_found(&self) -> bool {
         match self {
             Self::Refused { problem } => problem.kind.strip_prefix(URN) == Some("not-found"),
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::NotPitstop { .. } => false,
+            Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::Untrusted { .. }
+            | Self::NotPitstop { .. } => false,
         }
     }
 
@@ -183,6 +200,7 @@ impl ClientError {
                 Some("start it with `pitstop serve`, or name a running one with --url or PITSTOP_URL")
             }
             Self::Broken { .. } => Some("look at what `pitstop serve` prints, then try again"),
+            Self::Untrusted { hint, .. } => Some(hint),
             Self::Refused { problem } => problem.hint(),
             Self::NotPitstop { .. } => {
                 Some("is it the admin listener, and of this version? `pitstop serve` prints its address")

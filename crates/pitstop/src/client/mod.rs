@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod removal;
 mod rollouts;
+mod tls;
 pub(crate) mod types;
 
 pub(crate) use connection::Connection;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use error::{PROBLEM_JSON, Problem};
@@ -53,7 +55,13 @@ pub(crate) struct Client {
 impl Client {
     /// A client for the admin listener at `url`, such as `http://127.0.0.1:8080`. Nothing is sent yet.
     pub(crate) fn new(url: &str, token: &str) -> Self {
+        Self::over(url, token, TlsConfig::default())
+    }
+
+    /// The same with a choice of whom it trusts, for `https://`.
+    fn over(url: &str, token: &str, tls: TlsConfig) -> Self {
         let agent = Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             // The admin listener is reached directly: the token is not shown to a proxy.
             .proxy(None)

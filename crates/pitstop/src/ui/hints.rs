@@ -1,5 +1,6 @@
 //! Commands that a page or a hint proposes: they go to the server that this command talked to.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Commands that talk to no server.
@@ -13,6 +14,16 @@ static SERVER: OnceLock<String> = OnceLock::new();
 pub(crate) fn talks_to(options: String) {
     // A command talks to one server.
     let _ = SERVER.set(options);
+}
+
+/// A word of a command as a shell takes it: quoted when it has blanks or anything else that a shell would heed.
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-._/:@%+=,~".contains(char);
+    if !text.is_empty() && !text.starts_with('~') && text.chars().all(is_plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''")).into()
+    }
 }
 
 /// A command that is proposed, with the options that name the server.
@@ -49,6 +60,22 @@ fn prose_to(text: &str, options: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_one_word_to_a_shell() {
+        for plain in ["app.bin", "/srv/p", "http://127.0.0.1:9000", "AA:BB", "1%,10%"] {
+            assert_eq!(word(plain), plain);
+        }
+        for (text, quoted) in [
+            ("my app.bin", "'my app.bin'"),
+            ("", "''"),
+            ("~x", "'~x'"),
+            ("it's", "'it'\\''s'"),
+            ("$HOME", "'$HOME'"),
+        ] {
+            assert_eq!(word(text), quoted);
+        }
+    }
 
     #[test]
     fn commands_go_to_the_same_server() {

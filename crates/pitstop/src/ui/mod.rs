@@ -87,8 +87,7 @@ impl Ui {
 
     /// Warns on standard error, with `--json` too.
     pub(crate) fn warning(&self, text: &str) {
-        // Nobody is left to tell when standard error is closed.
-        let _ = anstream::stderr().lock().write_all(labelled(Tone::Warn, "warning:", text).as_bytes());
+        warning(text);
     }
 
     /// A progress bar for `total_bytes`, drawn on standard error when that is a terminal and `--json` was not
@@ -106,6 +105,12 @@ impl Ui {
     pub(crate) fn spinner(&self, label: &str) -> Spinner {
         Spinner::new(label, self.json)
     }
+}
+
+/// Warns on standard error.
+pub(crate) fn warning(text: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = anstream::stderr().lock().write_all(labelled(Tone::Warn, "warning:", text).as_bytes());
 }
 
 fn not_json(error: serde_json::Error) -> Failure {

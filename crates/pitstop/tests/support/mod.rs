@@ -97,6 +97,16 @@ impl Bench {
         bench
     }
 
+    /// Waits for something of the tests' own, beside the server.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Lets something of the tests' own run beside the server.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
     /// A command that finds the server.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = pitstop(self.folder.path());

@@ -29,8 +29,9 @@ pub(super) const NOT_IN_FILE: [&str; 3] = ["config", "show-config", "json"];
 const VARIABLE_PREFIX: &str = "PITSTOP_";
 
 /// Variables of other commands, of the log, and of the tests.
-const OTHER_VARIABLES: [&str; 8] = [
+const OTHER_VARIABLES: [&str; 9] = [
     "PITSTOP_URL",
+    "PITSTOP_CA_FILE",
     "PITSTOP_TOKEN",
     "PITSTOP_ENROLLMENT_TOKEN",
     "PITSTOP_WIFI_PASSPHRASE",
@@ -401,6 +402,7 @@ mod tests {
             "PATH",
             "PITSTOP_MAX_CONNECTIONS",
             "PITSTOP_TOKEN",
+            "PITSTOP_CA_FILE",
             "PITSTOP_PORT",
             "PITSTOP_PORT_8443_TCP",
             "pitstop_x",
