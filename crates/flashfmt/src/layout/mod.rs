@@ -3,6 +3,7 @@
 //! Grammar and rules: ESP-IDF `partition_table/gen_esp32part.py` (v5.5), documented under "Partition Tables" in the
 //! ESP-IDF programming guide.
 
+mod adopt;
 mod csv;
 mod error;
 mod places;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::str::FromStr;
 
+pub use adopt::AdoptError;
 pub use error::{LayoutError, LineError};
 pub use places::{JOURNAL_LABEL, LayoutProblem, MIN_JOURNAL_BYTES, MIN_VAULT_BYTES, Places, VAULT_LABEL};
 
