@@ -80,7 +80,7 @@ fn serial_number(components: &[Component], at: &str) -> anyhow::Result<UrnUuid> 
     bytes[8] = bytes[8] & 0x3F | 0x80;
     let hex = super::hex(&bytes[..16]);
     let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-    Ok(UrnUuid::new(format!("urn:uuid:{}", parts.join("-")))?)
+    UrnUuid::new(format!("urn:uuid:{}", parts.join("-"))).ok().context("a serial number is not of its form")
 }
 
 #[cfg(test)]
