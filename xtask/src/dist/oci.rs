@@ -282,10 +282,7 @@ mod tests {
             image.put(&library, read(Path::new(&library)).unwrap(), 0o755);
         }
         let error = image.check("9.9.9").unwrap_err().to_string();
-        assert!(
-            error.starts_with("expected pitstop 9.9.9 in the image, found true (GNU coreutils)"),
-            "{error}"
-        );
+        assert!(error.starts_with("expected pitstop 9.9.9 in the image, found "), "{error}");
         image.files.retain(|file| !file.path.contains("libc.so"));
         let error = image.check("9.9.9").unwrap_err().to_string();
         assert!(error.starts_with("the image lacks ") && error.contains("libc.so"), "{error}");
