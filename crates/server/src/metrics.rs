@@ -126,7 +126,7 @@ impl Metrics {
             artifact_bytes: Counter::default(),
             artifacts_damaged: Gauge::default(),
             certificate_ends: Family::default(),
-            expired_rows: Counts::new("kind", &["events", "certificates", "audit"]),
+            expired_rows: Counts::new("kind", &["events", "certificates", "audit", "idempotency-keys"]),
             webhook_deliveries: Counts::new("outcome", &["delivered", "failed"]),
             rate_limited: Counts::new("by", &["address", "certificate", "renewals", "wrong-credentials"]),
             proxy_misfits: Counts::new("kind", &["missing", "unexpected"]),

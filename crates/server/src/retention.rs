@@ -1,4 +1,4 @@
-//! What is kept for a time only: events, certificates that have ended, lines of the audit log. And deletions of artifacts
+//! What is kept for a time only: events, certificates that have ended, lines of the audit log, keys of requests. And deletions of artifacts
 //! that were broken off are ended.
 //!
 //! Every instance does all of it, in small batches with pauses in between: devices are not held up, and whoever comes second
@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
-use crate::store::{Change, StoreError};
+use crate::store::{Change, KEYS_KEPT_MS, StoreError};
 
 /// Rows of one transaction, and the pause after it.
 const BATCH: i64 = 500;
@@ -79,6 +79,7 @@ async fn sweep(app: &App, now_ms: i64) -> Result<(), RetentionError> {
             while more(app, "audit", app.people.expire_audit(before_ms, BATCH).await?).await? {}
         }
     }
+    while more(app, "idempotency-keys", app.people.expire_once(now_ms - KEYS_KEPT_MS, BATCH).await?).await? {}
     for digest in app.people.broken_deletions(now_ms).await? {
         let Ok(digest) = digest.parse() else { continue };
         timeout(REMOVE_TIMEOUT, app.artifacts.remove(digest)).await.map_err(|_| RetentionError::Late)??;

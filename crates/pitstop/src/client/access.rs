@@ -17,7 +17,7 @@ impl Client {
 
     /// Makes an API token.
     pub(crate) fn create_token(&self, token: &NewApiToken) -> Result<CreatedApiToken, ClientError> {
-        self.post("/tokens", token)
+        self.create("/tokens", token)
     }
 
     /// The first `limit` API tokens.
@@ -32,7 +32,7 @@ impl Client {
 
     /// Adds a webhook.
     pub(crate) fn create_webhook(&self, webhook: &NewWebhook) -> Result<CreatedWebhook, ClientError> {
-        self.post("/webhooks", webhook)
+        self.create("/webhooks", webhook)
     }
 
     /// All webhooks.

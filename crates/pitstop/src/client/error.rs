@@ -188,6 +188,19 @@ impl ClientError {
         }
     }
 
+    /// Whether the same request may go well in a moment: the connection broke, or the server is busy, perhaps with this very
+    /// request.
+    pub(super) fn may_go_well_later(&self) -> bool {
+        match self {
+            Self::Broken { .. } => true,
+            Self::Refused { problem } => matches!(
+                problem.kind.strip_prefix(URN),
+                Some("idempotency-in-flight" | "busy" | "unavailable")
+            ),
+            Self::Unreachable { .. } | Self::NotPitstop { .. } => false,
+        }
+    }
+
     /// Whether the server refused, and said why.
     pub(crate) fn is_refused(&self) -> bool {
         matches!(self, Self::Refused { .. })

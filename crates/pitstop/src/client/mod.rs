@@ -5,6 +5,7 @@
 
 mod access;
 mod connection;
+mod create;
 mod error;
 mod removal;
 mod rollouts;
@@ -82,7 +83,7 @@ impl Client {
 
     /// Makes a product.
     pub(crate) fn create_product(&self, product: &NewProduct) -> Result<Product, ClientError> {
-        self.post("/products", product)
+        self.create("/products", product)
     }
 
     /// One product.
@@ -101,7 +102,7 @@ impl Client {
         product: &str,
         key: &NewPublisherKey,
     ) -> Result<PublisherKey, ClientError> {
-        self.post(&format!("/products/{product}/publisher-keys"), key)
+        self.create(&format!("/products/{product}/publisher-keys"), key)
     }
 
     /// The publisher keys of a product, revoked ones too.
@@ -130,12 +131,12 @@ impl Client {
 
     /// Adds a channel to a product.
     pub(crate) fn add_channel(&self, product: &str, name: &str) -> Result<Channel, ClientError> {
-        self.post(&format!("/products/{product}/channels"), &serde_json::json!({ "name": name }))
+        self.create(&format!("/products/{product}/channels"), &serde_json::json!({ "name": name }))
     }
 
     /// Makes a device id with its one-time enrollment token.
     pub(crate) fn create_device(&self, device: &NewDevice) -> Result<Issued<Device>, ClientError> {
-        self.post("/devices", device)
+        self.create("/devices", device)
     }
 
     /// Makes devices with ids by the server, each with its one-time enrollment token.
@@ -144,7 +145,7 @@ impl Client {
         struct Made {
             items: Vec<Issued<DeviceId>>,
         }
-        self.post("/devices/bulk", devices).map(|made: Made| made.items)
+        self.create("/devices/bulk", devices).map(|made: Made| made.items)
     }
 
     /// One device.
@@ -198,7 +199,7 @@ impl Client {
 
     /// A new enrollment token; the old one is void.
     pub(crate) fn issue_enrollment_token(&self, id: &str) -> Result<Issued<DeviceId>, ClientError> {
-        self.post(&format!("/devices/{id}/enrollment-token"), &serde_json::Map::new())
+        self.create(&format!("/devices/{id}/enrollment-token"), &serde_json::Map::new())
     }
 
     /// Uploads an artifact for a product, of `size_bytes` bytes that hash to `digest` (64 hexadecimal digits).
@@ -222,7 +223,7 @@ impl Client {
 
     /// Publishes a release.
     pub(crate) fn create_release(&self, product: &str, release: &NewRelease) -> Result<Release, ClientError> {
-        self.post(&format!("/products/{product}/releases"), release)
+        self.create(&format!("/products/{product}/releases"), release)
     }
 
     /// One release.

@@ -29,7 +29,7 @@ pub(crate) enum Watch {
 impl Client {
     /// Makes a rollout of a release.
     pub(crate) fn create_rollout(&self, rollout: &NewRollout) -> Result<Rollout, ClientError> {
-        self.post("/rollouts", rollout)
+        self.create("/rollouts", rollout)
     }
 
     /// One rollout.

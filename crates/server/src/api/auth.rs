@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -16,7 +16,7 @@ use crate::guesses::TooMany;
 use crate::problem::Problem;
 use crate::role::Role;
 use crate::secret;
-use crate::store::Change;
+use crate::store::{Change, Once};
 
 /// Who makes a request: the bearer of an API token that is good now, or of a session of one.
 ///
@@ -33,6 +33,8 @@ pub(super) struct Caller {
     pub(super) expires_at_ms: Option<i64>,
     /// The hash of the session's secret that it came with; `None` for the token itself.
     pub(super) session: Option<String>,
+    /// The request may come again.
+    pub(super) once: Option<Once>,
     /// When its request came.
     now_ms: i64,
 }
@@ -58,7 +60,7 @@ impl Caller {
 
     /// A change by the caller, now.
     pub(super) fn change(&self) -> Change {
-        Change::new(&self.id, &self.name, self.now_ms)
+        Change::new(&self.id, &self.name, self.now_ms).once(self.once.clone())
     }
 
     /// Refuses a caller whose role is not enough.
@@ -85,18 +87,10 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let token = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-        .filter(|token| !token.is_empty())
-        .ok_or(Problem::Unauthorized)?;
+    let token = bearer(request.headers()).ok_or(Problem::Unauthorized)?;
     // Looked up by its hash: how long that takes tells nothing about a token.
     let hash = secret::hash(token);
-    let Some(bearer) = app.people.bearer(&hash).await? else {
+    let Some(found) = app.people.bearer(&hash).await? else {
         return Err(match app.guesses.admin.wrong(&app.metrics).await {
             Ok(()) => Problem::TokenUnknown,
             Err(TooMany) => {
@@ -105,7 +99,7 @@ pub(super) async fn authenticate(
             }
         });
     };
-    let row = bearer.token;
+    let row = found.token;
     if let Some(at_ms) = row.revoked_at_ms {
         return Err(Problem::TokenRevoked { at: clock::rfc3339(at_ms) });
     }
@@ -113,7 +107,7 @@ pub(super) async fn authenticate(
     if let Some(at_ms) = row.expires_at_ms.filter(|at_ms| *at_ms <= now_ms) {
         return Err(Problem::TokenExpired { at: clock::rfc3339(at_ms) });
     }
-    if let Some(at_ms) = bearer.session_expires_at_ms.filter(|at_ms| *at_ms <= now_ms) {
+    if let Some(at_ms) = found.session_expires_at_ms.filter(|at_ms| *at_ms <= now_ms) {
         return Err(Problem::SessionExpired { at: clock::rfc3339(at_ms) });
     }
     let role = row.role.parse().map_err(Problem::internal)?;
@@ -123,8 +117,15 @@ pub(super) async fn authenticate(
         role,
         product: row.product,
         expires_at_ms: row.expires_at_ms,
-        session: bearer.session_expires_at_ms.map(|_| hash),
+        session: found.session_expires_at_ms.map(|_| hash),
+        once: None,
         now_ms,
     });
     Ok(next.run(request).await)
+}
+
+/// The API token of a request, or the secret of a session.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
 }

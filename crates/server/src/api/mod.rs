@@ -11,6 +11,7 @@ mod etag;
 mod events;
 mod evidence;
 mod fleet;
+mod idempotency;
 mod info;
 mod page;
 mod product;
@@ -49,6 +50,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let api = api
         .fallback(|| async { Problem::NoSuchPath })
         .method_not_allowed_fallback(|| async { Problem::Method })
+        .layer(middleware::from_fn_with_state(app.clone(), idempotency::once))
         // Around the fallbacks too: a stranger learns nothing, not even which paths there are.
         .layer(middleware::from_fn_with_state(app.clone(), auth::authenticate));
     let document = open_api_json(document);

@@ -90,8 +90,13 @@ impl Routes {
     }
 
     fn add(mut self, needed: Role, (schemas, mut paths, router): Described) -> Self {
-        for operation in paths.paths.values_mut().flat_map(operations) {
-            describe(operation, self.resource, needed);
+        for item in paths.paths.values_mut() {
+            if let Some(post) = &mut item.post {
+                post.parameters.get_or_insert_default().push(idempotency_key());
+            }
+            for operation in operations(item) {
+                describe(operation, self.resource, needed);
+            }
         }
         let guard = middleware::from_fn(move |caller: Caller, request: Request, next: Next| {
             judge(needed, caller, request, next)
@@ -140,6 +145,20 @@ fn describe(operation: &mut Operation, resource: &str, needed: Role) {
         .content(problem::MEDIA_TYPE, content)
         .build();
     operation.responses.responses.insert("default".to_owned(), refusal.into());
+}
+
+/// The header `Idempotency-Key`, which every POST takes.
+fn idempotency_key() -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(255)).build();
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(
+            "A key of the client's own, such as a UUID: the same request with it again, within 24 h, is answered as it was and \
+             makes nothing more",
+        ))
+        .schema(Some(text))
+        .build()
 }
 
 /// The header `If-Match` of a change, for `params(…)` of an endpoint.

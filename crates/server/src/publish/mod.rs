@@ -319,7 +319,7 @@ async fn claim(
     change: &Change,
 ) -> Result<(), PublishError> {
     let quota_bytes = app.config.artifact_quota_bytes;
-    if app.people.claim_artifact(digest, product, size_bytes, quota_bytes, change).await? {
+    if app.people.claim_artifact(digest, product, size_bytes, quota_bytes, &change.aside()).await? {
         // It may have been deleted since it was read; what is noted and there by now stays.
         return match app.artifacts.size_bytes(digest).await? {
             Some(_) => Ok(()),

@@ -6,6 +6,7 @@ use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 
 use super::events::time_id;
 use super::filter::Filter;
+use super::idempotency::Once;
 use super::{Store, StoreError};
 
 /// Who changes something, and when. Every function of the store by which somebody changes what the server is to do takes
@@ -16,6 +17,8 @@ pub(crate) struct Change {
     actor: String,
     actor_name: String,
     pub(crate) at_ms: i64,
+    /// The try of a request that may come again.
+    once: Option<Once>,
 }
 
 /// What was changed.
@@ -89,7 +92,17 @@ pub(crate) struct AuditFilter {
 
 impl Change {
     pub(crate) fn new(actor: impl Into<String>, actor_name: impl Into<String>, at_ms: i64) -> Self {
-        Self { actor: actor.into(), actor_name: actor_name.into(), at_ms }
+        Self { actor: actor.into(), actor_name: actor_name.into(), at_ms, once: None }
+    }
+
+    /// The change is what a request is about that may come again.
+    pub(crate) fn once(self, once: Option<Once>) -> Self {
+        Self { once, ..self }
+    }
+
+    /// For what is changed on the way to what a request is about.
+    pub(crate) fn aside(&self) -> Self {
+        Self { once: None, ..self.clone() }
     }
 
     /// A change that the server makes by itself.
@@ -119,9 +132,12 @@ impl Change {
         .bind(record.product)
         .bind(record.before.map(|before| before.to_string()))
         .bind(record.after.map(|after| after.to_string()))
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
-        Ok(())
+        match &self.once {
+            Some(once) => once.note(connection, &format!("{} {}", record.kind, record.subject)).await,
+            None => Ok(()),
+        }
     }
 }
 

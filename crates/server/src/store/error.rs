@@ -23,6 +23,8 @@ pub(crate) enum StoreError {
     /// A group of writes or of reads failed, of which this was one.
     #[error("{text}")]
     Group { failing: Failing, text: String },
+    #[error("another try of the same request took the place of this one")]
+    Overtaken,
     #[error("the server is shutting down")]
     Closed,
 }
@@ -48,6 +50,7 @@ impl Fails for StoreError {
         match self {
             Self::Sql { source } => failing(source),
             Self::Group { failing, .. } => *failing,
+            Self::Overtaken => Failing::Conflict,
             Self::Connect { .. } | Self::Closed => Failing::Away,
             Self::Migrate(_) | Self::Path(_) | Self::Unreadable { .. } => Failing::Request,
         }
@@ -68,6 +71,7 @@ impl StoreError {
             | Self::Connect { .. }
             | Self::Unreadable { .. }
             | Self::Group { .. }
+            | Self::Overtaken
             | Self::Closed => None,
         }
     }

@@ -19,6 +19,7 @@ mod events;
 mod filter;
 mod fleet;
 mod health;
+mod idempotency;
 mod presence;
 mod product_row;
 mod products;
@@ -38,7 +39,7 @@ mod writer;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, install_default_drivers};
@@ -61,6 +62,7 @@ pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow, ExportedEvent};
 pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
+pub(crate) use idempotency::{Begun, KEYS_KEPT_MS, Once};
 pub(crate) use presence::Candidate;
 pub(crate) use product_row::ProductRow;
 pub(crate) use products::{NewProduct, SettingsChange};
@@ -253,7 +255,7 @@ async fn migrate(pool: AnyPool) -> Result<(), StoreError> {
 }
 
 fn pool(max_connections: u32, settings: &'static [&'static str]) -> AnyPoolOptions {
-    static DRIVERS: Once = Once::new();
+    static DRIVERS: std::sync::Once = std::sync::Once::new();
     DRIVERS.call_once(install_default_drivers);
 
     AnyPoolOptions::new().max_connections(max_connections).after_connect(move |connection, _| {

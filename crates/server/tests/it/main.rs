@@ -17,6 +17,7 @@ mod evidence;
 mod faults;
 mod fleet;
 mod fuzz;
+mod idempotency;
 mod limits;
 mod lists;
 mod observability;
