@@ -1,8 +1,10 @@
 //! What each command does: one file per resource, options first, then the work.
 
 pub(crate) mod admin;
+mod adopt;
 pub(crate) mod audit;
 pub(crate) mod ca;
+pub(crate) mod completions;
 pub(crate) mod device;
 pub(crate) mod flash;
 pub(crate) mod fleet;
@@ -14,6 +16,7 @@ pub(crate) mod options;
 mod plan;
 pub(crate) mod product;
 pub(crate) mod provision;
+pub(crate) mod quickstart;
 pub(crate) mod release;
 pub(crate) mod rollout;
 pub(crate) mod serve;

@@ -1,9 +1,11 @@
 //! Commands that a page or a hint proposes: they go to the server that this command talked to.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Commands that talk to no server.
-const LOCAL: [&str; 6] = ["serve", "demo", "keys", "image", "layout", "admin"];
+const LOCAL: [&str; 9] =
+    ["serve", "demo", "keys", "image", "layout", "admin", "quickstart", "completions", "man"];
 
 /// The options by which this command found its server, such as ` --url http://127.0.0.1:9000`.
 static SERVER: OnceLock<String> = OnceLock::new();
@@ -13,6 +15,16 @@ static SERVER: OnceLock<String> = OnceLock::new();
 pub(crate) fn talks_to(options: String) {
     // A command talks to one server.
     let _ = SERVER.set(options);
+}
+
+/// A word of a command as a shell takes it: quoted when it has blanks or anything else that a shell would heed.
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-._/:@%+=,~".contains(char);
+    if !text.is_empty() && !text.starts_with('~') && text.chars().all(is_plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''")).into()
+    }
 }
 
 /// A command that is proposed, with the options that name the server.
