@@ -1,9 +1,9 @@
 //! The commands and their options, by clap. Each resource keeps its own in its file under `commands/`.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    admin, artifact, audit, ca, device, event, flash, fleet, image, keys, layout, product, provision,
+    admin, artifact, audit, ca, completions, device, event, flash, fleet, image, keys, layout, product, provision, quickstart,
     release, rollout, serve, token, webhook,
 };
 use crate::demo::Demo;
@@ -14,6 +14,7 @@ use crate::ui::{CLAP_STYLES, Ui};
 const EXAMPLES: &str = "\
 Examples:
   pitstop demo                                              the main job end to end, on a virtual device
+  pitstop quickstart --port /dev/ttyUSB0 --app app.bin      from nothing to a board that runs it
   pitstop serve                        run the server
   pitstop keys new                     make a publisher key
   pitstop product new lamp --chip esp32c3 --key publisher.key
@@ -24,7 +25,9 @@ Examples:
   pitstop fleet status                 devices by health and by what they run
   pitstop image inspect app.bin        look into an image, without a server
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. NO_COLOR is respected.";
+Exit codes: 0 done, 1 failed, 2 wrong usage. NO_COLOR is respected. With --json,
+results are JSON on standard output, and the last line of standard error is the
+problem (RFC 9457) when there is one.";
 
 /// Behind the options of every command, before `--help`.
 const JSON_ORDER: usize = 900;
@@ -45,6 +48,9 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// From nothing to a board that runs a release: key, server, product, flash
+    Quickstart(Box<quickstart::Quickstart>),
+
     /// Run the server
     Serve(serve::Serve),
 
@@ -122,6 +128,12 @@ pub(crate) enum Command {
     /// Image files, without a server
     #[command(subcommand)]
     Image(image::Image),
+
+    /// Print a script by which a shell completes these commands
+    Completions(completions::Completions),
+
+    /// Write the manual: a page for each command
+    Man(completions::Man),
 }
 
 impl Command {
@@ -131,6 +143,7 @@ impl Command {
     /// [`Failure`]: what a person reads, with the next step and the exit code.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self {
+            Self::Quickstart(quickstart) => quickstart.run(ui),
             Self::Serve(serve) => serve.run(ui),
             Self::Admin(admin) => admin.run(ui),
             Self::Demo(demo) => demo.run(ui),
@@ -152,6 +165,8 @@ impl Command {
             Self::Provision(provision) => provision.run(ui),
             Self::Layout(layout) => layout.run(ui),
             Self::Image(image) => image.run(ui),
+            Self::Completions(completions) => completions.run(Cli::command(), ui),
+            Self::Man(man) => man.run(Cli::command(), ui),
         }
     }
 }
@@ -159,7 +174,6 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_options_are_consistent() {

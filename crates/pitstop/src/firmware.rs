@@ -1,5 +1,6 @@
 //! The images that this repository builds for chips: where they are, and building them.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -55,8 +56,13 @@ pub(crate) fn has_newer_sources(root: &Path, image: &Path) -> bool {
 
 /// Builds the image of this name; the first time takes minutes.
 pub(crate) fn build(root: &Path, name: &str) -> Result<(), BuildError> {
+    build_noting(root, name, |_| ())
+}
+
+/// The same; `note` is told each line that the build says.
+pub(crate) fn build_noting(root: &Path, name: &str, note: impl Fn(&str)) -> Result<(), BuildError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let mut child = Command::new(cargo)
         .args([
             "run",
             "--quiet",
@@ -70,12 +76,20 @@ pub(crate) fn build(root: &Path, name: &str) -> Result<(), BuildError> {
         ])
         .current_dir(root)
         .stdin(Stdio::null())
-        .output()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .map_err(BuildError::Cargo)?;
-    if output.status.success() {
-        return Ok(());
+    let mut output = String::new();
+    for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).split(b'\n')) {
+        let line = line.map_err(BuildError::Cargo)?;
+        let line = String::from_utf8_lossy(&line);
+        note(line.trim());
+        output += &line;
+        output.push('\n');
     }
-    Err(BuildError::Failed { output: String::from_utf8_lossy(&output.stderr).into_owned() })
+    let status = child.wait().map_err(BuildError::Cargo)?;
+    if status.success() { Ok(()) } else { Err(BuildError::Failed { output }) }
 }
 
 /// The first line that tells of an error.

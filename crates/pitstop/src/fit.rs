@@ -84,13 +84,13 @@ pub(crate) fn check(named: &NamedLayout, app: &ImageFile, updater: Option<&Image
     }
     problems.extend(refusals);
     let strategy = Strategy::of(layout);
-    let warnings = match strategy {
+    let confirms_itself = match strategy {
         Strategy::ChainLoad => None,
         Strategy::OtadataRollback => app.confirms_itself().map(|known| known.to_string()),
     };
     Report {
         ok: problems.is_empty(),
-        warnings: warnings.into_iter().collect(),
+        warnings: app.undescribed().map(str::to_owned).into_iter().chain(confirms_itself).collect(),
         layout: named.name.clone(),
         flash_bytes: named.flash_bytes(),
         strategy: strategy.name(),

@@ -127,6 +127,14 @@ impl ImageFile {
         self.summary.check_application(without_descriptor)
     }
 
+    /// What to know of an image that says nothing of itself.
+    pub(crate) fn undescribed(&self) -> Option<&'static str> {
+        (self.summary.kind() == Kind::Undescribed).then_some(
+            "nothing in this image says that it is an application: it has no app descriptor, and `release publish` and `flash \
+             --app` take it with --without-descriptor only",
+        )
+    }
+
     /// Why it is known to confirm itself, which matters in layouts that hand over by otadata.
     pub(crate) fn confirms_itself(&self) -> Option<ConfirmsItself> {
         let names_arduino_files =
@@ -172,6 +180,7 @@ impl ImageFile {
                     kind: segment_kind(header.chip, segment),
                 })
                 .collect(),
+            warnings: self.undescribed().into_iter().collect(),
             fits: if goes_into_a_slot { fits(&self.summary) } else { Vec::new() },
         }
     }
@@ -202,6 +211,8 @@ pub(crate) struct Report {
     pub(crate) kind: &'static str,
     /// Why it cannot be an application.
     pub(crate) problem: Option<String>,
+    /// What to know of it all the same.
+    pub(crate) warnings: Vec<&'static str>,
     pub(crate) chip: &'static str,
     pub(crate) entry: Address,
     pub(crate) file_bytes: u64,

@@ -80,7 +80,7 @@ impl NamedLayout {
 }
 
 /// The text of a file in UTF-8, or in UTF-16 with a byte order mark, as PowerShell 5 writes what is redirected.
-fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+pub(crate) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
     let is_little_endian = match bytes.get(..2) {
         Some([0xFF, 0xFE]) => true,
         Some([0xFE, 0xFF]) => false,

@@ -15,7 +15,7 @@
 //! | `ui` | text, tables, progress and JSON for people and scripts |
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. Results go to standard output; errors, progress and logs go to
-//! standard error.
+//! standard error. With `--json` the last line of standard error is the failure as JSON (RFC 9457).
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -41,7 +41,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let ui = ui::Ui::new(cli.json);
     match cli.command.run(&ui) {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,4 +53,19 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// What clap says: help, version, or wrong usage, which scripts get as they get every failure.
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && is_json {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = failure::Failure::usage(message).hint("see --help");
+        ui::Ui::new(true).failure(&failure);
+        return failure.exit_code();
+    }
+    // Nobody is left to tell when the output is closed.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -5,14 +5,13 @@ mod support;
 
 use std::path::Path;
 
-use flashfmt::{Chip, Layout, StreamVerifier};
+use flashfmt::{Chip, StreamVerifier};
+use predicates::Predicate;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use serde_json::Value;
-use sim::net::{Link, SimNetwork};
-use sim::{End, RunningApp, SimFlash, VirtualDevice};
+use sim::RunningApp;
 use support::{Bench, bootloader, image, pitstop, updater};
-use updater_io::platform::WifiCredentials;
 
 const PASSPHRASE: &str = "an unguessable passphrase";
 const FLASH_BYTES: u32 = 0x40_0000;
@@ -49,16 +48,7 @@ fn flash<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 /// Starts a device from a flash file, in reach of the network `workshop`.
 fn start(path: &Path) -> RunningApp {
-    let flash = SimFlash::open(path, FLASH_BYTES).unwrap();
-    let workshop = WifiCredentials { ssid: "workshop".into(), passphrase: PASSPHRASE.to_owned().into() };
-    let network = SimNetwork::new(Link::Wifi(vec![workshop]), flash.power().clone());
-    let layout = Layout::builtin("4mb").unwrap();
-    let mut device = VirtualDevice::from_flash(flash, network, Chip::Esp32C3, layout, 7);
-    let end = tokio::runtime::Runtime::new().unwrap().block_on(device.power_on()).unwrap();
-    match end {
-        End::Running(app) => app,
-        other => panic!("{other:?}"),
-    }
+    support::start(path, PASSPHRASE)
 }
 
 fn printed(command: &mut assert_cmd::Command) -> String {
@@ -224,7 +214,7 @@ fn the_classic_layout_asks_for_a_bootloader_with_rollback() {
     let refused = bench.refusal(&own);
     assert!(refused.contains("this one has none") && refused.contains("ROLLBACK_ENABLE=y"), "{refused}");
     configure("#define CONFIG_BOOTLOADER_APP_ROLLBACK_ENABLE 1\n");
-    bench.command(&own).assert().success().stderr(contains("warning:").not());
+    bench.command(&own).assert().success().stderr(contains("bootloader was built").not());
     std::fs::remove_file(bench.folder.path().join("flash.bin")).unwrap();
     std::fs::remove_file(beside.join("sdkconfig.h")).unwrap();
     bench
@@ -292,6 +282,58 @@ fn what_does_not_suit_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_file_that_is_there_is_asked_for_and_a_loopback_warned_of() {
+    let bench = bench();
+    bench.write("flash.bin", b"mine");
+    let refused = bench.refusal(&flash(&["--device", "lamp-1"]));
+    assert!(refused.contains("flash.bin is there already and would be overwritten"), "{refused}");
+    assert!(refused.contains("no terminal to ask on") && refused.contains("--yes"), "{refused}");
+    assert_eq!(std::fs::read(bench.folder.path().join("flash.bin")).unwrap(), b"mine");
+    assert!(bench.refusal(&["device", "show", "lamp-1"]).contains("no device lamp-1"));
+    let warned =
+        |more: &[&str]| contains("nothing but an emulator").eval(&printed(&mut bench.command(&flash(more))));
+    assert!(warned(&["--yes"]) && !warned(&["--yes", "--allow-loopback"]));
+
+    // A folder that nothing can be written to costs no token either.
+    let mut line = flash(&["--device", "lamp-2"]);
+    line[2] = "absent/flash.bin";
+    assert!(bench.refusal(&line).contains("cannot be written"));
+    assert!(bench.refusal(&["device", "show", "lamp-2"]).contains("no device lamp-2"));
+}
+
+#[test]
+fn data_for_a_partition_has_its_name_and_its_size() {
+    let bench = bench();
+    bench.write("parts.csv", support::with_storage().as_bytes());
+    bench.write("fs.bin", &[7; 5000]);
+    let with = |data: &str| -> Vec<String> {
+        let line = flash(&["--layout", "parts.csv", "--yes", "--partition", data]);
+        line.into_iter().map(str::to_owned).collect()
+    };
+    let refusal = |data: &str| bench.refusal(&with(data).iter().map(String::as_str).collect::<Vec<_>>());
+    for (data, reason) in [
+        ("spiffs=fs.bin", "expected a data partition of the layout (nvs, phy_init, storage), found spiffs"),
+        ("vault=fs.bin", "found vault"),
+        ("factory=fs.bin", "found factory"),
+        ("storage=absent.bin", "cannot be read"),
+    ] {
+        assert!(refusal(data).contains(reason), "{data}");
+    }
+    bench.write("large.bin", &[7; 0x1_0001]);
+    let refused = refusal("storage=large.bin");
+    assert!(refused.contains("expected at most 65536 bytes for `storage`, found 65537"), "{refused}");
+    bench.write("empty.bin", b"");
+    assert!(refusal("storage=empty.bin").contains("found an empty file"));
+
+    bench.command(&with("storage=fs.bin").iter().map(String::as_str).collect::<Vec<_>>()).assert().success();
+    let file = std::fs::read(bench.folder.path().join("flash.bin")).unwrap();
+    let storage = &file[0x3f_0000..0x40_0000];
+    assert!(
+        storage[..5000].iter().all(|byte| *byte == 7) && storage[5000..].iter().all(|byte| *byte == 0xFF)
+    );
+}
+
+#[test]
 fn options_that_contradict_are_matters_of_usage() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [
@@ -327,7 +369,8 @@ mod serial {
     #[test]
     fn a_port_that_is_not_there_and_one_where_nothing_answers() {
         let bench = bench();
-        let mut arguments = vec!["provision", "--device", "lamp-0001", "--product", "lamp", "--port"];
+        let mut arguments =
+            vec!["provision", "--device", "lamp-0001", "--product", "lamp", "--allow-loopback", "--port"];
         let absent = bench.refusal(&[&arguments[..], &["/dev/absent"]].concat());
         assert!(absent.contains("the serial port /dev/absent cannot be opened"), "{absent}");
         assert!(absent.contains("hint: "), "{absent}");

@@ -4,8 +4,9 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 44] = [
+const COMMANDS: [&[&str]; 48] = [
     &[],
+    &["quickstart"],
     &["serve"],
     &["admin", "backup"],
     &["admin", "restore"],
@@ -46,9 +47,12 @@ const COMMANDS: [&[&str]; 44] = [
     &["flash"],
     &["provision"],
     &["layout", "check"],
+    &["layout", "adopt"],
     &["layout", "list"],
     &["layout", "show"],
     &["image", "inspect"],
+    &["completions"],
+    &["man"],
 ];
 
 fn help(command: &[&str]) -> String {

@@ -75,3 +75,71 @@ fn a_built_in_layout_is_a_beginning() {
     let output = pitstop(folder.path()).args(["layout", "list"]).assert().success();
     insta::assert_snapshot!(String::from_utf8_lossy(&output.get_output().stdout));
 }
+
+#[test]
+fn an_image_that_says_nothing_of_itself_is_no_plain_ok() {
+    let folder = folder(1000);
+    let bare =
+        flashfmt::image::compose::Composer::new(Chip::Esp32C3, flashfmt::image::compose::esp32c3_addr::IRAM)
+            .segment(flashfmt::image::compose::esp32c3_addr::IRAM, &[5; 100])
+            .build()
+            .unwrap();
+    std::fs::write(folder.path().join("app.bin"), bare).unwrap();
+    let (output, error) = check(&folder, "4mb", &["--json"], 0);
+    let report: Value = serde_json::from_str(&output).unwrap();
+    assert!(report["warnings"][0].as_str().unwrap().contains("--without-descriptor"), "{report}");
+    assert!(error.contains("warning: nothing in this image says that it is an application"), "{error}");
+    let inspected = pitstop(folder.path()).args(["image", "inspect", "app.bin"]).assert().success();
+    assert!(
+        String::from_utf8_lossy(&inspected.get_output().stderr)
+            .contains("warning: nothing in this image says")
+    );
+}
+
+const ARDUINO: &str = "nvs,data,nvs,0x9000,0x5000,\notadata,data,ota,0xe000,0x2000,\napp0,app,ota_0,0x10000,0x140000,\n\
+                       app1,app,ota_1,0x150000,0x140000,\nspiffs,data,spiffs,0x290000,0x160000,\n\
+                       coredump,data,coredump,0x3F0000,0x10000,\n";
+
+#[test]
+fn a_layout_is_adopted_from_a_table_of_any_form() {
+    let folder = folder(1000);
+    let present = Layout::parse_csv(ARDUINO).unwrap();
+    let mut flash = vec![0xFF; 0x1_0000];
+    flash[0x8000..][..present.to_binary().len()].copy_from_slice(&present.to_binary());
+    for (name, content) in
+        [("arduino.csv", ARDUINO.as_bytes()), ("table.bin", &present.to_binary()), ("flash.bin", &flash)]
+    {
+        std::fs::write(folder.path().join(name), content).unwrap();
+        let output = pitstop(folder.path()).args(["layout", "adopt", name, "--json"]).assert().success();
+        let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+        assert_eq!(report["kept"], serde_json::json!(["nvs", "spiffs", "coredump"]), "{name}");
+        let csv = report["csv"].as_str().unwrap();
+        assert_eq!(Layout::parse_csv(csv).unwrap(), present.adopt(0x40_0000).unwrap(), "{name}");
+        std::fs::write(folder.path().join("parts.csv"), csv).unwrap();
+        check(&folder, "parts.csv", &[], 0);
+    }
+    let refuse = |content: &str, more: &[&str]| {
+        std::fs::write(folder.path().join("other.csv"), content).unwrap();
+        let arguments = [&["layout", "adopt", "other.csv"], more].concat();
+        let output = pitstop(folder.path()).args(arguments).assert().code(1).get_output().clone();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let full =
+        "nvs,data,nvs,0x9000,0x5000\napp,app,factory,0x10000,0xe0000\nweb,data,spiffs,0xf0000,0x310000\n";
+    let refused = refuse(full, &[]);
+    for part in
+        ["no layout of 4.00 MiB", "expected 983040 bytes in a row", "found 917504", "web 0xf0000 to 0x400000"]
+    {
+        assert!(refused.contains(part), "{part:?} in {refused}");
+    }
+    let larger = pitstop(folder.path())
+        .args(["layout", "adopt", "other.csv", "--flash-size", "8MB"])
+        .assert()
+        .success();
+    Layout::parse_csv(&String::from_utf8_lossy(&larger.get_output().stdout)).unwrap();
+    assert!(refuse(ARDUINO, &["--flash-size", "2MB"]).contains("--flash-size"));
+    assert!(refuse("no table", &[]).contains("expected a partition table, as CSV or binary, in other.csv"));
+    // Without a table nothing is adopted; nor with two.
+    pitstop(folder.path()).args(["layout", "adopt"]).assert().code(2);
+    pitstop(folder.path()).args(["layout", "adopt", "other.csv", "--flash-size", "4"]).assert().code(2);
+}

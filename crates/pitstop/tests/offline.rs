@@ -192,3 +192,52 @@ fn another_server_is_not_taken_for_pitstop() {
     }
     answers.join().unwrap();
 }
+
+#[test]
+fn a_failure_with_json_is_a_problem_on_the_last_line() {
+    let folder = folder();
+    let problem = |arguments: &[&str], code: i32| -> serde_json::Value {
+        let output = pitstop(folder.path()).args(arguments).assert().code(code).get_output().clone();
+        let text = String::from_utf8(output.stderr).unwrap();
+        serde_json::from_str(text.lines().last().unwrap()).unwrap_or_else(|_| panic!("{text}"))
+    };
+    let failed = problem(&["image", "inspect", "absent.bin", "--json"], 1);
+    assert_eq!(
+        (&failed["type"], &failed["exit_code"]),
+        (&"urn:pitstop:problem:command-failed".into(), &1.into())
+    );
+    assert!(failed["detail"].as_str().unwrap().contains("absent.bin cannot be read"), "{failed}");
+    let url = unused_url();
+    let failed = problem(&["product", "list", "--json", "--token", "t", "--url", &url], 1);
+    assert!(failed["hint"].as_str().unwrap().contains("pitstop serve"), "{failed}");
+    // What clap refuses, too.
+    let usage = problem(&["--json", "product", "show"], 2);
+    assert_eq!(
+        (&usage["type"], &usage["exit_code"]),
+        (&"urn:pitstop:problem:command-usage".into(), &2.into())
+    );
+    // For people it stays a sentence.
+    pitstop(folder.path()).args(["product", "show"]).assert().code(2).stderr(contains("error: "));
+    pitstop(folder.path()).args(["--json", "--version"]).assert().success().stdout(contains("pitstop"));
+}
+
+#[test]
+fn shells_complete_and_every_command_has_a_page() {
+    let folder = folder();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output =
+            pitstop(folder.path()).args(["completions", shell]).assert().success().get_output().clone();
+        let script = String::from_utf8(output.stdout).unwrap();
+        for word in ["rollout", "adopt", "allow-loopback"] {
+            assert!(script.contains(word), "{word} for {shell}");
+        }
+    }
+    pitstop(folder.path()).args(["completions", "cmd"]).assert().code(2);
+    pitstop(folder.path()).args(["man", "man/man1"]).assert().success().stdout(contains("pages"));
+    let page = |name: &str| std::fs::read_to_string(folder.path().join("man/man1").join(name)).unwrap();
+    assert!(page("pitstop.1").contains(".TH pitstop 1"));
+    let flash = page("pitstop-flash.1");
+    assert!(flash.contains("allow\\-loopback") && flash.contains("pitstop flash"), "{flash}");
+    assert!(page("pitstop-product-key-add.1").contains("Trust one more publisher key"));
+    assert!(!folder.path().join("man/man1/pitstop-help.1").exists());
+}

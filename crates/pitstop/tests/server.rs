@@ -330,3 +330,14 @@ fn files_below(folder: &std::path::Path) -> usize {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
 }
+
+#[test]
+fn what_the_server_refuses_keeps_its_name_for_scripts() {
+    let bench = Bench::start();
+    let output =
+        bench.command(&["product", "show", "absent", "--json"]).assert().code(1).get_output().clone();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let problem: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(problem["type"], "urn:pitstop:problem:not-found");
+    assert!(problem["detail"].as_str().unwrap().contains("absent"), "{problem}");
+}

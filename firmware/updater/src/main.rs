@@ -52,9 +52,16 @@ use network::{ChipNetwork, Hardware};
 #[cfg(feature = "wifi")]
 use wifi_setup::Setup;
 
+/// As the image names itself: one for emulators has no radio, and `pitstop flash` looks for that (`flash/updater.rs`).
+const VERSION: &str = if cfg!(feature = "qemu-eth") {
+    concat!(env!("CARGO_PKG_VERSION"), "+emulator")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 // Time and date of the build are left out: building the same sources again gives the same image.
 esp_bootloader_esp_idf::esp_app_desc!(
-    env!("CARGO_PKG_VERSION"),
+    VERSION,
     "pitstop-updater",
     "00:00:00",
     "2026-01-01",

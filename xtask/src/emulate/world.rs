@@ -131,7 +131,7 @@ impl World {
         let path = self.folder.path().join(format!("{name}.bin"));
         let file = path.display().to_string();
         let updater = self.image("updater-esp32c3-qemu");
-        self.pitstop(&[&["flash", "--image", &file, "--updater", &updater], arguments].concat())?;
+        self.pitstop(&[&["flash", "--image", &file, "--updater", &updater, "--yes"], arguments].concat())?;
         Ok(FlashFile::new(path))
     }
 

@@ -224,7 +224,13 @@ impl ClientError {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        Failure::new(error.to_string()).maybe_hint(error.hint().map(str::to_owned))
+        let failure = Failure::new(error.to_string()).maybe_hint(error.hint().map(str::to_owned));
+        match &error {
+            ClientError::Refused { problem } => failure.of_server(&problem.kind, &problem.title),
+            ClientError::Unreachable { .. } | ClientError::Broken { .. } | ClientError::NotPitstop { .. } => {
+                failure
+            }
+        }
     }
 }
 

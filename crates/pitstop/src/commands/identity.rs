@@ -1,5 +1,6 @@
 //! What a device is to know of itself and its server: asked of a running server, or given.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,11 +15,13 @@ use updater_io::vault::{Provisioning, ServerUrl};
 use crate::client::types::{DeviceState, NewDevice, Product};
 use crate::client::{Client, Connection};
 use crate::commands::options;
+use crate::commands::target::Target;
 use crate::commands::wifi::{Wifi, WifiOptions};
 use crate::failure::Failure;
 use crate::flash::vault;
 use crate::layouts::NamedLayout;
 use crate::publisher::Publisher;
+use crate::ui::Ui;
 
 /// Stands for a token that is not issued yet; twice as long as the server's are.
 const TOKEN_PLACEHOLDER: &str = "0123456789012345678901234567890123456789012345678901234567890123";
@@ -33,6 +36,10 @@ pub(crate) struct IdentityOptions {
     /// The product that the device is one of; a device that the server knows already keeps its product
     #[arg(long, value_name = "NAME", value_parser = options::product)]
     product: Option<String>,
+
+    /// Take a server that is on loopback, such as `localhost`: to a board that is the board itself
+    #[arg(long)]
+    allow_loopback: bool,
 
     #[command(flatten)]
     wifi: WifiOptions,
@@ -88,6 +95,8 @@ pub(crate) struct Draft {
     anchors: Vec<CertificateDer<'static>>,
     publishers: PublisherKeys,
     wifi: Wifi,
+    /// Whether the user says that a server on loopback is meant.
+    allow_loopback: bool,
     token: TokenSource,
 }
 
@@ -113,12 +122,13 @@ pub(crate) struct Identity {
 impl IdentityOptions {
     /// Gathers what is known, asking the server where it has to. Nothing is changed there yet.
     pub(crate) fn draft(self) -> Result<Draft, Failure> {
-        let Self { device, product, wifi, given, connection } = self;
+        let Self { device, product, allow_loopback, wifi, given, connection } = self;
         let wifi = wifi.wifi()?;
-        match given.server_url.clone() {
+        let draft = match given.server_url.clone() {
             Some(server) => given.draft(server, device, product, wifi),
             None => ask(connection.client()?, device, product, wifi),
-        }
+        };
+        draft.map(|draft| Draft { allow_loopback, ..draft })
     }
 }
 
@@ -153,6 +163,7 @@ impl GivenOptions {
                 .map(|text| Publisher::read(text).map(|publisher| publisher.key))
                 .collect::<Result<_, _>>()?,
             wifi,
+            allow_loopback: false,
             token: TokenSource::Given(token),
         })
     }
@@ -202,6 +213,7 @@ fn ask(
         anchors: anchors(info.ca_pem.as_bytes(), "the server's CA certificate")?,
         publishers: publishers_of(&product)?,
         wifi,
+        allow_loopback: false,
         token: if known.is_some() {
             TokenSource::KnownDevice(client)
         } else {
@@ -212,6 +224,34 @@ fn ask(
 }
 
 impl Draft {
+    /// Whether a device could reach its server: refuses a board whose server is on loopback, and warns of what may be meant.
+    pub(crate) fn check_reach(&self, target: &Target, ui: &Ui) -> Result<(), Failure> {
+        if is_loopback(&self.server.host) && !self.allow_loopback {
+            let found = format!("the server's address for devices is {}", self.server);
+            match target {
+                Target::Port(_) => {
+                    return Err(Failure::new(format!(
+                        "expected a server that a board can reach; {found}, which to a board is the board itself"
+                    ))
+                    .hint(
+                        "start the server with an address of this machine's network, such as `pitstop serve --listen \
+                         0.0.0.0:8443 --name 192.168.1.20`; --allow-loopback takes this one all the same",
+                    ));
+                }
+                Target::Image(_) => ui.warning(&format!(
+                    "{found}: nothing but an emulator on this machine reaches it (--allow-loopback says that it is meant)"
+                )),
+            }
+        }
+        if self.wifi.networks.is_empty() {
+            ui.warning(
+                "no Wi-Fi is given (--wifi SSID): a board then waits for it on its serial port (Improv), which a page such as \
+                 https://www.improv-wifi.com/ sets up in a browser",
+            );
+        }
+        Ok(())
+    }
+
     /// Tries a vault of `size_bytes` with everything but what the server has yet to say, so that a mistake costs no
     /// device and no token there.
     pub(crate) fn try_vault(&self, size_bytes: u32) -> Result<(), Failure> {
@@ -286,6 +326,17 @@ impl Identity {
     }
 }
 
+/// Whether a host is this machine to whoever asks: a name or an address of loopback, or no address at all.
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(address) => address.is_loopback() || address.is_unspecified(),
+        Err(_) => {
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
 fn server_url(text: &str) -> Result<ServerUrl, String> {
     ServerUrl::parse(text).map_err(|error| error.to_string())
 }
@@ -321,4 +372,29 @@ fn publishers_of(product: &Product) -> Result<PublisherKeys, Failure> {
 fn not_known(product: &Product, error: &str) -> Failure {
     Failure::new(format!("what the server says of product {} cannot be used: {error}", product.name))
         .hint("is this pitstop of the same version as the server?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_board_itself_to_a_board() {
+        for host in [
+            "localhost",
+            "LocalHost.",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "::",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["updates.example.org", "192.168.1.20", "10.0.0.1", "fe80::1", "localhost.example.org"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
 }

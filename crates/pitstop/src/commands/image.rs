@@ -37,6 +37,9 @@ impl Image {
         match self {
             Self::Inspect(Inspect { file }) => {
                 let report = ImageFile::read(&file)?.report();
+                for warning in report.warnings.iter().filter(|_| report.problem.is_none()) {
+                    ui.warning(warning);
+                }
                 ui.result(&report, || page(&file.display().to_string(), &report))?;
                 report.problem.map_or(Ok(()), |problem| Err(Failure::new(problem)))
             }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use flashfmt::layout::BUILTIN;
 use serde::Serialize;
 
+use crate::commands::adopt::Adopt;
 use crate::failure::Failure;
 use crate::fit::{self, Fit, Report};
 use crate::flash::plan::check_updater;
@@ -35,6 +36,9 @@ pub(crate) enum LayoutCommand {
     /// Say whether an application fits a layout, and how to make room when it does not
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
+
+    /// Make a layout that leaves a chip's file systems and NVS where they are
+    Adopt(Adopt),
 
     /// List the built-in layouts
     List,
@@ -111,6 +115,7 @@ impl LayoutCommand {
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self {
             Self::Check(check) => check.run(ui),
+            Self::Adopt(adopt) => adopt.run(ui),
             Self::List => list(ui),
             Self::Show(Show { layout }) => {
                 let named = NamedLayout::read(&layout)?;

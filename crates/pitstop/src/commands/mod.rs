@@ -1,9 +1,11 @@
 //! What each command does: one file per resource, options first, then the work.
 
 pub(crate) mod admin;
+mod adopt;
 pub(crate) mod artifact;
 pub(crate) mod audit;
 pub(crate) mod ca;
+pub(crate) mod completions;
 mod consent;
 pub(crate) mod device;
 pub(crate) mod event;
@@ -18,6 +20,7 @@ pub(crate) mod options;
 mod plan;
 pub(crate) mod product;
 pub(crate) mod provision;
+pub(crate) mod quickstart;
 pub(crate) mod release;
 pub(crate) mod rollout;
 pub(crate) mod serve;

@@ -57,6 +57,7 @@ impl Provision {
         let Self { target, identity } = self;
         let (target, serial) = target.choose()?;
         let draft = identity.draft()?;
+        draft.check_reach(&target, ui)?;
         let (found, places) = match &target {
             Target::Port(port) => {
                 let mut chip = SerialChip::connect(port, &serial, ui)?;
@@ -79,6 +80,7 @@ impl Provision {
                 let vault = Part { name, offset: vault.offset, bytes };
                 let parts: Vec<Part> = journal.iter().map(erased).chain([vault]).collect();
                 chip.write(&parts, ui)?;
+                chip.finish()?;
             }
             Found::File(file) => file.write_vault(&bytes)?,
         }

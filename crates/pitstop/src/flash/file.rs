@@ -1,13 +1,14 @@
 //! Flash files: byte for byte what a chip holds.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use flashfmt::partition::TABLE_OFFSET;
 use flashfmt::{Partition, PartitionError, PartitionTable};
+use tempfile::NamedTempFile;
 
-use super::plan::{ERASED, FlashPlan};
+use super::plan::{ERASED, FlashPlan, Part};
 use crate::failure::Failure;
 use crate::layouts::{JOURNAL_LABEL, VAULT_LABEL};
 
@@ -64,6 +65,37 @@ pub(crate) enum FlashFileError {
 /// Writes all of a flash: the whole file or nothing. Only its owner can read it: it holds an enrollment token.
 pub(crate) fn write(path: &Path, plan: &FlashPlan) -> Result<(), FlashFileError> {
     replace(path, &plan.to_image())
+}
+
+/// A flash file that is being made: the whole file or nothing. Only its owner can read it: it holds an enrollment token.
+pub(crate) struct NewFile {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl NewFile {
+    /// Writes the parts of a plan beside `path`, all but what needs a token.
+    pub(crate) fn begin(path: &Path, plan: &FlashPlan) -> Result<Self, FlashFileError> {
+        let written = || {
+            let mut file = NamedTempFile::new_in(folder_of(path))?;
+            file.write_all(&plan.to_image())?;
+            Ok(file)
+        };
+        let file = written().map_err(|source| not_written(path, source))?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Adds the last part, and gives the file its name.
+    pub(crate) fn finish(mut self, last: &Part) -> Result<(), FlashFileError> {
+        let written = |file: &mut NamedTempFile| {
+            file.seek(SeekFrom::Start(last.offset.into()))?;
+            file.write_all(&last.bytes)
+        };
+        written(&mut self.file)
+            .and_then(|()| self.file.persist(&self.path).map_err(|error| error.error))
+            .map(drop)
+            .map_err(|source| not_written(&self.path, source))
+    }
 }
 
 /// A flash file that has a vault.
@@ -128,17 +160,20 @@ impl VaultPlaces {
 
 /// A new file beside the old one, then renamed over it.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), FlashFileError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = NamedTempFile::new_in(folder_of(path))?;
         file.write_all(bytes)?;
         file.persist(path).map_err(|error| error.error)
     };
-    written().map(drop).map_err(|source| FlashFileError::Io {
-        path: path.to_owned(),
-        verb: "written",
-        source,
-    })
+    written().map(drop).map_err(|source| not_written(path, source))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn not_written(path: &Path, source: io::Error) -> FlashFileError {
+    FlashFileError::Io { path: path.to_owned(), verb: "written", source }
 }
 
 impl From<FlashFileError> for Failure {

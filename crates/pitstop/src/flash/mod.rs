@@ -6,6 +6,8 @@
 //! | `bootloader` | the second-stage bootloader, its header made to suit the flash |
 //! | `rollback` | whether a bootloader returns to the updater |
 //! | `vault` | the vault's bytes |
+//! | `data` | files for data partitions |
+//! | `present` | what a chip has already, and would lose |
 //! | `updater` | the updater's image: given, or built in this repository |
 //! | `file` | a plan as a flash file; a vault in one |
 //! | `serial` | a plan on a chip, by espflash |
@@ -13,8 +15,10 @@
 //! A plan is made before anything is written or asked of the server. Chip and file get the same plan.
 
 pub(crate) mod bootloader;
+pub(crate) mod data;
 pub(crate) mod file;
 pub(crate) mod plan;
+pub(crate) mod present;
 pub(crate) mod rollback;
 pub(crate) mod serial;
 pub(crate) mod updater;

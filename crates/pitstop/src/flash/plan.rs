@@ -108,8 +108,8 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) places: &'a Places,
     /// The user's own bootloader, and whether it has rollback; espflash's when there is none.
     pub(crate) bootloader: Option<(ImageFile, Rollback)>,
-    /// The updater.
-    pub(crate) updater: &'a ImageFile,
+    /// The updater; without it, it is added by [`FlashPlan::with_updater`].
+    pub(crate) updater: Option<&'a ImageFile>,
     /// A first application.
     pub(crate) app: Option<&'a ImageFile>,
     /// Whether the user says that the application has no app descriptor.
@@ -135,9 +135,9 @@ impl FlashPlan {
         let mut parts = vec![
             Part { name: "bootloader".into(), offset: bootloader::offset(chip)?, bytes: bootloader },
             Part { name: "partition table".into(), offset: TABLE_OFFSET, bytes: layout.layout.to_binary() },
-            updater_part(updater, chip, &places.updater)?,
             erased(&places.journal),
         ];
+        parts.extend(updater.map(|updater| updater_part(updater, chip, &places.updater)).transpose()?);
         parts.extend(places.otadata.as_ref().map(erased));
         if let Some(app) = app {
             if !app.summary.header.hash_appended {
@@ -151,6 +151,16 @@ impl FlashPlan {
         }
         let plan = Self { flash_bytes, parts: Vec::new() };
         parts.into_iter().try_fold(plan, Self::with)
+    }
+
+    /// Adds the updater, where it was not there yet when the plan was made.
+    pub(crate) fn with_updater(
+        self,
+        updater: &ImageFile,
+        chip: Chip,
+        places: &Places,
+    ) -> Result<Self, PlanError> {
+        self.with(updater_part(updater, chip, &places.updater)?)
     }
 
     /// Adds a part.
@@ -319,7 +329,7 @@ mod tests {
             layout: &layout,
             places: &places,
             bootloader: None,
-            updater,
+            updater: Some(updater),
             app,
             without_descriptor: false,
         };
@@ -381,7 +391,7 @@ mod tests {
                 layout: &layout,
                 places: &places,
                 bootloader: Some((bootloader(), rollback)),
-                updater: &updater,
+                updater: Some(&updater),
                 app: None,
                 without_descriptor: false,
             })

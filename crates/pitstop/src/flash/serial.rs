@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use espflash::command::Command;
 use espflash::connection::{Connection, ResetAfterOperation, ResetBeforeOperation};
 use espflash::flasher::Flasher;
 use espflash::image_format::Segment;
@@ -16,6 +17,9 @@ use crate::ui::{ByteProgress, Ui};
 
 /// The rate that espflash expects a port to begin with.
 const FIRST_BAUD: u32 = 115_200;
+
+/// As fast as common converters go without loss.
+const DEFAULT_BAUD: u32 = 460_800;
 
 /// What espflash's documentation of `try_connect` asks for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,14 +38,14 @@ pub(crate) struct SerialOptions {
     #[arg(
         long,
         value_name = "RATE",
-        default_value_t = 460_800,
+        default_value_t = DEFAULT_BAUD,
         requires = "port",
         help_heading = "Serial port"
     )]
     baud: u32,
 
     /// The chip is in download mode already (BOOT held at reset); DTR and RTS are left alone
-    #[arg(long, conflicts_with = "image", help_heading = "Serial port")]
+    #[arg(long, requires = "port", help_heading = "Serial port")]
     no_reset: bool,
 }
 
@@ -49,6 +53,13 @@ impl SerialOptions {
     /// Whether the chip is reset after it was written, and so starts by itself.
     pub(crate) fn resets(&self) -> bool {
         !self.no_reset
+    }
+
+    /// The options again, for another command; none for what is the default.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let baud = (self.baud != DEFAULT_BAUD).then(|| ["--baud".to_owned(), self.baud.to_string()]);
+        let no_reset = self.no_reset.then(|| "--no-reset".to_owned());
+        baud.into_iter().flatten().chain(no_reset).collect()
     }
 }
 
@@ -96,7 +107,7 @@ pub(crate) enum SerialError {
     Transfer {
         /// Which port.
         port: String,
-        /// `read` or `written`.
+        /// `read`, `written` or `reset`.
         verb: &'static str,
         /// What espflash says.
         source: Box<espflash::Error>,
@@ -110,38 +121,57 @@ pub(crate) enum SerialError {
 pub(crate) struct SerialChip {
     port: String,
     flasher: Flasher,
+    resets: bool,
 }
 
 impl SerialChip {
-    /// Resets the chip on `port` into download mode and loads espflash's stub.
+    /// Resets the chip on `port` into download mode and loads espflash's stub. What broke in the middle is tried once more; where
+    /// nothing answers at all, espflash has tried often enough.
     pub(crate) fn connect(port: &str, options: &SerialOptions, ui: &Ui) -> Result<Self, SerialError> {
-        let _spinner = ui.spinner(&format!("connecting to the chip on {port}"));
+        let spinner = ui.spinner(&format!("connecting to the chip on {port}"));
+        let flasher = match Self::try_connect(port, options) {
+            Err(SerialError::NoAnswer { source, .. }) if broke_in_the_middle(&source) => {
+                spinner.note("the connection broke; once more");
+                Self::try_connect(port, options)?
+            }
+            other => other?,
+        };
+        Ok(Self { port: port.to_owned(), flasher, resets: options.resets() })
+    }
+
+    fn try_connect(port: &str, options: &SerialOptions) -> Result<Flasher, SerialError> {
         let serial = serialport::new(port, FIRST_BAUD)
             .timeout(CONNECT_TIMEOUT)
             .open_native()
             .map_err(|source| SerialError::Open { port: port.to_owned(), source })?;
-        let (after, before) = if options.resets() {
-            (ResetAfterOperation::HardReset, ResetBeforeOperation::DefaultReset)
-        } else {
-            (ResetAfterOperation::NoReset, ResetBeforeOperation::NoReset)
-        };
+        let before =
+            if options.resets() { ResetBeforeOperation::DefaultReset } else { ResetBeforeOperation::NoReset };
+        // The chip is written to more than once, and left by `finish`.
+        let after = ResetAfterOperation::NoResetNoStub;
         let connection = Connection::new(serial, usb_info(port), after, before, FIRST_BAUD);
         let (use_stub, verify, skip_unchanged) = (true, true, true);
-        let flasher =
-            Flasher::connect(connection, use_stub, verify, skip_unchanged, None, Some(options.baud));
-        let flasher = flasher
-            .map_err(|source| SerialError::NoAnswer { port: port.to_owned(), source: Box::new(source) })?;
-        Ok(Self { port: port.to_owned(), flasher })
+        Flasher::connect(connection, use_stub, verify, skip_unchanged, None, Some(options.baud))
+            .map_err(|source| SerialError::NoAnswer { port: port.to_owned(), source: Box::new(source) })
+    }
+
+    /// The chip's name, as [`flashfmt::Chip::name`] has it.
+    pub(crate) fn name(&self) -> String {
+        self.flasher.chip().to_string()
+    }
+
+    /// Size of the flash in bytes, when it tells.
+    pub(crate) fn flash_bytes(&mut self) -> Result<Option<u32>, SerialError> {
+        let size = self.flasher.flash_detect().map_err(|source| self.transfer("read", source))?;
+        Ok(size.map(espflash::flasher::FlashSize::size))
     }
 
     /// Refuses another chip than `chip`, and a flash below `needed_bytes`.
     pub(crate) fn check(&mut self, chip: flashfmt::Chip, needed_bytes: u32) -> Result<(), SerialError> {
-        let (port, found) = (self.port.clone(), self.flasher.chip().to_string());
+        let (port, found) = (self.port.clone(), self.name());
         if found != chip.name() {
             return Err(SerialError::Chip { port, expected: chip.name().to_owned(), found });
         }
-        let size = self.flasher.flash_detect().map_err(|source| self.transfer("read", source))?;
-        match size.map(espflash::flasher::FlashSize::size) {
+        match self.flash_bytes()? {
             Some(found_bytes) if found_bytes < needed_bytes => {
                 Err(SerialError::FlashTooSmall { port, needed_bytes, found_bytes })
             }
@@ -160,8 +190,7 @@ impl SerialChip {
         std::fs::read(file.path()).map_err(SerialError::Temporary)
     }
 
-    /// Writes the parts, verifies each by its MD5, and resets the chip if [`SerialOptions::resets`]. Parts that are there already are not
-    /// written again.
+    /// Writes the parts and verifies each by its MD5. Parts that are there already are not written again.
     pub(crate) fn write(&mut self, parts: &[Part], ui: &Ui) -> Result<(), SerialError> {
         let segments: Vec<Segment<'_>> = parts.iter().map(segment).collect();
         let mut progress = PartProgress::new(parts, ui);
@@ -170,8 +199,42 @@ impl SerialChip {
             .map_err(|source| self.transfer("written", source))
     }
 
+    /// Resets the chip if [`SerialOptions::resets`]; otherwise it goes back from the stub to the ROM's download mode, and can be
+    /// asked again.
+    pub(crate) fn finish(mut self) -> Result<(), SerialError> {
+        let connection = self.flasher.connection();
+        let left = if self.resets {
+            connection.reset()
+        } else {
+            // As espflash leaves its stub, whose own function for it is private: an empty write that ends in a restart.
+            let (size, blocks, block_size, offset) = (0, 0, READ_BLOCK_BYTES, 0);
+            let begin = Command::FlashBegin { size, blocks, block_size, offset, supports_encryption: false };
+            connection
+                .command(begin)
+                .and_then(|_| connection.write_command(Command::FlashEnd { reboot: true }))
+        };
+        left.map_err(|source| self.transfer("reset", source))
+    }
+
     fn transfer(&self, verb: &'static str, source: espflash::Error) -> SerialError {
         SerialError::Transfer { port: self.port.clone(), verb, source: Box::new(source) }
+    }
+}
+
+/// What espflash says when its tries to connect are over; the error itself is private there.
+const NEVER_ANSWERED: [&str; 2] = ["Failed to connect to the device", "Download mode successfully detected"];
+const WRONG_BOOT_MODE: &str = "Wrong boot mode detected";
+
+/// Whether the chip answered before the connection failed.
+fn broke_in_the_middle(error: &espflash::Error) -> bool {
+    match error {
+        espflash::Error::Connection(cause) => {
+            let text = cause.to_string();
+            !NEVER_ANSWERED.into_iter().chain([WRONG_BOOT_MODE]).any(|never| text.starts_with(never))
+        }
+        espflash::Error::Flashing(_) | espflash::Error::RomError(_) | espflash::Error::FlashConnect => true,
+        // espflash's error is non-exhaustive; the rest says something of the chip.
+        _ => false,
     }
 }
 
@@ -249,22 +312,39 @@ impl From<SerialError> for Failure {
     fn from(error: SerialError) -> Self {
         let hint = match &error {
             SerialError::Open { source, .. } => open_hint(source),
-            SerialError::NoAnswer { .. } => Some(
-                "close other programs that use the port, try another USB cable (some only charge), or hold BOOT, \
-                 press RESET, and give --no-reset"
-                    .to_owned(),
-            ),
+            SerialError::NoAnswer { source, .. } => Some(no_answer_hint(source).to_owned()),
             SerialError::Chip { .. } => Some("choose a product with this chip, or another port".to_owned()),
             SerialError::FlashTooSmall { .. } => {
                 Some("choose a smaller layout: `pitstop layout list` shows the built-in ones".to_owned())
             }
-            SerialError::Transfer { .. } => {
-                Some("try again, with a lower rate if it happens again: --baud 115200".to_owned())
-            }
+            SerialError::Transfer { source, .. } if matches!(**source, espflash::Error::VerifyFailed) => Some(
+                "the flash does not hold what was written: try again, and if it happens again, the flash is worn out, \
+                 write-protected or without enough power"
+                    .to_owned(),
+            ),
+            SerialError::Transfer { .. } => Some(
+                "see that cable and power supply hold, then give the same command again; if it happens again, with a lower \
+                 rate: --baud 115200"
+                    .to_owned(),
+            ),
             SerialError::Temporary(_) => None,
         };
         Failure::new(error.to_string()).maybe_hint(hint)
     }
+}
+
+fn no_answer_hint(error: &espflash::Error) -> &'static str {
+    if let espflash::Error::Connection(cause) = error
+        && cause.to_string().starts_with(WRONG_BOOT_MODE)
+    {
+        return "the chip started its program instead of the download mode: hold BOOT, press RESET, and give --no-reset";
+    }
+    if broke_in_the_middle(error) {
+        return "a chip answered, and then no more: see that cable and power supply hold, leave hubs out, then give the same \
+                command again";
+    }
+    "close other programs that use the port, try another USB cable (some only charge), or hold BOOT, press RESET, and give \
+     --no-reset"
 }
 
 fn open_hint(error: &serialport::Error) -> Option<String> {

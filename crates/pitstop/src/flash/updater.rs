@@ -1,6 +1,6 @@
 //! The updater's image: the user's file, the one that this program carries, or the one that this repository builds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flashfmt::Chip;
 
@@ -46,33 +46,62 @@ pub(crate) enum UpdaterError {
     Image(#[from] InspectError),
 }
 
-/// The updater for `chip` that this program carries, or else one that is built in its repository.
-pub(crate) fn find(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
-    if let Some(bytes) = carried(CARRIED, chip) {
-        let of_release = |source| InspectError::Image { path: "the updater of this release".into(), source };
-        return Ok(ImageFile::parse(bytes.to_vec()).map_err(of_release)?);
-    }
-    build(chip, ui)
+/// What the version of an updater for emulators ends in (`firmware/updater/src/main.rs`): it has Ethernet and no radio.
+const FOR_EMULATORS: &str = "+emulator";
+
+/// Whether an updater is for emulators: a board has no network with it.
+pub(crate) fn is_for_emulators(image: &ImageFile) -> bool {
+    image.summary.app_desc.is_some_and(|app_desc| app_desc.version.as_str().ends_with(FOR_EMULATORS))
 }
 
-fn carried(images: &'static [(&str, &[u8])], chip: Chip) -> Option<&'static [u8]> {
+/// The updater for `chip` that this program carries, if it is one of a release.
+///
+/// # Errors
+/// [`UpdaterError::Image`]
+pub(crate) fn carried(chip: Chip) -> Result<Option<ImageFile>, UpdaterError> {
+    let Some(bytes) = find(CARRIED, chip) else { return Ok(None) };
+    let of_release = |source| InspectError::Image { path: "the updater of this release".into(), source };
+    Ok(Some(ImageFile::parse(bytes.to_vec()).map_err(of_release)?))
+}
+
+fn find(images: &'static [(&str, &[u8])], chip: Chip) -> Option<&'static [u8]> {
     images.iter().find(|(name, _)| *name == chip.name()).map(|(_, bytes)| *bytes)
 }
 
-fn build(chip: Chip, ui: &Ui) -> Result<ImageFile, UpdaterError> {
-    if !WITH_UPDATER.split(", ").any(|name| name == chip.name()) {
-        return Err(UpdaterError::NoUpdater { chip });
+/// An updater that can be built here.
+pub(crate) struct Buildable {
+    chip: Chip,
+    root: &'static Path,
+}
+
+impl Buildable {
+    /// The updater for `chip`, from the repository that this program was built from; nothing is built yet.
+    ///
+    /// # Errors
+    /// [`UpdaterError`]
+    pub(crate) fn find(chip: Chip) -> Result<Self, UpdaterError> {
+        if !WITH_UPDATER.split(", ").any(|name| name == chip.name()) {
+            return Err(UpdaterError::NoUpdater { chip });
+        }
+        let root = firmware::repository().ok_or(UpdaterError::NoRepository { chip })?;
+        Ok(Self { chip, root })
     }
-    let root = firmware::repository().ok_or(UpdaterError::NoRepository { chip })?;
-    let spinner = ui.spinner("building the updater; the first time takes minutes");
-    let built = firmware::build(root, &name(chip));
-    drop(spinner);
-    built?;
-    let path = firmware::path(root, &name(chip));
-    if !path.exists() {
-        return Err(UpdaterError::NotBuilt { chip, path });
+
+    /// Builds it, which may take minutes, and reads it.
+    ///
+    /// # Errors
+    /// [`UpdaterError`]
+    pub(crate) fn build(&self, ui: &Ui) -> Result<ImageFile, UpdaterError> {
+        let Self { chip, root } = *self;
+        let spinner = ui.spinner("building the updater; the first time takes minutes");
+        firmware::build_noting(root, &name(chip), |line| spinner.note(line))?;
+        drop(spinner);
+        let path = firmware::path(root, &name(chip));
+        if !path.exists() {
+            return Err(UpdaterError::NotBuilt { chip, path });
+        }
+        Ok(ImageFile::read(&path)?)
     }
-    Ok(ImageFile::read(&path)?)
 }
 
 /// The updater for `chip` that was built here before, if there is one.
@@ -110,7 +139,7 @@ mod tests {
     #[test]
     fn a_carried_image_is_found_by_its_chip() {
         static IMAGES: &[(&str, &[u8])] = &[("esp32c3", &[3]), ("esp32c6", &[6])];
-        assert_eq!(carried(IMAGES, Chip::Esp32C6), Some(&[6][..]));
-        assert_eq!(carried(IMAGES, Chip::Esp32S3), None);
+        assert_eq!(find(IMAGES, Chip::Esp32C6), Some(&[6][..]));
+        assert_eq!(find(IMAGES, Chip::Esp32S3), None);
     }
 }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// Commands that talk to no server.
-const LOCAL: [&str; 6] = ["serve", "demo", "keys", "image", "layout", "admin"];
+const LOCAL: [&str; 9] =
+    ["serve", "demo", "keys", "image", "layout", "admin", "quickstart", "completions", "man"];
 
 /// The options by which this command found its server, such as ` --url http://127.0.0.1:9000`.
 static SERVER: OnceLock<String> = OnceLock::new();

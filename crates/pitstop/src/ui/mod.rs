@@ -3,6 +3,7 @@
 //! A command builds a [`Page`] (a plain value) and shows it once. Colours are written always and taken out at
 //! the edge when standard output is no terminal or `NO_COLOR` is set.
 
+mod confirm;
 pub(crate) mod hints;
 mod page;
 mod progress;
@@ -75,8 +76,15 @@ impl Ui {
         if self.is_json() { Ok(()) } else { write_out(&format_args!("{line}\n")) }
     }
 
-    /// Says on standard error why the command failed and what to do next.
+    /// Says on standard error why the command failed and what to do next; with `--json` as one line of JSON, the last.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if self.json
+            && let Ok(line) = serde_json::to_string(&failure.problem())
+        {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(io::stderr().lock(), "{line}");
+            return;
+        }
         let mut text = labelled(Tone::Bad, "error:", failure.message());
         if let Some(hint) = failure.next_step() {
             text += &labelled(Tone::Command, "hint:", &hints::prose(hint));
@@ -90,8 +98,8 @@ impl Ui {
         warning(text);
     }
 
-    /// A progress bar for `total_bytes`, drawn on standard error when that is a terminal and `--json` was not
-    /// given.
+    /// A progress bar for `total_bytes`, drawn on standard error when that is a terminal; otherwise a line from time to time.
+    /// Neither with `--json`.
     pub(crate) fn byte_progress(&self, label: &str, total_bytes: u64) -> ByteProgress {
         ByteProgress::new(label, total_bytes, self.json)
     }

@@ -1,9 +1,12 @@
-//! What moves while a command works: a bar over bytes, or a sign of life.
+//! What moves while a command works: a bar over bytes, or a sign of life. Where there is no terminal, lines.
 
-use std::io::{self, Read};
-use std::time::Duration;
+use std::cell::Cell;
+use std::io::{self, IsTerminal, Read, Write};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::text::{in_a_line, printable, size};
 
 /// Label, bar, bytes done and rate, in one line that is cleared when dropped.
 const TEMPLATE: &str = "  {msg} {bar:24.cyan/dim} {bytes:>10} of {total_bytes}  {binary_bytes_per_sec:.dim}";
@@ -17,9 +20,42 @@ const SPINNER_TEMPLATE: &str = "  {spinner:.cyan} {msg} {elapsed:.dim}";
 /// Often enough to be seen to move.
 const SPINNER_TICK: Duration = Duration::from_millis(100);
 
-/// A bar that draws on standard error, or nowhere when that is no terminal.
+/// Where there is no terminal, a line says so often how far it is. What is done before the first has none.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Lines in place of what moves, where standard error is no terminal.
 #[derive(Debug)]
-pub(crate) struct ByteProgress(ProgressBar);
+struct Lines {
+    shown: bool,
+    last: Cell<Instant>,
+}
+
+impl Lines {
+    fn new(hidden: bool) -> Self {
+        Self { shown: !hidden && !io::stderr().is_terminal(), last: Cell::new(Instant::now()) }
+    }
+
+    fn now(&self, text: &str) {
+        if self.shown {
+            self.last.set(Instant::now());
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(anstream::stderr().lock(), "{}", printable(text));
+        }
+    }
+
+    fn sometimes(&self, text: impl FnOnce() -> String) {
+        if self.shown && self.last.get().elapsed() >= LINE_EVERY {
+            self.now(&text());
+        }
+    }
+}
+
+/// A bar that draws on standard error, or lines when that is no terminal.
+#[derive(Debug)]
+pub(crate) struct ByteProgress {
+    bar: ProgressBar,
+    lines: Lines,
+}
 
 impl ByteProgress {
     pub(super) fn new(label: &str, total_bytes: u64, hidden: bool) -> Self {
@@ -29,28 +65,36 @@ impl ByteProgress {
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        Self(bar)
+        Self { bar, lines: Lines::new(hidden) }
     }
 
     /// Moves the bar by `bytes`.
     pub(crate) fn advance(&self, bytes: u64) {
-        self.0.inc(bytes);
+        self.bar.inc(bytes);
+        self.line();
     }
 
     /// Moves the bar to `bytes` from its start.
     pub(crate) fn set(&self, bytes: u64) {
-        self.0.set_position(bytes);
+        self.bar.set_position(bytes);
+        self.line();
+    }
+
+    fn line(&self) {
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        self.lines
+            .sometimes(|| format!("{}: {} of {}", self.bar.message().trim_end(), size(done), size(all)));
     }
 
     /// Where the bar is.
     #[cfg(test)]
     pub(crate) fn position(&self) -> u64 {
-        self.0.position()
+        self.bar.position()
     }
 
     /// Says what is done now.
     pub(crate) fn label(&self, label: &str) {
-        self.0.set_message(label.to_owned());
+        self.bar.set_message(label.to_owned());
     }
 
     /// A reader that moves the bar.
@@ -61,7 +105,7 @@ impl ByteProgress {
 
 impl Drop for ByteProgress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -98,9 +142,13 @@ impl Drop for CountProgress {
     }
 }
 
-/// A sign of life on standard error, or nothing when that is no terminal; cleared when dropped.
+/// A sign of life on standard error, or lines when that is no terminal; cleared when dropped.
 #[derive(Debug)]
-pub(crate) struct Spinner(ProgressBar);
+pub(crate) struct Spinner {
+    bar: ProgressBar,
+    label: String,
+    lines: Lines,
+}
 
 impl Spinner {
     pub(super) fn new(label: &str, hidden: bool) -> Self {
@@ -111,13 +159,21 @@ impl Spinner {
             bar.set_style(style);
         }
         bar.enable_steady_tick(SPINNER_TICK);
-        Self(bar)
+        let lines = Lines::new(hidden);
+        lines.now(label);
+        Self { bar, label: label.to_owned(), lines }
+    }
+
+    /// Says how far it is.
+    pub(crate) fn note(&self, text: &str) {
+        self.bar.set_message(format!("{} ({})", self.label, in_a_line(text)));
+        self.lines.sometimes(|| format!("{}: {text}", self.label));
     }
 }
 
 impl Drop for Spinner {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

@@ -1,16 +1,21 @@
 //! What the tests of the command line share: the command itself, images, and a real server in this process.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(unix)]
+pub(crate) mod rom;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use flashfmt::image::compose::{Composer, esp32c3_addr};
-use flashfmt::{AppDescriptor, Chip};
+use flashfmt::{AppDescriptor, Chip, Layout};
 use serde_json::Value;
 use server::{Clock, Config, RunningServer};
+use sim::net::{Link, SimNetwork};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use updater_io::platform::WifiCredentials;
 
 /// RAM of an ESP32-S3 (ESP-IDF, `esp32s3/include/soc/soc.h`, `SOC_IRAM_LOW`).
 const ESP32S3_RAM: u32 = 0x4037_8000;
@@ -51,7 +56,7 @@ pub(crate) fn bootloader() -> Vec<u8> {
 }
 
 /// Its data is mapped from flash: ESP32-C3 and ESP32-S3 have the same window for it.
-fn image_of(project: &str, chip: Chip, version: &str, filling_bytes: usize) -> Vec<u8> {
+pub(crate) fn image_of(project: &str, chip: Chip, version: &str, filling_bytes: usize) -> Vec<u8> {
     let filling: Vec<u8> = (0..filling_bytes).map(|index| (index % 251) as u8).collect();
     let ram = if chip == Chip::Esp32S3 { ESP32S3_RAM } else { esp32c3_addr::IRAM };
     Composer::new(chip, ram)
@@ -154,4 +159,26 @@ impl Drop for Bench {
             self.runtime.block_on(running.shutdown());
         }
     }
+}
+
+/// Starts a virtual device from a flash file of 4 MB, in reach of the network `workshop`, to its application.
+pub(crate) fn start(path: &Path, passphrase: &str) -> sim::RunningApp {
+    const FLASH_BYTES: u32 = 0x40_0000;
+
+    let flash = sim::SimFlash::open(path, FLASH_BYTES).unwrap();
+    let workshop = WifiCredentials { ssid: "workshop".into(), passphrase: passphrase.to_owned().into() };
+    let network = SimNetwork::new(Link::Wifi(vec![workshop]), flash.power().clone());
+    let layout = Layout::builtin("4mb").unwrap();
+    let mut device = sim::VirtualDevice::from_flash(flash, network, Chip::Esp32C3, layout, 7);
+    match Runtime::new().unwrap().block_on(device.power_on()).unwrap() {
+        sim::End::Running(app) => app,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The layout 4mb with a file system of 64 KiB at its end.
+pub(crate) fn with_storage() -> &'static str {
+    "nvs,data,nvs,0x9000,0x6000\nphy_init,data,phy,0xf000,0x1000\nfactory,app,factory,0x10000,0xf0000\n\
+     vault,data,nvs,0x100000,0x8000\njournal,0x40,0,0x108000,0x2000\nota_0,app,ota_0,0x110000,0x2e0000\n\
+     storage,data,spiffs,0x3f0000,0x10000\n"
 }

@@ -200,7 +200,7 @@ impl Places {
     }
 }
 
-fn failure(error: StartError) -> Failure {
+pub(crate) fn failure(error: StartError) -> Failure {
     let hint = match &error {
         StartError::Listen { .. } => Some(
             "something else listens there, or the port is reserved: choose another with --listen or --admin",

@@ -75,7 +75,7 @@ impl<'a> Board<'a> {
             layout,
             places: &places,
             bootloader: None,
-            updater,
+            updater: Some(updater),
             app: None,
             without_descriptor: false,
         };
