@@ -53,6 +53,7 @@ pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDe
 pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};
 pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow};
+pub(crate) use filter::Place;
 pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
 pub(crate) use presence::Candidate;
