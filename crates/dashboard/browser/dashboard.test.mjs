@@ -33,9 +33,24 @@ test('a rollout halts, is aborted, and the audit tells', async () => {
   await state.getByText('It halted itself').waitFor({ timeout: 60_000 });
   await state.getByText('halted', { exact: true }).waitFor();
   assert.ok(await page.evaluate(() => globalThis.sameDocument), 'the page was not loaded again');
-  assert.ok(await state.getByRole('link').count() > 0, 'the devices that did it are named');
   assert.deepEqual(await axe(page), []);
   const address = new URL(page.url()).pathname;
+
+  // All devices that did it are one link away, and so are those of each counter.
+  const link = state.getByRole('link', { name: /^Show all \d+ devices? that crashed$/ });
+  const [number] = (await link.textContent()).match(/\d+/);
+  await link.click();
+  const total = await page.locator('#devices .total').textContent();
+  // More may have crashed meanwhile.
+  assert.ok(Number.parseInt(total, 10) >= Number(number), `${total} of ${number}`);
+  assert.equal(await page.locator('#devices tbody tr').count(), Number.parseInt(total, 10));
+  await page.goBack();
+  const offered = page.locator('td[data-label=Offered] a').first();
+  const count = (await offered.textContent()).replaceAll('\u202f', '');
+  await offered.click();
+  await page.locator('#devices').getByText(`${count} device`).waitFor();
+  await page.goBack();
+  await state.getByText('halted', { exact: true }).waitFor();
 
   // By keyboard: the button, the question, its answer.
   await state.getByRole('button', { name: 'Abort…' }).focus();
@@ -70,6 +85,51 @@ test('a refused search does not leave the old list standing', async () => {
   await page.locator('#main').getByText('sequence: invalid digit').waitFor();
   assert.deepEqual(await axe(page), []);
   await close();
+});
+
+test('times are those of the reader', async () => {
+  const { page, errors, close } = await person({ timezoneId: 'Asia/Kolkata' });
+  await page.goto(`${server.url}/audit`);
+  const time = page.locator('time.stamp').first();
+  const [text, utc] = [await time.textContent(), await time.getAttribute('datetime')];
+  assert.match(text, /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\+5:30$/);
+  const shown = new Date(text.replace(' UTC+5:30', '+05:30').replace(' ', 'T'));
+  assert.equal(shown.getTime(), Math.floor(new Date(utc).getTime() / 1000) * 1000);
+  assert.deepEqual(errors, []);
+  await close();
+
+  const plain = await person({ timezoneId: 'Asia/Kolkata', javaScriptEnabled: false });
+  await plain.page.goto(`${server.url}/audit`);
+  assert.match(await plain.page.locator('time.stamp').first().textContent(), / UTC$/);
+  await plain.close();
+});
+
+test('the fleet stays up to date, and the reader stays where they are', async () => {
+  const { page, errors, close } = await person({ viewport: { width: 1280, height: 400 } });
+  const link = page.locator('.legend.links a').first();
+  await link.focus();
+  await page.evaluate(() => { globalThis.sameDocument = true; scrollTo(0, 120); });
+  const scrolled = await page.evaluate(() => scrollY);
+  const before = await page.locator('.as-of time').getAttribute('datetime');
+  await page.waitForFunction((was) => document.querySelector('.as-of time').dateTime !== was, before, { timeout: 30_000 });
+  assert.ok(await page.evaluate(() => globalThis.sameDocument), 'the page was not loaded again');
+  assert.equal(await page.evaluate(() => scrollY), scrolled);
+  assert.equal(await page.locator(':focus').getAttribute('href'), await link.getAttribute('href'));
+  assert.deepEqual(await axe(page), []);
+  assert.deepEqual(errors, []);
+  await close();
+});
+
+test('nothing is asked for by itself in a hidden tab, or where motion is not wanted', async () => {
+  const { page, close } = await person({ reducedMotion: 'reduce' });
+  const hidden = await person();
+  await hidden.page.evaluate(() => Object.defineProperty(document, 'hidden', { value: true }));
+  const asked = [];
+  for (const one of [page, hidden.page]) one.on('request', (request) => asked.push(request.url()));
+  await page.waitForTimeout(22_000);
+  assert.deepEqual(asked, []);
+  await close();
+  await hidden.close();
 });
 
 test('a wrong token is told so', async () => {
@@ -161,6 +221,13 @@ for (const [name, options] of [
         return { wider: document.documentElement.scrollWidth - document.documentElement.clientWidth, shift };
       });
       assert.equal(wider, 0, `${title} is wider than the screen`);
+      if (name === 'on a phone') {
+        const cut = await page.evaluate(() => [...document.querySelectorAll('main *')]
+          .filter((element) => element.checkVisibility() && !element.closest('pre, svg, thead, .hidden, .skip'))
+          .filter((element) => element.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+          .map((element) => element.outerHTML.slice(0, 120)));
+        assert.deepEqual(cut, [], `${title} has what is cut off`);
+      }
       assert.ok(shift < 0.01, `${title} shifts by ${shift}`);
     }
     assert.deepEqual(errors, []);

@@ -44,6 +44,20 @@ pub(crate) struct Problem {
 pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
     pub(crate) next_cursor: Option<String>,
+    /// Only of lists that are read both ways.
+    #[serde(default)]
+    pub(crate) previous_cursor: Option<String>,
+    /// Only where it was asked for.
+    #[serde(default)]
+    pub(crate) total: Option<Total>,
+}
+
+/// How many entries a list has.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Total {
+    pub(crate) count: i64,
+    /// Whether there are more than were counted.
+    pub(crate) has_more: bool,
 }
 
 impl Failed {

@@ -22,13 +22,15 @@ macro_rules! asset {
 }
 
 pub(crate) const STYLE: Asset = asset!("pitstop.css", "text/css; charset=utf-8");
+/// Times in the reader's zone, and pages that stay up to date.
+pub(crate) const SCRIPT: Asset = asset!("pitstop.js", "text/javascript; charset=utf-8");
 pub(crate) const ICON: Asset = asset!("icon.svg", "image/svg+xml");
 /// From the npm package htmx.org, unchanged; `assets/README.md` has version and licence.
 pub(crate) const HTMX: Asset = asset!("htmx.min.js", "text/javascript; charset=utf-8");
 /// From the npm package htmx-ext-sse, unchanged.
 pub(crate) const HTMX_SSE: Asset = asset!("sse.min.js", "text/javascript; charset=utf-8");
 
-const ALL: [Asset; 4] = [STYLE, ICON, HTMX, HTMX_SSE];
+const ALL: [Asset; 5] = [STYLE, SCRIPT, ICON, HTMX, HTMX_SSE];
 
 /// Changes with every change to an asset.
 static VERSION: LazyLock<String> = LazyLock::new(|| {

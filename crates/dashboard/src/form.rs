@@ -36,6 +36,11 @@ impl Fields {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }
 
+    /// The words of a field, with commas or spaces between them.
+    pub(crate) fn words(&self, name: &str) -> Vec<&str> {
+        self.text(name).split([',', ' ']).filter(|word| !word.is_empty()).collect()
+    }
+
     /// All values of a field that may be there more than once, as checkboxes are.
     pub(crate) fn each<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())

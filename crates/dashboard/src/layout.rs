@@ -88,6 +88,7 @@ pub(crate) fn document(title: &str, body: &Markup) -> Markup {
                 link rel="stylesheet" href=(assets::STYLE.href());
                 script src=(assets::HTMX.href()) defer {}
                 script src=(assets::HTMX_SSE.href()) defer {}
+                script src=(assets::SCRIPT.href()) defer {}
             }
             body hx-ext="sse" { (body) }
         }

@@ -13,7 +13,7 @@
 //! | `model` | what the API answers |
 //! | `session`, `form` | who is logged in; forms that are theirs |
 //! | `guard` | headers of every answer; where a change may come from |
-//! | `layout`, `view`, `plot` | what all pages share |
+//! | `layout`, `table`, `view`, `plot` | what all pages share |
 //! | `assets` | style, scripts, icon: embedded |
 
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ mod page;
 mod pages;
 mod plot;
 mod session;
+mod table;
 mod view;
 
 use std::sync::Arc;

@@ -54,11 +54,58 @@ pub(crate) struct Whoami {
 pub(crate) struct Product {
     pub(crate) name: String,
     pub(crate) chip: String,
+    pub(crate) chip_revision: Option<i64>,
+    pub(crate) layout: Layout,
+    pub(crate) strategy: String,
+    #[serde(default)]
+    pub(crate) slots: Vec<AppSlot>,
+    pub(crate) silence_deadline_s: i64,
+    pub(crate) quarantine_after: i64,
+    pub(crate) enrollment_approval: bool,
+    pub(crate) min_run_s: i64,
+    #[serde(default)]
+    pub(crate) default_plan: Value,
+    pub(crate) artifact_bytes: i64,
+    pub(crate) artifact_quota_bytes: i64,
+    pub(crate) created_at: String,
+    pub(crate) revision: i64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Layout {
+    pub(crate) name: String,
+    /// The partition table as ESP-IDF's CSV.
+    pub(crate) csv: String,
+}
+
+/// A slot of a layout.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AppSlot {
+    pub(crate) label: String,
+    pub(crate) size_bytes: i64,
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Channel {
     pub(crate) name: String,
+    pub(crate) created_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PublisherKey {
+    pub(crate) name: String,
+    pub(crate) key: String,
+    pub(crate) id: String,
+    pub(crate) created_at: String,
+    pub(crate) revoked_at: Option<String>,
+}
+
+/// A device that was just made.
+#[derive(Debug, Deserialize)]
+pub(crate) struct NewDevice {
+    pub(crate) id: String,
+    /// Shown once.
+    pub(crate) enrollment_token: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +123,9 @@ pub(crate) struct Device {
     pub(crate) created_at: String,
     pub(crate) enrolled_at: Option<String>,
     pub(crate) approved_at: Option<String>,
+    /// Since when its enrollment waits for approval.
+    #[serde(default)]
+    pub(crate) waiting_since: Option<String>,
     pub(crate) revoked_at: Option<String>,
     pub(crate) revoked_reason: Option<String>,
     pub(crate) last_seen_at: Option<String>,
@@ -341,8 +391,9 @@ pub(crate) struct Halt {
     pub(crate) observed: i64,
     pub(crate) sample: i64,
     pub(crate) limit_percent: f64,
+    /// How often the rollout had been resumed after a halt.
     #[serde(default)]
-    pub(crate) devices: Vec<String>,
+    pub(crate) epoch: i64,
     pub(crate) at: String,
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Page {
 pub(crate) enum Section {
     Fleet,
     Devices,
+    Products,
     Releases,
     Rollouts,
     Audit,
@@ -30,9 +31,10 @@ pub(crate) enum Section {
 }
 
 impl Section {
-    const ENTRIES: [(Self, &'static str, &'static str); 6] = [
+    const ENTRIES: [(Self, &'static str, &'static str); 7] = [
         (Self::Fleet, "Fleet", "/"),
         (Self::Devices, "Devices", "/devices"),
+        (Self::Products, "Products", "/products"),
         (Self::Releases, "Releases", "/releases"),
         (Self::Rollouts, "Rollouts", "/rollouts"),
         (Self::Audit, "Audit", "/audit"),
@@ -41,7 +43,13 @@ impl Section {
 
     fn is_for(self, role: Role) -> bool {
         match self {
-            Self::Fleet | Self::Devices | Self::Releases | Self::Rollouts | Self::Audit | Self::None => true,
+            Self::Fleet
+            | Self::Devices
+            | Self::Products
+            | Self::Releases
+            | Self::Rollouts
+            | Self::Audit
+            | Self::None => true,
             Self::Tokens => role.administers(),
         }
     }

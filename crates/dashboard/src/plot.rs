@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use time::macros::format_description;
 use time::{Duration, OffsetDateTime};
 
-use crate::view::number;
+use crate::view::{self, number};
 
 /// Width and height in user units; the browser stretches them.
 const WIDTH: f64 = 600.0;
@@ -48,8 +48,8 @@ pub(crate) fn stacked(label: &str, times: &[OffsetDateTime], series: &[Series]) 
                     }
                     p.plot-times aria-hidden="true" {
                         @if let (Some(first), Some(last)) = (times.first(), times.last()) {
-                            span { (axis_time(*first, times)) }
-                            span { (axis_time(*last, times)) }
+                            (axis_label(*first, times))
+                            (axis_label(*last, times))
                         }
                     }
                 } @else {
@@ -128,15 +128,23 @@ fn y(count: i64, top: i64) -> f64 {
     HEIGHT - count as f64 / top as f64 * HEIGHT
 }
 
+fn axis_label(time: OffsetDateTime, times: &[OffsetDateTime]) -> Markup {
+    let class = if is_short(times) { "clock" } else { "day" };
+    view::time_as(class, time, &axis_time(time, times))
+}
+
 /// To the second where the plot is of minutes.
 fn axis_time(time: OffsetDateTime, times: &[OffsetDateTime]) -> String {
-    let span = times.first().zip(times.last()).map_or(Duration::ZERO, |(first, last)| *last - *first);
-    let format = if span < Duration::HOUR {
+    let format = if is_short(times) {
         format_description!("[hour]:[minute]:[second]")
     } else {
         format_description!("[day] [month repr:short] [hour]:[minute]")
     };
     time.format(format).unwrap_or_default()
+}
+
+fn is_short(times: &[OffsetDateTime]) -> bool {
+    times.first().zip(times.last()).map_or(Duration::ZERO, |(first, last)| *last - *first) < Duration::HOUR
 }
 
 /// For whoever does not see the plot.
@@ -148,7 +156,7 @@ fn describe(label: &str, times: &[OffsetDateTime], series: &[Series]) -> String 
         ends.map(|(first, last)| format!("{} from {first} to {last}", series.name))
     };
     let parts = series.iter().filter_map(part).collect::<Vec<_>>().join(", ");
-    format!("{label} since {from}: {parts}")
+    format!("{label} since {from} UTC: {parts}")
 }
 
 #[cfg(test)]
@@ -170,7 +178,7 @@ mod tests {
             "{plot}"
         );
         assert!(plot.contains("M0.0 0.0L300.0 0.0L600.0 0.0L600.0 160.0L300.0 80.0L0.0 0.0Z"), "{plot}");
-        assert!(plot.contains("By health since 01 Jan 00:00: ok from 4 to 0, new from 0 to 4"), "{plot}");
+        assert!(plot.contains("By health since 01 Jan 00:00 UTC: ok from 4 to 0, new from 0 to 4"), "{plot}");
         assert!(!plot.contains("style="));
     }
 

@@ -6,6 +6,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
+use crate::api::{Page as Items, Query};
+
 /// What a label's colour means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -50,10 +52,10 @@ pub(crate) fn health(name: &str) -> Markup {
     badge(known.map_or(Tone::Plain, |(_, tone, _)| *tone), name)
 }
 
-/// How long ago, and on hovering when exactly.
+/// How long ago, and on hovering when exactly. As all times it is in UTC; `pitstop.js` makes it the reader's zone.
 pub(crate) fn when(rfc3339: &str, now: OffsetDateTime) -> Markup {
     let Some(at) = parse(rfc3339) else { return html! { (rfc3339) } };
-    html! { time datetime=(rfc3339) title=(exact(at)) { (relative((now - at).whole_seconds())) } }
+    html! { time.ago datetime=(rfc3339) title=(exact(at)) { (relative((now - at).whole_seconds())) } }
 }
 
 pub(crate) fn when_or(at: Option<&str>, now: OffsetDateTime, none: &str) -> Markup {
@@ -64,6 +66,11 @@ pub(crate) fn when_or(at: Option<&str>, now: OffsetDateTime, none: &str) -> Mark
 pub(crate) fn timestamp(rfc3339: &str) -> Markup {
     let Some(at) = parse(rfc3339) else { return html! { (rfc3339) } };
     html! { time.stamp datetime=(rfc3339) { (exact(at)) } }
+}
+
+/// A time that stands on the page in UTC, by its class for `pitstop.js`: `stamp`, `clock` or `day`.
+pub(crate) fn time_as(class: &str, at: OffsetDateTime, text: &str) -> Markup {
+    html! { time class=(class) datetime=(at.format(&Rfc3339).unwrap_or_default()) { (text) } }
 }
 
 pub(crate) fn parse(rfc3339: &str) -> Option<OffsetDateTime> {
@@ -126,6 +133,7 @@ pub(crate) fn bytes(bytes: i64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let number = bytes as f64;
     match bytes {
+        1_073_741_824.. => format!("{:.2} GiB", number / 1_073_741_824.0),
         1_048_576.. => format!("{:.2} MiB", number / 1_048_576.0),
         1024.. => format!("{:.1} KiB", number / 1024.0),
         _ => format!("{bytes} B"),
@@ -135,6 +143,15 @@ pub(crate) fn bytes(bytes: i64) -> String {
 /// A percentage without zeros behind the point: `1 %`, `0.5 %`.
 pub(crate) fn percent(percent: f64) -> String {
     format!("{percent} %")
+}
+
+/// A part of a whole to a tenth of a percent, rounded down: only the whole is 100 %.
+pub(crate) fn share(part: i64, whole: i64) -> String {
+    let tenths = part.clamp(0, whole.max(0)) * 1000 / whole.max(1);
+    match tenths % 10 {
+        0 => format!("{} %", tenths / 10),
+        rest => format!("{}.{rest} %", tenths / 10),
+    }
 }
 
 /// `1 device`, `2 devices`.
@@ -178,11 +195,6 @@ pub(crate) fn empty(title: &str, text: &str, commands: &[&str]) -> Markup {
     }
 }
 
-/// A table that scrolls by itself where the screen is narrow, by keyboard too.
-pub(crate) fn table(label: &str, content: Markup) -> Markup {
-    html! { div.scroll role="region" aria-label=(label) tabindex="0" { table { (content) } } }
-}
-
 /// A button that opens a question, and the form that is the answer. It needs no JavaScript: a popover closes with
 /// Escape, and the focus goes back to the button.
 pub(crate) fn confirm(id: &str, button: &str, class: &str, question: Markup) -> Markup {
@@ -213,23 +225,43 @@ pub(crate) fn pairs(value: &Value) -> Markup {
     }
 }
 
-/// A JSON value where it may be a whole document, such as a rollout's plan: that is folded.
+/// Of a list that is longer, the entries are folded.
+const MAX_ENTRIES: usize = 12;
+/// So many entries of a folded list are on the page; an event of the API may have thousands.
+const MAX_FOLDED: usize = 100;
+
+/// A JSON value that may be large: a whole document, such as a rollout's plan, and a long list are folded.
 pub(crate) fn folded(value: &Value) -> Markup {
     let is_document = match value {
         Value::Object(_) => true,
         Value::Array(items) => items.iter().any(|item| item.is_object() || item.is_array()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     };
-    if !is_document {
-        return html! { (plain(value)) };
+    if is_document {
+        let document = serde_json::to_string_pretty(value).unwrap_or_default();
+        return html! { details { summary { "document" } pre tabindex="0" aria-label="JSON" { (document) } } };
     }
-    let document = serde_json::to_string_pretty(value).unwrap_or_default();
-    html! { details { summary { "document" } pre tabindex="0" aria-label="JSON" { (document) } } }
+    match value {
+        Value::Array(items) if items.len() > MAX_ENTRIES => {
+            let left_out = items.len().saturating_sub(MAX_FOLDED);
+            html! {
+                details {
+                    summary { (number(i64::try_from(items.len()).unwrap_or(i64::MAX))) " entries" }
+                    pre.pre tabindex="0" aria-label="Entries" {
+                        @for item in items.iter().take(MAX_FOLDED) { (plain(item)) "\n" }
+                        @if left_out > 0 { "and " (count(i64::try_from(left_out).unwrap_or(i64::MAX), "other")) }
+                    }
+                }
+            }
+        }
+        _ => html! { (plain(value)) },
+    }
 }
 
 /// A JSON value as text; strings without quotes.
 pub(crate) fn plain(value: &Value) -> String {
     match value {
+        Value::String(text) if text.is_empty() => "empty".to_owned(),
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
         Value::Array(items) if items.is_empty() => "none".to_owned(),
@@ -243,14 +275,35 @@ pub(crate) fn option(value: &str, text: &str, selected: bool) -> Markup {
     html! { option value=(value) selected[selected] { (text) } }
 }
 
-/// Links to the pages of a list.
-pub(crate) fn pager(first: Option<String>, next: Option<String>) -> Markup {
+/// In which order a list is: values of the API, and what they mean here.
+pub(crate) fn order(chosen: &str, orders: [(&str, &str); 2]) -> Markup {
     html! {
-        @if first.is_some() || next.is_some() {
-            nav.pager aria-label="Pages" {
-                @if let Some(first) = first { a href=(first) { "First page" } }
-                @if let Some(next) = next { a href=(next) rel="next" { "Next page" } }
+        div.field {
+            label for="order" { "Order" }
+            select #order name="order" {
+                @for (value, meaning) in orders { (option(value, meaning, value == chosen)) }
             }
+        }
+    }
+}
+
+/// How many entries a list has, and links to its other pages. `here` is the list's address with its filter.
+pub(crate) fn pager<T>(page: &Items<T>, path: &str, here: &Query, entry: &str) -> Markup {
+    let link = |name: &str, cursor: &Option<String>| {
+        cursor.as_ref().map(|cursor| here.clone().and(name, cursor).on(path))
+    };
+    let (previous, next) = (link("before", &page.previous_cursor), link("cursor", &page.next_cursor));
+    html! {
+        nav.pager aria-label="Pages" {
+            @if let Some(total) = &page.total {
+                p.total {
+                    @if total.has_more { "more than " }
+                    (count(total.count, entry))
+                }
+            }
+            @if previous.is_some() { a href=(here.on(path)) { "First page" } }
+            @if let Some(previous) = previous { a href=(previous) rel="prev" { "Previous page" } }
+            @if let Some(next) = next { a href=(next) rel="next" { "Next page" } }
         }
     }
 }
@@ -265,6 +318,7 @@ mod tests {
         assert_eq!(number(-999), "-999");
         assert_eq!(bytes(900), "900 B");
         assert_eq!(bytes(1_310_720), "1.25 MiB");
+        assert_eq!(bytes(1_610_612_736), "1.50 GiB");
         assert_eq!(duration(119), "119 s");
         assert_eq!(duration(120), "2 min");
         assert_eq!(duration(3 * 86_400), "3 d");
@@ -274,6 +328,20 @@ mod tests {
         assert_eq!(percent(0.5), "0.5 %");
         assert_eq!(count(1, "device"), "1 device");
         assert_eq!(count(0, "device"), "0 devices");
+    }
+
+    #[test]
+    fn a_long_list_is_folded_and_its_page_stays_small() {
+        let list = |length: usize| {
+            let ids = (0..length).map(|id| format!("hall-{id}")).collect::<Vec<_>>();
+            folded(&serde_json::json!(ids)).into_string()
+        };
+        assert!(!list(MAX_ENTRIES).contains("<details"));
+        let long = list(1000);
+        assert!(long.starts_with("<details><summary>1\u{202f}000 entries</summary>"), "{long}");
+        assert!(long.contains("hall-99\n") && !long.contains("hall-100\n"), "{long}");
+        assert!(long.contains("and 900 others"), "{long}");
+        assert!(long.len() < 2000, "{}", long.len());
     }
 
     #[test]

@@ -14,12 +14,17 @@ use fixture::World;
 use futures_util::StreamExt as _;
 use tower::ServiceExt as _;
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 18] = [
     "/",
     "/devices",
     "/devices?health=failing&q=lamp",
+    "/devices?rollout=ro-7&wave=1&attempt=crashed&epoch=0",
     "/devices/lamp-0009",
     "/devices/lamp-0000",
+    "/approvals",
+    "/approvals?product=lamp",
+    "/products",
+    "/products/lamp",
     "/releases",
     "/releases/lamp/3",
     "/rollouts",
@@ -223,8 +228,15 @@ async fn changes_need_the_token_of_this_session() {
     assert_ne!(foreign, own, "two sessions of one token have two CSRF tokens");
     let changes = [
         "/logout",
+        "/devices",
         "/devices/lamp-0001",
         "/devices/lamp-0001/revoke",
+        "/approvals/ask",
+        "/approvals",
+        "/products/lamp",
+        "/products/lamp/channels",
+        "/products/lamp/publisher-keys",
+        "/products/lamp/publisher-keys/a1b2c3d4e5f60718/revoke",
         "/rollouts",
         "/rollouts/ro-7/abort",
         "/tokens",
@@ -266,12 +278,19 @@ async fn controls_are_for_those_who_may_use_them() {
         ("/rollouts/ro-7", "/rollouts/ro-7/pause"),
         ("/rollouts", "/rollouts/new"),
         ("/releases/lamp/3", "/rollouts/new"),
+        ("/devices", "new-device"),
+        ("/approvals", "/approvals/ask"),
     ];
     for (role, operates) in [("viewer", false), ("publisher", false), ("operator", true), ("admin", true)] {
         let browser = Browser::logged_in(role).await;
         for (page, control) in controls {
             let shown = browser.get(page).await.body.contains(control);
             assert_eq!(shown, operates, "{role}: {control} on {page}");
+        }
+        let product = browser.get("/products/lamp").await.body;
+        assert!(product.contains("Partition table"), "{role}");
+        for control in ["silence_unit", "Add channel", "Add key", "/revoke"] {
+            assert_eq!(product.contains(control), role == "admin", "{role}: {control}");
         }
         let tokens = browser.get("/tokens").await;
         assert_eq!(tokens.status == StatusCode::OK, role == "admin", "{role}");
@@ -366,7 +385,19 @@ async fn a_rollout_halts_before_ones_eyes() {
     }
     assert!(seen.contains(">halted<"), "{seen}");
     assert!(seen.contains("It halted itself: crashes. "), "{seen}");
-    assert!(seen.contains("/devices/lamp-0042"), "{seen}");
+    // The halt leads to all devices that did it, and each counter to its devices.
+    for (link, text) in [
+        (
+            "/devices?rollout=ro-7&amp;wave=1&amp;attempt=crashed&amp;epoch=0",
+            "Show all 5 devices that crashed",
+        ),
+        ("/devices?rollout=ro-7&amp;wave=1&amp;attempt=crashed", "5"),
+        ("/devices?rollout=ro-7&amp;wave=1&amp;attempt=healthy", "9"),
+        ("/devices?rollout=ro-7&amp;wave=1&amp;attempt=installed", "6"),
+        ("/devices?rollout=ro-7&amp;wave=1", "20"),
+    ] {
+        assert!(seen.contains(&format!(r#"<a href="{link}">{text}</a>"#)), "{link}: {seen}");
+    }
 }
 
 #[tokio::test]
@@ -395,4 +426,130 @@ async fn large_forms_are_refused() {
     let browser = Browser::logged_in("admin").await;
     let answer = browser.post("/tokens", &format!("name={}", "x".repeat(70_000))).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn the_devices_of_a_counter_are_listed_with_their_number() {
+    let browser = Browser::logged_in("viewer").await;
+    let page = browser.get("/devices?rollout=ro-7&wave=1&attempt=crashed&epoch=0").await.body;
+    for text in ["wave 2 of the rollout of ", "<strong>crashed</strong>", ">5 devices<", "/devices/lamp-0043"]
+    {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    // The next search is within them.
+    for (name, value) in [("rollout", "ro-7"), ("wave", "1"), ("epoch", "0")] {
+        assert!(page.contains(&format!(r#"<input type="hidden" name="{name}" value="{value}">"#)), "{page}");
+    }
+    assert_eq!(browser.get("/devices?rollout=ro-8").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_list_is_read_both_ways_and_says_how_long_it_is() {
+    let browser = Browser::logged_in("viewer").await;
+    let first = browser.get("/devices?product=lamp").await.body;
+    assert!(first.contains(">200 devices<") && !first.contains("Previous page"), "{first}");
+    let (_, rest) = first.split_once(r#"<a href="/devices?product=lamp&amp;cursor="#).unwrap();
+    let cursor = rest.split('"').next().unwrap();
+    let second = browser.get(&format!("/devices?product=lamp&cursor={cursor}")).await.body;
+    assert!(second.contains("/devices/lamp-0050") && !second.contains("/devices/lamp-0049"), "{second}");
+    let (_, rest) = second.split_once(r#"<a href="/devices?product=lamp&amp;before="#).unwrap();
+    let before = rest.split('"').next().unwrap();
+    let again = browser.get(&format!("/devices?product=lamp&before={before}")).await.body;
+    assert!(again.contains("/devices/lamp-0000") && again.contains("/devices/lamp-0049"), "{again}");
+    assert!(!again.contains("Previous page") && again.contains("Next page"), "{again}");
+}
+
+#[tokio::test]
+async fn a_bulk_event_is_folded() {
+    let browser = Browser::logged_in("viewer").await;
+    let page = browser.get("/audit").await.body;
+    assert!(page.contains("<summary>1\u{202f}000 entries</summary>"), "{page}");
+    assert!(page.contains("and 900 others"), "{page}");
+    assert!(page.len() < 30_000, "{} bytes", page.len());
+}
+
+#[tokio::test]
+async fn many_devices_are_approved_after_a_question_with_their_number() {
+    let browser = Browser::logged_in("operator").await;
+    let page = browser.get("/approvals").await.body;
+    assert!(page.contains(">3 devices<"), "{page}");
+    for from in ["/", "/devices", "/products/lamp"] {
+        assert!(browser.get(from).await.body.contains("3 devices wait for approval"), "{from}");
+    }
+    let csrf = browser.csrf("/approvals").await;
+    let form = format!("csrf={csrf}&product=lamp&device=lamp-0007&device=lamp-0021");
+    let question = browser.post("/approvals/ask", &form).await;
+    assert_eq!(question.status, StatusCode::OK);
+    assert!(question.body.contains("Approve 2 devices?"), "{}", question.body);
+    assert_eq!(browser.changes().len(), 0, "a question approves nobody");
+    let approved = browser.post("/approvals", &form).await;
+    assert_eq!(approved.header("location"), "/approvals?product=lamp&approved=2");
+    let paths = browser.changes().into_iter().map(|(_, path, _, _)| path).collect::<Vec<_>>();
+    assert_eq!(paths, ["/devices/lamp-0007/approve", "/devices/lamp-0021/approve"]);
+    assert!(browser.get("/approvals?approved=2").await.body.contains("2 devices were approved"));
+    let nobody = browser.post("/approvals/ask", &format!("csrf={csrf}")).await;
+    assert_eq!(nobody.status, StatusCode::BAD_REQUEST);
+    assert!(nobody.body.contains("expected at least one device"), "{}", nobody.body);
+
+    let viewer = Browser::logged_in("viewer").await;
+    let csrf = viewer.csrf("/").await;
+    let refused = viewer.post("/approvals", &format!("csrf={csrf}&device=lamp-0007")).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.body.contains("0 devices were approved"), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn an_enrollment_token_is_shown_once() {
+    let browser = Browser::logged_in("operator").await;
+    let csrf = browser.csrf("/devices").await;
+    let form = format!("csrf={csrf}&product=lamp&id=&channel=beta&tags=lab%2C+attic&note=shelf");
+    let made = browser.post("/devices", &form).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    assert!(made.body.contains("et_shown-once"), "{}", made.body);
+    assert_eq!(made.header("cache-control"), "no-store");
+    let (_, path, _, body) = browser.changes().remove(0);
+    let expected = serde_json::json!({ "product": "lamp", "channel": "beta", "tags": ["lab", "attic"], "note": "shelf" });
+    assert_eq!((path.as_str(), body), ("/devices", expected));
+    for page in ["/devices", "/devices/lamp-0001"] {
+        assert!(!browser.get(page).await.body.contains("et_shown-once"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_product_is_changed_by_those_who_may() {
+    let browser = Browser::logged_in("admin").await;
+    let page = browser.get("/products/lamp").await.body;
+    for text in ["waits for approval", "02a5c1f7d3e9b8a7", "vault, data, nvs", "1.50 MiB", ">beta<", "7 d"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    let csrf = browser.csrf("/products/lamp").await;
+    let form = format!(
+        "csrf={csrf}&revision=5&approval=automatic&silence=36&silence_unit=hours&quarantine_after=2&min_run_s=0\
+         &chip_revision=4"
+    );
+    let answer = browser.post("/products/lamp", &form).await;
+    assert_eq!(answer.header("location"), "/products/lamp");
+    let key = format!("csrf={csrf}&revision=5&name=ci&key=02ab");
+    assert_eq!(
+        browser.post("/products/lamp/publisher-keys", &key).await.header("location"),
+        "/products/lamp"
+    );
+    browser.post("/products/lamp/channels", &format!("csrf={csrf}&name=nightly")).await;
+    let revoke = "/products/lamp/publisher-keys/a1b2c3d4e5f60718/revoke";
+    browser.post(revoke, &format!("csrf={csrf}&revision=5")).await;
+    let changes = browser.changes();
+    let expected = serde_json::json!({
+        "silence_deadline_s": 129_600, "enrollment_approval": false, "quarantine_after": 2, "min_run_s": 0,
+        "chip_revision": 4,
+    });
+    let revision = Some("\"r5\"".to_owned());
+    assert_eq!(changes[0], (Method::PATCH, "/products/lamp".to_owned(), revision.clone(), expected));
+    assert_eq!(changes[1].3, serde_json::json!({ "name": "ci", "key": "02ab" }));
+    assert_eq!(
+        (changes[2].1.as_str(), &changes[2].3["name"]),
+        ("/products/lamp/channels", &"nightly".into())
+    );
+    assert_eq!((changes[3].1.as_str(), &changes[3].2), (revoke, &revision));
+    let stale = browser.post("/products/lamp", &form.replace("revision=5", "revision=4")).await;
+    assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
 }

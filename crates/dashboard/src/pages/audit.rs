@@ -11,6 +11,7 @@ use crate::api::{Failed, Page as Items, Query, segment};
 use crate::model::AuditEntry;
 use crate::page::{Page, Section};
 use crate::session::Session;
+use crate::table;
 use crate::view;
 
 const PAGE: &str = "100";
@@ -26,13 +27,18 @@ pub(super) struct Filter {
     product: String,
     since: String,
     until: String,
+    order: String,
     cursor: String,
+    before: String,
 }
 
 impl Filter {
     /// As the dashboard's own addresses have it.
     fn query(&self) -> Query {
-        self.common().maybe("since", Some(&self.since)).maybe("until", Some(&self.until))
+        self.common()
+            .maybe("since", Some(&self.since))
+            .maybe("until", Some(&self.until))
+            .maybe("order", Some(&self.order))
     }
 
     /// As the API has it: days become times, the last one as a whole.
@@ -70,6 +76,7 @@ pub(super) async fn export(session: Session, Params(filter): Params<Filter>) -> 
 
 async fn page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
     let query = filter.api_query().and("limit", PAGE).maybe("cursor", Some(&filter.cursor));
+    let query = query.maybe("before", Some(&filter.before)).maybe("order", Some(&filter.order));
     let entries: Items<AuditEntry> = session.api().get(&query.on("/audit")).await?;
     let here = filter.query();
     let body = html! {
@@ -86,11 +93,8 @@ async fn page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
                     p.empty { "No change matches. " a href="/audit" { "Show all changes" } }
                 }
             } @else {
-                (table(&entries.items))
-                (view::pager(
-                    (!filter.cursor.is_empty()).then(|| here.on("/audit")),
-                    entries.next_cursor.map(|cursor| here.clone().and("cursor", &cursor).on("/audit")),
-                ))
+                (list_table(&entries.items))
+                (view::pager(&entries, "/audit", &here, "change"))
             }
         }
     };
@@ -121,6 +125,7 @@ fn filter_form(filter: &Filter) -> Markup {
             (field("product", "Product", "text", &filter.product))
             (field("since", "From", "date", &filter.since))
             (field("until", "To", "date", &filter.until))
+            (view::order(&filter.order, [("", "newest first"), ("ascending", "oldest first")]))
             div.field.buttons {
                 button type="submit" { "Search" }
                 a href="/audit" { "Clear" }
@@ -129,27 +134,20 @@ fn filter_form(filter: &Filter) -> Markup {
     }
 }
 
-fn table(entries: &[AuditEntry]) -> Markup {
-    view::table(
-        "Changes",
-        html! {
-            thead {
-                tr { th { "When" } th { "Who" } th { "Did" } th { "To" } th.grow { "Change" } th.wide { "Product" } }
-            }
-            tbody {
-                @for entry in entries {
-                    tr {
-                        td { (view::timestamp(&entry.at)) }
-                        td title=(entry.actor.id) { (entry.actor.name) }
-                        td { code { (entry.action) } }
-                        td { (subject(entry)) }
-                        td.grow { (change(&entry.before, &entry.after)) }
-                        td.wide { (entry.product.as_deref().unwrap_or_default()) }
-                    }
-                }
-            }
-        },
-    )
+fn list_table(entries: &[AuditEntry]) -> Markup {
+    let rows = entries.iter().map(|entry| {
+        table::row([
+            view::timestamp(&entry.at),
+            html! { span title=(entry.actor.id) { (entry.actor.name) } },
+            html! { code { (entry.action) } },
+            subject(entry),
+            change(&entry.before, &entry.after),
+            html! { (entry.product.as_deref().unwrap_or_default()) },
+        ])
+    });
+    let columns =
+        [("When", ""), ("Who", ""), ("Did", ""), ("To", "wrap"), ("Change", "grow"), ("Product", "")];
+    table::table("Changes", &columns, rows)
 }
 
 /// What was changed, as a link where there is a page.
@@ -157,6 +155,7 @@ fn subject(entry: &AuditEntry) -> Markup {
     let href = match entry.kind.as_str() {
         "device" => Some(format!("/devices/{}", segment(&entry.subject))),
         "rollout" => Some(format!("/rollouts/{}", segment(&entry.subject))),
+        "product" => Some(format!("/products/{}", segment(&entry.subject))),
         _ => None,
     };
     html! {

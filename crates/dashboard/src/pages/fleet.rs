@@ -9,11 +9,12 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::rollouts;
-use crate::api::{Failed, Query};
+use crate::api::{Failed, Query, segment};
 use crate::model::{ByRelease, Ca, History, Product, Rollout, Sample, Summary};
 use crate::page::{Page, Section};
 use crate::plot::{self, Series};
 use crate::session::Session;
+use crate::table;
 use crate::view::{self, HEALTHS, count, number};
 
 /// How far back the plots look: as far as there is enough to see. The API thins samples of a long span out.
@@ -46,28 +47,42 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
     let ca: Ca = session.api().get("/ca").await?;
     let active = rollouts.iter().filter(|rollout| rollout.state.is_active()).collect::<Vec<_>>();
 
+    let waiting = super::approvals::how_many(session, &query).await?;
+
     let body = html! {
         div.head {
             h1 { "Fleet" }
             @if products.len() > 1 { (scope_form(&products, &scope.product)) }
         }
-        @for notice in &ca.notices { div.callout.warn { p { (notice) } } }
-        @if summary.devices == 0 { (first_device(&products)) } @else {
-            (tiles(&summary, &scope.product))
-        }
-        section {
-            div.head { h2 { "Active rollouts" } a href="/rollouts" { "All rollouts" } }
-            @if active.is_empty() {
-                p.muted { "None. A release goes to devices by a rollout." }
-            } @else {
-                (rollouts::table(session, &active))
+        // Everything below is brought up to date by `pitstop.js` while somebody looks.
+        div #fleet.live data-live {
+            @for notice in &ca.notices { div.callout.warn { p { (notice) } } }
+            @if let Some(waiting) = waiting {
+                div.callout.warn {
+                    p { (waiting) " for approval. " a href=(query.on("/approvals")) { "Look at them" } }
+                }
             }
-        }
-        @if summary.devices > 0 {
-            div.plots { (health_plot(&samples)) (release_plot(&samples)) }
+            @if summary.devices == 0 { (first_device(&products)) } @else {
+                (tiles(&summary, &scope.product))
+            }
             section {
-                h2 { "Devices by release" }
-                (by_release(&summary))
+                div.head { h2 { "Active rollouts" } a href="/rollouts" { "All rollouts" } }
+                @if active.is_empty() {
+                    p.muted { "None. A release goes to devices by a rollout." }
+                } @else {
+                    (rollouts::table(session, &active))
+                }
+            }
+            @if summary.devices > 0 {
+                div.plots { (health_plot(&samples)) (release_plot(&samples)) }
+                section {
+                    h2 { "Devices by release" }
+                    (by_release(&summary))
+                }
+            }
+            p.sub.as-of {
+                "As of " (view::timestamp(&session.now.format(&Rfc3339).unwrap_or_default())) ". "
+                a href=(query.on("/")) { "Refresh" }
             }
         }
     };
@@ -200,31 +215,27 @@ fn times(samples: &[Sample]) -> Vec<OffsetDateTime> {
 }
 
 fn by_release(summary: &Summary) -> Markup {
-    view::table(
-        "Devices by release",
-        html! {
-            thead { tr { th { "Product" } th { "Version" } th.num { "Number" } th.num { "Devices" } th.grow { "Share" } } }
-            tbody {
-                @for row in &summary.by_release {
-                    @let product = row.product.as_deref().unwrap_or_default();
-                    @let sequence = row.sequence.filter(|sequence| *sequence >= 0);
-                    tr {
-                        td { (product) }
-                        td {
-                            @if let Some(sequence) = sequence {
-                                a href={ "/releases/" (crate::api::segment(product)) "/" (sequence) } {
-                                    (row.version.clone().unwrap_or_else(|| format!("number {sequence}")))
-                                }
-                            } @else { span.muted { "none that is known" } }
-                        }
-                        td.num { @if let Some(sequence) = sequence { (sequence) } }
-                        td.num { (number(row.devices)) }
-                        td.grow { (plot::bar(&count(row.devices, "device"), &[("r0", row.devices)], summary.devices)) }
-                    }
+    let rows = summary.by_release.iter().map(|row| {
+        let product = row.product.as_deref().unwrap_or_default();
+        let sequence = row.sequence.filter(|sequence| *sequence >= 0);
+        let version = html! {
+            @if let Some(sequence) = sequence {
+                a href={ "/releases/" (segment(product)) "/" (sequence) } {
+                    (row.version.clone().unwrap_or_else(|| format!("number {sequence}")))
                 }
-            }
-        },
-    )
+            } @else { span.muted { "none that is known" } }
+        };
+        table::row([
+            html! { a href={ "/products/" (segment(product)) } { (product) } },
+            version,
+            html! { @if let Some(sequence) = sequence { (sequence) } },
+            html! { (number(row.devices)) },
+            plot::bar(&count(row.devices, "device"), &[("r0", row.devices)], summary.devices),
+        ])
+    });
+    let columns =
+        [("Product", ""), ("Version", ""), ("Number", "num"), ("Devices", "num"), ("Share", "grow")];
+    table::table("Devices by release", &columns, rows)
 }
 
 fn first_steps() -> Markup {

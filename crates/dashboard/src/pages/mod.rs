@@ -1,9 +1,11 @@
 //! The pages, one file for each section.
 
+mod approvals;
 mod audit;
 mod devices;
 mod fleet;
 mod login;
+mod products;
 mod releases;
 mod rollouts;
 mod tokens;
@@ -29,9 +31,16 @@ pub(crate) fn router(state: Arc<Dashboard>) -> Router {
         .route("/", get(fleet::show))
         .route("/login", get(login::show).post(login::log_in))
         .route("/logout", post(login::log_out))
-        .route("/devices", get(devices::list))
+        .route("/devices", get(devices::list).post(devices::create))
         .route("/devices/{id}", get(devices::show).post(devices::edit))
         .route("/devices/{id}/{action}", post(devices::act))
+        .route("/approvals", get(approvals::list).post(approvals::approve))
+        .route("/approvals/ask", post(approvals::ask))
+        .route("/products", get(products::list))
+        .route("/products/{name}", get(products::show).post(products::edit))
+        .route("/products/{name}/channels", post(products::add_channel))
+        .route("/products/{name}/publisher-keys", post(products::add_key))
+        .route("/products/{name}/publisher-keys/{id}/revoke", post(products::revoke_key))
         .route("/releases", get(releases::list))
         .route("/releases/{product}/{sequence}", get(releases::show))
         .route("/rollouts", get(rollouts::list).post(rollouts::create))

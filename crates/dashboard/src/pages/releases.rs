@@ -12,7 +12,19 @@ use crate::api::{Failed, Query, segment};
 use crate::model::{Product, Release, Rollout, Summary};
 use crate::page::{Page, Section};
 use crate::session::Session;
+use crate::table::{self, Column};
 use crate::view::{self, number, some, when};
+
+const COLUMNS: [Column; 8] = [
+    ("Version", ""),
+    ("Number", "num"),
+    ("Channel", ""),
+    ("Devices", "num"),
+    ("Size", "num"),
+    ("Digest", ""),
+    ("Published", ""),
+    ("Warnings", ""),
+];
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -50,7 +62,7 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
         }
         @for (product, releases, runs) in &sections {
             section {
-                h2 { (product.name) " " span.muted { (product.chip) } }
+                h2 { a href={ "/products/" (segment(&product.name)) } { (product.name) } " " span.muted { (product.chip) } }
                 @if releases.is_empty() {
                     (view::empty(
                         "No release yet",
@@ -58,7 +70,7 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
                         &[&format!("pitstop release publish app.bin --product {} --key publisher.key", product.name)],
                     ))
                 } @else {
-                    (table(session, releases, runs))
+                    (list_table(session, releases, runs))
                 }
             }
         }
@@ -66,36 +78,32 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
     Ok(Page { title: "Releases".to_owned(), section: Section::Releases, body })
 }
 
-fn table(session: &Session, releases: &[Release], runs: &HashMap<i64, i64>) -> Markup {
-    view::table(
-        "Releases",
-        html! {
-            thead {
-                tr {
-                    th { "Version" } th.num { "Number" } th { "Channel" } th.num { "Devices" } th.num { "Size" }
-                    th.wide { "Digest" } th.wide { "Published" } th { "Warnings" }
-                }
+fn list_table(session: &Session, releases: &[Release], runs: &HashMap<i64, i64>) -> Markup {
+    let rows = releases.iter().map(|release| {
+        let warnings = html! {
+            @if release.warnings.is_empty() { span.muted { "none" } } @else {
+                (view::badge(view::Tone::Warn, &release.warnings.len().to_string()))
             }
-            tbody {
-                @for release in releases {
-                    tr {
-                        td { a href=(href(release)) { (release.version) } }
-                        td.num { (release.sequence) }
-                        td { (release.channel) }
-                        td.num { (number(runs.get(&release.sequence).copied().unwrap_or(0))) }
-                        td.num { (view::bytes(release.size_bytes)) }
-                        td.wide { (view::digest(&release.digest)) }
-                        td.wide { (when(&release.created_at, session.now)) }
-                        td {
-                            @if release.warnings.is_empty() { span.muted { "none" } } @else {
-                                (view::badge(view::Tone::Warn, &release.warnings.len().to_string()))
-                            }
-                        }
-                    }
-                }
-            }
-        },
-    )
+        };
+        let devices = runs.get(&release.sequence).copied().unwrap_or(0);
+        table::row([
+            html! { a href=(href(release)) { (release.version) } },
+            html! { (release.sequence) },
+            html! { (release.channel) },
+            html! { @if devices > 0 { a href=(runs_it(release)) { (number(devices)) } } @else { "0" } },
+            html! { (view::bytes(release.size_bytes)) },
+            view::digest(&release.digest),
+            when(&release.created_at, session.now),
+            warnings,
+        ])
+    });
+    table::table("Releases", &COLUMNS, rows)
+}
+
+/// The devices that run a release.
+fn runs_it(release: &Release) -> String {
+    let number = release.sequence.to_string();
+    Query::new().and("product", &release.product).and("sequence", &number).on("/devices")
 }
 
 fn href(release: &Release) -> String {
@@ -119,7 +127,7 @@ async fn release_page(session: &Session, product: &str, sequence: &str) -> Resul
     let of_this =
         rollouts.iter().filter(|rollout| rollout.release.sequence == release.sequence).collect::<Vec<_>>();
     let number_text = release.sequence.to_string();
-    let runs_it = Query::new().and("product", product).and("sequence", &number_text).on("/devices");
+    let runs_it = runs_it(&release);
     let new_rollout = Query::new().and("product", product).and("sequence", &number_text).on("/rollouts/new");
     let body = html! {
         p.crumbs { a href="/releases" { "Releases" } }

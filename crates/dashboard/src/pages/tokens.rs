@@ -12,7 +12,18 @@ use crate::form::{Fields, Form};
 use crate::model::{Product, Role, Token};
 use crate::page::{Page, Section};
 use crate::session::Session;
+use crate::table::{self, Column};
 use crate::view::{self, Tone, badge, when, when_or};
+
+const COLUMNS: [Column; 7] = [
+    ("Name", ""),
+    ("Role", ""),
+    ("Product", ""),
+    ("State", ""),
+    ("Created", ""),
+    ("Ends", ""),
+    ("Revoke", "bare"),
+];
 
 pub(super) async fn list(session: Session) -> Response {
     session.answer(page(&session, None).await)
@@ -64,15 +75,7 @@ async fn page(session: &Session, made: Option<&Token>) -> Result<Page, Failed> {
     let body = html! {
         h1 { "Tokens" }
         @if let Some(made) = made { (shown_once(made)) }
-        (view::table("Tokens", html! {
-            thead {
-                tr {
-                    th { "Name" } th { "Role" } th { "Product" } th { "State" } th.wide { "Created" } th { "Ends" }
-                    th { span.hidden { "Revoke" } }
-                }
-            }
-            tbody { @for token in &tokens { (row(session, token)) } }
-        }))
+        (table::table("Tokens", &COLUMNS, tokens.iter().map(|token| row(session, token))))
         section { h2 { "New token" } (form(session, &products)) }
     };
     Ok(Page { title: "Tokens".to_owned(), section: Section::Tokens, body })
@@ -88,7 +91,7 @@ fn shown_once(token: &Token) -> Markup {
     }
 }
 
-fn row(session: &Session, token: &Token) -> Markup {
+fn row(session: &Session, token: &Token) -> table::Row {
     let expired = token.expires_at.as_deref().and_then(view::parse).is_some_and(|end| end <= session.now);
     let state = match (&token.revoked_at, expired) {
         (Some(_), _) => badge(Tone::Plain, "revoked"),
@@ -96,31 +99,31 @@ fn row(session: &Session, token: &Token) -> Markup {
         (None, false) => badge(Tone::Good, "good"),
     };
     let question = format!("revoke-{}", token.id);
-    html! {
-        tr {
-            td { (token.name) @if token.id == session.who.id { " " span.muted { "(this session)" } } }
-            td { (token.role.name()) }
-            td { (token.product.as_deref().unwrap_or("all")) }
-            td { (state) }
-            td.wide { (when(&token.created_at, session.now)) }
-            td { (when_or(token.expires_at.as_deref(), session.now, "never")) }
-            td {
-                @if token.revoked_at.is_none() && !expired {
-                    (view::confirm(&question, "Revoke…", "danger small", html! {
-                        form method="post" action={ "/tokens/" (segment(&token.id)) "/revoke" } {
-                            (session.csrf_field())
-                            p { strong { "Revoke " (token.name) "?" } }
-                            p { "Whoever uses it is refused from now on. This is final." }
-                            div.buttons {
-                                button.danger type="submit" autofocus { "Revoke" }
-                                (view::cancel(&question))
-                            }
-                        }
-                    }))
+    let revoke = view::confirm(
+        &question,
+        "Revoke…",
+        "danger small",
+        html! {
+            form method="post" action={ "/tokens/" (segment(&token.id)) "/revoke" } {
+                (session.csrf_field())
+                p { strong { "Revoke " (token.name) "?" } }
+                p { "Whoever uses it is refused from now on. This is final." }
+                div.buttons {
+                    button.danger type="submit" autofocus { "Revoke" }
+                    (view::cancel(&question))
                 }
             }
-        }
-    }
+        },
+    );
+    table::row([
+        html! { (token.name) @if token.id == session.who.id { " " span.muted { "(this session)" } } },
+        html! { (token.role.name()) },
+        html! { (token.product.as_deref().unwrap_or("all")) },
+        state,
+        when(&token.created_at, session.now),
+        when_or(token.expires_at.as_deref(), session.now, "never"),
+        html! { @if token.revoked_at.is_none() && !expired { (revoke) } },
+    ])
 }
 
 fn form(session: &Session, products: &[Product]) -> Markup {

@@ -13,14 +13,14 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::page::{Page, PageParams};
+use super::page::{BothWays, Order, Page};
 use super::product;
 use super::request::{Params, parse_time};
 use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::store::{AuditFilter, AuditRow, KINDS};
+use crate::store::{AuditFilter, AuditRow, KINDS, Place};
 
 /// Lines that an export reads at once: it holds no more of the log in memory.
 const EXPORT_ROWS: i64 = 500;
@@ -48,6 +48,21 @@ struct Filter {
     /// Only lines before this moment.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<String>,
+}
+
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(default)]
+struct PlaceParams {
+    /// Entries of a page; 100 when it is absent.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// `previous_cursor` of the page after.
+    before: Option<String>,
+    /// `ascending`: the oldest first; `descending` when it is absent.
+    order: Option<Order>,
 }
 
 /// A line of the audit log.
@@ -78,14 +93,16 @@ struct Actor {
 }
 
 /// Lists the audit log, newest first.
-#[utoipa::path(get, path = "/audit", params(Filter, PageParams), responses((status = 200, body = Page<Line>)))]
+#[utoipa::path(get, path = "/audit", params(Filter, PlaceParams), responses((status = 200, body = Page<Line>)))]
 async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
     Params(filter): Params<Filter>,
-    Params(page): Params<PageParams>,
+    Params(place): Params<PlaceParams>,
 ) -> Result<Json<Page<Line>>, Problem> {
-    let rows = app.people.audit(&filter.of(&app, &caller).await?, page.after(), page.rows()?).await?;
+    let page =
+        BothWays::new(place.limit, place.cursor, place.before)?.in_order(place.order, Order::Descending);
+    let rows = app.people.audit(&filter.of(&app, &caller).await?, page.place(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
@@ -107,8 +124,11 @@ async fn export(
         let (app, filter) = (app.clone(), filter.clone());
         async move {
             let Some(before) = before else { return Ok(None) };
-            let rows =
-                app.people.audit(&filter, &before, EXPORT_ROWS).await.map_err(std::io::Error::other)?;
+            let rows = app
+                .people
+                .audit(&filter, Place::After(&before), EXPORT_ROWS)
+                .await
+                .map_err(std::io::Error::other)?;
             let Some(last) = rows.last() else { return Ok(None) };
             let next = (rows.len() as i64 == EXPORT_ROWS).then(|| last.id.clone());
             ndjson(rows).map(|lines| Some((lines, next))).map_err(std::io::Error::other)

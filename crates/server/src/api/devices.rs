@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
-use super::page::{Page, PageParams};
+use super::page::{BothWays, Order, Page, PageParams, Total};
 use super::request::{Body, InPath, Params, check_device_id, check_text, present};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
@@ -128,6 +128,19 @@ enum Health {
     Ok,
 }
 
+/// How it does with the release that a rollout offered it last.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum AttemptState {
+    Offered,
+    Installed,
+    Healthy,
+    Failed,
+    Crashed,
+    Silent,
+    Unheard,
+}
+
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListParams {
@@ -145,10 +158,33 @@ struct ListParams {
     /// Part of the id, in any case.
     #[serde(default)]
     q: String,
+    /// Id of the rollout that offered it a release last.
+    #[serde(default)]
+    rollout: String,
+    /// Index of that rollout's wave, from 0; only with `rollout`.
+    #[param(minimum = 0)]
+    wave: Option<i64>,
+    /// How it does with that release; only with `rollout`.
+    attempt: Option<AttemptState>,
+    /// How often the rollout had been resumed after a halt when the device was counted last, as `halt` of a rollout tells it;
+    /// only with `rollout`.
+    #[param(minimum = 0)]
+    epoch: Option<i64>,
+    /// Only devices whose enrollment waits for approval.
+    #[serde(default)]
+    waiting: bool,
+    /// Whether to count how many devices fit.
+    #[serde(default)]
+    total: bool,
     // Not `#[serde(flatten)]`, with which numbers in queries are not read.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// `previous_cursor` of the page after.
+    before: Option<String>,
+    /// Order of the ids; `ascending` when it is absent.
+    order: Option<Order>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -189,6 +225,9 @@ struct Device {
     approved_at: Option<String>,
     #[schema(format = DateTime)]
     enrolled_at: Option<String>,
+    /// Since when its enrollment waits for approval; null when it does not.
+    #[schema(format = DateTime)]
+    waiting_since: Option<String>,
     #[schema(format = DateTime)]
     revoked_at: Option<String>,
     revoked_reason: Option<String>,
@@ -360,7 +399,9 @@ async fn list(
         return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }
     product::require(&app, &caller, &params.product).await?;
-    let page = PageParams::new(params.limit, params.cursor);
+    check_rollout(&app, &caller, &params).await?;
+    let page =
+        BothWays::new(params.limit, params.cursor, params.before)?.in_order(params.order, Order::Ascending);
     let filter = DeviceFilter {
         scope: caller.scope().to_owned(),
         product: params.product,
@@ -370,9 +411,45 @@ async fn list(
         health: params.health.map_or("", Health::name).to_owned(),
         sequence: params.sequence,
         part: params.q,
+        rollout: params.rollout,
+        wave: params.wave,
+        attempt: params.attempt.map_or("", AttemptState::name).to_owned(),
+        epoch: params.epoch,
+        waits: params.waiting,
     };
-    let rows = app.people.devices(&filter, page.after(), page.rows()?).await?;
-    page.page(rows, |row| row.id.clone(), show_device).map(Json)
+    let rows = app.people.devices(&filter, page.place(), page.rows()?).await?;
+    let total = match params.total {
+        true => Some(Total::of(app.people.devices_that_fit(&filter, Total::COUNTED).await?)),
+        false => None,
+    };
+    Ok(Json(page.page(rows, |row| row.id.clone(), show_device)?.with_total(total)))
+}
+
+/// Refuses what asks for devices of no rollout that there is.
+async fn check_rollout(app: &App, caller: &Caller, params: &ListParams) -> Result<(), Problem> {
+    if params.rollout.is_empty() {
+        let alone = [
+            ("wave", params.wave.is_some()),
+            ("attempt", params.attempt.is_some()),
+            ("epoch", params.epoch.is_some()),
+        ];
+        return match alone.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::Unsuitable(format!(
+                "expected a rollout with {name}, found none; add rollout=, the id of a rollout"
+            ))),
+        };
+    }
+    for (name, number) in [("wave", params.wave), ("epoch", params.epoch)] {
+        if let Some(found) = number.filter(|number| *number < 0) {
+            return Err(Problem::Invalid(format!("expected {name} of 0 and up, found {found}")));
+        }
+    }
+    let row = app.people.rollout(&params.rollout).await?.filter(|row| caller.sees(&row.product));
+    match row {
+        Some(_) => Ok(()),
+        None => Err(Problem::NotFound { kind: "rollout", name: params.rollout.clone() }),
+    }
 }
 
 /// Shows a device.
@@ -626,6 +703,21 @@ impl Health {
     }
 }
 
+impl AttemptState {
+    /// As [`rollout::Attempt::name`] has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Offered => "offered",
+            Self::Installed => "installed",
+            Self::Healthy => "healthy",
+            Self::Failed => "failed",
+            Self::Crashed => "crashed",
+            Self::Silent => "silent",
+            Self::Unheard => "unheard",
+        }
+    }
+}
+
 fn show_device(row: DeviceRow) -> Result<Device, Problem> {
     let state = row.state();
     let validity = row.certificate_not_before_ms.zip(row.certificate_not_after_ms);
@@ -646,6 +738,10 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
         approved_at: row.approved_at_ms.map(clock::rfc3339),
         created_at: clock::rfc3339(row.created_at_ms),
         enrolled_at: row.enrolled_at_ms.map(clock::rfc3339),
+        waiting_since: row
+            .enrollment_pending_at_ms
+            .filter(|_| row.approved_at_ms.is_none() && row.revoked_at_ms.is_none())
+            .map(clock::rfc3339),
         revoked_at: row.revoked_at_ms.map(clock::rfc3339),
         revoked_reason: row.revoked_reason,
         last_seen_at: row.last_seen_at_ms.map(clock::rfc3339),

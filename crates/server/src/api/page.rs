@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::problem::Problem;
+use crate::store::Place;
 
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 1000;
@@ -26,20 +27,129 @@ pub(super) struct Page<T> {
     items: Vec<T>,
     /// Asks for the next page; null on the last one.
     next_cursor: Option<String>,
+    /// Asks for the page before, as `before`. Only lists that take `before` have it, and the first page has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_cursor: Option<String>,
+    /// How many entries fit the filter. Only where it was asked for with `total=true`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<Total>,
+}
+
+/// How many entries fit a filter.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Total {
+    /// Counted up to 10,000.
+    #[schema(minimum = 0, maximum = 10_000)]
+    count: i64,
+    /// Whether there are more than were counted.
+    has_more: bool,
+}
+
+impl Total {
+    /// As far as entries are counted to tell: one more than is told.
+    pub(super) const COUNTED: i64 = 10_001;
+
+    pub(super) fn of(counted: i64) -> Self {
+        Self { count: counted.min(Self::COUNTED - 1), has_more: counted == Self::COUNTED }
+    }
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Order {
+    Ascending,
+    Descending,
+}
+
+/// `?limit=&cursor=&before=&order=` of a list that is read both ways.
+#[derive(Debug)]
+pub(super) struct BothWays {
+    page: PageParams,
+    before: Option<String>,
+    /// Whether its order is the other way round than usual.
+    is_turned: bool,
 }
 
 impl<T> Page<T> {
     /// A list that is always whole.
     pub(super) fn whole(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None }
+        Self { items, next_cursor: None, previous_cursor: None, total: None }
+    }
+
+    pub(super) fn with_total(self, total: Option<Total>) -> Self {
+        Self { total, ..self }
+    }
+}
+
+impl BothWays {
+    pub(super) fn new(
+        limit: Option<i64>,
+        cursor: Option<String>,
+        before: Option<String>,
+    ) -> Result<Self, Problem> {
+        match (&cursor, &before) {
+            (Some(_), Some(_)) => Err(Problem::Invalid(
+                "expected either cursor, for the page after it, or before, for the page before it; found both"
+                    .to_owned(),
+            )),
+            (_, _) => {
+                let before = before.filter(|before| !before.is_empty());
+                Ok(Self { page: PageParams { limit, cursor }, before, is_turned: false })
+            }
+        }
+    }
+
+    /// In this order, if one is asked for; `usual` is the store's.
+    pub(super) fn in_order(self, order: Option<Order>, usual: Order) -> Self {
+        Self { is_turned: order.is_some_and(|order| order != usual), ..self }
+    }
+
+    /// What the page is next to, in the store's order.
+    pub(super) fn place(&self) -> Place<'_> {
+        match (&self.before, self.is_turned) {
+            (None, false) => Place::After(self.page.after()),
+            (None, true) => Place::Before(self.page.after()),
+            (Some(before), false) => Place::Before(before),
+            (Some(before), true) => Place::After(before),
+        }
+    }
+
+    /// As [`PageParams::rows`].
+    pub(super) fn rows(&self) -> Result<i64, Problem> {
+        self.page.rows()
+    }
+
+    /// A page of the rows read, which are in the store's order; `key` gives a row's place in it.
+    pub(super) fn page<R, T>(
+        &self,
+        mut rows: Vec<R>,
+        key: impl Fn(&R) -> String,
+        show: impl FnMut(R) -> Result<T, Problem>,
+    ) -> Result<Page<T>, Problem> {
+        if self.is_turned {
+            rows.reverse();
+        }
+        let Some(before) = &self.before else {
+            let previous_cursor = rows.first().filter(|_| self.page.cursor.is_some()).map(&key);
+            return Ok(Page { previous_cursor, ..self.page.page(rows, key, show)? });
+        };
+        let limit = usize::try_from(self.page.limit()?).unwrap_or_default();
+        let left_out = rows.len().saturating_sub(limit);
+        rows.drain(..left_out);
+        let previous_cursor = rows.first().filter(|_| left_out > 0).map(&key);
+        // What the page ends before comes next, and so does what has taken its place.
+        let next_cursor = Some(rows.last().map_or_else(|| before.clone(), &key));
+        Ok(Page {
+            items: rows.into_iter().map(show).collect::<Result<_, _>>()?,
+            next_cursor,
+            previous_cursor,
+            total: None,
+        })
     }
 }
 
 impl PageParams {
-    pub(super) fn new(limit: Option<i64>, cursor: Option<String>) -> Self {
-        Self { limit, cursor }
-    }
-
     /// The key after which the page starts; empty for the first page.
     pub(super) fn after(&self) -> &str {
         self.cursor.as_deref().unwrap_or_default()
@@ -71,6 +181,7 @@ impl PageParams {
         let has_more = rows.len() > limit;
         rows.truncate(limit);
         let next_cursor = rows.last().filter(|_| has_more).map(key);
-        Ok(Page { items: rows.into_iter().map(show).collect::<Result<_, _>>()?, next_cursor })
+        let items = rows.into_iter().map(show).collect::<Result<_, _>>()?;
+        Ok(Page { items, next_cursor, previous_cursor: None, total: None })
     }
 }

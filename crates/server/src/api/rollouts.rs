@@ -22,14 +22,14 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
-use super::page::{Page, PageParams};
+use super::page::{BothWays, Order, Page};
 use super::request::{Body, InPath, Params};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::store::{NewRollout, RolloutFilter, RolloutRow, WaveRow, default_plan};
+use crate::store::{NewRollout, Place, RolloutFilter, RolloutRow, WaveRow, default_plan};
 
 /// Other instances change rollouts too: a stream looks that often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -83,6 +83,10 @@ struct ListParams {
     limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
+    /// `previous_cursor` of the page after.
+    before: Option<String>,
+    /// `ascending`: the oldest first; `descending` when it is absent.
+    order: Option<Order>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -175,6 +179,9 @@ struct Halt {
     sample: u64,
     /// The share that is tolerated.
     limit_percent: Percent,
+    /// How often the rollout had been resumed after a halt. `GET /devices` lists all these devices by `rollout`, `wave`,
+    /// `epoch` and `attempt`.
+    epoch: i64,
     /// Which devices; the first 100 by id.
     devices: Vec<String>,
     #[schema(format = DateTime)]
@@ -194,12 +201,16 @@ async fn list(
         state: params.state.map(|state| state.name().to_owned()).unwrap_or_default(),
         scope: caller.scope().to_owned(),
     };
-    let page = PageParams::new(params.limit, params.cursor);
-    let before = match page.after() {
-        "" => None,
-        cursor => Some(place(cursor)?),
+    let page =
+        BothWays::new(params.limit, params.cursor, params.before)?.in_order(params.order, Order::Descending);
+    // The newest first: after a page come older ones.
+    let (key, newer) = match page.place() {
+        Place::After("") => (None, false),
+        Place::Before("") => (None, true),
+        Place::After(key) => (Some(place(key)?), false),
+        Place::Before(key) => (Some(place(key)?), true),
     };
-    let rows = app.people.rollouts(&filter, before, page.rows()?).await?;
+    let rows = app.people.rollouts(&filter, key, newer, page.rows()?).await?;
     let waves = app.people.waves_of(&rows).await?;
     let cursor = |row: &RolloutRow| format!("{}.{}", row.created_at_ms, row.id);
     let now_ms = app.config.clock.now_ms();
@@ -458,6 +469,7 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollo
             observed: halt.observed,
             sample: halt.sample,
             limit_percent: halt.limit_percent,
+            epoch: row.epoch,
             devices: halt.devices,
             at: clock::rfc3339(halt.at_ms),
         }),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 
 use super::events::time_id;
-use super::filter::Filter;
+use super::filter::{Filter, Place};
 use super::idempotency::Once;
 use super::{Store, StoreError};
 
@@ -189,11 +189,11 @@ impl Store {
         Ok(())
     }
 
-    /// Lines of the audit log, newest first, older than the line `before` (empty: from the newest).
+    /// Lines of the audit log, newest first; those next to `place`, a line by its id.
     pub(crate) async fn audit(
         &self,
         filter: &AuditFilter,
-        before: &str,
+        place: Place<'_>,
         limit: i64,
     ) -> Result<Vec<AuditRow>, StoreError> {
         let mut conditions = Filter::default();
@@ -208,16 +208,23 @@ impl Store {
         if filter.until_ms < i64::MAX {
             conditions.number("at_ms < {}", filter.until_ms);
         }
-        conditions.text("id < {}", before);
-        conditions
-            .fetch(
-                &self.questions,
-                "SELECT id, at_ms, actor, actor_name, action, kind, subject, product, before_json, after_json \
-                 FROM audit",
-                "ORDER BY id DESC LIMIT {}",
-                limit,
-            )
-            .await
+        let order = match place {
+            Place::After(id) => {
+                conditions.text("id < {}", id);
+                "ORDER BY id DESC LIMIT {}"
+            }
+            Place::Before(id) => {
+                conditions.text("id > {}", id);
+                "ORDER BY id LIMIT {}"
+            }
+        };
+        let select = "SELECT id, at_ms, actor, actor_name, action, kind, subject, product, before_json, after_json \
+             FROM audit";
+        let mut rows: Vec<AuditRow> = conditions.fetch(&self.questions, select, order, limit).await?;
+        if let Place::Before(_) = place {
+            rows.reverse();
+        }
+        Ok(rows)
     }
 }
 
@@ -292,7 +299,7 @@ mod tests {
             assert!(error.contains("append-only"), "{error}");
         }
         let filter = AuditFilter { until_ms: i64::MAX, ..AuditFilter::default() };
-        let rows = store.audit(&filter, "", 10).await.unwrap();
+        let rows = store.audit(&filter, Place::After(""), 10).await.unwrap();
         assert_eq!((rows.len(), rows[0].actor.as_str()), (1, "server"));
         assert_eq!(rows[0].before_json.as_deref(), Some("{\"state\":\"enrolled\"}"));
     }

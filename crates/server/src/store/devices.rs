@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use super::filter::Filter;
+use super::filter::{Filter, Place};
 use super::health::refresh;
 use super::{
     Change, Changed, Event, IfMatch, Record, Store, StoreError, Unchanged, differences, json_or_text,
@@ -26,6 +26,8 @@ pub(crate) struct DeviceRow {
     pub(crate) created_at_ms: i64,
     pub(crate) approved_at_ms: Option<i64>,
     pub(crate) enrolled_at_ms: Option<i64>,
+    /// Since when its enrollment waits for approval.
+    pub(crate) enrollment_pending_at_ms: Option<i64>,
     pub(crate) revoked_at_ms: Option<i64>,
     pub(crate) revoked_reason: Option<String>,
     pub(crate) last_seen_at_ms: Option<i64>,
@@ -89,6 +91,16 @@ pub(crate) struct DeviceFilter {
     pub(crate) sequence: Option<i64>,
     /// Part of the id.
     pub(crate) part: String,
+    /// The rollout that offered it a release last.
+    pub(crate) rollout: String,
+    /// The wave of that rollout, from 0.
+    pub(crate) wave: Option<i64>,
+    /// How it does with that release.
+    pub(crate) attempt: String,
+    /// The rollout's epoch in which it was counted last.
+    pub(crate) epoch: Option<i64>,
+    /// Only devices whose enrollment waits for approval.
+    pub(crate) waits: bool,
 }
 
 /// Settings to change; `None` leaves one as it is.
@@ -107,7 +119,7 @@ macro_rules! select_devices {
     ($rest:literal) => {
         concat!(
             "SELECT d.id, d.product, d.note, d.channel, d.tags, d.pinned_sequence, d.health, d.created_at_ms, \
-                 d.approved_at_ms, d.enrolled_at_ms, d.revoked_at_ms, d.revoked_reason, d.last_seen_at_ms, \
+                 d.approved_at_ms, d.enrolled_at_ms, d.enrollment_pending_at_ms, d.revoked_at_ms, d.revoked_reason, d.last_seen_at_ms, \
                  d.certificate_serial, c.not_before_ms AS certificate_not_before_ms, \
                  c.not_after_ms AS certificate_not_after_ms, d.running_digest, d.running_sequence, \
                  d.running_version, d.slots, d.updater_version, d.reset_cause, d.starts, d.strategy, \
@@ -122,6 +134,9 @@ macro_rules! select_devices {
 
 const DEVICES: &str = select_devices!("WHERE d.id IN (SELECT id FROM devices");
 const DEVICES_IN_ORDER: &str = "ORDER BY id LIMIT {}) ORDER BY d.id";
+const DEVICES_BEFORE: &str = "ORDER BY id DESC LIMIT {}) ORDER BY d.id";
+/// For counting.
+const ANY_DEVICES: &str = "SELECT 1 AS one FROM devices";
 
 const DEVICE_BY_ID: &str = select_devices!("WHERE d.id = $1");
 
@@ -130,9 +145,20 @@ const COMMON_TAG: i64 = 20_000;
 
 impl DeviceFilter {
     /// `is_common`: many devices have the tag. `id_has`: as [`super::questions::Questions::id_has`] has it.
-    fn conditions(&self, after: &str, is_common: bool, id_has: &'static str) -> Filter {
+    fn conditions(&self, place: Place<'_>, is_common: bool, id_has: &'static str) -> Filter {
         let mut conditions = Filter::default();
-        conditions.text("id > {}", after);
+        match place {
+            Place::After(id) => conditions.text("id > {}", id),
+            Place::Before(id) => conditions.text("id < {}", id),
+        }
+        conditions.text("attempt_rollout = {}", &self.rollout);
+        conditions.text("attempt_state = {}", &self.attempt);
+        if let Some(wave) = self.wave {
+            conditions.number("attempt_wave = {}", wave);
+        }
+        if let Some(epoch) = self.epoch {
+            conditions.number("attempt_epoch = {}", epoch);
+        }
         conditions.text("product = {}", &self.scope);
         conditions.text("product = {}", &self.product);
         conditions.text("channel = {}", &self.channel);
@@ -157,6 +183,13 @@ impl DeviceFilter {
             "id IN (SELECT t.device FROM device_tags t WHERE t.tag = {})"
         };
         conditions.text(with_tag, &self.tag);
+        if self.waits {
+            // What the index has. An expression of the last one, so that it is not taken for the index of revocations.
+            conditions.and(
+                "id IN (SELECT w.id FROM devices w WHERE w.enrollment_pending_at_ms IS NOT NULL \
+                     AND w.approved_at_ms IS NULL AND COALESCE(w.revoked_at_ms, 0) = 0)",
+            );
+        }
         conditions
     }
 }
@@ -232,22 +265,38 @@ impl Store {
         Ok(sqlx::query_as(DEVICE_BY_ID).bind(id).fetch_optional(&self.pool).await?)
     }
 
-    /// Devices in the order of their ids, past `after`. The page is found in an index, and only its rows are read.
+    /// Devices in the order of their ids, those next to `place`. The page is found in an index, and only its rows are read.
     pub(crate) async fn devices(
         &self,
         filter: &DeviceFilter,
-        after: &str,
+        place: Place<'_>,
         limit: i64,
     ) -> Result<Vec<DeviceRow>, StoreError> {
-        let is_common = !filter.tag.is_empty() && self.has_many(&filter.tag).await?;
+        let is_common = self.has_many(&filter.tag).await?;
+        let order = match place {
+            Place::After(_) => DEVICES_IN_ORDER,
+            Place::Before(_) => DEVICES_BEFORE,
+        };
         filter
-            .conditions(after, is_common, self.questions.id_has())
-            .fetch(&self.questions, DEVICES, DEVICES_IN_ORDER, limit)
+            .conditions(place, is_common, self.questions.id_has())
+            .fetch(&self.questions, DEVICES, order, limit)
+            .await
+    }
+
+    /// How many devices fit, counted up to `most`.
+    pub(crate) async fn devices_that_fit(&self, filter: &DeviceFilter, most: i64) -> Result<i64, StoreError> {
+        let is_common = self.has_many(&filter.tag).await?;
+        filter
+            .conditions(Place::After(""), is_common, self.questions.id_has())
+            .count(&self.questions, ANY_DEVICES, most)
             .await
     }
 
     /// Whether a tag is one of many devices.
     async fn has_many(&self, tag: &str) -> Result<bool, StoreError> {
+        if tag.is_empty() {
+            return Ok(false);
+        }
         let count: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM (SELECT 1 AS one FROM device_tags WHERE tag = $1 LIMIT $2) AS found",
         )
@@ -516,7 +565,8 @@ mod tests {
             if bits >> bit & 1 == 1 { text.to_owned() } else { String::new() }
         };
         let mut plans = BTreeSet::new();
-        for bits in 0..1_u32 << 9 {
+        for bits in 0..1_u32 << 13 {
+            let has_rollout = bits >> 9 & 1 == 1;
             let filter = DeviceFilter {
                 product: text(bits, 0, "lamp"),
                 channel: text(bits, 1, "beta"),
@@ -526,21 +576,41 @@ mod tests {
                 sequence: (bits >> 5 & 1 == 1).then_some(7),
                 part: text(bits, 6, "7"),
                 scope: text(bits, 7, "lamp"),
+                rollout: text(bits, 9, "ro-lamp-7"),
+                wave: (has_rollout && bits >> 10 & 1 == 1).then_some(1),
+                epoch: (has_rollout && bits >> 10 & 1 == 1).then_some(0),
+                attempt: text(if has_rollout { bits } else { 0 }, 11, "crashed"),
+                waits: bits >> 12 & 1 == 1,
             };
             for is_common in [false, true] {
-                let conditions =
-                    filter.conditions(&text(bits, 8, "lamp-3"), is_common, "id LIKE {} ESCAPE '!'");
-                let plan = format!("EXPLAIN QUERY PLAN {}", conditions.statement(DEVICES, DEVICES_IN_ORDER));
+                let place = match (bits >> 8 & 1, is_common) {
+                    (0, _) => Place::After(""),
+                    (_, false) => Place::After("lamp-3"),
+                    (_, true) => Place::Before("lamp-3"),
+                };
+                let order = match place {
+                    Place::After(_) => DEVICES_IN_ORDER,
+                    Place::Before(_) => DEVICES_BEFORE,
+                };
+                let conditions = filter.conditions(place, is_common, "id LIKE {} ESCAPE '!'");
+                let statement = match bits % 3 {
+                    0 => conditions.count_statement(ANY_DEVICES),
+                    _ => conditions.statement(DEVICES, order),
+                };
+                let plan = format!("EXPLAIN QUERY PLAN {statement}");
                 for step in sqlx::query(AssertSqlSafe(plan)).fetch_all(&store.pool).await.unwrap() {
                     let step: String = step.get("detail");
                     let is_by_rows = step.contains("devices") && !step.contains("COVERING INDEX");
                     // The rare tag's devices, one by one.
-                    let is_one = step.contains("devices_1 (id=?)") || (!is_common && step.contains("(id=?"));
+                    let is_one = step.contains("devices_1 (id=?)")
+                        || (!is_common || filter.waits) && step.contains("(id=?");
                     assert!(!is_by_rows || is_one, "{filter:?}: {step}");
                     plans.insert(step);
                 }
             }
         }
-        assert!(plans.iter().any(|step| step.contains("devices_by_health")), "{plans:#?}");
+        for index in ["devices_by_health", "devices_by_attempt", "devices_by_rollout", "devices_waiting"] {
+            assert!(plans.iter().any(|step| step.contains(index)), "{index}: {plans:#?}");
+        }
     }
 }

@@ -9,6 +9,15 @@ use sqlx::sqlite::SqliteRow;
 use super::StoreError;
 use super::questions::{Questions, Value};
 
+/// A place between two entries of a list, by the key that it is ordered by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// The page begins after this key; an empty one is before the first entry.
+    After(&'a str),
+    /// The page ends before this key; an empty one is behind the last entry.
+    Before(&'a str),
+}
+
 /// The conditions of a list, with their values.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
@@ -72,6 +81,24 @@ impl Filter {
         let question = self.statement(select, order);
         self.values.push(Value::Number(limit));
         questions.ask(question, self.values).await
+    }
+
+    /// How many rows of `from` fit, counted up to `most`.
+    pub(super) async fn count(
+        mut self,
+        questions: &Questions,
+        from: &'static str,
+        most: i64,
+    ) -> Result<i64, StoreError> {
+        let question = self.count_statement(from);
+        self.values.push(Value::Number(most));
+        let counted: Vec<(i64,)> = questions.ask(question, self.values).await?;
+        Ok(counted.first().map_or(0, |(count,)| *count))
+    }
+
+    pub(super) fn count_statement(&self, from: &'static str) -> String {
+        let found = self.statement(from, "LIMIT {}");
+        format!("SELECT COUNT(*) FROM ({found}) AS found")
     }
 
     pub(super) fn statement(&self, select: &'static str, order: &'static str) -> String {

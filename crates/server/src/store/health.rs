@@ -218,7 +218,7 @@ mod tests {
     use rollout::Cadence;
     use sqlx::AssertSqlSafe;
 
-    use super::super::{Change, DeviceFilter, NewDevice, NewDevices};
+    use super::super::{Change, DeviceFilter, NewDevice, NewDevices, Place};
     use super::*;
 
     const NOW_MS: i64 = 1_800_000_000_000;
@@ -288,8 +288,15 @@ mod tests {
             drop(connection);
             assert_eq!(health(&store).await, expected, "{assignments}");
             let filter = |health: &str| DeviceFilter { health: health.to_owned(), ..DeviceFilter::default() };
-            assert_eq!(store.devices(&filter(expected), "", 2).await.unwrap().len(), 1, "{assignments}");
-            assert!(store.devices(&filter("other"), "", 2).await.unwrap().is_empty(), "{assignments}");
+            assert_eq!(
+                store.devices(&filter(expected), Place::After(""), 2).await.unwrap().len(),
+                1,
+                "{assignments}"
+            );
+            assert!(
+                store.devices(&filter("other"), Place::After(""), 2).await.unwrap().is_empty(),
+                "{assignments}"
+            );
         }
     }
 

@@ -60,6 +60,7 @@ pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDe
 pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};
 pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow, ExportedEvent};
+pub(crate) use filter::Place;
 pub(crate) use fleet::{Count, NO_SEQUENCE};
 pub(crate) use health::HEALTHS;
 pub(crate) use idempotency::{Begun, KEYS_KEPT_MS, Once};

@@ -280,22 +280,36 @@ impl Store {
             .await?)
     }
 
-    /// Rollouts, newest first; `before` is the place of the last one of the page before: when it was made, and its id.
+    /// Rollouts, newest first; those next to `place`, which is when one was made, and its id: older than that, or newer.
     pub(crate) async fn rollouts(
         &self,
         filter: &RolloutFilter,
-        before: Option<(i64, &str)>,
+        place: Option<(i64, &str)>,
+        newer: bool,
         limit: i64,
     ) -> Result<Vec<RolloutRow>, StoreError> {
         let mut conditions = Filter::default();
         conditions.text("o.product = {}", &filter.product);
         conditions.text("o.state = {}", &filter.state);
         conditions.text("o.product = {}", &filter.scope);
-        if let Some((before_ms, before_id)) = before {
-            conditions.pair("(o.created_at_ms, o.id) < ({number}, {text})", before_ms, before_id);
+        let (condition, order) = match newer {
+            false => (
+                "(o.created_at_ms, o.id) < ({number}, {text})",
+                "ORDER BY o.created_at_ms DESC, o.id DESC LIMIT {}",
+            ),
+            true => {
+                ("(o.created_at_ms, o.id) > ({number}, {text})", "ORDER BY o.created_at_ms, o.id LIMIT {}")
+            }
+        };
+        if let Some((at_ms, id)) = place {
+            conditions.pair(condition, at_ms, id);
         }
-        let order = "ORDER BY o.created_at_ms DESC, o.id DESC LIMIT {}";
-        conditions.fetch(&self.questions, select_rollouts!(""), order, limit).await
+        let mut rows: Vec<RolloutRow> =
+            conditions.fetch(&self.questions, select_rollouts!(""), order, limit).await?;
+        if newer {
+            rows.reverse();
+        }
+        Ok(rows)
     }
 
     /// Rollouts that may go on by themselves: those under way.

@@ -23,6 +23,10 @@ async fn a_change_leaves_a_line_with_what_was_and_what_is() {
     let actions: Vec<_> =
         older["items"].as_array().unwrap().iter().map(|line| line["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["product.create", "token.create"]);
+    let newer = app.get(&format!("/audit?before={}", older["previous_cursor"].as_str().unwrap())).await;
+    assert_eq!((&newer["items"], newer.get("previous_cursor")), (&page["items"], None));
+    let oldest = app.get("/audit?order=ascending&limit=1&product=lamp").await;
+    assert_eq!(oldest["items"][0]["action"], "product.create");
     assert_eq!(app.get("/audit?actor=server").await["items"].as_array().unwrap().len(), 1);
     assert_eq!(app.get("/audit?until=2001-01-01T00:00:00Z").await["items"], json!([]));
     app.admin(Method::GET, "/audit?since=yesterday", "").await.expect(400);

@@ -82,6 +82,41 @@ async fn lists_are_filtered() {
 }
 
 #[tokio::test]
+async fn a_list_is_read_both_ways() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    for id in ["a", "b", "c", "d", "e"] {
+        app.create_device(id, "lamp").await;
+    }
+    let page = async |query: String| {
+        let page = app.get(&format!("/devices?limit=2{query}")).await;
+        let ids = page["items"].as_array().unwrap().iter().map(|device| device["id"].as_str().unwrap());
+        let cursor = |name: &str| page.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+        (ids.collect::<String>(), cursor("previous_cursor"), cursor("next_cursor"))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(page(String::new()).await, ("ab".to_owned(), None, some("b")));
+    assert_eq!(page("&cursor=b".to_owned()).await, ("cd".to_owned(), some("c"), some("d")));
+    assert_eq!(page("&cursor=d".to_owned()).await, ("e".to_owned(), some("e"), None));
+    assert_eq!(page("&before=e".to_owned()).await, ("cd".to_owned(), some("c"), some("d")));
+    assert_eq!(page("&before=c".to_owned()).await, ("ab".to_owned(), None, some("b")));
+    assert_eq!(page("&before=b".to_owned()).await, ("a".to_owned(), None, some("a")));
+    let down = "&order=descending";
+    assert_eq!(page(down.to_owned()).await, ("ed".to_owned(), None, some("d")));
+    assert_eq!(page(format!("{down}&cursor=d")).await, ("cb".to_owned(), some("c"), some("b")));
+    assert_eq!(page(format!("{down}&cursor=b")).await, ("a".to_owned(), some("a"), None));
+    assert_eq!(page(format!("{down}&before=a")).await, ("cb".to_owned(), some("c"), some("b")));
+    assert_eq!(page(format!("{down}&before=c")).await, ("ed".to_owned(), None, some("d")));
+    assert_eq!(page("&before=a".to_owned()).await, (String::new(), None, some("a")));
+    assert_eq!(
+        app.get("/devices?limit=2&total=true").await["total"],
+        json!({ "count": 5, "has_more": false })
+    );
+    assert_eq!(app.get("/devices?limit=2").await.get("total"), None);
+    app.admin(Method::GET, "/devices?cursor=a&before=c", "").await.expect(400);
+}
+
+#[tokio::test]
 async fn many_devices_are_made_at_once_or_none() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;

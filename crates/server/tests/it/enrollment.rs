@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::Method;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P384_SHA384};
-use serde_json::json;
+use serde_json::{Value, json};
 use server::Clock;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -347,9 +347,18 @@ async fn an_enrollment_waits_for_approval_where_the_product_asks_for_it() {
     let kinds: Vec<_> =
         events["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "enrollment-pending").count(), 1, "{kinds:?}");
+    app.create_device("lamp-2", "lamp").await;
+    let waiting = async || {
+        let page = app.get("/devices?waiting=true&total=true").await;
+        (page["items"][0]["id"].clone(), page["total"]["count"].clone())
+    };
+    assert_eq!(waiting().await, (json!("lamp-1"), json!(1)), "lamp-2 did not ask yet");
+    assert!(app.get("/devices/lamp-1").await["waiting_since"].is_string());
     // What is approved is the key that asked: another one with the same token is turned away, before and after.
     app.enroll(&device, &csr(&new_key())).await.expect(401);
     app.post("/devices/lamp-1/approve", &json!({})).await.expect(200);
+    assert_eq!(waiting().await, (Value::Null, json!(0)));
+    assert_eq!(app.get("/devices/lamp-1").await["waiting_since"], Value::Null);
     app.enroll(&device, &csr(&new_key())).await.expect(401);
 
     let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();

@@ -17,7 +17,7 @@ use crate::client::{Connection, Identity, request};
 const WATCHED: Duration = Duration::from_secs(3);
 
 /// What people look at: each filter of the dashboard, those that find nothing, and pages that are far behind.
-const PAGES: [&str; 27] = [
+const PAGES: [&str; 36] = [
     "/devices",
     "/devices?cursor=lamp-9",
     "/devices?limit=1000",
@@ -39,6 +39,15 @@ const PAGES: [&str; 27] = [
     "/devices?tag=common",
     "/devices?tag=rare&health=crashing",
     "/devices?tag=common&health=crashing",
+    "/devices?rollout=ro-lamp-1",
+    "/devices?rollout=ro-lamp-1&total=true",
+    "/devices?rollout=ro-lamp-1&wave=1",
+    "/devices?rollout=ro-lamp-1&wave=0&attempt=healthy",
+    "/devices?rollout=ro-lamp-1&wave=0&attempt=crashed&epoch=1&total=true",
+    "/devices?rollout=ro-lamp-1&attempt=silent&channel=none",
+    "/devices?waiting=true&total=true",
+    "/devices?before=lamp-9",
+    "/devices?total=true&health=ok&channel=none",
     "/devices?q=nowhere",
     "/devices?q=lamp-9",
     "/fleet/summary",
@@ -62,12 +71,14 @@ async fn fill(app: &TestApp, now_ms: i64) {
         format!(
             "INSERT INTO devices (id, product, note, channel, token_hash, created_at_ms, enrolled_at_ms, \
                  last_seen_at_ms, seen_hour, look_at_ms, running_sequence, running_digest, slots, attempt_state, \
-                 health, certificate_serial, revoked_at_ms) \
+                 attempt_rollout, attempt_wave, enrollment_pending_at_ms, health, certificate_serial, revoked_at_ms) \
              {numbers} SELECT {id}, CASE WHEN i % 10 = 9 THEN 'fan' ELSE 'lamp' END, 'on the shelf', \
                  CASE WHEN i % 20 = 0 THEN 'beta' ELSE 'stable' END, '{token}', 0, 1, $2, $2 / 3600000, \
                  $2 + 600000000, i % 3, '{token}', '{slots}', \
                  CASE i % 10 WHEN 0 THEN 'silent' WHEN 1 THEN 'crashed' WHEN 2 THEN 'crashed' WHEN 3 THEN 'crashed' \
                      WHEN 4 THEN 'failed' ELSE 'healthy' END, \
+                 CASE WHEN i % 10 < 9 THEN 'ro-lamp-1' END, CASE WHEN i % 100 = 1 THEN 0 ELSE 1 END, \
+                 CASE WHEN i < 1000 THEN $2 END, \
                  CASE WHEN i % 1000 = 5 THEN 'revoked' ELSE CASE i % 10 WHEN 0 THEN 'silent' WHEN 1 THEN 'crashing' \
                      WHEN 2 THEN 'crashing' WHEN 3 THEN 'crashing' WHEN 4 THEN 'failing' ELSE 'ok' END END, \
                  'serial-' || CAST(i AS TEXT), CASE WHEN i % 1000 = 5 THEN $2 END \
@@ -156,6 +167,9 @@ async fn a_large_fleet_is_listed_at_once_and_holds_up_no_device() {
     let app = TestApp::start().await;
     let (_, identity) = app.enrolled().await;
     app.create_product("fan").await;
+    // A rollout that is over counts nobody.
+    app.release(1, "1.0.0").await;
+    app.post("/rollouts/ro-lamp-1/abort", &Value::Null).await.expect(200);
     let now_ms = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     fill(&app, now_ms).await;
 

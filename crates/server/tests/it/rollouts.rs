@@ -247,6 +247,37 @@ async fn failures_halt_a_rollout_until_it_is_resumed() {
     assert_eq!((halt["cause"].as_str(), halt["wave"].as_u64()), (Some("failures"), Some(0)));
     assert_eq!((halt["observed"].as_u64(), halt["sample"].as_u64()), (Some(1), Some(3)));
     assert_eq!((&halt["limit_percent"], &halt["devices"]), (&json!(5.0), &json!(["lamp-2"])));
+    // The counters and the halt lead to their devices.
+    let of = async |query: &str| {
+        let page = world.app.get(&format!("/devices?rollout={id}&total=true&{query}")).await;
+        let devices = page["items"].as_array().unwrap();
+        assert_eq!(page["total"], json!({ "count": devices.len(), "has_more": false }), "{query}");
+        devices.iter().map(|device| device["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("wave=0").await.len() as u64, counters(&halted, 0)[0]);
+    assert_eq!(of("wave=0&attempt=healthy").await.len() as u64, counters(&halted, 0)[2]);
+    assert_eq!(of("wave=1").await, [""; 0]);
+    let epoch = halt["epoch"].as_i64().unwrap();
+    assert_eq!(of(&format!("wave=0&attempt=failed&epoch={epoch}")).await, ["lamp-2"]);
+    assert_eq!(of(&format!("attempt=failed&epoch={}", epoch + 1)).await, [""; 0]);
+    for (query, status) in [
+        ("attempt=failed", 422),
+        ("wave=0", 422),
+        ("epoch=0", 422),
+        ("rollout=ro-fan-1", 404),
+        (&format!("rollout={id}&wave=-1"), 400),
+        (&format!("rollout={id}&attempt=well"), 400),
+    ] {
+        world.app.admin(Method::GET, &format!("/devices?{query}"), "").await.expect(status);
+    }
+    // The list is read both ways: release 1 had a rollout too.
+    let newest = world.app.get("/rollouts?limit=1").await;
+    let older = world.app.get(&format!("/rollouts?cursor={}", newest["next_cursor"].as_str().unwrap())).await;
+    let back = older["previous_cursor"].as_str().unwrap();
+    let newer = world.app.get(&format!("/rollouts?before={back}")).await;
+    assert_eq!((&newer["items"], newer.get("previous_cursor")), (&newest["items"], None));
+    let oldest = world.app.get("/rollouts?order=ascending&limit=1").await;
+    assert_eq!(oldest["items"][0]["id"], "ro-lamp-1");
     assert_eq!(world.audit(&id).await, ["rollout.create", "rollout.halt by server"]);
     assert_eq!(lamps[3].offered().await, None);
     assert_eq!(lamps[0].offered().await, None, "without on_halt: revert a device keeps it");

@@ -18,22 +18,39 @@ use crate::model::{Counters, Product, Rollout, RolloutState};
 use crate::page::{Page, Section};
 use crate::plot;
 use crate::session::Session;
+use crate::table::{self, Column};
 use crate::view::{self, Tone, badge, number, when};
 
 /// Rollouts on a page of the list.
 const PAGE: &str = "50";
+const COLUMNS: [Column; 9] = [
+    ("Release", ""),
+    ("State", ""),
+    ("Wave", ""),
+    ("Progress", "grow"),
+    ("Healthy", "num"),
+    ("Offered", "num"),
+    ("Problems", "num"),
+    ("Channel", ""),
+    ("Created", ""),
+];
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Filter {
     product: String,
     state: String,
+    order: String,
     cursor: String,
+    before: String,
 }
 
 impl Filter {
     fn query(&self) -> Query {
-        Query::new().maybe("product", Some(&self.product)).maybe("state", Some(&self.state))
+        Query::new()
+            .maybe("product", Some(&self.product))
+            .maybe("state", Some(&self.state))
+            .maybe("order", Some(&self.order))
     }
 }
 
@@ -44,6 +61,7 @@ pub(super) async fn list(session: Session, Params(filter): Params<Filter>) -> Re
 async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
     let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
     let query = filter.query().and("limit", PAGE).maybe("cursor", Some(&filter.cursor));
+    let query = query.maybe("before", Some(&filter.before));
     let rollouts: Items<Rollout> = session.api().get(&query.on("/rollouts")).await?;
     let all = rollouts.items.iter().collect::<Vec<_>>();
     let body = html! {
@@ -73,15 +91,13 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
                     }
                 }
             }
+            (view::order(&filter.order, [("", "newest first"), ("ascending", "oldest first")]))
             div.field.buttons { button type="submit" { "Show" } }
         }
         div #rollouts {
             @if all.is_empty() { (none(&products, filter)) } @else {
                 (table(session, &all))
-                (view::pager(
-                    (!filter.cursor.is_empty()).then(|| filter.query().on("/rollouts")),
-                    rollouts.next_cursor.map(|cursor| filter.query().and("cursor", &cursor).on("/rollouts")),
-                ))
+                (view::pager(&rollouts, "/rollouts", &filter.query(), "rollout"))
             }
         }
     };
@@ -102,37 +118,41 @@ fn none(products: &[Product], filter: &Filter) -> Markup {
 
 /// Rollouts as rows; the fleet's page and a release's page have the same.
 pub(super) fn table(session: &Session, rollouts: &[&Rollout]) -> Markup {
-    view::table(
-        "Rollouts",
-        html! {
-            thead {
-                tr {
-                    th { "Release" } th { "State" } th { "Wave" } th.grow { "Progress" } th.num { "Healthy" }
-                    th.num { "Offered" } th.num { "Problems" } th.wide { "Channel" } th.wide { "Created" }
-                }
-            }
-            tbody {
-                @for rollout in rollouts {
-                    @let counters = total(rollout);
-                    tr {
-                        td {
-                            a href={ "/rollouts/" (segment(&rollout.id)) } {
-                                (rollout.product) " " (rollout.release.version)
-                            }
-                        }
-                        td { (state(rollout.state)) }
-                        td { (rollout.wave + 1) " of " (rollout.waves.len()) }
-                        td.grow { (progress(counters)) }
-                        td.num { (number(counters.healthy)) }
-                        td.num { (number(counters.offered)) }
-                        td.num { (number(counters.failed + counters.crashed + counters.silent)) }
-                        td.wide { (rollout.channel) }
-                        td.wide { (when(&rollout.created_at, session.now)) }
-                    }
-                }
-            }
-        },
-    )
+    let rows = rollouts.iter().map(|rollout| {
+        let counters = total(rollout);
+        let wave = html! { (rollout.wave + 1) " of " (rollout.waves.len()) };
+        table::row([
+            html! {
+                a href={ "/rollouts/" (segment(&rollout.id)) } { (rollout.product) " " (rollout.release.version) }
+            },
+            state(rollout.state),
+            wave,
+            progress(counters, targets(rollout)),
+            counter(rollout, None, "healthy", counters.healthy),
+            counter(rollout, None, "", counters.offered),
+            html! { (number(counters.failed + counters.crashed + counters.silent)) },
+            html! { (rollout.channel) },
+            when(&rollout.created_at, session.now),
+        ])
+    });
+    table::table("Rollouts", &COLUMNS, rows)
+}
+
+/// How many devices a rollout is for; `None` until all of its waves were counted.
+fn targets(rollout: &Rollout) -> Option<i64> {
+    rollout.waves.iter().map(|wave| wave.devices).sum()
+}
+
+/// A counter of a rollout or of one of its waves, as the way to its devices. `attempt` is how they do; empty: all that were
+/// offered the release.
+fn counter(rollout: &Rollout, wave: Option<usize>, attempt: &str, count: i64) -> Markup {
+    let devices = Query::new()
+        .and("rollout", &rollout.id)
+        .maybe("wave", wave.map(|wave| wave.to_string()).as_deref())
+        .maybe("attempt", Some(attempt));
+    html! {
+        @if count > 0 { a href=(devices.on("/devices")) { (number(count)) } } @else { (number(count)) }
+    }
 }
 
 fn state(state: RolloutState) -> Markup {
@@ -158,11 +178,15 @@ fn total(rollout: &Rollout) -> Counters {
     })
 }
 
-/// How it goes with those that were offered the release.
-fn progress(counters: Counters) -> Markup {
+/// How far it is: the share of the devices it is for that are healthy with the release, and how the others do. Before they
+/// were counted, the share of those that were offered it.
+fn progress(counters: Counters, targets: Option<i64>) -> Markup {
     let Counters { offered, installed, healthy, failed, crashed, silent, unheard } = counters;
+    // A device that was seen after the count may be one more.
+    let whole = targets.map_or(offered, |targets| targets.max(offered));
+    let whose = if targets.is_some() { "devices" } else { "devices that were offered it" };
     let label = format!(
-        "Of {offered} offered: {healthy} healthy, {installed} installed, {failed} failed, {crashed} crashed, \
+        "Of {whole} {whose}: {healthy} healthy, {installed} installed, {failed} failed, {crashed} crashed, \
          {silent} silent, {unheard} unheard"
     );
     let parts = [
@@ -173,5 +197,29 @@ fn progress(counters: Counters) -> Markup {
         ("failing", failed),
         ("crashing", crashed),
     ];
-    plot::bar(&label, &parts, offered)
+    html! {
+        div.progress {
+            (plot::bar(&label, &parts, whole))
+            span.share { (view::share(healthy, whole)) " of " (number(whole)) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_the_share_of_the_devices_that_it_is_for() {
+        let counters = Counters { offered: 10, healthy: 9, failed: 1, ..Counters::default() };
+        let shown = progress(counters, Some(1000)).into_string();
+        assert!(shown.contains("0.9 % of 1\u{202f}000"), "{shown}");
+        assert!(shown.contains("Of 1000 devices: 9 healthy, "), "{shown}");
+        assert!(shown.contains(r#"class="c-ok" x="0" width="0.9""#), "{shown}");
+        assert!(progress(counters, None).into_string().contains("90 % of 10"));
+        assert!(progress(counters, Some(9)).into_string().contains("90 % of 10"));
+        assert!(progress(Counters::default(), Some(0)).into_string().contains("0 % of 0"));
+        let nearly = Counters { offered: 10_000, healthy: 9999, ..Counters::default() };
+        assert!(progress(nearly, Some(10_000)).into_string().contains("99.9 % of"), "not done is not 100 %");
+    }
 }

@@ -11,6 +11,7 @@ use crate::form::{Fields, Form};
 use crate::model::{Product, Release, Rollout};
 use crate::page::{Page, Section};
 use crate::session::Session;
+use crate::table::{self, Column};
 use crate::view;
 
 /// Rows of the form; a wave is what one of them has filled in.
@@ -19,6 +20,7 @@ const WAVES: usize = 5;
 const PRESET: [(&str, &str); WAVES] =
     [("1 %", "1 h"), ("10 %", "4 h"), ("50 %", "1 d"), ("100 %", "1 d"), ("", "")];
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+const WAVE_COLUMNS: [Column; 4] = [("Wave", ""), ("Devices", ""), ("Soak", ""), ("By hand", "")];
 /// Limits of all waves: field, label, what the form begins with.
 const LIMITS: [(&str, &str, &str); 4] = [
     ("failures_percent", "Failures, %", "5"),
@@ -222,32 +224,13 @@ fn form(session: &Session, product: &str, sequence: &str, releases: &[Release], 
             }
             fieldset {
                 legend { "Waves" }
-                p.muted { "Each wave has the devices of the ones before it. Devices: a share, such as 10 %, or tags." }
-                (view::table("Waves", html! {
-                    thead { tr { th { "Wave" } th { "Devices" } th { "Soak" } th { "Approve by hand" } } }
-                    tbody {
-                        @for (index, (devices, soak)) in PRESET.iter().enumerate() {
-                            @let (wave, soak_field, approve) =
-                                (format!("wave{index}"), format!("soak{index}"), format!("approve{index}"));
-                            tr {
-                                td { (index + 1) }
-                                td {
-                                    input name=(wave) value=(value(&wave, devices)) size="12" autocomplete="off"
-                                        autocapitalize="none" aria-label={ "Devices of wave " (index + 1) };
-                                }
-                                td {
-                                    input name=(soak_field) value=(value(&soak_field, soak)) size="6"
-                                        autocomplete="off" aria-label={ "Soak time of wave " (index + 1) };
-                                }
-                                td {
-                                    input type="checkbox" name=(approve) value="yes"
-                                        checked[typed.filled(&approve).is_some()]
-                                        aria-label={ "Approve wave " (index + 1) " by hand" };
-                                }
-                            }
-                        }
-                    }
-                }))
+                p.muted {
+                    "Each wave has the devices of the ones before it. Devices: a share, such as 10 %, or tags. By hand: somebody "
+                    "approves it."
+                }
+                (table::table("Waves", &WAVE_COLUMNS, PRESET.iter().enumerate().map(|(index, preset)| {
+                    wave_row(index, preset, typed, &value)
+                })))
             }
             fieldset {
                 legend { "Next wave opens with so many healthy" }
@@ -308,6 +291,32 @@ fn form(session: &Session, product: &str, sequence: &str, releases: &[Release], 
             }
         }
     }
+}
+
+fn wave_row(
+    index: usize,
+    (devices, soak): &(&str, &str),
+    typed: &Fields,
+    value: &impl Fn(&str, &str) -> String,
+) -> table::Row {
+    let number = index + 1;
+    let (wave, soak_field, approve) =
+        (format!("wave{index}"), format!("soak{index}"), format!("approve{index}"));
+    table::row([
+        html! { (number) },
+        html! {
+            input name=(wave) value=(value(&wave, devices)) size="12" autocomplete="off" autocapitalize="none"
+                aria-label={ "Devices of wave " (number) };
+        },
+        html! {
+            input name=(soak_field) value=(value(&soak_field, soak)) size="6" autocomplete="off"
+                aria-label={ "Soak time of wave " (number) };
+        },
+        html! {
+            input type="checkbox" name=(approve) value="yes" checked[typed.filled(&approve).is_some()]
+                aria-label={ "Approve wave " (number) " by hand" };
+        },
+    ])
 }
 
 #[cfg(test)]

@@ -5,13 +5,36 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
-use super::{progress, state};
-use crate::api::{Failed, segment};
+use super::{counter, progress, state};
+use crate::api::{Failed, Query, segment};
 use crate::form::Form;
 use crate::model::{Evidence, Halt, Limits, Plan, PlanWave, Rollout, RolloutState, Select, WaveState};
 use crate::page::{Page, Section};
 use crate::session::Session;
+use crate::table::{self, Column};
 use crate::view::{self, Tone, badge, number, percent, when};
+
+const WAVES: [Column; 11] = [
+    ("Wave", ""),
+    ("Devices", "wrap"),
+    ("State", ""),
+    ("Progress", "grow"),
+    ("Offered", "num"),
+    ("Installed", "num"),
+    ("Healthy", "num"),
+    ("Failed", "num"),
+    ("Crashed", "num"),
+    ("Silent", "num"),
+    ("Unheard", "num"),
+];
+const PLAN: [Column; 6] = [
+    ("Wave", ""),
+    ("Devices", "wrap"),
+    ("Soak", ""),
+    ("Evidence", "wrap"),
+    ("Opens", "wrap"),
+    ("Halts at", "wrap"),
+];
 
 pub(in crate::pages) async fn show(session: Session, Path(id): Path<String>) -> Response {
     session.answer(page(&session, &id).await)
@@ -59,60 +82,59 @@ pub(super) fn state_part(session: &Session, rollout: &Rollout) -> Markup {
             }
             @if session.role().operates() { (actions(session, rollout)) }
         }
-        @if let Some(halt) = &rollout.halt { (halted(halt, rollout.state)) }
+        @if let Some(halt) = &rollout.halt { (halted(halt, rollout)) }
     }
 }
 
 /// Waves and counters: replaced at every change.
 pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
-    view::table(
-        "Waves",
-        html! {
-            thead {
-                tr {
-                    th { "Wave" } th { "Devices" } th { "State" } th.grow { "Progress" } th.num { "Offered" }
-                    th.num { "Installed" } th.num { "Healthy" } th.num { "Failed" } th.num { "Crashed" }
-                    th.num { "Silent" } th.num { "Unheard" }
-                }
+    let has_any = rollout.waves.iter().any(|wave| wave.counters.offered > 0);
+    html! {
+        (table::table("Waves", &WAVES, rollout.waves.iter().map(|wave| wave_row(session, rollout, wave))))
+        @if has_any {
+            p.sub {
+                "Each number leads to its devices. A device that was offered another release since is counted, but not "
+                "in the list any more."
             }
-            tbody {
-                @for wave in &rollout.waves {
-                    @let counters = wave.counters;
-                    tr.open[wave.state == "open"] {
-                        td { (wave.index + 1) }
-                        td {
-                            @if let Some(planned) = rollout.plan.waves.get(wave.index) { (who(&planned.select)) }
-                            @if let Some(devices) = wave.devices { " (" (view::count(devices, "device")) ")" }
-                            @if let Some(device) = &wave.stand_in {
-                                ", for which " a.id href={ "/devices/" (segment(device)) } { (device) } " stands in"
-                            }
-                        }
-                        td {
-                            (badge(wave_tone(&wave.state), &wave.state))
-                            @if let Some(at) = &wave.started_at { " " (when(at, session.now)) }
-                        }
-                        td.grow { (progress(counters)) }
-                        td.num { (number(counters.offered)) }
-                        td.num { (number(counters.installed)) }
-                        td.num { (healthy(wave)) }
-                        td.num.hot[counters.failed > 0] { (number(counters.failed)) }
-                        td.num.hot[counters.crashed > 0] { (number(counters.crashed)) }
-                        td.num.hot[counters.silent > 0] { (number(counters.silent)) }
-                        td.num { (number(counters.unheard)) }
-                    }
-                }
-            }
-        },
-    )
+        }
+    }
 }
 
-/// How many are healthy, and of an open wave how many have to be.
-fn healthy(wave: &WaveState) -> String {
-    let healthy = number(wave.counters.healthy);
-    match wave.needed.filter(|_| wave.state == "open") {
-        Some(needed) => format!("{healthy} ({} needed)", number(needed)),
-        None => healthy,
-    }
+fn wave_row(session: &Session, rollout: &Rollout, wave: &WaveState) -> table::Row {
+    let counters = wave.counters;
+    let count = |attempt: &str, count: i64| counter(rollout, Some(wave.index), attempt, count);
+    let bad = |attempt: &str, number: i64| html! { span.hot[number > 0] { (count(attempt, number)) } };
+    let devices = html! {
+        @if let Some(planned) = rollout.plan.waves.get(wave.index) { (who(&planned.select)) }
+        @if let Some(devices) = wave.devices { " (" (view::count(devices, "device")) ")" }
+        @if let Some(device) = &wave.stand_in {
+            ", for which " a.id href={ "/devices/" (segment(device)) } { (device) } " stands in"
+        }
+    };
+    let state = html! {
+        (badge(wave_tone(&wave.state), &wave.state))
+        @if let Some(at) = &wave.started_at { " " (when(at, session.now)) }
+    };
+    let healthy = html! {
+        (count("healthy", counters.healthy))
+        @if let Some(needed) = wave.needed.filter(|_| wave.state == "open") {
+            " (" (number(needed)) " needed)"
+        }
+    };
+    table::row([
+        html! { (wave.index + 1) },
+        devices,
+        state,
+        progress(counters, wave.devices),
+        count("", counters.offered),
+        count("installed", counters.installed),
+        healthy,
+        bad("failed", counters.failed),
+        bad("crashed", counters.crashed),
+        bad("silent", counters.silent),
+        count("unheard", counters.unheard),
+    ])
+    .with_class(if wave.state == "open" { "open" } else { "" })
 }
 
 fn wave_tone(state: &str) -> Tone {
@@ -130,30 +152,39 @@ fn who(select: &Select) -> String {
     }
 }
 
-fn halted(halt: &Halt, state: RolloutState) -> Markup {
-    let what = match halt.cause.as_str() {
-        "failures" => "failed to install",
-        "crashes" => "crashed",
-        "silence" => "took the release and were not seen again",
-        other => other,
+fn halted(halt: &Halt, rollout: &Rollout) -> Markup {
+    let (what, attempt) = match halt.cause.as_str() {
+        "failures" => ("failed to install", "failed"),
+        "crashes" => ("crashed", "crashed"),
+        "silence" => ("took the release and were not seen again", "silent"),
+        other => (other, ""),
     };
+    let all = Query::new()
+        .and("rollout", &rollout.id)
+        .and("wave", &halt.wave.to_string())
+        .maybe("attempt", Some(attempt))
+        .and("epoch", &halt.epoch.to_string())
+        .on("/devices");
+    // By now they may be more than those that made it halt. Of the time since a resume nobody has the number at hand.
+    let counters = rollout.waves.iter().find(|wave| wave.index == halt.wave).map(|wave| wave.counters);
+    let by_now = counters.filter(|_| halt.epoch == 0).map(|counters| match attempt {
+        "failed" => counters.failed,
+        "crashed" => counters.crashed,
+        "silent" => counters.silent,
+        _ => halt.observed,
+    });
+    let now = by_now.map_or_else(|| "devices".to_owned(), |count| view::count(count, "device"));
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let share = 100.0 * halt.observed as f64 / halt.sample.max(1) as f64;
     html! {
-        div class={ "callout " @if state == RolloutState::Halted { "bad" } @else { "plain" } } {
+        div class={ "callout " @if rollout.state == RolloutState::Halted { "bad" } @else { "plain" } } {
             p {
                 strong { "It halted itself: " (halt.cause) ". " }
                 (number(halt.observed)) " of " (view::count(halt.sample, "device")) " "
                 "(" (format!("{share:.1}")) " %) of wave " (halt.wave + 1) " " (what)
                 "; the limit is " (percent(halt.limit_percent)) ". " (view::timestamp(&halt.at))
             }
-            @if !halt.devices.is_empty() {
-                ul.chips aria-label="Devices that did it" {
-                    @for device in &halt.devices {
-                        li { a.id href={ "/devices/" (segment(device)) } { (device) } }
-                    }
-                }
-            }
+            p { a href=(all) { "Show all " (now) " that " (what) } }
         }
     }
 }
@@ -238,25 +269,14 @@ fn plan(session: &Session, rollout: &Rollout) -> Markup {
         Some(_) | None => "nothing new is offered; an operator decides",
     };
     html! {
-        (view::table("Plan", html! {
-            thead {
-                tr {
-                    th { "Wave" } th { "Devices" } th { "Soak" } th { "Evidence" } th { "Opens" } th { "Halts at" }
-                }
-            }
-            tbody {
-                @for (index, wave) in waves.iter().enumerate() {
-                    tr {
-                        td { (index + 1) }
-                        td { (who(&wave.select)) }
-                        td { (view::exact_duration(wave.soak_s)) }
-                        td { @if let Some(evidence) = &wave.evidence { (evidence_text(evidence)) } @else { "the default" } }
-                        td { (opens(index, wave)) }
-                        td { @if let Some(limits) = &wave.limits { (limits_text(limits)) } @else { "the defaults" } }
-                    }
-                }
-            }
-        }))
+        (table::table("Plan", &PLAN, waves.iter().enumerate().map(|(index, wave)| table::row([
+            html! { (index + 1) },
+            html! { (who(&wave.select)) },
+            html! { (view::exact_duration(wave.soak_s)) },
+            html! { @if let Some(evidence) = &wave.evidence { (evidence_text(evidence)) } @else { "the default" } },
+            html! { (opens(index, wave)) },
+            html! { @if let Some(limits) = &wave.limits { (limits_text(limits)) } @else { "the defaults" } },
+        ]))))
         (view::facts([
             ("When it halts", view::some(on_halt)),
             (

@@ -1,60 +1,27 @@
-//! `/devices`, and one device.
+//! One device.
 
-use axum::extract::{Path, Query as Params};
+use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::{running, tags};
 use crate::api::{Failed, Page as Items, Query, segment};
 use crate::form::{Fields, Form};
-use crate::model::{Channel, Device, Event, Product, Release};
+use crate::model::{Channel, Device, Event, Release};
 use crate::page::{Page, Section};
 use crate::session::Session;
-use crate::view::{self, HEALTHS, Tone, badge, some, when, when_or};
+use crate::table;
+use crate::view::{self, Tone, badge, some, when, when_or};
 
-/// Devices on a page of the list.
-const PAGE: &str = "50";
 /// Events on a device's page, the newest.
 const EVENTS: &str = "50";
-const STATES: [&str; 3] = ["new", "enrolled", "revoked"];
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Filter {
-    q: String,
-    product: String,
-    channel: String,
-    tag: String,
-    state: String,
-    health: String,
-    sequence: String,
-    cursor: String,
-}
-
-impl Filter {
-    fn query(&self) -> Query {
-        Query::new()
-            .maybe("q", Some(&self.q))
-            .maybe("product", Some(&self.product))
-            .maybe("channel", Some(&self.channel))
-            .maybe("tag", Some(&self.tag))
-            .maybe("state", Some(&self.state))
-            .maybe("health", Some(&self.health))
-            .maybe("sequence", Some(&self.sequence))
-    }
-}
-
-pub(super) async fn list(session: Session, Params(filter): Params<Filter>) -> Response {
-    session.answer(list_page(&session, &filter).await)
-}
-
-pub(super) async fn show(session: Session, Path(id): Path<String>) -> Response {
+pub(in crate::pages) async fn show(session: Session, Path(id): Path<String>) -> Response {
     session.answer(device_page(&session, &id).await)
 }
 
 /// Channel, tags, note and pin.
-pub(super) async fn edit(Path(id): Path<String>, form: Form) -> Response {
+pub(in crate::pages) async fn edit(Path(id): Path<String>, form: Form) -> Response {
     let Form { session, fields } = form;
     let path = format!("/devices/{}", segment(&id));
     let change: Result<Value, _> = match settings(&fields) {
@@ -64,7 +31,7 @@ pub(super) async fn edit(Path(id): Path<String>, form: Form) -> Response {
     session.answer_change(change, &path, device_page(&session, &id)).await
 }
 
-pub(super) async fn act(Path((id, action)): Path<(String, String)>, form: Form) -> Response {
+pub(in crate::pages) async fn act(Path((id, action)): Path<(String, String)>, form: Form) -> Response {
     let Form { session, fields } = form;
     let page = format!("/devices/{}", segment(&id));
     let body = match action.as_str() {
@@ -84,143 +51,12 @@ fn settings(fields: &Fields) -> Result<Value, Failed> {
             Err(_) => return Err(Failed::invalid(format!("expected a release's number, found {number:?}"))),
         },
     };
-    let tags = fields.text("tags").split([',', ' ']).filter(|tag| !tag.is_empty()).collect::<Vec<_>>();
     Ok(json!({
         "channel": fields.text("channel"),
-        "tags": tags,
+        "tags": fields.words("tags"),
         "note": fields.text("note"),
         "pinned_sequence": pinned,
     }))
-}
-
-async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
-    let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
-    let query = filter.query().and("limit", PAGE).maybe("cursor", Some(&filter.cursor));
-    let devices: Items<Device> = session.api().get(&query.on("/devices")).await?;
-    let here = filter.query();
-    let body = html! {
-        h1 { "Devices" }
-        (filter_form(&products, filter))
-        div #devices aria-live="polite" {
-            @if devices.items.is_empty() {
-                (none(&products, filter))
-            } @else {
-                (table(session, &devices.items))
-                (view::pager(
-                    (!filter.cursor.is_empty()).then(|| here.on("/devices")),
-                    devices.next_cursor.map(|cursor| here.clone().and("cursor", &cursor).on("/devices")),
-                ))
-            }
-        }
-    };
-    Ok(Page { title: "Devices".to_owned(), section: Section::Devices, body })
-}
-
-fn filter_form(products: &[Product], filter: &Filter) -> Markup {
-    let text = |name: &str, label: &str, value: &str| {
-        html! {
-            div.field {
-                label for=(name) { (label) }
-                input #(name) name=(name) value=(value) autocomplete="off" spellcheck="false" autocapitalize="none";
-            }
-        }
-    };
-    let choice = |name: &str, label: &str, value: &str, options: &[&str]| {
-        html! {
-            div.field {
-                label for=(name) { (label) }
-                select #(name) name=(name) {
-                    (view::option("", "any", value.is_empty()))
-                    @for option in options { (view::option(option, option, *option == value)) }
-                }
-            }
-        }
-    };
-    let names = products.iter().map(|product| product.name.as_str()).collect::<Vec<_>>();
-    html! {
-        form.filters role="search" method="get" action="/devices" hx-get="/devices" hx-target="#devices"
-            hx-select="#devices" hx-swap="outerHTML" hx-push-url="true" hx-trigger="change, input delay:250ms, submit" {
-            (text("q", "Id contains", &filter.q))
-            (choice("product", "Product", &filter.product, &names))
-            (choice("health", "Health", &filter.health, &HEALTHS.map(|(health, _, _)| health)))
-            (choice("state", "State", &filter.state, &STATES))
-            (text("channel", "Channel", &filter.channel))
-            (text("tag", "Tag", &filter.tag))
-            (text("sequence", "Runs number", &filter.sequence))
-            div.field.buttons {
-                button type="submit" { "Search" }
-                a href="/devices" { "Clear" }
-            }
-        }
-    }
-}
-
-fn table(session: &Session, devices: &[Device]) -> Markup {
-    view::table(
-        "Devices",
-        html! {
-            thead {
-                tr {
-                    th { "Device" } th { "Health" } th { "Runs" } th { "Last seen" } th.wide { "Product" }
-                    th.wide { "Channel" } th.wide { "Tags" } th.wide { "Note" }
-                }
-            }
-            tbody {
-                @for device in devices {
-                    tr {
-                        td { a.id href={ "/devices/" (segment(&device.id)) } { (device.id) } }
-                        td { (view::health(&device.health)) }
-                        td { (running(device)) }
-                        td { (when_or(device.last_seen_at.as_deref(), session.now, "never")) }
-                        td.wide { (device.product) }
-                        td.wide { (device.channel) }
-                        td.wide { (tags(&device.tags)) }
-                        td.wide.note { (device.note) }
-                    }
-                }
-            }
-        },
-    )
-}
-
-fn none(products: &[Product], filter: &Filter) -> Markup {
-    if !filter.query().is_empty() {
-        return html! { p.empty { "No device matches. " a href="/devices" { "Show all devices" } } };
-    }
-    let name = products.first().map(|product| product.name.as_str());
-    match name {
-        Some(name) => view::empty(
-            "No device yet",
-            "A device enrolls with a token that is good for one time:",
-            &[&format!("pitstop device new --product {name}")],
-        ),
-        None => view::empty(
-            "No product yet",
-            "A device is of a product. Make one first:",
-            &["pitstop product new lamp --chip esp32c3 --layout 4mb --key publisher.key"],
-        ),
-    }
-}
-
-fn running(device: &Device) -> Markup {
-    let Some(running) = &device.running else { return html! { span.muted { "nothing known" } } };
-    let version = running.version.as_deref();
-    match running.sequence {
-        Some(sequence) => html! {
-            a href={ "/releases/" (segment(&device.product)) "/" (sequence) } {
-                (version.map_or_else(|| format!("number {sequence}"), ToOwned::to_owned))
-            }
-        },
-        None => html! { @if let Some(version) = version { (version) " " } (view::digest(&running.digest)) },
-    }
-}
-
-fn tags(tags: &[String]) -> Markup {
-    html! {
-        @for tag in tags {
-            a.tag href=(Query::new().and("tag", tag).on("/devices")) { (tag) } " "
-        }
-    }
 }
 
 async fn device_page(session: &Session, id: &str) -> Result<Page, Failed> {
@@ -357,9 +193,10 @@ fn attempt_tone(state: &str) -> Tone {
 fn identity(session: &Session, device: &Device) -> Markup {
     let now = session.now;
     view::facts([
-        ("Product", some(&device.product)),
+        ("Product", Some(html! { a href={ "/products/" (segment(&device.product)) } { (device.product) } })),
         ("State", some(&device.state)),
         ("Created", Some(when(&device.created_at, now))),
+        ("Waits for approval", device.waiting_since.as_deref().map(|at| html! { "since " (when(at, now)) })),
         ("Approved", device.approved_at.as_deref().map(|at| when(at, now))),
         ("Enrolled", Some(when_or(device.enrolled_at.as_deref(), now, "not yet"))),
         (
@@ -381,20 +218,14 @@ fn slots(device: &Device) -> Markup {
     if device.slots.is_empty() {
         return html! { p.muted { "Known after its first check-in." } };
     }
-    html! {
-        table {
-            thead { tr { th { "Slot" } th.num { "Size" } th { "Bootable" } } }
-            tbody {
-                @for slot in &device.slots {
-                    tr {
-                        td { code { (slot.label) } }
-                        td.num { (view::bytes(slot.size_bytes)) }
-                        td { @if slot.bootable { "yes" } @else { "no" } }
-                    }
-                }
-            }
-        }
-    }
+    let rows = device.slots.iter().map(|slot| {
+        table::row([
+            html! { code { (slot.label) } },
+            html! { (view::bytes(slot.size_bytes)) },
+            html! { @if slot.bootable { "yes" } @else { "no" } },
+        ])
+    });
+    table::table("Slots", &[("Slot", ""), ("Size", "num"), ("Bootable", "")], rows)
 }
 
 fn vitals(session: &Session, device: &Device) -> Markup {
