@@ -3,8 +3,8 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    admin, artifact, audit, ca, completions, device, event, flash, fleet, image, keys, layout, product, provision, quickstart,
-    release, rollout, serve, token, webhook,
+    admin, artifact, audit, ca, completions, device, event, flash, fleet, image, keys, layout, product,
+    provision, quickstart, release, rollout, serve, token, webhook,
 };
 use crate::demo::Demo;
 use crate::failure::Failure;

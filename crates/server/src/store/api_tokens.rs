@@ -4,17 +4,19 @@ use serde_json::json;
 
 use super::{Change, Record, Store, StoreError};
 
-/// An API token as it is stored, without its hash.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct TokenRow {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) role: String,
-    /// The one product that it is for.
-    pub(crate) product: Option<String>,
-    pub(crate) created_at_ms: i64,
-    pub(crate) expires_at_ms: Option<i64>,
-    pub(crate) revoked_at_ms: Option<i64>,
+row! {
+    /// An API token as it is stored, without its hash.
+    #[derive(Clone, Debug)]
+    pub(crate) struct TokenRow {
+        pub(crate) id: String,
+        pub(crate) name: String,
+        pub(crate) role: String,
+        /// The one product that it is for.
+        pub(crate) product: Option<String>,
+        pub(crate) created_at_ms: i64,
+        pub(crate) expires_at_ms: Option<i64>,
+        pub(crate) revoked_at_ms: Option<i64>,
+    }
 }
 
 /// How the revocation of a token ended.

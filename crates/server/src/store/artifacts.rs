@@ -12,17 +12,19 @@ use sqlx::AnyConnection;
 use super::filter::Filter;
 use super::{Change, Record, Store, StoreError};
 
-/// An artifact as it is stored.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct ArtifactRow {
-    pub(crate) digest: String,
-    /// Empty when whoever uploaded it named none.
-    pub(crate) product: String,
-    pub(crate) size_bytes: i64,
-    pub(crate) uploaded_at_ms: i64,
-    pub(crate) deleting_at_ms: Option<i64>,
-    /// Whether a release has it (0, 1).
-    pub(crate) is_used: i64,
+row! {
+    /// An artifact as it is stored.
+    #[derive(Clone, Debug)]
+    pub(crate) struct ArtifactRow {
+        pub(crate) digest: String,
+        /// Empty when whoever uploaded it named none.
+        pub(crate) product: String,
+        pub(crate) size_bytes: i64,
+        pub(crate) uploaded_at_ms: i64,
+        pub(crate) deleting_at_ms: Option<i64>,
+        /// Whether a release has it (0, 1).
+        pub(crate) is_used: i64,
+    }
 }
 
 /// Which artifacts; empty texts fit all.

@@ -37,19 +37,21 @@ pub(crate) struct Record<'a> {
     pub(crate) after: Option<Value>,
 }
 
-/// A line of the audit log as it is stored.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct AuditRow {
-    pub(crate) id: String,
-    pub(crate) at_ms: i64,
-    pub(crate) actor: String,
-    pub(crate) actor_name: String,
-    pub(crate) action: String,
-    pub(crate) kind: String,
-    pub(crate) subject: String,
-    pub(crate) product: Option<String>,
-    pub(crate) before_json: Option<String>,
-    pub(crate) after_json: Option<String>,
+row! {
+    /// A line of the audit log as it is stored.
+    #[derive(Clone, Debug)]
+    pub(crate) struct AuditRow {
+        pub(crate) id: String,
+        pub(crate) at_ms: i64,
+        pub(crate) actor: String,
+        pub(crate) actor_name: String,
+        pub(crate) action: String,
+        pub(crate) kind: String,
+        pub(crate) subject: String,
+        pub(crate) product: Option<String>,
+        pub(crate) before_json: Option<String>,
+        pub(crate) after_json: Option<String>,
+    }
 }
 
 /// Id and name of the server itself as an actor.

@@ -4,11 +4,13 @@ use serde_json::json;
 
 use super::{Change, Record, Store, StoreError};
 
-/// A channel of a product.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct ChannelRow {
-    pub(crate) name: String,
-    pub(crate) created_at_ms: i64,
+row! {
+    /// A channel of a product.
+    #[derive(Clone, Debug)]
+    pub(crate) struct ChannelRow {
+        pub(crate) name: String,
+        pub(crate) created_at_ms: i64,
+    }
 }
 
 impl Store {

@@ -10,72 +10,78 @@ use sqlx::AnyConnection;
 use super::enrollment::confirm_certificate;
 use super::{Change, Event, Record, StoreError};
 
-/// What is known of a device when it makes a request, found by the serial number of its certificate.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct Known {
-    pub(crate) id: String,
-    pub(crate) product: String,
-    pub(crate) revoked_at_ms: Option<i64>,
-    pub(crate) certificate_serial: Option<String>,
-    pub(crate) previous_serial: Option<String>,
-    pub(crate) token_redeemed_key: Option<String>,
-    pub(crate) token_void_at_ms: Option<i64>,
-    /// Digest of the trust anchors that the device said it has.
-    pub(crate) anchors: Option<String>,
-    /// Ids of the publisher keys that the device said it trusts.
-    pub(crate) publishers: Option<String>,
-    pub(crate) running_digest: Option<String>,
-    pub(crate) running_sequence: Option<i64>,
-    pub(crate) running_version: Option<String>,
-    pub(crate) updater_version: Option<String>,
-    pub(crate) outcome_sequence: Option<i64>,
-    pub(crate) outcome_code: Option<i64>,
-    pub(crate) outcome_at_ms: Option<i64>,
-    pub(crate) channel: String,
-    /// JSON list.
-    pub(crate) tags: String,
-    pub(crate) pinned_sequence: Option<i64>,
-    pub(crate) last_seen_at_ms: Option<i64>,
-    pub(crate) starts: Option<i64>,
-    /// Short runs in a row.
-    pub(crate) short_runs: i64,
-    #[sqlx(flatten)]
-    cadence: CadenceColumns,
-    #[sqlx(flatten)]
-    attempt: AttemptColumns,
-    failed_sequence: Option<i64>,
-    failed_count: i64,
-    failed_at_ms: Option<i64>,
-    failed_offered: i64,
-    quarantined_at_ms: Option<i64>,
-    /// Of the product.
-    pub(crate) generation: i64,
-    /// Of the product.
-    pub(crate) silence_deadline_s: i64,
-    /// Of the product.
-    pub(crate) quarantine_after: i64,
-    /// Of the product.
-    pub(crate) min_run_s: i64,
+row! {
+    /// What is known of a device when it makes a request, found by the serial number of its certificate.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Known {
+        pub(crate) id: String,
+        pub(crate) product: String,
+        pub(crate) revoked_at_ms: Option<i64>,
+        pub(crate) certificate_serial: Option<String>,
+        pub(crate) previous_serial: Option<String>,
+        pub(crate) token_redeemed_key: Option<String>,
+        pub(crate) token_void_at_ms: Option<i64>,
+        /// Digest of the trust anchors that the device said it has.
+        pub(crate) anchors: Option<String>,
+        /// Ids of the publisher keys that the device said it trusts.
+        pub(crate) publishers: Option<String>,
+        pub(crate) running_digest: Option<String>,
+        pub(crate) running_sequence: Option<i64>,
+        pub(crate) running_version: Option<String>,
+        pub(crate) updater_version: Option<String>,
+        pub(crate) outcome_sequence: Option<i64>,
+        pub(crate) outcome_code: Option<i64>,
+        pub(crate) outcome_at_ms: Option<i64>,
+        pub(crate) channel: String,
+        /// JSON list.
+        pub(crate) tags: String,
+        pub(crate) pinned_sequence: Option<i64>,
+        pub(crate) last_seen_at_ms: Option<i64>,
+        pub(crate) starts: Option<i64>,
+        /// Short runs in a row.
+        pub(crate) short_runs: i64,
+        failed_sequence: Option<i64>,
+        failed_count: i64,
+        failed_at_ms: Option<i64>,
+        failed_offered: i64,
+        quarantined_at_ms: Option<i64>,
+        /// Of the product.
+        pub(crate) generation: i64,
+        /// Of the product.
+        pub(crate) silence_deadline_s: i64,
+        /// Of the product.
+        pub(crate) quarantine_after: i64,
+        /// Of the product.
+        pub(crate) min_run_s: i64,
+    }
+    with {
+        cadence: CadenceColumns,
+        attempt: AttemptColumns,
+    }
 }
 
-/// The columns of a device's cadence.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(super) struct CadenceColumns {
-    cadence_ms: Option<i64>,
-    cadence_intervals: i64,
+row! {
+    /// The columns of a device's cadence.
+    #[derive(Clone, Debug)]
+    pub(super) struct CadenceColumns {
+        cadence_ms: Option<i64>,
+        cadence_intervals: i64,
+    }
 }
 
-/// The columns of an attempt.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(super) struct AttemptColumns {
-    attempt_rollout: Option<String>,
-    attempt_wave: Option<i64>,
-    attempt_sequence: Option<i64>,
-    attempt_state: Option<String>,
-    attempt_at_ms: Option<i64>,
-    attempt_deadline_ms: Option<i64>,
-    attempt_starts: Option<i64>,
-    attempt_epoch: i64,
+row! {
+    /// The columns of an attempt.
+    #[derive(Clone, Debug)]
+    pub(super) struct AttemptColumns {
+        attempt_rollout: Option<String>,
+        attempt_wave: Option<i64>,
+        attempt_sequence: Option<i64>,
+        attempt_state: Option<String>,
+        attempt_at_ms: Option<i64>,
+        attempt_deadline_ms: Option<i64>,
+        attempt_starts: Option<i64>,
+        attempt_epoch: i64,
+    }
 }
 
 /// How a device does with the release that a rollout offered it.

@@ -12,52 +12,54 @@ use super::{
 };
 use crate::clock;
 
-/// A device with its current certificate.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct DeviceRow {
-    pub(crate) id: String,
-    pub(crate) product: String,
-    pub(crate) note: String,
-    pub(crate) channel: String,
-    /// JSON list of texts.
-    pub(crate) tags: String,
-    pub(crate) pinned_sequence: Option<i64>,
-    pub(crate) health: String,
-    pub(crate) created_at_ms: i64,
-    pub(crate) approved_at_ms: Option<i64>,
-    pub(crate) enrolled_at_ms: Option<i64>,
-    /// Since when its enrollment waits for approval.
-    pub(crate) enrollment_pending_at_ms: Option<i64>,
-    pub(crate) revoked_at_ms: Option<i64>,
-    pub(crate) revoked_reason: Option<String>,
-    pub(crate) last_seen_at_ms: Option<i64>,
-    pub(crate) certificate_serial: Option<String>,
-    pub(crate) certificate_not_before_ms: Option<i64>,
-    pub(crate) certificate_not_after_ms: Option<i64>,
-    pub(crate) running_digest: Option<String>,
-    pub(crate) running_sequence: Option<i64>,
-    pub(crate) running_version: Option<String>,
-    /// JSON list of slots.
-    pub(crate) slots: Option<String>,
-    pub(crate) updater_version: Option<String>,
-    pub(crate) reset_cause: Option<String>,
-    pub(crate) starts: Option<i64>,
-    pub(crate) strategy: Option<String>,
-    pub(crate) free_heap_bytes: Option<i64>,
-    pub(crate) critical_errors: Option<i64>,
-    pub(crate) last_critical: Option<i64>,
-    pub(crate) outcome_sequence: Option<i64>,
-    pub(crate) outcome_code: Option<i64>,
-    pub(crate) outcome_at_ms: Option<i64>,
-    pub(crate) attempt_rollout: Option<String>,
-    pub(crate) attempt_wave: Option<i64>,
-    pub(crate) attempt_sequence: Option<i64>,
-    pub(crate) attempt_state: Option<String>,
-    pub(crate) attempt_at_ms: Option<i64>,
-    pub(crate) failed_sequence: Option<i64>,
-    pub(crate) failed_count: i64,
-    pub(crate) quarantined_at_ms: Option<i64>,
-    pub(crate) revision: i64,
+row! {
+    /// A device with its current certificate.
+    #[derive(Clone, Debug)]
+    pub(crate) struct DeviceRow {
+        pub(crate) id: String,
+        pub(crate) product: String,
+        pub(crate) note: String,
+        pub(crate) channel: String,
+        /// JSON list of texts.
+        pub(crate) tags: String,
+        pub(crate) pinned_sequence: Option<i64>,
+        pub(crate) health: String,
+        pub(crate) created_at_ms: i64,
+        pub(crate) approved_at_ms: Option<i64>,
+        pub(crate) enrolled_at_ms: Option<i64>,
+        /// Since when its enrollment waits for approval.
+        pub(crate) enrollment_pending_at_ms: Option<i64>,
+        pub(crate) revoked_at_ms: Option<i64>,
+        pub(crate) revoked_reason: Option<String>,
+        pub(crate) last_seen_at_ms: Option<i64>,
+        pub(crate) certificate_serial: Option<String>,
+        pub(crate) certificate_not_before_ms: Option<i64>,
+        pub(crate) certificate_not_after_ms: Option<i64>,
+        pub(crate) running_digest: Option<String>,
+        pub(crate) running_sequence: Option<i64>,
+        pub(crate) running_version: Option<String>,
+        /// JSON list of slots.
+        pub(crate) slots: Option<String>,
+        pub(crate) updater_version: Option<String>,
+        pub(crate) reset_cause: Option<String>,
+        pub(crate) starts: Option<i64>,
+        pub(crate) strategy: Option<String>,
+        pub(crate) free_heap_bytes: Option<i64>,
+        pub(crate) critical_errors: Option<i64>,
+        pub(crate) last_critical: Option<i64>,
+        pub(crate) outcome_sequence: Option<i64>,
+        pub(crate) outcome_code: Option<i64>,
+        pub(crate) outcome_at_ms: Option<i64>,
+        pub(crate) attempt_rollout: Option<String>,
+        pub(crate) attempt_wave: Option<i64>,
+        pub(crate) attempt_sequence: Option<i64>,
+        pub(crate) attempt_state: Option<String>,
+        pub(crate) attempt_at_ms: Option<i64>,
+        pub(crate) failed_sequence: Option<i64>,
+        pub(crate) failed_count: i64,
+        pub(crate) quarantined_at_ms: Option<i64>,
+        pub(crate) revision: i64,
+    }
 }
 
 /// A device to add.

@@ -33,20 +33,22 @@ impl DeviceCertificate {
     }
 }
 
-/// What enrollment needs to know of a device.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct EnrollmentRow {
-    pub(crate) id: String,
-    pub(crate) product: String,
-    pub(crate) revoked_at_ms: Option<i64>,
-    pub(crate) token_hash: String,
-    pub(crate) token_redeemed_key: Option<String>,
-    pub(crate) token_void_at_ms: Option<i64>,
-    pub(crate) approved_at_ms: Option<i64>,
-    /// Since when the enrollment waits for approval.
-    pub(crate) enrollment_pending_at_ms: Option<i64>,
-    /// Whether the product asks for approval (0, 1).
-    pub(crate) enrollment_approval: i64,
+row! {
+    /// What enrollment needs to know of a device.
+    #[derive(Clone, Debug)]
+    pub(crate) struct EnrollmentRow {
+        pub(crate) id: String,
+        pub(crate) product: String,
+        pub(crate) revoked_at_ms: Option<i64>,
+        pub(crate) token_hash: String,
+        pub(crate) token_redeemed_key: Option<String>,
+        pub(crate) token_void_at_ms: Option<i64>,
+        pub(crate) approved_at_ms: Option<i64>,
+        /// Since when the enrollment waits for approval.
+        pub(crate) enrollment_pending_at_ms: Option<i64>,
+        /// Whether the product asks for approval (0, 1).
+        pub(crate) enrollment_approval: i64,
+    }
 }
 
 impl EnrollmentRow {
@@ -67,13 +69,15 @@ pub(crate) enum Redemption {
     Used,
 }
 
-/// A certificate that a device was issued lately and was not seen with.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct UnseenRow {
-    pub(crate) serial: String,
-    der_base64: String,
-    /// SHA-256 of the CA's certificate, in hexadecimal; `None` before there was a second CA.
-    pub(crate) issuer: Option<String>,
+row! {
+    /// A certificate that a device was issued lately and was not seen with.
+    #[derive(Clone, Debug)]
+    pub(crate) struct UnseenRow {
+        pub(crate) serial: String,
+        der_base64: String,
+        /// SHA-256 of the CA's certificate, in hexadecimal; `None` before there was a second CA.
+        pub(crate) issuer: Option<String>,
+    }
 }
 
 impl UnseenRow {

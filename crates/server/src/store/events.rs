@@ -18,26 +18,30 @@ pub(crate) struct Event<'a> {
     pub(crate) detail: serde_json::Value,
 }
 
-/// An event as it is stored.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct EventRow {
-    pub(crate) id: String,
-    pub(crate) at_ms: i64,
-    pub(crate) kind: String,
-    /// JSON.
-    pub(crate) detail: String,
+row! {
+    /// An event as it is stored.
+    #[derive(Clone, Debug)]
+    pub(crate) struct EventRow {
+        pub(crate) id: String,
+        pub(crate) at_ms: i64,
+        pub(crate) kind: String,
+        /// JSON.
+        pub(crate) detail: String,
+    }
 }
 
-/// An event with the product of its device.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct ExportedEvent {
-    pub(crate) id: String,
-    pub(crate) at_ms: i64,
-    pub(crate) product: String,
-    pub(crate) device: String,
-    pub(crate) kind: String,
-    /// JSON.
-    pub(crate) detail: String,
+row! {
+    /// An event with the product of its device.
+    #[derive(Clone, Debug)]
+    pub(crate) struct ExportedEvent {
+        pub(crate) id: String,
+        pub(crate) at_ms: i64,
+        pub(crate) product: String,
+        pub(crate) device: String,
+        pub(crate) kind: String,
+        /// JSON.
+        pub(crate) detail: String,
+    }
 }
 
 /// Events that a device may cause in a day by what it says: a start every ten minutes, with news each time, stays below.

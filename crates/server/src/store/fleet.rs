@@ -3,26 +3,30 @@
 use super::questions::Value;
 use super::{Store, StoreError};
 
-/// So many devices of a product run this release and are in this health.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub(crate) struct Count {
-    pub(crate) product: String,
-    /// [`NO_SEQUENCE`] when nothing that is known runs.
-    pub(crate) sequence: i64,
-    pub(crate) health: String,
-    pub(crate) devices: i64,
-    /// Of those: seen since the time that was asked for.
-    pub(crate) seen: i64,
+row! {
+    /// So many devices of a product run this release and are in this health.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Count {
+        pub(crate) product: String,
+        /// [`NO_SEQUENCE`] when nothing that is known runs.
+        pub(crate) sequence: i64,
+        pub(crate) health: String,
+        pub(crate) devices: i64,
+        /// Of those: seen since the time that was asked for.
+        pub(crate) seen: i64,
+    }
 }
 
-/// A count of a sample.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub(crate) struct Sampled {
-    pub(crate) at_ms: i64,
-    pub(crate) product: String,
-    pub(crate) sequence: i64,
-    pub(crate) health: String,
-    pub(crate) devices: i64,
+row! {
+    /// A count of a sample.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Sampled {
+        pub(crate) at_ms: i64,
+        pub(crate) product: String,
+        pub(crate) sequence: i64,
+        pub(crate) health: String,
+        pub(crate) devices: i64,
+    }
 }
 
 const HOUR_MS: i64 = 60 * 60 * 1000;

@@ -31,14 +31,15 @@ pub(crate) enum Begun {
     Answered { status: i64, answer: String },
 }
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    request_hash: String,
-    begun_at_ms: i64,
-    attempt: String,
-    made: Option<String>,
-    status: Option<i64>,
-    answer: Option<String>,
+row! {
+    struct Row {
+        request_hash: String,
+        begun_at_ms: i64,
+        attempt: String,
+        made: Option<String>,
+        status: Option<i64>,
+        answer: Option<String>,
+    }
 }
 
 /// So long a key is remembered.

@@ -5,6 +5,10 @@
 //! another one was faster; and it changes rows of one table in the order of their keys, because on Postgres two
 //! that take the same rows in another order stop each other.
 
+// Before those that use it.
+#[macro_use]
+mod row;
+
 mod api_tokens;
 mod archive;
 mod artifacts;
@@ -30,6 +34,7 @@ mod releases;
 mod retention;
 mod revision;
 mod rollouts;
+mod schema;
 mod sessions;
 mod settings;
 mod silence;
@@ -162,7 +167,7 @@ impl Store {
                     })
                 })
         };
-        migrate(pool(1).connect_with(options.clone()).await?).await?;
+        schema::migrate(pool(1).connect_with(options.clone()).await?).await?;
         let devices = pool(SQLITE_CONNECTIONS.devices).connect_with(options.clone()).await?;
         let people = pool(SQLITE_CONNECTIONS.people).connect_lazy_with(options);
         let questions = Questions::sqlite(path, SQLITE_CONNECTIONS.questions, questions::PATIENCE);
@@ -190,7 +195,7 @@ impl Store {
                 Err(source) => return Err(StoreError::Connect { at: url.to_string(), source }),
             }
         };
-        migrate(migrations).await?;
+        schema::migrate(migrations).await?;
         let settings: &[_] = &[POSTGRES_SETTINGS, POSTGRES_PATIENCE];
         let devices = pool(POSTGRES_CONNECTIONS.devices, settings).connect_with(options.clone()).await?;
         let people = pool(POSTGRES_CONNECTIONS.people, settings).connect_lazy_with(options.clone());
@@ -246,13 +251,6 @@ fn may_come(error: &sqlx::Error) -> bool {
 /// busy would fill the log. How long writes take is a metric.
 fn quiet(options: AnyConnectOptions) -> AnyConnectOptions {
     options.disable_statement_logging()
-}
-
-/// Brings the schema up to date, on Postgres under an advisory lock, so that of several instances that start at once one does.
-async fn migrate(pool: AnyPool) -> Result<(), StoreError> {
-    sqlx::migrate!("src/store/migrations").run(&pool).await?;
-    pool.close().await;
-    Ok(())
 }
 
 fn pool(max_connections: u32, settings: &'static [&'static str]) -> AnyPoolOptions {

@@ -8,16 +8,18 @@ use rollout::StandIn;
 use super::rollouts::bump_generation;
 use super::{RolloutRow, Store, StoreError};
 
-/// A device that a rollout may bring its release to.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct Candidate {
-    pub(crate) id: String,
-    /// JSON list.
-    pub(crate) tags: String,
-    /// 1 when it runs less than the release requires.
-    pub(crate) lacks: i64,
-    /// 1 when the release is in quarantine on it.
-    pub(crate) refuses: i64,
+row! {
+    /// A device that a rollout may bring its release to.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Candidate {
+        pub(crate) id: String,
+        /// JSON list.
+        pub(crate) tags: String,
+        /// 1 when it runs less than the release requires.
+        pub(crate) lacks: i64,
+        /// 1 when the release is in quarantine on it.
+        pub(crate) refuses: i64,
+    }
 }
 
 impl Store {

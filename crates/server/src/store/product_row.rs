@@ -4,26 +4,28 @@ use sqlx::AnyConnection;
 
 use super::{Changed, IfMatch, StoreError, Unchanged};
 
-/// A product as it is stored.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct ProductRow {
-    pub(crate) name: String,
-    pub(crate) chip: String,
-    pub(crate) layout_name: String,
-    pub(crate) layout_csv: String,
-    pub(crate) strategy: String,
-    /// JSON list of slots.
-    pub(crate) slots: String,
-    pub(crate) silence_deadline_s: i64,
-    pub(crate) quarantine_after: i64,
-    pub(crate) enrollment_approval: i64,
-    /// JSON of a rollout plan.
-    pub(crate) default_plan: Option<String>,
-    /// Lowest revision of its chips: major * 100 + minor.
-    pub(crate) chip_revision: Option<i64>,
-    pub(crate) min_run_s: i64,
-    pub(crate) created_at_ms: i64,
-    pub(crate) revision: i64,
+row! {
+    /// A product as it is stored.
+    #[derive(Clone, Debug)]
+    pub(crate) struct ProductRow {
+        pub(crate) name: String,
+        pub(crate) chip: String,
+        pub(crate) layout_name: String,
+        pub(crate) layout_csv: String,
+        pub(crate) strategy: String,
+        /// JSON list of slots.
+        pub(crate) slots: String,
+        pub(crate) silence_deadline_s: i64,
+        pub(crate) quarantine_after: i64,
+        pub(crate) enrollment_approval: i64,
+        /// JSON of a rollout plan.
+        pub(crate) default_plan: Option<String>,
+        /// Lowest revision of its chips: major * 100 + minor.
+        pub(crate) chip_revision: Option<i64>,
+        pub(crate) min_run_s: i64,
+        pub(crate) created_at_ms: i64,
+        pub(crate) revision: i64,
+    }
 }
 
 /// `$1` the name, or empty for all; `$2` the name past which to start; `$3` how many.

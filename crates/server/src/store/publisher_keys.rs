@@ -6,13 +6,15 @@ use super::product_row::take;
 use super::{Change, Changed, IfMatch, Record, Store, StoreError};
 use crate::clock;
 
-/// A publisher key of a product.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct KeyRow {
-    pub(crate) name: String,
-    pub(crate) key_hex: String,
-    pub(crate) created_at_ms: i64,
-    pub(crate) revoked_at_ms: Option<i64>,
+row! {
+    /// A publisher key of a product.
+    #[derive(Clone, Debug)]
+    pub(crate) struct KeyRow {
+        pub(crate) name: String,
+        pub(crate) key_hex: String,
+        pub(crate) created_at_ms: i64,
+        pub(crate) revoked_at_ms: Option<i64>,
+    }
 }
 
 impl KeyRow {

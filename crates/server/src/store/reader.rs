@@ -46,12 +46,14 @@ struct Ask {
     answer: oneshot::Sender<Result<Option<Known>, StoreError>>,
 }
 
-#[derive(sqlx::FromRow)]
-struct Found {
-    serial: String,
-    der_base64: String,
-    #[sqlx(flatten)]
-    known: Known,
+row! {
+    struct Found {
+        serial: String,
+        der_base64: String,
+    }
+    with {
+        known: Known,
+    }
 }
 
 /// The columns of [`Known`] of a device `d` of product `p`.

@@ -11,44 +11,48 @@ use super::artifacts::hold_artifact;
 use super::rollouts::{bump_generation, create_rollout};
 use super::{Change, NewRollout, Record, RolloutRefusal, Store, StoreError, json_or_text};
 
-/// A release as it is stored.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct ReleaseRow {
-    pub(crate) product: String,
-    pub(crate) sequence: i64,
-    pub(crate) version: String,
-    pub(crate) channel: String,
-    pub(crate) digest: String,
-    pub(crate) size_bytes: i64,
-    pub(crate) chip: String,
-    /// JSON of the app descriptor.
-    pub(crate) app: Option<String>,
-    pub(crate) min_slot_bytes: i64,
-    /// JSON list of the sequence numbers that the signed manifest allows to return to.
-    pub(crate) revert_to: String,
-    /// Sequence number of the release that a device must run before it is offered this one.
-    pub(crate) requires: Option<i64>,
-    pub(crate) elf_digest: Option<String>,
-    pub(crate) notes: String,
-    /// JSON list of texts.
-    pub(crate) warnings: String,
-    pub(crate) manifest_base64: String,
-    pub(crate) created_at_ms: i64,
-    /// Since when it is offered to nobody.
-    pub(crate) archived_at_ms: Option<i64>,
+row! {
+    /// A release as it is stored.
+    #[derive(Clone, Debug)]
+    pub(crate) struct ReleaseRow {
+        pub(crate) product: String,
+        pub(crate) sequence: i64,
+        pub(crate) version: String,
+        pub(crate) channel: String,
+        pub(crate) digest: String,
+        pub(crate) size_bytes: i64,
+        pub(crate) chip: String,
+        /// JSON of the app descriptor.
+        pub(crate) app: Option<String>,
+        pub(crate) min_slot_bytes: i64,
+        /// JSON list of the sequence numbers that the signed manifest allows to return to.
+        pub(crate) revert_to: String,
+        /// Sequence number of the release that a device must run before it is offered this one.
+        pub(crate) requires: Option<i64>,
+        pub(crate) elf_digest: Option<String>,
+        pub(crate) notes: String,
+        /// JSON list of texts.
+        pub(crate) warnings: String,
+        pub(crate) manifest_base64: String,
+        pub(crate) created_at_ms: i64,
+        /// Since when it is offered to nobody.
+        pub(crate) archived_at_ms: Option<i64>,
+    }
 }
 
-/// What decisions need of a release.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct ReleaseFactsRow {
-    pub(crate) sequence: i64,
-    pub(crate) digest: String,
-    pub(crate) size_bytes: i64,
-    /// JSON list of sequence numbers.
-    pub(crate) revert_to: String,
-    pub(crate) requires: Option<i64>,
-    pub(crate) archived_at_ms: Option<i64>,
-    pub(crate) manifest_base64: String,
+row! {
+    /// What decisions need of a release.
+    #[derive(Clone, Debug)]
+    pub(crate) struct ReleaseFactsRow {
+        pub(crate) sequence: i64,
+        pub(crate) digest: String,
+        pub(crate) size_bytes: i64,
+        /// JSON list of sequence numbers.
+        pub(crate) revert_to: String,
+        pub(crate) requires: Option<i64>,
+        pub(crate) archived_at_ms: Option<i64>,
+        pub(crate) manifest_base64: String,
+    }
 }
 
 /// A release to add.
@@ -69,12 +73,14 @@ pub(crate) enum Added {
     NoRollout(RolloutRefusal),
 }
 
-/// A release that is there already.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct Namesake {
-    pub(crate) sequence: i64,
-    pub(crate) version: String,
-    pub(crate) digest: String,
+row! {
+    /// A release that is there already.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Namesake {
+        pub(crate) sequence: i64,
+        pub(crate) version: String,
+        pub(crate) digest: String,
+    }
 }
 
 impl Store {

@@ -17,64 +17,68 @@ use super::{Change, Changed, IfMatch, Record, Store, StoreError, Unchanged};
 /// So many devices are named as the cause of a halt.
 const MAX_HALT_DEVICES: i64 = 100;
 
-/// A rollout as it is stored, with its release.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct RolloutRow {
-    pub(crate) id: String,
-    pub(crate) product: String,
-    pub(crate) channel: String,
-    pub(crate) sequence: i64,
-    pub(crate) version: String,
-    pub(crate) digest: String,
-    pub(crate) state: String,
-    pub(crate) wave: i64,
-    /// JSON of the plan.
-    pub(crate) plan: String,
-    pub(crate) created_at_ms: i64,
-    pub(crate) started_at_ms: Option<i64>,
-    pub(crate) wave_started_at_ms: Option<i64>,
-    pub(crate) finished_at_ms: Option<i64>,
-    /// JSON of the halt.
-    pub(crate) halt: Option<String>,
-    /// The rollout that took its place.
-    pub(crate) superseded_by: Option<String>,
-    /// JSON list of the ids of rollouts whose place it took.
-    pub(crate) supersedes: String,
-    /// When its devices were counted last.
-    pub(crate) counted_at_ms: Option<i64>,
-    /// The release that a device must run before it is offered this one.
-    pub(crate) requires: Option<i64>,
-    /// How many devices of open waves did not, when they were counted last.
-    pub(crate) waiting: Option<i64>,
-    /// How often it was resumed after a halt.
-    pub(crate) epoch: i64,
-    pub(crate) revision: i64,
+row! {
+    /// A rollout as it is stored, with its release.
+    #[derive(Clone, Debug)]
+    pub(crate) struct RolloutRow {
+        pub(crate) id: String,
+        pub(crate) product: String,
+        pub(crate) channel: String,
+        pub(crate) sequence: i64,
+        pub(crate) version: String,
+        pub(crate) digest: String,
+        pub(crate) state: String,
+        pub(crate) wave: i64,
+        /// JSON of the plan.
+        pub(crate) plan: String,
+        pub(crate) created_at_ms: i64,
+        pub(crate) started_at_ms: Option<i64>,
+        pub(crate) wave_started_at_ms: Option<i64>,
+        pub(crate) finished_at_ms: Option<i64>,
+        /// JSON of the halt.
+        pub(crate) halt: Option<String>,
+        /// The rollout that took its place.
+        pub(crate) superseded_by: Option<String>,
+        /// JSON list of the ids of rollouts whose place it took.
+        pub(crate) supersedes: String,
+        /// When its devices were counted last.
+        pub(crate) counted_at_ms: Option<i64>,
+        /// The release that a device must run before it is offered this one.
+        pub(crate) requires: Option<i64>,
+        /// How many devices of open waves did not, when they were counted last.
+        pub(crate) waiting: Option<i64>,
+        /// How often it was resumed after a halt.
+        pub(crate) epoch: i64,
+        pub(crate) revision: i64,
+    }
 }
 
-/// A wave as it is stored, with its counters.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct WaveRow {
-    rollout: String,
-    pub(crate) started_at_ms: Option<i64>,
-    /// How many devices it takes that were seen of late.
-    present: Option<i64>,
-    /// The device that it has because nobody else is in it.
-    pub(crate) stand_in: Option<String>,
-    offered: i64,
-    installed: i64,
-    healthy: i64,
-    failed: i64,
-    crashed: i64,
-    silent: i64,
-    unheard: i64,
-    // Of the rollout's epoch.
-    now_offered: i64,
-    now_installed: i64,
-    now_healthy: i64,
-    now_failed: i64,
-    now_crashed: i64,
-    now_silent: i64,
-    now_unheard: i64,
+row! {
+    /// A wave as it is stored, with its counters.
+    #[derive(Clone, Debug)]
+    pub(crate) struct WaveRow {
+        rollout: String,
+        pub(crate) started_at_ms: Option<i64>,
+        /// How many devices it takes that were seen of late.
+        present: Option<i64>,
+        /// The device that it has because nobody else is in it.
+        pub(crate) stand_in: Option<String>,
+        offered: i64,
+        installed: i64,
+        healthy: i64,
+        failed: i64,
+        crashed: i64,
+        silent: i64,
+        unheard: i64,
+        // Of the rollout's epoch.
+        now_offered: i64,
+        now_installed: i64,
+        now_healthy: i64,
+        now_failed: i64,
+        now_crashed: i64,
+        now_silent: i64,
+        now_unheard: i64,
+    }
 }
 
 /// Why a rollout halted, as it is stored.

@@ -2,13 +2,16 @@
 
 use super::{Store, StoreError, TokenRow};
 
-/// The API token that a bearer has, or whose session it is.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct BearerRow {
-    #[sqlx(flatten)]
-    pub(crate) token: TokenRow,
-    /// When its session ends; `None` for the token itself.
-    pub(crate) session_expires_at_ms: Option<i64>,
+row! {
+    /// The API token that a bearer has, or whose session it is.
+    #[derive(Clone, Debug)]
+    pub(crate) struct BearerRow {
+        /// When its session ends; `None` for the token itself.
+        pub(crate) session_expires_at_ms: Option<i64>,
+    }
+    with {
+        pub(crate) token: TokenRow,
+    }
 }
 
 /// Sessions of one token at once: past that the oldest one ends. Nobody fills the database by logging in.

@@ -5,20 +5,22 @@ use rollout::{Cadence, Sign};
 use super::check_ins::{AttemptColumns, CadenceColumns};
 use super::{AttemptRow, Store, StoreError};
 
-/// A device whose deadline passed.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct OverdueRow {
-    pub(crate) id: String,
-    #[sqlx(flatten)]
-    attempt: AttemptColumns,
-    #[sqlx(flatten)]
-    cadence: CadenceColumns,
-    last_seen_at_ms: Option<i64>,
-    revoked_at_ms: Option<i64>,
-    /// Of the product.
-    silence_deadline_s: i64,
-    /// Of the rollout.
-    pub(crate) epoch: i64,
+row! {
+    /// A device whose deadline passed.
+    #[derive(Clone, Debug)]
+    pub(crate) struct OverdueRow {
+        pub(crate) id: String,
+        last_seen_at_ms: Option<i64>,
+        revoked_at_ms: Option<i64>,
+        /// Of the product.
+        silence_deadline_s: i64,
+        /// Of the rollout.
+        pub(crate) epoch: i64,
+    }
+    with {
+        attempt: AttemptColumns,
+        cadence: CadenceColumns,
+    }
 }
 
 impl OverdueRow {

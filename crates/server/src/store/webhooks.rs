@@ -5,32 +5,36 @@ use sqlx::AnyConnection;
 
 use super::{AuditRow, Change, Record, Store, StoreError};
 
-/// A webhook.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct WebhookRow {
-    pub(crate) id: String,
-    pub(crate) url: String,
-    /// Base64, with its prefix.
-    pub(crate) secret: String,
-    pub(crate) product: Option<String>,
-    /// JSON list.
-    pub(crate) events: String,
-    pub(crate) created_at_ms: i64,
-    pub(crate) told_until: String,
+row! {
+    /// A webhook.
+    #[derive(Clone, Debug)]
+    pub(crate) struct WebhookRow {
+        pub(crate) id: String,
+        pub(crate) url: String,
+        /// Base64, with its prefix.
+        pub(crate) secret: String,
+        pub(crate) product: Option<String>,
+        /// JSON list.
+        pub(crate) events: String,
+        pub(crate) created_at_ms: i64,
+        pub(crate) told_until: String,
+    }
 }
 
-/// Something that is sent to a webhook.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(crate) struct DeliveryRow {
-    pub(crate) id: String,
-    pub(crate) at_ms: i64,
-    pub(crate) event: String,
-    pub(crate) body: String,
-    pub(crate) state: String,
-    pub(crate) tries: i64,
-    pub(crate) try_at_ms: i64,
-    pub(crate) status: Option<i64>,
-    pub(crate) error: Option<String>,
+row! {
+    /// Something that is sent to a webhook.
+    #[derive(Clone, Debug)]
+    pub(crate) struct DeliveryRow {
+        pub(crate) id: String,
+        pub(crate) at_ms: i64,
+        pub(crate) event: String,
+        pub(crate) body: String,
+        pub(crate) state: String,
+        pub(crate) tries: i64,
+        pub(crate) try_at_ms: i64,
+        pub(crate) status: Option<i64>,
+        pub(crate) error: Option<String>,
+    }
 }
 
 /// Something to be sent.
