@@ -197,7 +197,7 @@ impl ClientError {
                 problem.kind.strip_prefix(URN),
                 Some("idempotency-in-flight" | "busy" | "unavailable")
             ),
-            Self::Unreachable { .. } | Self::NotPitstop { .. } => false,
+            Self::Unreachable { .. } | Self::Untrusted { .. } | Self::NotPitstop { .. } => false,
         }
     }
 
@@ -227,9 +227,10 @@ impl From<ClientError> for Failure {
         let failure = Failure::new(error.to_string()).maybe_hint(error.hint().map(str::to_owned));
         match &error {
             ClientError::Refused { problem } => failure.of_server(&problem.kind, &problem.title),
-            ClientError::Unreachable { .. } | ClientError::Broken { .. } | ClientError::NotPitstop { .. } => {
-                failure
-            }
+            ClientError::Unreachable { .. }
+            | ClientError::Broken { .. }
+            | ClientError::Untrusted { .. }
+            | ClientError::NotPitstop { .. } => failure,
         }
     }
 }
