@@ -146,7 +146,10 @@ fn a_chip_that_falls_silent_is_told() {
 
 #[test]
 fn a_reset_in_the_middle_is_told_and_costs_no_token() {
-    broken_cable(Fault::ResetAfterBlocks(1), ["could not be written", "see that cable and power supply hold"]);
+    broken_cable(
+        Fault::ResetAfterBlocks(1),
+        ["could not be written", "see that cable and power supply hold"],
+    );
 }
 
 #[test]

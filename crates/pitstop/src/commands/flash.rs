@@ -133,8 +133,18 @@ impl Flash {
     /// Runs the command. What can be wrong is found before the updater is built, which takes long. The server is asked to make the
     /// device when all but its vault is written: a flash that fails before costs no token.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { target, updater, layout, bootloader, app, without_descriptor, partition, yes, chip, identity } =
-            self;
+        let Self {
+            target,
+            updater,
+            layout,
+            bootloader,
+            app,
+            without_descriptor,
+            partition,
+            yes,
+            chip,
+            identity,
+        } = self;
         let (target, serial) = target.choose()?;
         let read = |path: Option<PathBuf>| path.map(|path| ImageFile::read(&path)).transpose();
         let (updater, app) = (read(updater)?, read(app)?);
