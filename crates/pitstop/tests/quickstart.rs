@@ -63,7 +63,7 @@ fn a_board_on_a_port_from_nothing_and_again() {
         serde_json::from_slice(&output).unwrap()
     };
     let report = run();
-    let expected = ["keys new", "serve --listen", "product new", "release publish", "flash --port"];
+    let expected = ["serve --listen", "keys new", "product new", "release publish", "flash --port"];
     assert_eq!(steps(&report), expected.map(|verb| (verb.to_owned(), false)));
     let product = report["steps"][2]["command"].as_str().unwrap();
     assert!(product.contains("--chip esp32c3 --layout 8mb"), "{product}");

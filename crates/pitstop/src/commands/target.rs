@@ -40,6 +40,9 @@ impl TargetOptions {
         let Self { port, image, serial } = self;
         let target = match (port, image) {
             (Some(port), _) => Target::Port(port),
+            (None, Some(_)) if !serial.resets() => {
+                return Err(Failure::usage("expected --no-reset with --port, found it with --image"));
+            }
             (None, Some(image)) => Target::Image(image),
             // clap says this before.
             (None, None) => return Err(Failure::usage("expected --port or --image")),
