@@ -1,7 +1,8 @@
 //! `cargo xtask mutants`: faults that somebody could make, planted one at a time, each with the test that catches it.
 //!
-//! A test proves something only if it can fail. `xtask/mutants/` lists faults in engine, shell and formats: the code that
-//! is right, the code with the fault, and the test that must fail with it. They are planted in a copy of the repository.
+//! A test proves something only if it can fail. `xtask/mutants/` lists faults in the updater, the firmware, the formats,
+//! rollouts and the server: the code that is right, the code with the fault, and the test that must fail with it. They are
+//! planted in a copy of the repository.
 //! A fault that no longer applies or does not compile is an error, and never counts as caught.
 
 mod fault;

@@ -93,6 +93,14 @@ mod tests {
     }
 
     #[test]
+    fn a_share_ends_before_its_own_number() {
+        let first: Select = serde_json::from_str(r#"{"percent":1}"#).unwrap();
+        assert_eq!([0, 99, 100, 9999].map(|place| first.takes(place, &[])), [true, true, false, false]);
+        let all: Select = serde_json::from_str(r#"{"percent":100}"#).unwrap();
+        assert!(all.takes(9999, &[]));
+    }
+
+    #[test]
     fn a_million_devices_spread_evenly() {
         let mut counts = vec![0_u32; 100];
         for number in 0..1_000_000 {

@@ -376,6 +376,25 @@ mod tests {
     }
 
     #[test]
+    fn no_certificate_outlasts_its_ca() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = clock::now_utc();
+        let ca = CertificateAuthority::open(dir.path(), now).unwrap();
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let spki = SubjectPublicKeyInfo::from_der(&key.subject_public_key_info()).unwrap();
+        for (days_left, days, expected) in [(100, 90, 90), (80, 90, 80)] {
+            let now = ca.not_after() - Duration::days(days_left);
+            let device = ca.issue_device("lamp-1", "lamp", &spki, now, now, days).unwrap();
+            let server = ca.issue_server(&["localhost".to_owned()], &key, now, days).unwrap();
+            for der in [device.der.as_ref(), server.der().as_ref()] {
+                let (_, leaf) = X509Certificate::from_der(der).unwrap();
+                assert_eq!(leaf.validity().not_after.to_datetime(), now + Duration::days(expected));
+            }
+            assert_eq!(device.not_after, now + Duration::days(expected));
+        }
+    }
+
+    #[test]
     fn the_next_ca_is_as_old_as_the_present_one_and_both_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let now = clock::now_utc();

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use crate::lab::checks::Check;
 
 /// The areas in the order of the table, each a file in `xtask/mutants/`.
-const AREAS: [&str; 6] = ["engine", "shell", "formats", "hand-over", "firmware", "rollout"];
+const AREAS: [&str; 8] =
+    ["engine", "shell", "formats", "hand-over", "firmware", "rollout", "server-access", "server"];
 
 /// Faults in one part of the code.
 #[derive(Deserialize)]

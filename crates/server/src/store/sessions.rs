@@ -98,7 +98,8 @@ mod tests {
             };
             store.add_token(&token, id, &Change::by_server(0)).await.unwrap();
         }
-        store.begin_session("tok-2", "other", 0, 1).await.unwrap();
+        // The newest of all, and of another token.
+        store.begin_session("tok-2", "other", MAX_SESSIONS + 2, 1000).await.unwrap();
         for number in 0..MAX_SESSIONS + 2 {
             store.begin_session("tok-1", &format!("s{number:03}"), number, 1000).await.unwrap();
         }

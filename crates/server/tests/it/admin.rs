@@ -151,6 +151,42 @@ async fn devices_are_listed_in_pages() {
     app.admin(Method::POST, "/devices/a/revoke", "").await.expect(200);
 }
 
+/// No entry twice, and none left out.
+#[tokio::test]
+async fn every_list_goes_on_where_its_page_ended() {
+    let app = TestApp::start().await;
+    let (_, _) = app.enrolled().await;
+    app.create_product("fan").await;
+    app.create_device("lamp-2", "lamp").await;
+    app.post("/tokens", &json!({ "name": "x", "role": "viewer" })).await.expect(201);
+    app.release(1, "1.0.0").await;
+    app.release(2, "1.1.0").await;
+    for list in [
+        "/products",
+        "/devices",
+        "/devices/lamp-1/events",
+        "/products/lamp/releases",
+        "/rollouts",
+        "/tokens",
+        "/audit?kind=product",
+    ] {
+        let whole = app.get(list).await;
+        let whole = whole["items"].as_array().unwrap();
+        assert_eq!(whole.len(), 2, "{list}");
+        let and = if list.contains('?') { '&' } else { '?' };
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = app.get(&format!("{list}{and}limit=1{cursor}")).await;
+            let items = page["items"].as_array().unwrap();
+            assert!(items.len() == 1 && found.len() < 2, "{list}: {page}");
+            found.extend(items.clone());
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(found, *whole, "{list}");
+    }
+}
+
 #[tokio::test]
 async fn a_nul_character_is_no_failure_of_the_server() {
     let app = TestApp::start().await;

@@ -225,6 +225,12 @@ async fn what_was_uploaded_for_no_product_counts_for_the_one_that_publishes_it()
     app.upload(&images[1]).await.expect(409);
     app.publish("lamp", &of("lamp", &images[0])).await.expect(201);
     app.upload(&images[1]).await.expect(201);
+    // Once it is of a product, it stays there, whoever else publishes it.
+    app.create_product("heater").await;
+    app.publish("heater", &of("heater", &images[0])).await.expect(201);
+    for (product, bytes) in [("lamp", images[0].len()), ("heater", 0)] {
+        assert_eq!(app.get(&format!("/products/{product}")).await["artifact_bytes"], bytes, "{product}");
+    }
 }
 
 /// Whatever is stored is noted, although nobody waits for the answer.

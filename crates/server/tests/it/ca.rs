@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
+use server::Clock;
 use wire::CheckIn;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -120,7 +121,8 @@ async fn a_device_that_has_yet_to_enroll_holds_up_a_rollover_unless_it_is_forced
 
 #[tokio::test]
 async fn revoked_devices_are_in_the_list_on_both_listeners() {
-    let app = TestApp::start().await;
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
     let (_, identity) = app.enrolled().await;
     let serials = |der: &[u8]| {
         let (_, list) = CertificateRevocationList::from_der(der).unwrap();
@@ -150,4 +152,12 @@ async fn revoked_devices_are_in_the_list_on_both_listeners() {
     assert_eq!(serials(&body), [leaf.raw_serial()]);
     let mut admin = Connection::plain(app.server.admin_addr()).await.unwrap();
     assert_eq!(admin.get(path, &[]).await.expect(200).body, body);
+
+    // What has ended is no good without a list, which else would only grow.
+    clock.advance_ms(91 * 24 * 3_600_000);
+    let ends = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while !serials(&admin.get(path, &[]).await.expect(200).body).is_empty() {
+        assert!(std::time::Instant::now() < ends, "it stays in the list");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }

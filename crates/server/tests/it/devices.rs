@@ -147,6 +147,7 @@ async fn an_approval_and_a_revocation_count_once() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;
     app.create_device("a", "lamp").await;
+    app.change("/devices/a/approve", "\"r7\"").await.expect(412);
     let approved = app.admin(Method::POST, "/devices/a/approve", "").await.expect(200).json();
     assert!(approved["approved_at"].is_string());
     assert_eq!(app.admin(Method::POST, "/devices/a/approve", "").await.expect(200).json(), approved);

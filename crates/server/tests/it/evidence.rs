@@ -178,6 +178,12 @@ async fn a_newer_rollout_takes_the_place_of_the_older_one() {
     assert_eq!(newer["supersedes"], json!([older]));
     let replaced = world.app.get(&format!("/rollouts/{older}")).await;
     assert_eq!((&replaced["state"], &replaced["superseded_by"]), (&json!("superseded"), &json!("ro-lamp-3")));
+    let line = &world.app.get(&format!("/audit?subject={older}&limit=1")).await["items"][0];
+    assert_eq!((&line["action"], &line["actor"]["id"]), (&json!("rollout.supersede"), &json!("server")));
+    assert_eq!(
+        (&line["before"]["state"], &line["after"]["state"]),
+        (&json!("running"), &json!("superseded"))
+    );
     lamps[1].install(&world, 3).await;
     let refused = world.app.post(&format!("/rollouts/{older}/resume"), &Value::Null).await.expect(409).json();
     assert_eq!(refused["type"], "urn:pitstop:problem:rollout-state");
@@ -351,6 +357,73 @@ async fn what_recovers_after_a_resume_hides_no_later_failure() {
     assert_eq!(counters(&halted, 0), [7, 0, 6, 0, 1, 0]);
 }
 
+/// Whoever pauses a rollout to look at a failure has not judged it yet.
+#[tokio::test]
+async fn a_pause_forgets_no_failure() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(3).await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    lamps[0].fail(2).await;
+    world.act(&id, "pause").await;
+    world.act(&id, "resume").await;
+    lamps[1].install(&world, 2).await;
+    lamps[2].install(&world, 2).await;
+    let halted = world.in_state(&id, "halted").await;
+    assert_eq!((&halted["halt"]["observed"], &halted["halt"]["sample"]), (&json!(1), &json!(3)));
+}
+
+#[tokio::test]
+async fn a_halt_after_a_resume_names_those_that_failed_since() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(6).await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    for (three, failed) in [(0..3, "lamp-1"), (3..6, "lamp-4")] {
+        for number in three.clone().skip(1) {
+            lamps[number].install(&world, 2).await;
+        }
+        lamps[three.start].fail(2).await;
+        let halted = world.in_state(&id, "halted").await;
+        assert_eq!(halted["halt"]["devices"], json!([failed]));
+        world.act(&id, "resume").await;
+    }
+}
+
+/// It tells so itself: what runs is what ran before.
+#[tokio::test]
+async fn a_device_that_fell_back_has_failed() {
+    let mut world = World::new().await;
+    let mut lamp = world.lamp("lamp-1").await;
+    let id = world.roll_out(&[], one_wave(3600)).await;
+    assert_eq!(lamp.offered().await, Some(2));
+    lamp.connection.report(2, Reason::Installed).await.expect(204);
+    assert_eq!(lamp.offered().await, None, "not at once");
+    let known = world.app.get("/devices/lamp-1").await;
+    assert_eq!((&known["failures"]["sequence"], &known["failures"]["count"]), (&json!(2), &json!(1)));
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&rollout, 0), [1, 0, 0, 1, 0, 0]);
+}
+
+/// It will not come back, and nobody waits for it.
+#[tokio::test]
+async fn revoked_devices_are_not_silent() {
+    let mut world = World::new().await;
+    let mut lamps = world.lamps(4).await;
+    world.habit(&mut lamps, HOUR_MS).await;
+    let id = world.roll_out(&[], one_wave(30 * 24 * 3600)).await;
+    for lamp in &mut lamps {
+        assert_eq!(lamp.offered().await, Some(2));
+        lamp.connection.report(2, Reason::Installed).await.expect(204);
+    }
+    for lamp in &lamps[..3] {
+        world.app.post(&format!("/devices/{}/revoke", lamp.id), &json!({})).await.expect(200);
+    }
+    world.clock.advance_ms(7 * DAY_MS + HOUR_MS);
+    // The one that is not revoked: it has the same time as the others.
+    world.app.until("/devices/lamp-4", |lamp| lamp["attempt"]["state"] == "silent").await;
+    let rollout = world.app.get(&format!("/rollouts/{id}")).await;
+    assert_eq!(counters(&rollout, 0), [4, 3, 0, 0, 0, 1]);
+}
+
 #[tokio::test]
 async fn a_report_that_comes_twice_is_one_failure() {
     let mut world = World::new().await;
@@ -367,10 +440,16 @@ async fn a_report_that_comes_twice_is_one_failure() {
     let reports =
         events["items"].as_array().unwrap().iter().filter(|event| event["kind"] == "report").count();
     assert_eq!(reports, 1);
-    // Offered again, it fails again: that is another one.
+    // Offered again, it fails again: that is another one, also of a device that tells of the first one meanwhile.
     world.clock.advance_ms(HOUR_MS + 1000);
+    lamp.said.last_outcome = Some(Outcome { sequence: Some(2), reason: Reason::ImageDigest.code() });
     lamp.fail(2).await;
     assert_eq!(world.app.get("/devices/lamp-1").await["failures"]["count"], 2);
+    // What went well in the end is no failure any more.
+    world.clock.advance_ms(3 * HOUR_MS);
+    assert_eq!(lamp.offered().await, Some(2));
+    lamp.connection.report(2, Reason::Installed).await.expect(204);
+    assert_eq!(world.app.get("/devices/lamp-1").await["failures"], Value::Null);
 }
 
 #[tokio::test]

@@ -226,10 +226,13 @@ async fn the_same_image_again_is_the_same_release_or_a_mistake() {
     assert!(detail.contains("found that of release 1 (1.0.0), which differs in the version;"), "{problem}");
 
     let mut reverts = describe(&first, 2, "1.0.0");
-    reverts.revert_to = Some(vec![Sequence(1)]);
-    let other = json!({ "manifest": BASE64_STANDARD.encode(sign(&reverts)), "channel": "beta" });
+    (reverts.revert_to, reverts.expires_at_s) = (Some(vec![Sequence(1)]), Some(4_000_000_000));
+    let elf = Digest::of(b"elf").to_string();
+    let other = json!({
+        "manifest": BASE64_STANDARD.encode(sign(&reverts)), "channel": "beta", "elf_digest": elf,
+    });
     let problem = app.post("/products/lamp/releases", &other).await.expect(409).json();
-    let differs = "which differs in revert_to, the channel, the notes;";
+    let differs = "which differs in revert_to, the expiry, the channel, the ELF file, the notes;";
     assert!(problem["detail"].as_str().unwrap().contains(differs), "{problem}");
     assert_eq!(app.get("/products/lamp/releases").await["items"].as_array().unwrap().len(), 1);
 

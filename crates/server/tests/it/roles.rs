@@ -301,6 +301,39 @@ async fn a_session_may_what_its_token_may_until_it_ends() {
 }
 
 #[tokio::test]
+async fn a_session_ends_no_later_than_its_token() {
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+    let ends = time::OffsetDateTime::from_unix_timestamp(clock.now_ms() / 1000 + 3600).unwrap();
+    let ends = ends.format(&time::format_description::well_known::Rfc3339).unwrap();
+    let made = app.token(json!({ "name": "ann", "role": "viewer", "expires_at": ends })).await;
+    let begun = app.as_bearer(made["token"].as_str().unwrap(), "post", "/sessions", &Value::Null).await;
+    let begun = begun.expect(201).json();
+    let session = begun["secret"].as_str().unwrap();
+    app.as_bearer(session, "get", "/whoami", &Value::Null).await.expect(200);
+    clock.advance_ms(3_600_000);
+    let problem = app.as_bearer(session, "get", "/whoami", &Value::Null).await.expect(401).json();
+    assert_eq!(problem["type"], "urn:pitstop:problem:token-expired");
+}
+
+/// Another admin is no way back in when it ends some day, or may only see one product.
+#[tokio::test]
+async fn the_last_admin_that_stays_is_not_revoked() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let first = app.get("/whoami").await["id"].as_str().unwrap().to_owned();
+    for other in [json!({ "expires_at": "2999-01-01T00:00:00Z" }), json!({ "product": "lamp" })] {
+        let mut body = json!({ "name": "other", "role": "admin" });
+        body.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+        app.token(body).await;
+        let problem = app.post(&format!("/tokens/{first}/revoke"), &Value::Null).await.expect(409).json();
+        assert_eq!(problem["type"], "urn:pitstop:problem:last-admin-token", "{other}");
+    }
+    app.token(json!({ "name": "other", "role": "admin" })).await;
+    app.post(&format!("/tokens/{first}/revoke"), &Value::Null).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_token_is_shown_once_and_ends_by_time_or_by_hand() {
     let app = TestApp::start().await;
     let refused = async |token: &str, kind: &str| {

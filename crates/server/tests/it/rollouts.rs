@@ -524,6 +524,17 @@ async fn a_release_that_fails_again_and_again_is_quarantined_until_an_operator_c
     assert_eq!(counters(&rollout, 0), [1, 0, 0, 1, 0, 0], "one device, however often it fails");
 
     world.app.post("/devices/lamp-1/clear-quarantine", &Value::Null).await.expect(200);
+    let line = &world.app.get("/audit?kind=device&limit=1").await["items"][0];
+    assert_eq!(line["action"], "device.clear-quarantine");
+    assert_eq!((&line["before"]["sequence"], &line["before"]["count"]), (&json!(2), &json!(2)));
+    lamp.fail(2).await;
+    let known = world.app.get("/devices/lamp-1").await;
+    assert_eq!(
+        (&known["failures"]["count"], &known["quarantine"]),
+        (&json!(1), &Value::Null),
+        "it began anew"
+    );
+    world.clock.advance_ms(HOUR_MS + 1000);
     lamp.install(&world, 2).await;
     let known = world.app.get("/devices/lamp-1").await;
     assert_eq!((&known["quarantine"], &known["failures"]), (&Value::Null, &Value::Null));
