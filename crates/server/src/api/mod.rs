@@ -6,6 +6,7 @@ mod auth;
 mod ca;
 mod channels;
 mod crl;
+mod device_bulk;
 mod devices;
 mod etag;
 mod evidence;
@@ -85,6 +86,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         publisher_keys::routes(),
         releases::routes(),
         devices::routes(),
+        device_bulk::routes(),
         rollouts::routes(),
         evidence::routes(),
         artifacts::routes(),
