@@ -4,7 +4,7 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 44] = [
+const COMMANDS: [&[&str]; 46] = [
     &[],
     &["serve"],
     &["admin", "backup"],
@@ -22,11 +22,13 @@ const COMMANDS: [&[&str]; 44] = [
     &["product", "key", "revoke"],
     &["product", "channel", "add"],
     &["device", "new"],
+    &["device", "import"],
     &["device", "list"],
     &["device", "show"],
     &["device", "set"],
     &["device", "approve"],
     &["device", "revoke"],
+    &["device", "suspend"],
     &["device", "token"],
     &["release", "publish"],
     &["release", "list"],

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod audit;
 pub(crate) mod ca;
+mod consent;
 pub(crate) mod device;
 pub(crate) mod flash;
 pub(crate) mod fleet;

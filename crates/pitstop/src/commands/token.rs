@@ -6,6 +6,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::client::Connection;
 use crate::client::types::{ApiToken, NewApiToken};
+use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui, ago};
@@ -18,6 +19,9 @@ Examples:
 
 Roles: viewer reads; operator also changes devices and rollouts; publisher reads
 and publishes releases; admin does everything.";
+
+/// Among so many the one that is to be revoked is looked for.
+const MOST_TOKENS: usize = 1000;
 
 /// API tokens.
 #[derive(Debug, Subcommand)]
@@ -75,6 +79,9 @@ pub(crate) struct Revoke {
     id: String,
 
     #[command(flatten)]
+    consent: Consent,
+
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -124,8 +131,16 @@ impl TokenCommand {
                     if tokens.next_cursor.is_some() { page.more(limit) } else { page }
                 })
             }
-            Self::Revoke(Revoke { id, connection }) => {
-                let token = connection.client()?.revoke_token(&id)?;
+            Self::Revoke(Revoke { id, consent, connection }) => {
+                let client = connection.client()?;
+                let tokens = client.tokens(MOST_TOKENS)?.items;
+                let whose = tokens.iter().find(|token| token.id == id);
+                let whose =
+                    whose.map_or_else(String::new, |token| format!(" of {} ({})", token.name, token.role));
+                consent.to(&format!(
+                    "Revoke 1 API token, {id}{whose}? It is final: its next request is refused, and its sessions end."
+                ))?;
+                let token = client.revoke_token(&id)?;
                 ui.result(&token, || {
                     Page::titled(format!("Revoked the token {id} of {}", token.name))
                         .note("Its next request is refused.")
