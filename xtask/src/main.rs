@@ -19,6 +19,12 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+/// As std's, but for a reader that went away (`cargo xtask ci | head`): the work goes on, and its exit code counts.
+macro_rules! println {
+    () => { $crate::say(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::say(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 #[cfg(feature = "gate")]
 mod api;
 #[cfg(feature = "gate")]
@@ -58,6 +64,8 @@ mod toolchain;
 #[cfg(feature = "gate")]
 mod workflows;
 
+use std::fmt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -65,6 +73,11 @@ use clap::{Parser, Subcommand};
 
 /// Exit code of `cargo xtask firmware` and `emulate` when no toolchain can build for the chip.
 const EXIT_NO_TOOLCHAIN: u8 = 3;
+
+/// Writes to standard output, if anybody reads it.
+fn say(text: fmt::Arguments<'_>) {
+    let _ = io::stdout().lock().write_fmt(text);
+}
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "The repository's own commands", max_term_width = 110)]

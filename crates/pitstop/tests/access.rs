@@ -33,7 +33,7 @@ fn tokens_have_roles_and_end() {
     assert!(refused.contains("operator") && refused.contains("hint: "), "{refused}");
 
     assert!(bench.text(&["token", "list"]).contains(id));
-    bench.command(&["token", "revoke", id]).assert().success();
+    bench.command(&["token", "revoke", id, "--yes"]).assert().success();
     assert!(bench.text(&["token", "list"]).contains("revoked"));
     bench.refusal(&["whoami", "--token", token]);
     bench.command(&["token", "new", "x", "--role", "king"]).assert().code(2);
@@ -136,7 +136,7 @@ fn products_have_settings_keys_and_channels() {
 
     bench.command(&["keys", "new", "--out", "bob.key", "--name", "bob"]).assert().success();
     let key = bench.json(&["product", "key", "add", "lamp", "--key", "bob.key"]);
-    bench.json(&["product", "key", "revoke", "lamp", key["id"].as_str().unwrap()]);
+    bench.json(&["product", "key", "revoke", "lamp", key["id"].as_str().unwrap(), "--yes"]);
     let keys = bench.text(&["product", "key", "list", "lamp"]);
     assert!(keys.contains("alice") && keys.contains("revoked"), "{keys}");
 }

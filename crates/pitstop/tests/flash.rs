@@ -277,7 +277,7 @@ fn what_does_not_suit_is_refused_before_anything_is_made() {
     bench.json(&["device", "new", "--product", "lamp", "--id", "lamp-9"]);
     let mut other = bench.command(&FLASH);
     other.args(["plug", "--device", "lamp-9"]).assert().code(1).stderr(contains("the server has it as lamp"));
-    bench.json(&["device", "revoke", "lamp-9"]);
+    bench.json(&["device", "revoke", "lamp-9", "--yes"]);
     refuse(&["--device", "lamp-9"], ["lamp-9 is revoked", "another id"]);
 }
 

@@ -4,7 +4,7 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 48] = [
+const COMMANDS: [&[&str]; 50] = [
     &[],
     &["quickstart"],
     &["serve"],
@@ -23,11 +23,13 @@ const COMMANDS: [&[&str]; 48] = [
     &["product", "key", "revoke"],
     &["product", "channel", "add"],
     &["device", "new"],
+    &["device", "import"],
     &["device", "list"],
     &["device", "show"],
     &["device", "set"],
     &["device", "approve"],
     &["device", "revoke"],
+    &["device", "suspend"],
     &["device", "token"],
     &["release", "publish"],
     &["release", "list"],

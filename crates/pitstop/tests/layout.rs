@@ -50,6 +50,9 @@ fn what_does_not_fit_ends_with_1_and_says_how_it_would() {
     insta::assert_snapshot!(format!("{page}{error}"));
     let report: Value = serde_json::from_str(&check(&folder, "8mb", &["--json"], 1).0).unwrap();
     assert_eq!(report["ok"], false);
+    let problem = report["problems"][0].as_str().unwrap();
+    let told = format!("{page}{error}").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(told.matches(problem).count(), 1, "{told}");
     assert_eq!(report["ways"].as_array().unwrap().len(), 2);
     assert!(report["slots"][0]["margin_bytes"].as_i64().unwrap() < 0);
 }

@@ -38,6 +38,32 @@ fn a_key_is_made_once_and_shown_again() {
     assert_eq!(std::fs::read(folder.path().join("publisher.key")).unwrap(), before);
 }
 
+#[test]
+fn proposed_commands_can_be_copied() {
+    let folder = folder();
+    pitstop(folder.path())
+        .args(["keys", "new", "--out", "alice's key.pem"])
+        .assert()
+        .success()
+        .stdout(contains(r"--key 'alice'\''s key.pem'"));
+}
+
+#[test]
+fn numbers_that_are_none_are_told_in_a_sentence() {
+    let folder = folder();
+    for (arguments, expected) in [
+        (
+            &["simulate", "--product", "lamp", "--fail-percent", "many"][..],
+            "expected a share from 0 to 100 percent",
+        ),
+        (&["simulate", "--product", "lamp", "--crash-percent=-1"], "expected a share from 0 to 100 percent"),
+        (&["simulate", "--product", "lamp", "--seconds", "soon"], "expected a number from 1 on"),
+        (&["demo", "--dashboard", "--for", "1h"], "expected a number from 1 on"),
+    ] {
+        pitstop(folder.path()).args(arguments).assert().code(2).stderr(contains(expected));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_key_is_its_owners_alone() {
@@ -159,7 +185,7 @@ fn without_a_token_the_hint_names_the_data_directory() {
 #[test]
 fn an_address_that_is_none_is_refused() {
     let folder = folder();
-    for url in ["https://127.0.0.1:8080", "127.0.0.1:8080", "not an address", ""] {
+    for url in ["ftp://127.0.0.1:8080", "127.0.0.1:8080", "not an address", ""] {
         pitstop(folder.path())
             .args(["device", "list", "--token", "any", "--url", url])
             .assert()

@@ -100,7 +100,7 @@ fn a_release_that_crashes_halts_its_rollout() {
     let shown = bench.text(&["rollout", "show", id]);
     assert!(shown.contains("Halted by crashes in wave 1") && shown.contains("sim-"), "{shown}");
 
-    let aborted = bench.json(&["rollout", "abort", id]);
+    let aborted = bench.json(&["rollout", "abort", id, "--yes"]);
     assert_eq!(aborted["state"], "aborted");
     // Sent back, all of them, by the signed manifest.
     starts(&bench, SETTLED, &[]);

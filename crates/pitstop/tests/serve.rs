@@ -68,6 +68,25 @@ impl Drop for Served {
     }
 }
 
+/// Behind a balancer with a port of its own.
+#[test]
+fn devices_are_given_the_public_url() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("pitstop-data")).unwrap();
+    let settings = "public-url = \"https://updates.example.org\"\n";
+    std::fs::write(folder.path().join("pitstop-data/pitstop.toml"), settings).unwrap();
+    let served = Served::start(folder.path());
+    assert_eq!(served.places["device_url"], "https://updates.example.org");
+    let run = |arguments: &[&str]| {
+        let output = pitstop(folder.path()).args(arguments).args(["--url", served.url()]).assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    pitstop(folder.path()).args(["keys", "new"]).assert().success();
+    run(&["product", "new", "lamp", "--chip", "esp32c3", "--key", "publisher.key"]);
+    let made = run(&["device", "new", "--product", "lamp"]);
+    assert!(made.contains("server URL        https://updates.example.org\n"), "{made}");
+}
+
 #[test]
 fn state_survives_a_restart_and_signals_end_it_well() {
     let folder = tempfile::tempdir().unwrap();

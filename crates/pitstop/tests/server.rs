@@ -94,7 +94,7 @@ fn devices_come_and_go() {
 
     let shown = bench.text(&["device", "show", "lamp-0001"]);
     assert!(shown.contains("kitchen") && shown.contains("not checked in yet"), "{shown}");
-    bench.command(&["device", "revoke", "lamp-0001", "--reason", "stolen"]).assert().success();
+    bench.command(&["device", "revoke", "lamp-0001", "--reason", "stolen", "--yes"]).assert().success();
     let shown = bench.text(&["device", "show", "lamp-0001"]);
     assert!(shown.contains("revoked") && shown.contains("stolen"), "{shown}");
     let refused = bench.refusal(&["device", "token", "lamp-0001"]);
@@ -206,7 +206,7 @@ fn what_is_asked_of_the_rollout_of_an_image_that_is_there_is_done_or_refused() {
         assert!(refused.contains("this image is release 1 (1.0.0) already"), "{refused}");
         assert!(refused.contains(id) && refused.contains("pitstop rollout "), "{refused}");
     }
-    bench.json(&["rollout", "abort", id]);
+    bench.json(&["rollout", "abort", id, "--yes"]);
     let refused = bench.refusal(&[&publish[..], &["--plan", "50%,100%"]].concat());
     assert!(refused.contains("run `pitstop rollout new 1 --product lamp`"), "{refused}");
     bench.command(&[&publish[..], &["--hold", "--min-healthy", "5"]].concat()).assert().code(2);
@@ -224,7 +224,7 @@ fn a_plan_that_leaves_devices_out_is_warned_of() {
     };
     let warning = "no wave of the plan takes 100 % of the devices";
     assert!(says(&[&publish[..], &["--plan", "1%,50%"]].concat()).contains(warning));
-    bench.json(&["rollout", "abort", "ro-lamp-1"]);
+    bench.json(&["rollout", "abort", "ro-lamp-1", "--yes"]);
     let new = ["rollout", "new", "1", "--product", "lamp", "--plan", "50%", "--draft"];
     assert!(says(&new).contains(warning));
     assert!(says(&["rollout", "start", "ro-lamp-1.2"]).contains(warning));

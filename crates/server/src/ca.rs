@@ -7,7 +7,7 @@ use manifest::Digest;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationList, CertificateRevocationListParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData, RevokedCertParams, SerialNumber, SubjectPublicKeyInfo,
+    PublicKeyData, RevocationReason, RevokedCertParams, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
@@ -15,7 +15,7 @@ use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate};
 
 use crate::clock::{self, EARLIEST};
 use crate::error::StartError;
-use crate::store::{BACKDATED, DeviceCertificate};
+use crate::store::{BACKDATED, DeviceCertificate, Revoked};
 use crate::{files, secret};
 
 /// Life of the CA: longer than that of a device in the field; rollover is by `cacerts`.
@@ -158,19 +158,19 @@ impl CertificateAuthority {
         self.not_after
     }
 
-    /// Issues a certificate revocation list (RFC 5280 section 5): serial numbers in hexadecimal, and since when each is
-    /// revoked. The number grows with the time.
+    /// Issues a certificate revocation list (RFC 5280 section 5). Its number grows with the time.
     pub(crate) fn issue_crl(
         &self,
-        revoked: &[(String, OffsetDateTime)],
+        revoked: &[Revoked],
         now: OffsetDateTime,
         life: Duration,
     ) -> Result<CertificateRevocationList, rcgen::Error> {
         let number = u64::try_from(now.unix_timestamp_nanos()).unwrap_or_default();
-        let revoked_certs = revoked.iter().map(|(serial, at)| RevokedCertParams {
-            serial_number: SerialNumber::from(hex::decode(serial).unwrap_or_default()),
-            revocation_time: *at,
-            reason_code: None,
+        let revoked_certs = revoked.iter().map(|revoked| RevokedCertParams {
+            serial_number: SerialNumber::from(hex::decode(&revoked.serial).unwrap_or_default()),
+            revocation_time: clock::from_ms(revoked.revoked_at_ms),
+            // RFC 5280 section 5.3.1: absent where there is nothing to say.
+            reason_code: (revoked.suspended == 1).then_some(RevocationReason::CertificateHold),
             invalidity_date: None,
         });
         CertificateRevocationListParams {

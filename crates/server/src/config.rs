@@ -26,6 +26,8 @@ pub struct Config {
     pub admin_https: bool,
     /// DNS names and IP addresses in the TLS certificate; the first one is the name that devices are given.
     pub server_names: Vec<String>,
+    /// The URL that devices are given, where it is another than the first name with the port of the listener: behind a balancer.
+    pub public_url: Option<String>,
     /// Life of a device certificate, in days. Devices renew at two thirds of it.
     pub device_certificate_days: u32,
     /// Life of the server's TLS certificate, in days. The server issues another one past two thirds of it.
@@ -134,6 +136,7 @@ impl Config {
             admin_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             admin_https: false,
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            public_url: None,
             device_certificate_days: 90,
             server_certificate_days: 730,
             refusal_backoff_s: 3600,

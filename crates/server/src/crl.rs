@@ -1,7 +1,8 @@
 //! Certificate revocation lists (RFC 5280 section 5), for whoever trusts a device's certificate besides this server.
 //!
 //! The server itself asks the database at every request. A list has the certificates of revoked devices that have not
-//! ended; one that was merely replaced by the next is not in it.
+//! ended; one that was merely replaced by the next is not in it. One of a suspended device says certificateHold, and is gone
+//! from the next list when the device is resumed: removeFromCRL is for delta lists alone (RFC 5280 section 5.3.1).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,9 +14,9 @@ use tokio::sync::Mutex;
 
 use crate::authorities::Authorities;
 use crate::ca_keeper::CaKeeper;
-use crate::clock::{self, Clock};
+use crate::clock::Clock;
 use crate::failing::{Failing, Fails};
-use crate::store::{Store, StoreError};
+use crate::store::{Revoked, Store, StoreError};
 
 /// Where the newest CA's list is, on both listeners, in DER.
 pub(crate) const DER_PATH: &str = "/.well-known/pitstop/crl.der";
@@ -42,7 +43,7 @@ pub(crate) struct RevocationLists {
 struct Made {
     lists: Lists,
     /// Of each CA its fingerprint and what was revoked.
-    contents: Vec<(String, Vec<(String, i64)>)>,
+    contents: Vec<(String, Vec<Revoked>)>,
     made: OffsetDateTime,
     checked: Instant,
 }
@@ -104,14 +105,12 @@ impl RevocationLists {
 
 fn make(
     authorities: &Authorities,
-    contents: &[(String, Vec<(String, i64)>)],
+    contents: &[(String, Vec<Revoked>)],
     now: OffsetDateTime,
 ) -> Result<Lists, CrlError> {
     let (mut der, mut pem) = (Vec::new(), String::new());
     for (ca, (_, revoked)) in authorities.all().zip(contents) {
-        let revoked: Vec<_> =
-            revoked.iter().map(|(serial, at_ms)| (serial.clone(), clock::from_ms(*at_ms))).collect();
-        let list = ca.issue_crl(&revoked, now, LIFE)?;
+        let list = ca.issue_crl(revoked, now, LIFE)?;
         pem.push_str(&list.pem()?);
         der = list.der().to_vec();
     }

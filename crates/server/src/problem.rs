@@ -47,6 +47,17 @@ pub(crate) enum Problem {
     Exists { kind: &'static str, name: String },
     #[error("device {id} is revoked, which is final; make a device with another id")]
     DeviceRevoked { id: String },
+    #[error(
+        "expected {expected} devices of this filter, found {found}; look at them again, then say that number"
+    )]
+    CountDiffers { expected: i64, found: i64 },
+    #[error("device {id} is suspended; resume it first")]
+    DeviceSuspended { id: String },
+    #[error(
+        "{key} is the last publisher key of product {product}: without one nothing can be published, and {}; add another \
+         key and provision devices with it, then revoke this one, or force it", Trusting(*.trusting, *.others, *.in_part)
+    )]
+    LastPublisherKey { product: String, key: String, trusting: i64, others: i64, in_part: bool },
     /// Not of the form that the OpenAPI document tells: 400.
     #[error("{0}")]
     Invalid(String),
@@ -101,6 +112,17 @@ pub(crate) struct Refused {
     pub(crate) detail: String,
 }
 
+/// How many devices trust a key, do not, and whether there are more than were counted.
+struct Trusting(i64, i64, bool);
+
+impl fmt::Display for Trusting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(trusting, others, in_part) = self;
+        let of = if *in_part { "the first " } else { "" };
+        write!(f, "{trusting} of {of}{} devices that tell their keys trust it", trusting + others)
+    }
+}
+
 /// Some of many, in parentheses.
 struct Examples<'a>(&'a [String]);
 
@@ -147,6 +169,9 @@ impl Problem {
             Self::NotFound { .. } => (S::NOT_FOUND, "not-found", "Not found"),
             Self::Exists { .. } => (S::CONFLICT, "exists", "Already there"),
             Self::DeviceRevoked { .. } => (S::CONFLICT, "device-revoked", "The device is revoked"),
+            Self::CountDiffers { .. } => (S::CONFLICT, "count-differs", "Another number of devices"),
+            Self::DeviceSuspended { .. } => (S::CONFLICT, "device-suspended", "The device is suspended"),
+            Self::LastPublisherKey { .. } => (S::CONFLICT, "last-publisher-key", "The last publisher key"),
             Self::Invalid(_) => (S::BAD_REQUEST, "invalid", "Invalid value"),
             Self::Unsuitable(_) => (S::UNPROCESSABLE_ENTITY, "unsuitable", "A value that does not suit"),
             Self::Json(_, status) => (*status, "unreadable", "Unreadable request"),

@@ -71,7 +71,10 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let device_addr = local_addr(&device_tcp, config.device_addr)?;
     let admin_addr = local_addr(&admin_tcp, config.admin_addr)?;
     let name = config.server_names.first().ok_or(StartError::NoServerName)?;
-    let device_url = format!("https://{}:{}", url_host(name), device_addr.port());
+    let device_url = match &config.public_url {
+        Some(url) => url.clone(),
+        None => format!("https://{}:{}", url_host(name), device_addr.port()),
+    };
 
     let limits = config.limits;
     let stop = CancellationToken::new();

@@ -201,7 +201,7 @@ fn bad_provisioning_is_refused_before_anything_is_erased() {
     let no_keys = PublisherKeys::default();
     let cases: [(&str, Provisioning<'_>); 10] = [
         ("device_id", Provisioning { device_id: "", ..good }),
-        ("device_id", Provisioning { device_id: "a:b", ..good }),
+        ("device_id", Provisioning { device_id: "a b", ..good }),
         ("device_id", Provisioning { device_id: "a\r\nb", ..good }),
         ("device_id", Provisioning { device_id: &long, ..good }),
         ("product", Provisioning { product: "", ..good }),

@@ -99,6 +99,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
         On::Chip => Emulator::Chip(Arc::default()),
         On::Qemu => match Qemu::find() {
             Ok(qemu) => Emulator::Qemu(qemu),
+            // Who asks for a comparison is not told that there is none by a success.
+            Err(reason) if arguments.compare => bail!("{reason}\n{HOW_TO_INSTALL}"),
             Err(reason) => return Ok(Ending::Skipped(format!("{reason}\n{HOW_TO_INSTALL}"))),
         },
     };

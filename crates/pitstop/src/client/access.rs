@@ -5,7 +5,7 @@ use std::io::Read;
 use super::rollouts::given;
 use super::types::{
     ApiToken, AuditFilter, AuditLine, Ca, CreatedApiToken, CreatedWebhook, Delivery, EventFilter,
-    NewApiToken, NewWebhook, Page, Webhook, Whoami,
+    ListedWebhook, NewApiToken, NewWebhook, Page, Webhook, Whoami,
 };
 use super::{Client, ClientError};
 
@@ -36,7 +36,7 @@ impl Client {
     }
 
     /// All webhooks.
-    pub(crate) fn webhooks(&self) -> Result<Page<Webhook>, ClientError> {
+    pub(crate) fn webhooks(&self) -> Result<Page<ListedWebhook>, ClientError> {
         self.get("/webhooks")
     }
 

@@ -62,6 +62,10 @@ impl Problem {
             ),
             "rollover-phase" => Some("`pitstop ca status` shows how far the rollover is"),
             "devices-behind" => Some("`pitstop ca status` shows who lacks it; --force goes on all the same"),
+            "last-publisher-key" => {
+                Some("`pitstop product key add` adds another; --force revokes it all the same")
+            }
+            "device-suspended" => Some("`pitstop device resume ID` takes the suspension back"),
             "sequence-not-newer" => Some("leave out --sequence to take the next number"),
             "internal" => Some("look at what `pitstop serve` prints, then try again"),
             _ => None,

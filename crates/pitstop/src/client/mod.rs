@@ -19,8 +19,8 @@ pub(crate) use rollouts::{Watch, Watched};
 use std::io::Read;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use ureq::http::Response;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
@@ -28,8 +28,9 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 use error::{PROBLEM_JSON, Problem};
 use rollouts::given;
 use types::{
-    Channel, Device, DeviceFilter, DeviceId, DeviceSettings, Event, Info, Issued, NewDevice, NewDevices,
-    NewProduct, NewPublisherKey, NewRelease, Page, Product, ProductSettings, PublisherKey, Release,
+    BulkOutcome, Channel, Device, DeviceFilter, DeviceId, DeviceSettings, Event, ImportedDevice, Info,
+    Issued, NewDevice, NewDevices, NewProduct, NewPublisherKey, NewRelease, Page, Product, ProductSettings,
+    PublisherKey, Release,
 };
 
 /// A server on this machine or behind a tunnel answers a handshake in far less.
@@ -43,6 +44,12 @@ const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The entries asked for at once.
 const PAGE_ENTRIES: usize = 100;
+
+/// Devices that were made at once.
+#[derive(Deserialize)]
+struct MadeDevices {
+    items: Vec<Issued<DeviceId>>,
+}
 
 /// A client of one server's admin listener.
 #[derive(Debug)]
@@ -111,8 +118,14 @@ impl Client {
     }
 
     /// Revokes a publisher key by its key id.
-    pub(crate) fn revoke_publisher_key(&self, product: &str, id: &str) -> Result<PublisherKey, ClientError> {
-        self.post(&format!("/products/{product}/publisher-keys/{id}/revoke"), &serde_json::Map::new())
+    pub(crate) fn revoke_publisher_key(
+        &self,
+        product: &str,
+        id: &str,
+        force: bool,
+    ) -> Result<PublisherKey, ClientError> {
+        let body = serde_json::json!({ "force": force });
+        self.post(&format!("/products/{product}/publisher-keys/{id}/revoke"), &body)
     }
 
     /// Changes the settings of a product.
@@ -141,11 +154,7 @@ impl Client {
 
     /// Makes devices with ids by the server, each with its one-time enrollment token.
     pub(crate) fn create_devices(&self, devices: &NewDevices) -> Result<Vec<Issued<DeviceId>>, ClientError> {
-        #[derive(serde::Deserialize)]
-        struct Made {
-            items: Vec<Issued<DeviceId>>,
-        }
-        self.create("/devices/bulk", devices).map(|made: Made| made.items)
+        self.create("/devices/bulk", devices).map(|made: MadeDevices| made.items)
     }
 
     /// One device.
@@ -160,6 +169,7 @@ impl Client {
             ("product", filter.product.as_deref()),
             ("channel", filter.channel.as_deref()),
             ("tag", filter.tag.as_deref()),
+            ("state", filter.state.as_deref()),
             ("health", filter.health.as_deref()),
             ("sequence", sequence.as_deref()),
             ("q", filter.search.as_deref()),
@@ -189,12 +199,37 @@ impl Client {
 
     /// Revokes a device: its next request is refused.
     pub(crate) fn revoke_device(&self, id: &str, reason: Option<&str>) -> Result<Device, ClientError> {
-        #[derive(Serialize)]
-        struct Revoke<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            reason: Option<&'a str>,
-        }
-        self.post(&format!("/devices/{id}/revoke"), &Revoke { reason })
+        self.end_device(id, "revoke", reason)
+    }
+
+    /// Suspends a device: its next request is refused, until it is resumed.
+    pub(crate) fn suspend_device(&self, id: &str, reason: Option<&str>) -> Result<Device, ClientError> {
+        self.end_device(id, "suspend", reason)
+    }
+
+    fn end_device(&self, id: &str, how: &str, reason: Option<&str>) -> Result<Device, ClientError> {
+        let body = reason.map(|reason| serde_json::json!({ "reason": reason })).unwrap_or_default();
+        self.post(&format!("/devices/{id}/{how}"), &body)
+    }
+
+    /// Takes the suspension of a device back.
+    pub(crate) fn resume_device(&self, id: &str) -> Result<Device, ClientError> {
+        self.post(&format!("/devices/{id}/resume"), &serde_json::Map::new())
+    }
+
+    /// Approves, revokes or changes all devices of a filter, 1000 at most.
+    pub(crate) fn bulk(&self, action: &str, body: &serde_json::Value) -> Result<BulkOutcome, ClientError> {
+        self.post(&format!("/devices/bulk/{action}"), body)
+    }
+
+    /// Makes devices of ids that are there already, 1000 at most, all or none.
+    pub(crate) fn import_devices(
+        &self,
+        product: &str,
+        devices: &[ImportedDevice],
+    ) -> Result<Vec<Issued<DeviceId>>, ClientError> {
+        let body = serde_json::json!({ "product": product, "devices": devices });
+        self.post("/devices/bulk/import", &body).map(|made: MadeDevices| made.items)
     }
 
     /// A new enrollment token; the old one is void.

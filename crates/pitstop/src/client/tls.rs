@@ -66,7 +66,8 @@ pub(super) fn refused(error: &ureq::Error) -> Option<(String, &'static str)> {
         ));
     };
     Some(match why {
-        CertificateError::UnknownIssuer => (
+        // A CA of the same name with another key, such as one that was made anew.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             "its certificate is of a CA that is not trusted here".to_owned(),
             "give that CA's certificate with --ca-file FILE (or PITSTOP_CA_FILE)",
         ),

@@ -9,9 +9,9 @@ mod rollout;
 mod webhook;
 
 pub(crate) use access::{ApiToken, AuditFilter, AuditLine, CreatedApiToken, NewApiToken, Whoami};
-pub(crate) use ca::Ca;
+pub(crate) use ca::{Behind, Ca};
 pub(crate) use rollout::{FleetSummary, Halt, NewRollout, Rollout, RolloutFilter, Wave, WaveState};
-pub(crate) use webhook::{CreatedWebhook, Delivery, NewWebhook, Webhook};
+pub(crate) use webhook::{CreatedWebhook, Delivery, ListedWebhook, NewWebhook, Webhook};
 
 use ::rollout::Plan;
 use base64::Engine as _;
@@ -232,20 +232,29 @@ pub(crate) struct DeviceSettings {
     pub(crate) pinned_sequence: Option<Option<u64>>,
 }
 
-/// Which devices to list.
-#[derive(Debug, Clone, Default)]
+/// Which devices, as the list and what is done to many take it.
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct DeviceFilter {
     /// Of this product.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) product: Option<String>,
     /// Of this channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) channel: Option<String>,
     /// With this tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tag: Option<String>,
+    /// Who are new, enrolled or revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<String>,
     /// Who do like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) health: Option<String>,
     /// Who run the release of this number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sequence: Option<u64>,
     /// With this in their id.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "q")]
     pub(crate) search: Option<String>,
 }
 
@@ -264,6 +273,30 @@ pub(crate) struct Issued<T> {
 pub(crate) struct DeviceId {
     /// The id.
     pub(crate) id: String,
+}
+
+/// A device to be made whose id is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ImportedDevice {
+    /// Its id.
+    pub(crate) id: String,
+    /// Which rollouts it follows; the server takes `stable` when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
+    /// What it is selected by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<String>,
+}
+
+/// What became of something that is done to all devices of a filter.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct BulkOutcome {
+    /// How many fit the filter.
+    pub(crate) count: u64,
+    /// How many were changed.
+    pub(crate) changed: u64,
+    /// Goes on with the others.
+    pub(crate) next_cursor: Option<String>,
 }
 
 /// How far a device has come.
@@ -305,6 +338,9 @@ pub(crate) struct Device {
     pub(crate) revoked_at: Option<String>,
     /// Why it was revoked.
     pub(crate) revoked_reason: Option<String>,
+    /// Whether it is revoked only until it is resumed.
+    #[serde(default)]
+    pub(crate) suspended: bool,
     /// Its last check-in.
     pub(crate) last_seen_at: Option<String>,
     /// Its newest certificate.

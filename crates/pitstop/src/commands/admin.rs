@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use server::{BackupError, BackupSummary};
 
 use crate::failure::Failure;
-use crate::ui::{ByteProgress, Cell, Page, Spinner, Ui, bytes};
+use crate::ui::{ByteProgress, Cell, Page, Spinner, Ui, bytes, hints};
 
 const BACKUP_EXAMPLES: &str = "\
 Examples:
@@ -125,8 +125,10 @@ fn backup_page(summary: &BackupSummary, data: &Path, to: &Path) -> Page {
 }
 
 fn restore_page(summary: &BackupSummary, from: &Path, data: &Path) -> Page {
-    page("Restored", summary, data, from)
-        .next("Next, start the server:", [format!("pitstop serve --data {}", data.display())])
+    page("Restored", summary, data, from).next(
+        "Next, start the server:",
+        [format!("pitstop serve --data {}", hints::word(&data.display().to_string()))],
+    )
 }
 
 fn page(heading: &str, summary: &BackupSummary, data: &Path, backup: &Path) -> Page {

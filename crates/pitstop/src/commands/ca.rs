@@ -3,7 +3,8 @@
 use clap::{Args, Subcommand};
 
 use crate::client::Connection;
-use crate::client::types::Ca;
+use crate::client::types::{Behind, Ca};
+use crate::commands::consent::{Consent, devices};
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui};
 
@@ -51,6 +52,9 @@ pub(crate) enum Rollover {
 #[derive(Debug, Args)]
 pub(crate) struct Begin {
     #[command(flatten)]
+    consent: Consent,
+
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -62,6 +66,9 @@ pub(crate) struct Step {
     force: bool,
 
     #[command(flatten)]
+    consent: Consent,
+
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -70,20 +77,42 @@ impl CaCommand {
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let (ca, title) = match self {
             Self::Status(Status { connection }) => (connection.client()?.ca()?, None),
-            Self::Rollover(Rollover::Begin(Begin { connection })) => {
-                (connection.client()?.begin_ca_rollover()?, Some("The next CA is made"))
+            Self::Rollover(Rollover::Begin(Begin { consent, connection })) => {
+                let client = connection.client()?;
+                consent.to(
+                    "Make the next CA? It is not taken back: from now on devices learn it and get certificates of it.",
+                )?;
+                (client.begin_ca_rollover()?, Some("The next CA is made"))
             }
-            Self::Rollover(Rollover::Switch(Step { force, connection })) => {
-                let ca = connection.client()?.step_ca_rollover("switch", force)?;
+            Self::Rollover(Rollover::Switch(Step { force, consent, connection })) => {
+                let client = connection.client()?;
+                let left = left(&client.ca()?, |behind| behind.without_new_anchor);
+                consent.to(&format!(
+                    "Show devices a certificate of the new CA? {left} do not trust it yet, as far as they have told, and \
+                     need a new vault then."
+                ))?;
+                let ca = client.step_ca_rollover("switch", force)?;
                 (ca, Some("The server shows a certificate of the new CA"))
             }
-            Self::Rollover(Rollover::Finish(Step { force, connection })) => {
-                let ca = connection.client()?.step_ca_rollover("finish", force)?;
+            Self::Rollover(Rollover::Finish(Step { force, consent, connection })) => {
+                let client = connection.client()?;
+                let left =
+                    left(&client.ca()?, |behind| behind.with_old_certificate.max(behind.without_new_anchor));
+                consent.to(&format!(
+                    "Drop the old CA? It is final: {left} need it still, as far as they have told, and need a new vault \
+                     then."
+                ))?;
+                let ca = client.step_ca_rollover("finish", force)?;
                 (ca, Some("The old CA is no longer in force"))
             }
         };
         ui.result(&ca, || page(&ca, title))
     }
+}
+
+/// So many devices, of those that the next step would leave behind.
+fn left(ca: &Ca, count: impl Fn(&Behind) -> i64) -> String {
+    devices(ca.behind.as_ref().map_or(0, count).unsigned_abs())
 }
 
 fn page(ca: &Ca, title: Option<&str>) -> Page {

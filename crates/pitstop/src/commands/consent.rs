@@ -7,6 +7,9 @@ use clap::Args;
 use crate::failure::Failure;
 use crate::ui::printable;
 
+/// The number of more devices than this is to be typed.
+const MANY: u64 = 100;
+
 /// The option of commands that ask.
 #[derive(Debug, Args)]
 pub(crate) struct Consent {
@@ -21,6 +24,18 @@ impl Consent {
     /// # Errors
     /// When the answer is another, or there is nobody to ask.
     pub(crate) fn to(&self, question: &str) -> Result<(), Failure> {
+        self.ask(question, None)
+    }
+
+    /// Asks about so many devices: of many the number is to be typed.
+    ///
+    /// # Errors
+    /// As [`Consent::to`].
+    pub(crate) fn to_devices(&self, question: &str, count: u64) -> Result<(), Failure> {
+        self.ask(question, (count > MANY).then_some(count))
+    }
+
+    fn ask(&self, question: &str, number: Option<u64>) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
         }
@@ -28,19 +43,32 @@ impl Consent {
             return Err(Failure::usage(format!("there is no terminal to ask at: {question}"))
                 .hint("--yes does it without asking"));
         }
+        let wanted = match number {
+            Some(number) => format!("Type {number} to go on:"),
+            None => "[y/N]".to_owned(),
+        };
         // Nobody can answer what cannot be asked: the answer is read all the same, and is not a yes.
-        let _ = write!(anstream::stderr().lock(), "{} [y/N] ", printable(question));
-        let is_meant = is_yes(&mut io::stdin().lock())
+        let _ = write!(anstream::stderr().lock(), "{} {wanted} ", printable(question));
+        let is_meant = is_yes(&mut io::stdin().lock(), number)
             .map_err(|error| Failure::new(format!("the answer cannot be read: {error}")))?;
         if is_meant { Ok(()) } else { Err(Failure::new("nothing was changed")) }
     }
 }
 
-fn is_yes(input: &mut impl BufRead) -> io::Result<bool> {
+/// Whether the answer is yes, or the number where one is asked for.
+fn is_yes(input: &mut impl BufRead, number: Option<u64>) -> io::Result<bool> {
     let mut line = String::new();
     input.read_line(&mut line)?;
     let answer = line.trim();
-    Ok(answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"))
+    Ok(match number {
+        Some(number) => answer == number.to_string(),
+        None => answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"),
+    })
+}
+
+/// `1 device`, `2 devices`.
+pub(crate) fn devices(count: u64) -> String {
+    if count == 1 { "1 device".to_owned() } else { format!("{count} devices") }
 }
 
 #[cfg(test)]
@@ -48,12 +76,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_yes_is_said() {
+    fn a_yes_is_said_and_a_number_is_typed() {
+        let answers = |text: &str, number| is_yes(&mut text.as_bytes(), number).unwrap();
         for yes in ["y\n", "Yes\r\n", " y \n"] {
-            assert!(is_yes(&mut yes.as_bytes()).unwrap(), "{yes:?}");
+            assert!(answers(yes, None), "{yes:?}");
         }
         for no in ["", "\n", "n\n", "yeah\n", "1\n"] {
-            assert!(!is_yes(&mut no.as_bytes()).unwrap(), "{no:?}");
+            assert!(!answers(no, None), "{no:?}");
         }
+        assert!(answers("101\n", Some(101)));
+        for no in ["y\n", "100\n", "1010\n", "", "0101\n"] {
+            assert!(!answers(no, Some(101)), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn many_devices_are_more_than_a_hundred() {
+        let asks = Consent { yes: false };
+        // The tests have no terminal: what is asked is in the refusal.
+        let refused = asks.to_devices("Revoke 101 devices?", 101).unwrap_err();
+        assert_eq!(refused.message(), "there is no terminal to ask at: Revoke 101 devices?");
+        assert_eq!(Consent { yes: true }.to_devices("Revoke 101 devices?", 101), Ok(()));
+        assert_eq!((devices(1), devices(2)), ("1 device".to_owned(), "2 devices".to_owned()));
     }
 }

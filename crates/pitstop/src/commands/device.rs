@@ -1,20 +1,24 @@
 //! `pitstop device`: which devices there are, and how they do.
 
+mod bulk;
+mod import;
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use wire::Reason;
 
+use self::bulk::{Bulk, Chosen, Which};
 use crate::client::types::{
     Device, DeviceFilter, DeviceSettings, DeviceState, Event, Failures, Issued, NewDevice, NewDevices,
     Outcome,
 };
 use crate::client::{Client, Connection};
-use crate::commands::consent::Consent;
+use crate::commands::consent::{Consent, devices};
 use crate::commands::fleet::health_tone;
 use crate::commands::options;
 use crate::failure::Failure;
@@ -38,7 +42,15 @@ const SET_EXAMPLES: &str = "\
 Examples:
   pitstop device set lamp-0001 --channel beta --tags lab,office
   pitstop device set lamp-0001 --pin 1.3.2
-  pitstop device set lamp-0001 --unpin --note 'back on rollouts'";
+  pitstop device set lamp-0001 --unpin --note 'back on rollouts'
+  pitstop device set --filter product=lamp,search=AA:BB --channel beta --add-tags lab";
+
+const REVOKE_EXAMPLES: &str = "\
+Examples:
+  pitstop device revoke lamp-0001 --reason stolen
+  pitstop device revoke --filter product=lamp,tag=sold
+
+It is final. `pitstop device suspend` refuses a device until it is resumed.";
 
 const DELETE_EXAMPLES: &str = "\
 Examples:
@@ -51,6 +63,9 @@ audit log keeps its lines; its events go. The id is free again.";
 /// What `--health` takes.
 const HEALTHS: [&str; 8] = ["ok", "new", "updating", "silent", "unheard", "crashing", "failing", "revoked"];
 
+/// What a filter's state may be.
+const STATES: [&str; 3] = ["new", "enrolled", "revoked"];
+
 /// As many of its newest events stand below a device.
 const SHOWN_EVENTS: usize = 8;
 
@@ -60,6 +75,10 @@ pub(crate) enum DeviceCommand {
     /// Make a device id with a one-time enrollment token
     #[command(after_help = NEW_EXAMPLES)]
     New(New),
+
+    /// Make devices of ids of your own, such as serial numbers or MAC addresses, from a CSV file
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::Import),
 
     /// List the devices
     #[command(after_help = LIST_EXAMPLES)]
@@ -72,17 +91,23 @@ pub(crate) enum DeviceCommand {
     #[command(after_help = SET_EXAMPLES)]
     Set(Set),
 
-    /// Approve the enrollment of a device, where its product asks for that
-    Approve(One),
+    /// Approve the enrollment of a device, or of all of a filter, where their product asks for that
+    Approve(Approve),
 
     /// Forget the failures of a device: the release is offered to it again
     ClearQuarantine(One),
 
-    /// Revoke a device: its next request is refused
+    /// Revoke a device, or all of a filter, for good: the next request is refused
+    #[command(after_help = REVOKE_EXAMPLES)]
     Revoke(Revoke),
 
     /// Delete a device that is new or revoked, with its events
     Delete(Delete),
+    /// Refuse a device, or all of a filter, until it is resumed: lost, lent, or not understood
+    Suspend(Revoke),
+
+    /// Take the suspension of a device back
+    Resume(One),
 
     /// Issue a new enrollment token; the old one is void
     Token(One),
@@ -157,6 +182,10 @@ pub(crate) struct List {
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
 
+    /// Only devices in this state
+    #[arg(long, value_name = "STATE", value_parser = STATES)]
+    state: Option<String>,
+
     /// Only devices that do like this
     #[arg(long, value_name = "HEALTH", value_parser = HEALTHS)]
     health: Option<String>,
@@ -180,29 +209,39 @@ pub(crate) struct List {
 /// `device set`.
 #[derive(Debug, Args)]
 pub(crate) struct Set {
-    /// The device's id
-    #[arg(value_name = "ID", value_parser = options::device)]
-    id: String,
+    #[command(flatten)]
+    which: Which,
 
     /// The channel whose releases it gets
     #[arg(long, value_name = "NAME", value_parser = options::product)]
     channel: Option<String>,
 
     /// Its tags from now on; '' takes all away
-    #[arg(long, value_name = "TAGS")]
+    #[arg(long, value_name = "TAGS", conflicts_with = "filter")]
     tags: Option<String>,
 
+    /// Tags that all of the filter have from now on, besides their own
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    add_tags: Vec<String>,
+
+    /// Tags that none of the filter has from now on
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    remove_tags: Vec<String>,
+
     /// A note for people
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", conflicts_with = "filter")]
     note: Option<String>,
 
     /// The release that it is to run whatever the rollouts say, by version or number
-    #[arg(long, value_name = "RELEASE")]
+    #[arg(long, value_name = "RELEASE", conflicts_with = "filter")]
     pin: Option<String>,
 
     /// Follow the rollouts again
-    #[arg(long, conflicts_with = "pin")]
+    #[arg(long, conflicts_with_all = ["pin", "filter"])]
     unpin: bool,
+
+    #[command(flatten)]
+    consent: Consent,
 
     #[command(flatten)]
     connection: Connection,
@@ -219,16 +258,31 @@ pub(crate) struct One {
     connection: Connection,
 }
 
-/// `device revoke`.
+/// `device approve`.
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    #[command(flatten)]
+    which: Which,
+
+    #[command(flatten)]
+    consent: Consent,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `device revoke` and `device suspend`.
 #[derive(Debug, Args)]
 pub(crate) struct Revoke {
-    /// The device's id
-    #[arg(value_name = "ID", value_parser = options::device)]
-    id: String,
+    #[command(flatten)]
+    which: Which,
 
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+
+    #[command(flatten)]
+    consent: Consent,
 
     #[command(flatten)]
     connection: Connection,
@@ -239,6 +293,7 @@ impl DeviceCommand {
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
         match self {
             Self::New(new) => new.run(ui),
+            Self::Import(import) => import.run(ui),
             Self::List(list) => list.run(ui),
             Self::Show(One { id, connection }) => {
                 let client = connection.client()?;
@@ -249,13 +304,7 @@ impl DeviceCommand {
                 })
             }
             Self::Set(set) => set.run(ui),
-            Self::Approve(One { id, connection }) => {
-                let device = connection.client()?.approve_device(&id)?;
-                ui.result(&device, || {
-                    Page::titled(format!("Approved the enrollment of {id}"))
-                        .note("It gets its certificate when it asks again.")
-                })
-            }
+            Self::Approve(approve) => approve.run(ui),
             Self::ClearQuarantine(One { id, connection }) => {
                 let device = connection.client()?.clear_quarantine(&id)?;
                 ui.result(&device, || {
@@ -263,11 +312,14 @@ impl DeviceCommand {
                         .note("The release that failed is offered to it again, as far as a rollout does.")
                 })
             }
-            Self::Revoke(Revoke { id, reason, connection }) => {
-                let device = connection.client()?.revoke_device(&id, reason.as_deref())?;
+            Self::Revoke(revoke) => revoke.run(true, ui),
+            Self::Suspend(suspend) => suspend.run(false, ui),
+            Self::Resume(One { id, connection }) => {
+                let device = connection.client()?.resume_device(&id)?;
                 ui.result(&device, || {
-                    Page::titled(format!("Revoked the device {id}")).note(
-                        "Its next request is refused. The application it runs goes on running; it gets no updates.",
+                    Page::titled(format!("Resumed the device {id}")).note(
+                        "Its next request is answered. If its certificate has ended meanwhile, it needs a new enrollment \
+                         token (`pitstop device token`) and a new vault.",
                     )
                 })
             }
@@ -356,14 +408,108 @@ impl New {
     }
 }
 
+impl Approve {
+    fn run(self, ui: &Ui) -> Result<(), Failure> {
+        let Self { which, consent, connection } = self;
+        let client = connection.client()?;
+        match which.choose()? {
+            Chosen::One(id) => {
+                let device = client.approve_device(&id)?;
+                ui.result(&device, || {
+                    Page::titled(format!("Approved the enrollment of {id}"))
+                        .note("It gets its certificate when it asks again.")
+                })
+            }
+            Chosen::All(filter) => {
+                let bulk = Bulk { client: &client, action: "approve", filter: &filter, details: Map::new() };
+                let outcome = bulk.run(|what| format!("Approve the enrollment of {what}?"), &consent, ui)?;
+                ui.result(&outcome, || {
+                    Page::titled(format!("Approved the enrollment of {}", devices(outcome.changed)))
+                        .note(outcome.others("approved or revoked"))
+                })
+            }
+        }
+    }
+}
+
+impl Revoke {
+    /// For good, or until it is resumed.
+    fn run(self, is_final: bool, ui: &Ui) -> Result<(), Failure> {
+        let Self { which, reason, consent, connection } = self;
+        let client = connection.client()?;
+        let (verb, done, meaning) = match is_final {
+            true => (
+                "Revoke",
+                "Revoked",
+                "It is final: who is revoked gets no updates and comes back under another id alone. `pitstop device \
+                 suspend` can be taken back.",
+            ),
+            false => ("Suspend", "Suspended", "Who is suspended gets no updates until it is resumed."),
+        };
+        match which.choose()? {
+            Chosen::One(id) => {
+                if is_final {
+                    let product = client.device(&id)?.product;
+                    consent.to(&format!("Revoke 1 device of product {product}, {id}? {meaning}"))?;
+                }
+                let device = match is_final {
+                    true => client.revoke_device(&id, reason.as_deref())?,
+                    false => client.suspend_device(&id, reason.as_deref())?,
+                };
+                ui.result(&device, || {
+                    let page = Page::titled(format!("{done} the device {id}")).note(
+                        "Its next request is refused. The application it runs goes on running; it gets no updates.",
+                    );
+                    if is_final {
+                        page
+                    } else {
+                        page.next("To take it back:", [format!("pitstop device resume {id}")])
+                    }
+                })
+            }
+            Chosen::All(filter) => {
+                let mut details = Map::new();
+                details.insert("suspend".to_owned(), json!(!is_final));
+                details.extend(reason.map(|reason| ("reason".to_owned(), json!(reason))));
+                let bulk = Bulk { client: &client, action: "revoke", filter: &filter, details };
+                let outcome = bulk.run(|what| format!("{verb} {what}? {meaning}"), &consent, ui)?;
+                ui.result(&outcome, || {
+                    Page::titled(format!("{done} {}", devices(outcome.changed)))
+                        .note(outcome.others("revoked"))
+                })
+            }
+        }
+    }
+}
+
 impl Set {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { id, channel, tags, note, pin, unpin, connection } = self;
-        if channel.is_none() && tags.is_none() && note.is_none() && pin.is_none() && !unpin {
+        let Self { which, channel, tags, add_tags, remove_tags, note, pin, unpin, consent, connection } =
+            self;
+        let is_for_one = tags.is_some() || note.is_some() || pin.is_some() || unpin;
+        if channel.is_none() && add_tags.is_empty() && remove_tags.is_empty() && !is_for_one {
             return Err(Failure::usage("expected something to change, found nothing")
                 .hint("such as --channel beta; `pitstop device set --help` lists what there is"));
         }
         let client = connection.client()?;
+        let id = match which.choose()? {
+            Chosen::One(_) if !(add_tags.is_empty() && remove_tags.is_empty()) => {
+                return Err(Failure::usage(
+                    "expected --filter with --add-tags and --remove-tags, found an ID",
+                )
+                .hint("of one device --tags names all that it has from now on"));
+            }
+            Chosen::One(id) => id,
+            Chosen::All(filter) => {
+                let mut details = Map::new();
+                details.extend(channel.map(|channel| ("channel".to_owned(), json!(channel))));
+                details.insert("add_tags".to_owned(), json!(add_tags));
+                details.insert("remove_tags".to_owned(), json!(remove_tags));
+                let bulk = Bulk { client: &client, action: "change", filter: &filter, details };
+                let outcome = bulk.run(|what| format!("Change {what}?"), &consent, ui)?;
+                return ui.result(&outcome, || Page::titled(format!("Changed {}", devices(outcome.changed))));
+            }
+        };
         let pinned_sequence = match pin {
             Some(release) => {
                 let product = client.device(&id)?.product;
@@ -383,8 +529,8 @@ impl Set {
 
 impl List {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { product, channel, tag, health, sequence, search, limit, connection } = self;
-        let filter = DeviceFilter { product, channel, tag, health, sequence, search };
+        let Self { product, channel, tag, state, health, sequence, search, limit, connection } = self;
+        let filter = DeviceFilter { product, channel, tag, state, health, sequence, search };
         let devices = connection.client()?.devices(&filter, limit)?;
         ui.result(&devices, || {
             if devices.items.is_empty() {
@@ -400,9 +546,9 @@ impl List {
 }
 
 fn empty(filter: &DeviceFilter) -> Page {
-    let DeviceFilter { product, channel, tag, health, sequence, search } = filter;
-    let is_narrow =
-        channel.is_some() || tag.is_some() || health.is_some() || sequence.is_some() || search.is_some();
+    let DeviceFilter { product, channel, tag, state, health, sequence, search } = filter;
+    let texts = [channel, tag, state, health, search];
+    let is_narrow = texts.into_iter().any(Option::is_some) || sequence.is_some();
     if is_narrow {
         return Page::plain().next("No such devices. All of them:", ["pitstop device list"]);
     }
@@ -467,7 +613,7 @@ fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
     let number = |number: Option<u64>| Cell::or_dash(number.map(|number| number.to_string()));
     let mut facts = vec![
         ("product", Cell::from(&device.product)),
-        ("state", state(device.state)),
+        ("state", state(device)),
         ("health", Cell::new(health_tone(&device.health), &device.health)),
         ("channel", Cell::from(&device.channel)),
         ("tags", Cell::or_dash(Some(device.tags.join(", ")))),
@@ -477,7 +623,7 @@ fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
         ("last seen", moment(&device.last_seen_at)),
     ];
     if device.revoked_at.is_some() {
-        facts.push(("revoked", moment(&device.revoked_at)));
+        facts.push((if device.suspended { "suspended" } else { "revoked" }, moment(&device.revoked_at)));
         facts.push(("because", Cell::or_dash(device.revoked_reason.as_ref())));
     }
     if let Some(certificate) = &device.certificate {
@@ -547,8 +693,9 @@ fn reason(code: u16) -> String {
     Reason::from_code(code).map_or_else(|| code.to_string(), |reason| reason.name().to_owned())
 }
 
-fn state(state: DeviceState) -> Cell {
-    match state {
+fn state(device: &Device) -> Cell {
+    match device.state {
+        DeviceState::Revoked if device.suspended => Cell::new(Tone::Warn, "suspended"),
         DeviceState::New => Cell::new(Tone::Warn, "new"),
         DeviceState::Enrolled => Cell::new(Tone::Good, "enrolled"),
         DeviceState::Revoked => Cell::new(Tone::Bad, "revoked"),

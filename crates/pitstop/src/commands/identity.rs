@@ -185,8 +185,14 @@ fn ask(
         None => None,
     };
     if let Some(known) = known.as_ref().filter(|known| known.state == DeviceState::Revoked) {
-        return Err(Failure::new(format!("the device {} is revoked", known.id))
-            .hint("take another id; a revoked one never comes back"));
+        let id = &known.id;
+        return Err(if known.suspended {
+            Failure::new(format!("the device {id} is suspended"))
+                .hint(format!("`pitstop device resume {id}` takes that back"))
+        } else {
+            Failure::new(format!("the device {id} is revoked"))
+                .hint("take another id; a revoked one never comes back")
+        });
     }
     let product = match (&known, product) {
         (Some(known), Some(asked)) if asked != known.product => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::keyfile::{KeyFile, MAX_NAME_BYTES};
-use crate::ui::{Cell, Page, Ui};
+use crate::ui::{Cell, Page, Ui, hints};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,7 +67,7 @@ impl Keys {
                     )
                     .next(
                         "Next, make a product that trusts it:",
-                        [format!("pitstop product new lamp --chip esp32c3 --key {}", report.file)],
+                        [format!("pitstop product new lamp --chip esp32c3 --key {}", hints::word(&report.file))],
                     )
                 })
             }

@@ -195,7 +195,8 @@ fn page(report: &Report, app: &str) -> Page {
     if report.updater.is_none() {
         page = page.note("The updater was not looked at: no image of it is here (--updater FILE).");
     }
-    for problem in &report.problems {
+    // The first one is why the command fails, which is told below.
+    for problem in report.problems.iter().skip(1) {
         page = page.note(problem);
     }
     for way in &report.ways {

@@ -24,14 +24,23 @@ pub(crate) fn product(text: &str) -> Result<String, String> {
     checked(text, allowed, "lower-case letters, digits and `-`")
 }
 
-/// A device id: `[A-Za-z0-9._-]{1,64}`, but not `.` and `..`, which are steps in a path. New ones begin with neither dot nor
-/// hyphen, which the server says.
+/// A device id: `[A-Za-z0-9._:-]{1,64}`, but not `.` and `..`, which are steps in a path. New ones begin with a letter, a digit
+/// or `_`, which the server says.
 pub(crate) fn device(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
     if matches!(text, "." | "..") {
         return Err("expected more than dots".to_owned());
     }
-    checked(text, allowed, "letters, digits, `.`, `_` and `-`")
+    checked(text, allowed, "letters, digits, `.`, `_`, `:` and `-`")
+}
+
+/// The id of a device that is to be made.
+pub(crate) fn new_device(text: &str) -> Result<String, String> {
+    let id = device(text)?;
+    if id.starts_with(['.', ':', '-']) {
+        return Err(format!("expected an id that begins with a letter, a digit or `_`, found {id}"));
+    }
+    Ok(id)
 }
 
 /// A chip's name, such as `esp32c3` or `ESP32-C3`.
@@ -164,6 +173,10 @@ mod tests {
     fn names_that_addresses_can_carry() {
         assert_eq!(product("lamp-2"), Ok("lamp-2".to_owned()));
         assert_eq!(device("Lamp_0001.a"), Ok("Lamp_0001.a".to_owned()));
+        assert_eq!(new_device("AA:BB:CC:DD:EE:FF"), Ok("AA:BB:CC:DD:EE:FF".to_owned()));
+        for wrong in ["-rf", ".a", ":a", "..", ""] {
+            assert!(new_device(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "Lamp", "a/b", "a b", "lamp?", "é", &"a".repeat(65)] {
             assert!(product(wrong).is_err(), "{wrong}");
         }

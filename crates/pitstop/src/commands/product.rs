@@ -200,6 +200,13 @@ pub(crate) struct RevokeKey {
     #[arg(value_name = "KEY-ID", value_parser = options::device)]
     id: String,
 
+    /// Revoke it although it is the last one: nothing can be published until there is another
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    consent: Consent,
+
     #[command(flatten)]
     connection: Connection,
 }
@@ -308,8 +315,17 @@ impl KeyCommand {
                     Page::plain().table(["PUBLISHER", "KEY ID", "STATE"], rows)
                 })
             }
-            Self::Revoke(RevokeKey { name, id, connection }) => {
-                let key = connection.client()?.revoke_publisher_key(&name, &id)?;
+            Self::Revoke(RevokeKey { name, id, force, consent, connection }) => {
+                let client = connection.client()?;
+                let keys = client.publisher_keys(&name)?.items;
+                let good = keys.iter().filter(|key| key.revoked_at.is_none());
+                let left = good.filter(|key| key.id != id).count();
+                let whose = keys.iter().find(|key| key.id == id).map_or("nobody", |key| key.name.as_str());
+                consent.to(&format!(
+                    "Revoke the publisher key {id} of {whose}, which leaves product {name} with {left} of them? It is \
+                     final: what it signs is not published any more."
+                ))?;
+                let key = client.revoke_publisher_key(&name, &id, force)?;
                 ui.result(&key, || {
                     Page::titled(format!("Revoked the key {id} of {}", key.name)).note(
                         "The server takes no more releases that it signed. Releases of before stay, and devices \

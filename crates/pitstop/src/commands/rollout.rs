@@ -11,6 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::client::types::{Halt, NewRollout, Rollout, RolloutFilter, Wave, WaveState};
 use crate::client::{Connection, Watch, Watched};
+use crate::commands::consent::{Consent, devices};
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
@@ -70,7 +71,7 @@ pub(crate) enum RolloutCommand {
     Resume(One),
 
     /// Stop for good: devices that have the release return where its manifest allows
-    Abort(One),
+    Abort(Abort),
 
     /// Open the next wave, which waits for approval or for evidence
     Approve(One),
@@ -132,6 +133,16 @@ pub(crate) struct One {
     connection: Connection,
 }
 
+/// `rollout abort`.
+#[derive(Debug, Args)]
+pub(crate) struct Abort {
+    #[command(flatten)]
+    one: One,
+
+    #[command(flatten)]
+    consent: Consent,
+}
+
 /// `rollout watch`.
 #[derive(Debug, Args)]
 pub(crate) struct WatchOne {
@@ -171,7 +182,18 @@ impl RolloutCommand {
             Self::Start(one) => act(&one, Action::Start, ui),
             Self::Pause(one) => act(&one, Action::Pause, ui),
             Self::Resume(one) => act(&one, Action::Resume, ui),
-            Self::Abort(one) => act(&one, Action::Abort, ui),
+            Self::Abort(Abort { one, consent }) => {
+                let rollout = one.connection.client()?.rollout(&one.id)?;
+                let offered = rollout.waves.iter().map(|wave| wave.counters.offered).sum();
+                consent.to(&format!(
+                    "Abort {} of release {}, which {} were offered? It is never resumed, and devices that have the \
+                     release return where its manifest allows.",
+                    rollout.id,
+                    release(&rollout),
+                    devices(offered)
+                ))?;
+                act(&one, Action::Abort, ui)
+            }
             Self::Approve(one) => act(&one, Action::Approve, ui),
         }
     }

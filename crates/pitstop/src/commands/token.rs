@@ -20,6 +20,9 @@ Examples:
 Roles: viewer reads; operator also changes devices and rollouts; publisher reads
 and publishes releases; admin does everything.";
 
+/// Among so many the one that is to be revoked is looked for.
+const MOST_TOKENS: usize = 1000;
+
 /// API tokens.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -77,6 +80,9 @@ pub(crate) struct Revoke {
     /// Id of the token, as `pitstop token list` shows it
     #[arg(value_name = "ID", value_parser = options::device)]
     id: String,
+
+    #[command(flatten)]
+    consent: Consent,
 
     #[command(flatten)]
     connection: Connection,
@@ -148,8 +154,16 @@ impl TokenCommand {
                 let token = client.delete_token(&id)?;
                 ui.result(&token, || Page::titled(format!("Deleted the token {id} of {}", token.name)))
             }
-            Self::Revoke(Revoke { id, connection }) => {
-                let token = connection.client()?.revoke_token(&id)?;
+            Self::Revoke(Revoke { id, consent, connection }) => {
+                let client = connection.client()?;
+                let tokens = client.tokens(MOST_TOKENS)?.items;
+                let whose = tokens.iter().find(|token| token.id == id);
+                let whose =
+                    whose.map_or_else(String::new, |token| format!(" of {} ({})", token.name, token.role));
+                consent.to(&format!(
+                    "Revoke 1 API token, {id}{whose}? It is final: its next request is refused, and its sessions end."
+                ))?;
+                let token = client.revoke_token(&id)?;
                 ui.result(&token, || {
                     Page::titled(format!("Revoked the token {id} of {}", token.name))
                         .note("Its next request is refused.")

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use crate::client::Connection;
 use crate::client::types::{Delivery, NewWebhook, Webhook};
+use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui, ago};
@@ -35,7 +36,7 @@ pub(crate) enum WebhookCommand {
     Test(One),
 
     /// Remove a webhook; what was not delivered yet is not sent any more
-    Remove(One),
+    Remove(Remove),
 }
 
 /// `webhook new`.
@@ -68,7 +69,17 @@ pub(crate) struct List {
     connection: Connection,
 }
 
-/// `webhook test` and `webhook remove`.
+/// `webhook remove`.
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    #[command(flatten)]
+    one: One,
+
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// `webhook test`, and the webhook of `webhook remove`.
 #[derive(Debug, Args)]
 pub(crate) struct One {
     /// Id of the webhook, as `pitstop webhook list` shows it
@@ -124,16 +135,24 @@ impl WebhookCommand {
                 let webhooks = connection.client()?.webhooks()?;
                 ui.result(&webhooks, || {
                     let now = OffsetDateTime::now_utc();
-                    let rows = webhooks.items.iter().map(|webhook| {
+                    let rows = webhooks.items.iter().map(|listed| {
+                        let webhook = &listed.webhook;
+                        let is_stuck = listed.waiting > 0;
                         [
                             Cell::from(&webhook.id),
                             Cell::from(&webhook.url),
                             Cell::from(scope(webhook)),
                             webhook.events.len().to_string().into(),
+                            Cell::new(
+                                if is_stuck { Tone::Warn } else { Tone::Dim },
+                                listed.waiting.to_string(),
+                            ),
+                            Cell::or_dash(listed.next_try_at.as_ref()),
                             ago(&webhook.created_at, now).into(),
                         ]
                     });
-                    Page::plain().table(["ID", "URL", "PRODUCT", "EVENTS", "MADE"], rows)
+                    Page::plain()
+                        .table(["ID", "URL", "PRODUCT", "EVENTS", "WAITING", "NEXT TRY", "MADE"], rows)
                 })
             }
             Self::Deliveries(Deliveries { id, limit, connection }) => {
@@ -162,8 +181,16 @@ impl WebhookCommand {
                         .next("To see what became of it:", [format!("pitstop webhook deliveries {id}")])
                 })
             }
-            Self::Remove(One { id, connection }) => {
-                let webhook = connection.client()?.remove_webhook(&id)?;
+            Self::Remove(Remove { one: One { id, connection }, consent }) => {
+                let client = connection.client()?;
+                let webhooks = client.webhooks()?.items;
+                let whose = webhooks.iter().map(|listed| &listed.webhook).find(|webhook| webhook.id == id);
+                let whose = whose.map_or_else(String::new, |webhook| format!(" to {}", webhook.url));
+                consent.to(&format!(
+                    "Remove 1 webhook, {id}{whose}? What was not delivered yet is not sent any more, and its secret is \
+                     gone."
+                ))?;
+                let webhook = client.remove_webhook(&id)?;
                 ui.result(&webhook, || Page::titled(format!("Removed the webhook {id}, {}", webhook.url)))
             }
         }

@@ -28,6 +28,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::Ui;
 use images::{Build, Images, Origin};
@@ -79,7 +80,7 @@ pub(crate) struct Demo {
     dashboard: bool,
 
     /// End the demo of the dashboard after so many seconds
-    #[arg(long = "for", value_name = "SECONDS", requires = "dashboard", conflicts_with_all = ["apps", "build_apps", "chip"])]
+    #[arg(long = "for", value_name = "SECONDS", value_parser = options::count, requires = "dashboard", conflicts_with_all = ["apps", "build_apps", "chip"])]
     time_s: Option<u64>,
 }
 

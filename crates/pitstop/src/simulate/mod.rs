@@ -94,11 +94,11 @@ pub(crate) struct Simulate {
     tags: Vec<String>,
 
     /// Stop after so many seconds [default: 10, a herd: 300, with --count: no limit]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "S", value_parser = options::count)]
     seconds: Option<u64>,
 
     /// Stop after so many check-ins
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = options::count)]
     count: Option<u64>,
 
     /// So many check-ins a second, whether the server keeps up or not; without it, as many as it can
@@ -130,15 +130,15 @@ pub(crate) struct Simulate {
     get: Option<Uri>,
 
     /// So many of the devices refuse a release
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", value_parser = percent, default_value = "0")]
     fail_percent: f64,
 
     /// So many of the devices crash with a release
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", value_parser = percent, default_value = "0")]
     crash_percent: f64,
 
     /// So many of the devices take a release and are not seen again
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", value_parser = percent, default_value = "0")]
     silent_percent: f64,
 
     /// Also when the devices' server is not on this machine
@@ -377,7 +377,31 @@ fn publishers(product: &Product) -> Result<PublisherKeys, Failure> {
         .collect()
 }
 
+/// A share in percent.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).trim_end().parse().ok();
+    percent
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .ok_or_else(|| "expected a share from 0 to 100 percent, such as 10 or 2.5".to_owned())
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_and_rates_are_told_in_a_sentence() {
+        assert_eq!((percent("10"), percent("2.5%"), percent("0")), (Ok(10.0), Ok(2.5), Ok(0.0)));
+        for wrong in ["", "x", "-1", "101", "NaN", "inf", "1e9"] {
+            assert!(percent(wrong).unwrap_err().starts_with("expected "), "{wrong}");
+        }
+        for wrong in ["", "0", "-1", "NaN", "inf", "fast"] {
+            assert!(rate(wrong).unwrap_err().starts_with("expected "), "{wrong}");
+        }
+    }
 }

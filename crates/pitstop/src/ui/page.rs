@@ -5,7 +5,7 @@
 use std::fmt::{self, Display};
 use std::io::IsTerminal;
 
-use comfy_table::{Attribute, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use super::hints;
 use super::style::{Tone, paint};
@@ -13,6 +13,9 @@ use super::text::{in_a_line, printable};
 
 /// Blank columns left of everything below a heading.
 const INDENT: &str = "  ";
+
+/// Blank columns behind each column of a table.
+const GAP: usize = 2;
 
 /// The longest line of a paragraph: fits every terminal, and is easy to read on a wide one.
 const NOTE_COLUMNS: usize = 78;
@@ -92,21 +95,10 @@ impl Page {
         headers: [&str; N],
         rows: impl IntoIterator<Item = [Cell; N]>,
     ) -> Self {
-        let mut table = Table::new();
-        table.load_preset(presets::NOTHING).enforce_styling();
+        let rows: Vec<_> = rows.into_iter().collect();
         // Serial consoles often say that they have no columns at all.
-        if std::io::stdout().is_terminal() && table.width().is_some_and(|columns| columns > 0) {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        }
-        table.set_header(headers.map(|header| comfy_table::Cell::new(header).add_attribute(Attribute::Dim)));
-        for row in rows {
-            table.add_row(row.map(comfy_table::Cell::from));
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        let lines = table.lines().map(|line| format!("{INDENT}{}", trim_end(&line)));
-        self.parts.push(lines.collect::<Vec<_>>().join("\n"));
+        let columns = Table::new().width().filter(|columns| std::io::stdout().is_terminal() && *columns > 0);
+        self.parts.push(table(headers, rows, columns.map(usize::from)));
         self
     }
 
@@ -136,6 +128,63 @@ impl Page {
         self.parts.push(part);
         self
     }
+}
+
+/// A table within so many columns, its cells broken between words; where that does not do, the cells of a row below each other.
+fn table<const N: usize>(headers: [&str; N], rows: Vec<[Cell; N]>, columns: Option<usize>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).enforce_styling();
+    let mut constraints = Vec::new();
+    if let Some(columns) = columns {
+        let of_column = |column: usize, measure: fn(&str) -> usize| {
+            let cells = rows.iter().map(|row| measure(&row[column].text));
+            cells.chain([measure(headers[column])]).max().unwrap_or_default()
+        };
+        let widths = |measure| (0..N).map(move |column| of_column(column, measure) + GAP);
+        let place = columns.saturating_sub(INDENT.len());
+        if widths(longest_word).sum::<usize>() > place {
+            return below_each_other(headers, &rows, columns);
+        }
+        if widths(textwrap::core::display_width).sum::<usize>() > place {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+            table.set_width(u16::try_from(place).unwrap_or(u16::MAX));
+            let at_least = |width: usize| {
+                ColumnConstraint::LowerBoundary(Width::Fixed(u16::try_from(width).unwrap_or(u16::MAX)))
+            };
+            constraints = widths(longest_word).map(at_least).collect();
+        }
+    }
+    table.set_header(headers.map(|header| comfy_table::Cell::new(header).add_attribute(Attribute::Dim)));
+    for row in rows {
+        table.add_row(row.map(comfy_table::Cell::from));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.set_constraints(constraints);
+    let lines = table.lines().map(|line| format!("{INDENT}{}", trim_end(&line)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Each row as labels and values, with a blank line between rows.
+fn below_each_other<const N: usize>(headers: [&str; N], rows: &[[Cell; N]], columns: usize) -> String {
+    let label_columns = headers.iter().map(|header| header.chars().count()).max().unwrap_or_default();
+    let before = INDENT.len() + label_columns + GAP;
+    let place = columns.saturating_sub(before).max(1);
+    let rows = rows.iter().map(|row| {
+        let lines = headers.iter().zip(row).map(|(header, cell)| {
+            let label = paint(Tone::Dim, format!("{header:label_columns$}"));
+            let value = textwrap::wrap(&cell.text, by_words(place)).into_iter();
+            let value = value.map(|line| paint(cell.tone, line).to_string()).collect::<Vec<_>>();
+            format!("{INDENT}{label}  {}", value.join(&format!("\n{:before$}", "")))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    rows.collect::<Vec<_>>().join("\n\n")
+}
+
+fn longest_word(text: &str) -> usize {
+    text.split(' ').map(textwrap::core::display_width).max().unwrap_or_default()
 }
 
 /// Lines are broken between words alone: ids and commands, which have hyphens, are to be copied.
@@ -179,6 +228,40 @@ impl From<Cell> for comfy_table::Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What `pitstop device list` is made of, at widths of terminals.
+    #[test]
+    fn tables_break_no_word_and_fit_42_columns() {
+        let headers = ["ID", "PRODUCT", "CHANNEL", "HEALTH", "RUNS", "LAST SEEN", "LAST OUTCOME"];
+        let cells = [
+            "AA:BB:CC:DD:EE:FF",
+            "lamp",
+            "stable",
+            "unheard",
+            "1.10.0",
+            "3 days ago",
+            "image-not-an-application",
+        ];
+        let row = || cells.map(|text| Cell::new(Tone::Warn, text));
+        let shown = |columns: Option<usize>| {
+            let text = table(headers, vec![row(), row()], columns);
+            anstream::adapter::strip_str(&text).to_string()
+        };
+        let wide = shown(None);
+        assert_eq!(wide.lines().count(), 3, "{wide}");
+        assert_eq!(shown(Some(200)), wide);
+        for columns in 42..130 {
+            let text = shown(Some(columns));
+            let widest = text.lines().map(textwrap::core::display_width).max();
+            assert!(widest <= Some(columns), "{columns}: {widest:?}\n{text}");
+            for word in headers.iter().chain(&cells).flat_map(|text| text.split(' ')) {
+                assert!(text.contains(word), "{columns}: {word}\n{text}");
+            }
+        }
+        let narrow = shown(Some(42));
+        assert!(narrow.starts_with("  ID            AA:BB:CC:DD:EE:FF\n  PRODUCT       lamp\n"), "{narrow}");
+        assert!(shown(Some(90)).lines().count() > 3);
+    }
 
     fn plain(page: Page) -> String {
         anstream::adapter::strip_str(&page.to_string()).to_string()

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
 use super::page::{BothWays, Order, Page, PageParams, Total};
-use super::request::{Body, InPath, Params, check_device_id, check_text, present};
+use super::request::{Body, InPath, Params, check_device_id, check_text, optional_body, present};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
 use crate::app::App;
@@ -22,16 +22,18 @@ use crate::clock;
 use crate::device::reason_name;
 use crate::problem::{Problem, Refused};
 use crate::secret;
-use crate::store::{DeviceChange, DeviceDeletion, DeviceFilter, DeviceRow, EventRow, NewDevice, NewDevices};
+use crate::store::{
+    DeviceChange, DeviceDeletion, DeviceFilter, DeviceRevocation, DeviceRow, EventRow, NewDevice,
+};
 
 /// The longest note and reason.
-const MAX_TEXT_CHARS: usize = 4096;
+pub(super) const MAX_TEXT_CHARS: usize = 4096;
 
 /// The most devices of one call: what one transaction writes in well under a second.
-const MAX_BULK: i64 = 1000;
+pub(super) const MAX_BULK: i64 = 1000;
 
 /// The most tags of one device.
-const MAX_TAGS: usize = 32;
+pub(super) const MAX_TAGS: usize = 32;
 
 /// Random bytes of an id that the server makes: 40 bits, so that two of a million devices are hardly ever the same.
 const ID_BYTES: usize = 5;
@@ -46,6 +48,8 @@ pub(super) fn routes() -> Routes {
         .operator(routes!(change))
         .operator(routes!(revoke))
         .operator(routes!(remove))
+        .operator(routes!(suspend))
+        .operator(routes!(resume))
         .operator(routes!(renew_token))
         .operator(routes!(approve))
         .operator(routes!(clear_quarantine))
@@ -55,7 +59,7 @@ pub(super) fn routes() -> Routes {
 #[serde(deny_unknown_fields)]
 struct NewDeviceBody {
     /// Without it, the server makes one.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._:-]+$")]
     id: Option<String>,
     product: String,
     #[serde(default)]
@@ -74,7 +78,7 @@ struct NewDevicesBody {
     #[schema(minimum = 1, maximum = 1000)]
     count: i64,
     /// What the ids begin with; the product's name when it is absent.
-    #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9._-]+$")]
+    #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9._:-]+$")]
     prefix: Option<String>,
     /// `stable` when it is absent.
     channel: Option<String>,
@@ -106,7 +110,7 @@ struct RevokeBody {
 /// Whether it is enrolled.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum DeviceState {
+pub(super) enum DeviceState {
     New,
     Enrolled,
     Revoked,
@@ -117,7 +121,7 @@ enum DeviceState {
 /// what is usual for it is not known); `updating`; `ok`.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Health {
+pub(super) enum Health {
     Revoked,
     New,
     Silent,
@@ -196,15 +200,15 @@ struct Created {
 }
 
 #[derive(Serialize, ToSchema)]
-struct NewToken {
-    id: String,
+pub(super) struct NewToken {
+    pub(super) id: String,
     /// Shown once.
-    enrollment_token: String,
+    pub(super) enrollment_token: String,
 }
 
 #[derive(Serialize, ToSchema)]
-struct CreatedDevices {
-    items: Vec<NewToken>,
+pub(super) struct CreatedDevices {
+    pub(super) items: Vec<NewToken>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -231,6 +235,8 @@ struct Device {
     #[schema(format = DateTime)]
     revoked_at: Option<String>,
     revoked_reason: Option<String>,
+    /// Whether it is revoked only until it is resumed.
+    suspended: bool,
     #[schema(format = DateTime)]
     last_seen_at: Option<String>,
     certificate: Option<Certificate>,
@@ -328,9 +334,8 @@ async fn create(
     let tags = check_tags(body.tags)?;
     let channel = existing_channel(&app, &product, body.channel).await?;
     let enrollment_token = secret::new_token();
-    let device = NewDevice { id: id.clone(), token_hash: secret::hash(&enrollment_token) };
-    let common = NewDevices { product: &product, note: &body.note, channel: &channel, tags: &tags };
-    match app.people.add_devices(&[device], common, &caller.change()).await {
+    let device = NewDevice { id: id.clone(), token_hash: secret::hash(&enrollment_token), channel, tags };
+    match app.people.add_devices(&[device], &product, &body.note, &caller.change()).await {
         Ok(()) => {
             let row = find(&app, &caller, &id).await?;
             let revision = row.revision;
@@ -375,10 +380,14 @@ async fn create_bulk(
     }
     let devices: Vec<_> = items
         .iter()
-        .map(|item| NewDevice { id: item.id.clone(), token_hash: secret::hash(&item.enrollment_token) })
+        .map(|item| NewDevice {
+            id: item.id.clone(),
+            token_hash: secret::hash(&item.enrollment_token),
+            channel: channel.clone(),
+            tags: tags.clone(),
+        })
         .collect();
-    let common = NewDevices { product: &product, note: "", channel: &channel, tags: &tags };
-    match app.people.add_devices(&devices, common, &caller.change()).await {
+    match app.people.add_devices(&devices, &product, "", &caller.change()).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(CreatedDevices { items }))),
         // One chance in a million millions for each pair of ids: the next call has other ones.
         Err(error) if error.is_duplicate() => {
@@ -526,18 +535,78 @@ async fn revoke(
     InPath(id): InPath<String>,
     body: Bytes,
 ) -> Result<Tagged<Device>, Problem> {
+    let reason = revocation_reason(&body, "revoked by an operator")?;
+    end(&app, &caller, &condition, &id, DeviceRevocation { reason: &reason, suspends: false }).await
+}
+
+/// Suspends a device: its next request is refused, until it is resumed. The body may be absent.
+#[utoipa::path(
+    post,
+    path = "/devices/{id}/suspend",
+    params(("id" = String, Path), IfMatchHeader),
+    request_body = Option<RevokeBody>,
+    responses((status = 200, body = Device))
+)]
+async fn suspend(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+    body: Bytes,
+) -> Result<Tagged<Device>, Problem> {
+    let reason = revocation_reason(&body, "suspended by an operator")?;
+    end(&app, &caller, &condition, &id, DeviceRevocation { reason: &reason, suspends: true }).await
+}
+
+/// Takes the suspension of a device back.
+#[utoipa::path(
+    post,
+    path = "/devices/{id}/resume",
+    params(("id" = String, Path), IfMatchHeader),
+    responses((status = 200, body = Device))
+)]
+async fn resume(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    condition: Condition,
+    InPath(id): InPath<String>,
+) -> Result<Tagged<Device>, Problem> {
     find(&app, &caller, &id).await?;
-    let body: RevokeBody = match body.as_ref() {
-        b"" | b"null" => RevokeBody::default(),
-        json => serde_json::from_slice(json).map_err(|error| {
-            Problem::Invalid(format!("expected {{\"reason\": text}} or no body, found: {error}"))
-        })?,
-    };
-    let reason = body.reason.unwrap_or_else(|| "revoked by an operator".to_owned());
+    match app.people.resume_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
+        true => tagged(find(&app, &caller, &id).await?),
+        false => Err(Problem::DeviceRevoked { id }),
+    }
+}
+
+async fn end(
+    app: &App,
+    caller: &Caller,
+    condition: &Condition,
+    id: &str,
+    revocation: DeviceRevocation<'_>,
+) -> Result<Tagged<Device>, Problem> {
+    find(app, caller, id).await?;
+    let ended = app.people.revoke_device(id, revocation, &caller.change(), &condition.0).await?;
+    if !ended.done("device", id)? {
+        return Err(Problem::DeviceRevoked { id: id.to_owned() });
+    }
+    tracing::info!(device = id, reason = revocation.reason, suspended = revocation.suspends, "revoked");
+    tagged(find(app, caller, id).await?)
+}
+
+fn revocation_reason(body: &[u8], otherwise: &str) -> Result<String, Problem> {
+    let body: RevokeBody = optional_body(body, "{\"reason\": text}")?;
+    let reason = body.reason.unwrap_or_else(|| otherwise.to_owned());
     check_text("reason", &reason, 1, MAX_TEXT_CHARS)?;
-    app.people.revoke_device(&id, &reason, &caller.change(), &condition.0).await?.done("device", &id)?;
-    tracing::info!(device = id, reason, "revoked");
-    tagged(find(&app, &caller, &id).await?)
+    Ok(reason)
+}
+
+/// Why something is not done with a device that is revoked.
+async fn refused(app: &App, caller: &Caller, id: String) -> Result<Problem, Problem> {
+    Ok(match find(app, caller, &id).await?.is_suspended() {
+        true => Problem::DeviceSuspended { id },
+        false => Problem::DeviceRevoked { id },
+    })
 }
 
 /// Deletes a device that is not enrolled, or is revoked, and its events. The audit log keeps its lines, its certificates stay
@@ -562,8 +631,8 @@ async fn remove(
             kind: "device-enrolled",
             title: "The device is enrolled",
             detail: format!(
-                "expected a device that is new or revoked, found {id}, which is enrolled; revoke it first, \
-                 then delete it"
+                "expected a device that is new or revoked, found {id}, which is enrolled or suspended; revoke it \
+                 first, then delete it"
             ),
         })),
     }
@@ -588,7 +657,7 @@ async fn renew_token(
     let renewed = app.people.renew_token(&id, &token_hash, &caller.change(), &condition.0).await?;
     match renewed.done("device", &id)? {
         true => Ok((StatusCode::CREATED, Json(NewToken { id, enrollment_token }))),
-        false => Err(Problem::DeviceRevoked { id }),
+        false => Err(refused(&app, &caller, id).await?),
     }
 }
 
@@ -608,7 +677,7 @@ async fn approve(
     find(&app, &caller, &id).await?;
     match app.people.approve_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
         true => tagged(find(&app, &caller, &id).await?),
-        false => Err(Problem::DeviceRevoked { id }),
+        false => Err(refused(&app, &caller, id).await?),
     }
 }
 
@@ -653,14 +722,18 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeviceRow, Problem
     row.ok_or_else(|| Problem::NotFound { kind: "device", name: id.to_owned() })
 }
 
-async fn existing_channel(app: &App, product: &str, channel: Option<String>) -> Result<String, Problem> {
+pub(super) async fn existing_channel(
+    app: &App,
+    product: &str,
+    channel: Option<String>,
+) -> Result<String, Problem> {
     let channel = channel.unwrap_or_else(|| "stable".to_owned());
     channels::require(app, product, &channel).await?;
     Ok(channel)
 }
 
 /// Checks tags, and brings them into the one order in which they are stored.
-fn check_tags(mut tags: Vec<String>) -> Result<Vec<String>, Problem> {
+pub(super) fn check_tags(mut tags: Vec<String>) -> Result<Vec<String>, Problem> {
     tags.sort_unstable();
     tags.dedup();
     if tags.len() > MAX_TAGS {
@@ -678,7 +751,7 @@ fn tagged(row: DeviceRow) -> Result<Tagged<Device>, Problem> {
 
 impl DeviceState {
     /// As [`DeviceRow::state`] has it.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Enrolled => "enrolled",
@@ -689,7 +762,7 @@ impl DeviceState {
 
 impl Health {
     /// As `store/health.rs` has it.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Revoked => "revoked",
             Self::New => "new",
@@ -719,7 +792,7 @@ impl AttemptState {
 }
 
 fn show_device(row: DeviceRow) -> Result<Device, Problem> {
-    let state = row.state();
+    let (state, suspended) = (row.state(), row.is_suspended());
     let validity = row.certificate_not_before_ms.zip(row.certificate_not_after_ms);
     let certificate = row.certificate_serial.zip(validity).map(|(serial, (not_before, not_after))| {
         Certificate { serial, not_before: clock::rfc3339(not_before), not_after: clock::rfc3339(not_after) }
@@ -744,6 +817,7 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
             .map(clock::rfc3339),
         revoked_at: row.revoked_at_ms.map(clock::rfc3339),
         revoked_reason: row.revoked_reason,
+        suspended,
         last_seen_at: row.last_seen_at_ms.map(clock::rfc3339),
         certificate,
         running: row.running_digest.map(|digest| Running { digest, sequence, version }),

@@ -6,6 +6,7 @@ mod auth;
 mod ca;
 mod channels;
 mod crl;
+mod device_bulk;
 mod devices;
 mod etag;
 mod events;
@@ -89,6 +90,7 @@ fn describe() -> OpenApiRouter<Arc<App>> {
         releases::routes(),
         devices::routes(),
         events::routes(),
+        device_bulk::routes(),
         rollouts::routes(),
         evidence::routes(),
         artifacts::routes(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -13,13 +14,13 @@ use super::auth::Caller;
 use super::etag::Condition;
 use super::page::{Page, PageParams};
 use super::product;
-use super::request::{Body, InPath, Params, check_text};
+use super::request::{Body, InPath, Params, check_text, optional_body};
 use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
 use crate::publish::parse_key;
-use crate::store::KeyRow;
+use crate::store::{KeyRow, Trust};
 
 pub(super) fn routes() -> Routes {
     Routes::of("publisher-keys").viewer(routes!(list)).admin(routes!(add)).admin(routes!(revoke))
@@ -34,6 +35,13 @@ pub(super) struct NewKey {
     /// A compressed P-256 point (33 bytes, SEC 1 section 2.3.3) in hexadecimal.
     #[schema(pattern = "^0[23][0-9a-fA-F]{64}$")]
     key: String,
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+struct RevokeKey {
+    /// Revoke it although it is the last one: nothing can be published then.
+    force: bool,
 }
 
 /// A publisher key.
@@ -99,11 +107,13 @@ async fn add(
 }
 
 /// Revokes a publisher key, which is final: what it signed is not published any more. Releases of before stay, and a
-/// device trusts the keys in its vault until it is provisioned again. It is a change of the product.
+/// device trusts the keys in its vault until it is provisioned again. It is a change of the product. The body may be absent;
+/// the last key that is good is revoked with `force` alone.
 #[utoipa::path(
     post,
     path = "/products/{product}/publisher-keys/{id}/revoke",
     params(("product" = String, Path), ("id" = String, Path), IfMatchHeader),
+    request_body = Option<RevokeKey>,
     responses((status = 200, body = Key))
 )]
 async fn revoke(
@@ -111,13 +121,18 @@ async fn revoke(
     caller: Caller,
     condition: Condition,
     InPath((name, id)): InPath<(String, String)>,
+    body: Bytes,
 ) -> Result<Json<Key>, Problem> {
+    let RevokeKey { force } = optional_body(&body, "{\"force\": true}")?;
     let product = product::find(&app, &caller, name).await?.name;
     let key = find(&app, &product, &id).await?;
-    app.people
-        .revoke_publisher_key(&product, &key, &caller.change(), &condition.0)
-        .await?
-        .done("product", &product)?;
+    let revoked =
+        app.people.revoke_publisher_key(&product, &key, force, &caller.change(), &condition.0).await?;
+    if !revoked.done("product", &product)? {
+        let Trust { trusting, others, in_part } = app.people.trust(&product, &id).await?;
+        let key = format!("{} ({id})", key.name);
+        return Err(Problem::LastPublisherKey { product, key, trusting, others, in_part });
+    }
     show_key(find(&app, &product, &id).await?).map(Json)
 }
 

@@ -28,6 +28,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// A body that may be absent; `shape` says what it looks like when it is there.
+pub(super) fn optional_body<T: DeserializeOwned + Default>(body: &[u8], shape: &str) -> Result<T, Problem> {
+    match body {
+        b"" | b"null" => Ok(T::default()),
+        json => serde_json::from_slice(json)
+            .map_err(|error| Problem::Invalid(format!("expected {shape} or no body, found: {error}"))),
+    }
+}
+
 /// The variable parts of a path.
 pub(super) struct InPath<T>(pub(super) T);
 
@@ -101,13 +110,18 @@ pub(super) fn check_channel_name(name: &str) -> Result<(), Problem> {
     })
 }
 
-/// Checks a device id. It has no colon, which ends the user name of HTTP Basic, and begins with neither dot nor hyphen: as a path
-/// or an argument that would be something else.
+/// Checks a device id. It begins with neither dot nor hyphen, as a path or an argument that would be something else, nor with
+/// a colon; and `bulk` is where many are dealt with.
 pub(super) fn check_device_id(id: &str) -> Result<(), Problem> {
-    check("device id", "A-Z a-z 0-9 . _ -", id, |byte| {
-        byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
+    check("device id", "A-Z a-z 0-9 . _ : -", id, |byte| {
+        byte.is_ascii_alphanumeric() || b"._:-".contains(&byte)
     })?;
-    if id.starts_with(['.', '-']) {
+    if id == "bulk" {
+        return Err(Problem::Unsuitable(
+            "expected a device id that is no word of the API, found \"bulk\"".to_owned(),
+        ));
+    }
+    if id.starts_with(['.', '-', ':']) {
         return Err(Problem::Invalid(format!(
             "expected a device id that begins with a letter, a digit or _, found {id:?}"
         )));

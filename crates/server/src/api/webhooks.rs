@@ -47,7 +47,8 @@ struct NewWebhook {
     allow_http: bool,
     /// What it is told: `release.publish`, `rollout.start`, `rollout.open-wave`, `rollout.wait`,
     /// `rollout.await-approval`, `rollout.approve`, `rollout.pause`, `rollout.halt`, `rollout.resume`, `rollout.complete`,
-    /// `rollout.abort`, `rollout.supersede`, `device.quarantine`, `device.revoke`, `certificate.end`; without it, all.
+    /// `rollout.abort`, `rollout.supersede`, `device.quarantine`, `device.revoke`, `device.revoke-bulk`, `device.suspend`,
+    /// `certificate.end`; without it, all.
     #[serde(default)]
     events: Vec<String>,
     /// The one product that it is about; without it, all.
@@ -62,6 +63,17 @@ struct Webhook {
     product: Option<String>,
     #[schema(format = DateTime)]
     created_at: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ListedWebhook {
+    #[serde(flatten)]
+    webhook: Webhook,
+    /// How much is still to be sent to it.
+    waiting: i64,
+    /// When the next of it is tried; null when there is none.
+    #[schema(format = DateTime)]
+    next_try_at: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -94,11 +106,20 @@ struct Delivery {
 }
 
 /// Lists webhooks.
-#[utoipa::path(get, path = "/webhooks", responses((status = 200, body = Page<Webhook>)))]
-async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Page<Webhook>>, Problem> {
+#[utoipa::path(get, path = "/webhooks", responses((status = 200, body = Page<ListedWebhook>)))]
+async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Page<ListedWebhook>>, Problem> {
     caller.require_unscoped()?;
     let webhooks = app.people.webhooks().await?;
-    Ok(Json(Page::whole(webhooks.into_iter().map(show).collect())))
+    let waiting = app.people.waiting_deliveries().await?;
+    let listed = |row: WebhookRow| {
+        let waits = waiting.iter().find(|(webhook, ..)| *webhook == row.id);
+        ListedWebhook {
+            waiting: waits.map_or(0, |(_, count, _)| *count),
+            next_try_at: waits.map(|(.., try_at_ms)| clock::rfc3339(*try_at_ms)),
+            webhook: show(row),
+        }
+    };
+    Ok(Json(Page::whole(webhooks.into_iter().map(listed).collect())))
 }
 
 /// Adds a webhook: it is told what happens from now on. Its secret is shown once.

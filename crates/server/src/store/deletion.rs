@@ -11,7 +11,7 @@ use super::{Change, Changed, DeviceRow, IfMatch, Record, Store, StoreError};
 pub(crate) enum DeviceDeletion {
     /// As it was.
     Done(Box<DeviceRow>),
-    /// It is enrolled, and has to be revoked first; nothing was changed.
+    /// It is enrolled or suspended, and has to be revoked first; nothing was changed.
     Enrolled,
 }
 
@@ -70,7 +70,7 @@ impl Store {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
-        if before.state() == "enrolled" {
+        if before.state() == "enrolled" || before.is_suspended() {
             return Ok(Changed::Done(DeviceDeletion::Enrolled));
         }
         for statement in WITH_A_DEVICE {

@@ -31,6 +31,8 @@ row! {
         pub(crate) enrollment_pending_at_ms: Option<i64>,
         pub(crate) revoked_at_ms: Option<i64>,
         pub(crate) revoked_reason: Option<String>,
+        /// 1: the revocation may be taken back.
+        pub(super) suspended: i64,
         pub(crate) last_seen_at_ms: Option<i64>,
         pub(crate) certificate_serial: Option<String>,
         pub(crate) certificate_not_before_ms: Option<i64>,
@@ -67,16 +69,9 @@ row! {
 pub(crate) struct NewDevice {
     pub(crate) id: String,
     pub(crate) token_hash: String,
-}
-
-/// What devices to add have in common.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NewDevices<'a> {
-    pub(crate) product: &'a str,
-    pub(crate) note: &'a str,
-    pub(crate) channel: &'a str,
+    pub(crate) channel: String,
     /// Sorted, each once.
-    pub(crate) tags: &'a [String],
+    pub(crate) tags: Vec<String>,
 }
 
 /// Which devices; empty texts fit all.
@@ -105,6 +100,15 @@ pub(crate) struct DeviceFilter {
     pub(crate) waits: bool,
 }
 
+/// How devices are revoked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeviceRevocation<'a> {
+    /// For operators.
+    pub(crate) reason: &'a str,
+    /// Only until somebody takes it back.
+    pub(crate) suspends: bool,
+}
+
 /// Settings to change; `None` leaves one as it is.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceChange {
@@ -121,7 +125,7 @@ macro_rules! select_devices {
     ($rest:literal) => {
         concat!(
             "SELECT d.id, d.product, d.note, d.channel, d.tags, d.pinned_sequence, d.health, d.created_at_ms, \
-                 d.approved_at_ms, d.enrolled_at_ms, d.enrollment_pending_at_ms, d.revoked_at_ms, d.revoked_reason, d.last_seen_at_ms, \
+                 d.approved_at_ms, d.enrolled_at_ms, d.enrollment_pending_at_ms, d.revoked_at_ms, d.revoked_reason, d.suspended, d.last_seen_at_ms, \
                  d.certificate_serial, c.not_before_ms AS certificate_not_before_ms, \
                  c.not_after_ms AS certificate_not_after_ms, d.running_digest, d.running_sequence, \
                  d.running_version, d.slots, d.updater_version, d.reset_cause, d.starts, d.strategy, \
@@ -135,12 +139,15 @@ macro_rules! select_devices {
 }
 
 const DEVICES: &str = select_devices!("WHERE d.id IN (SELECT id FROM devices");
+const DEVICE_IDS: &str = "SELECT id FROM devices";
+const DEVICE_COUNT: &str = "SELECT COUNT(*) FROM devices";
+
 const DEVICES_IN_ORDER: &str = "ORDER BY id LIMIT {}) ORDER BY d.id";
 const DEVICES_BEFORE: &str = "ORDER BY id DESC LIMIT {}) ORDER BY d.id";
 /// For counting.
 const ANY_DEVICES: &str = "SELECT 1 AS one FROM devices";
 
-const DEVICE_BY_ID: &str = select_devices!("WHERE d.id = $1");
+pub(super) const DEVICE_BY_ID: &str = select_devices!("WHERE d.id = $1");
 
 /// A tag that no more devices than this have is where a search begins; of a commoner one a page is soon full.
 const COMMON_TAG: i64 = 20_000;
@@ -194,6 +201,65 @@ impl DeviceFilter {
         }
         conditions
     }
+
+    /// What of it was asked for, as an audit line tells it.
+    pub(super) fn told(&self) -> Value {
+        let Self { scope: _, product, channel, tag, state, health, sequence, part, .. } = self;
+        let Self { rollout, wave, attempt, epoch, waits, .. } = self;
+        let texts = [("product", product), ("channel", channel), ("tag", tag), ("state", state)];
+        let texts = texts.into_iter().chain([
+            ("health", health),
+            ("q", part),
+            ("rollout", rollout),
+            ("attempt", attempt),
+        ]);
+        let mut told: serde_json::Map<_, _> = texts
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(name, text)| (name.to_owned(), json!(text)))
+            .collect();
+        let numbers = [("sequence", sequence), ("wave", wave), ("epoch", epoch)];
+        told.extend(
+            numbers.iter().filter_map(|(name, number)| Some(((*name).to_owned(), json!((*number)?)))),
+        );
+        if *waits {
+            told.insert("waits".to_owned(), json!(true));
+        }
+        Value::Object(told)
+    }
+}
+
+impl DeviceRevocation<'_> {
+    fn action(self) -> &'static str {
+        if self.suspends { "device.suspend" } else { "device.revoke" }
+    }
+
+    fn state(self) -> &'static str {
+        if self.suspends { "suspended" } else { "revoked" }
+    }
+
+    /// Revokes a device that was taken for it.
+    pub(super) async fn apply(
+        self,
+        connection: &mut AnyConnection,
+        device: &DeviceRow,
+        change: &Change,
+    ) -> Result<(), StoreError> {
+        let id = device.id.as_str();
+        // Who was suspended before is revoked since then: certificates are not good in between.
+        sqlx::query(
+            "UPDATE devices SET revoked_at_ms = COALESCE(revoked_at_ms, $1), revoked_reason = $2, suspended = $3 \
+             WHERE id = $4",
+        )
+        .bind(change.at_ms)
+        .bind(self.reason)
+        .bind(i64::from(self.suspends))
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
+        refresh(connection, &BTreeSet::from([id]), change.at_ms).await?;
+        let detail = json!({ "reason": self.reason });
+        Event { device: id, at_ms: change.at_ms, kind: self.state(), detail }.insert(connection).await
+    }
 }
 
 impl DeviceRow {
@@ -204,6 +270,16 @@ impl DeviceRow {
             (None, Some(_)) => "enrolled",
             (None, None) => "new",
         }
+    }
+
+    /// Whether it is revoked until somebody takes that back.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.revoked_at_ms.is_some() && self.suspended == 1
+    }
+
+    /// As [`DeviceRow::state`], and `suspended`, as an audit line tells it.
+    pub(super) fn standing(&self) -> &'static str {
+        if self.is_suspended() { "suspended" } else { self.state() }
     }
 
     /// What operators set, as an audit line tells it.
@@ -222,11 +298,10 @@ impl Store {
     pub(crate) async fn add_devices(
         &self,
         devices: &[NewDevice],
-        common: NewDevices<'_>,
+        product: &str,
+        note: &str,
         change: &Change,
     ) -> Result<(), StoreError> {
-        let NewDevices { product, note, channel, tags } = common;
-        let tags_json = json!(tags).to_string();
         let mut transaction = self.pool.begin().await?;
         for device in devices {
             sqlx::query(
@@ -236,22 +311,30 @@ impl Store {
             .bind(&device.id)
             .bind(product)
             .bind(note)
-            .bind(channel)
-            .bind(&tags_json)
+            .bind(&device.channel)
+            .bind(json!(device.tags).to_string())
             .bind(&device.token_hash)
             .bind(change.at_ms)
             .execute(&mut *transaction)
             .await?;
-            insert_tags(&mut transaction, &device.id, tags).await?;
+            insert_tags(&mut transaction, &device.id, &device.tags).await?;
             let event = Event { device: &device.id, at_ms: change.at_ms, kind: "created", detail: json!({}) };
             event.insert(&mut transaction).await?;
         }
-        let mut after = json!({ "note": note, "channel": channel, "tags": tags });
+        let settings = |device: &NewDevice| json!({ "channel": device.channel, "tags": device.tags });
+        // What all have alike stands once.
+        let first = devices.first().map_or(Value::Null, settings);
+        let is_alike = devices.iter().all(|device| settings(device) == first);
+        let mut after = if is_alike { first } else { json!({}) };
+        after["note"] = json!(note);
         let (action, kind, subject) = match devices {
             [device] => ("device.create", "device", device.id.as_str()),
             _ => {
                 let ids: Vec<_> = devices.iter().map(|device| device.id.as_str()).collect();
                 after["devices"] = json!(ids);
+                if !is_alike {
+                    after["settings"] = devices.iter().map(settings).collect();
+                }
                 ("device.create-bulk", "product", product)
             }
         };
@@ -274,24 +357,45 @@ impl Store {
         place: Place<'_>,
         limit: i64,
     ) -> Result<Vec<DeviceRow>, StoreError> {
-        let is_common = self.has_many(&filter.tag).await?;
         let order = match place {
             Place::After(_) => DEVICES_IN_ORDER,
             Place::Before(_) => DEVICES_BEFORE,
         };
-        filter
-            .conditions(place, is_common, self.questions.id_has())
-            .fetch(&self.questions, DEVICES, order, limit)
-            .await
+        self.conditions(filter, place).await?.fetch(&self.questions, DEVICES, order, limit).await
     }
 
     /// How many devices fit, counted up to `most`.
     pub(crate) async fn devices_that_fit(&self, filter: &DeviceFilter, most: i64) -> Result<i64, StoreError> {
-        let is_common = self.has_many(&filter.tag).await?;
-        filter
-            .conditions(Place::After(""), is_common, self.questions.id_has())
-            .count(&self.questions, ANY_DEVICES, most)
-            .await
+        self.conditions(filter, Place::After("")).await?.count(&self.questions, ANY_DEVICES, most).await
+    }
+
+    /// The ids of devices, in their order, past `after`.
+    pub(super) async fn device_ids(
+        &self,
+        filter: &DeviceFilter,
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        let conditions = self.conditions(filter, Place::After(after)).await?;
+        let ids: Vec<(String,)> =
+            conditions.fetch(&self.questions, DEVICE_IDS, "ORDER BY id LIMIT {}", limit).await?;
+        Ok(ids.into_iter().map(|(id,)| id).collect())
+    }
+
+    /// How many devices there are past `after`.
+    pub(super) async fn count_of_filter(
+        &self,
+        filter: &DeviceFilter,
+        after: &str,
+    ) -> Result<i64, StoreError> {
+        let conditions = self.conditions(filter, Place::After(after)).await?;
+        let counts: Vec<(i64,)> = conditions.fetch(&self.questions, DEVICE_COUNT, "LIMIT {}", 1).await?;
+        Ok(counts.first().map_or(0, |(count,)| *count))
+    }
+
+    async fn conditions(&self, filter: &DeviceFilter, place: Place<'_>) -> Result<Filter, StoreError> {
+        let is_common = !filter.tag.is_empty() && self.has_many(&filter.tag).await?;
+        Ok(filter.conditions(place, is_common, self.questions.id_has()))
     }
 
     /// Whether a tag is one of many devices.
@@ -329,58 +433,67 @@ impl Store {
             pinned_sequence: settings.pinned_sequence.unwrap_or(before.pinned_sequence),
             ..before.clone()
         };
-        sqlx::query(
-            "UPDATE devices SET note = $1, channel = $2, tags = $3, pinned_sequence = $4 WHERE id = $5",
-        )
-        .bind(&after.note)
-        .bind(&after.channel)
-        .bind(&after.tags)
-        .bind(after.pinned_sequence)
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
-        if let Some(tags) = &settings.tags {
-            sqlx::query("DELETE FROM device_tags WHERE device = $1")
-                .bind(id)
-                .execute(&mut *transaction)
-                .await?;
-            insert_tags(&mut transaction, id, tags).await?;
-        }
+        store_settings(&mut transaction, &after, settings.tags.as_deref()).await?;
         let (was, is) = differences(&before.settings(), &after.settings());
         record(&mut transaction, change, "device.change", &before, was, is).await?;
         transaction.commit().await?;
         Ok(Changed::Done(after))
     }
 
-    /// Revokes a device, once.
+    /// Revokes a device, once. `false`: it is revoked for good, and cannot be suspended.
     pub(crate) async fn revoke_device(
         &self,
         id: &str,
-        reason: &str,
+        revocation: DeviceRevocation<'_>,
         change: &Change,
         if_match: &IfMatch,
-    ) -> Result<Changed<()>, StoreError> {
+    ) -> Result<Changed<bool>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, id, if_match).await? {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
-        if before.revoked_at_ms.is_some() {
-            return Ok(Changed::Done(()));
+        let is_final = before.revoked_at_ms.is_some() && !before.is_suspended();
+        if is_final || (before.is_suspended() && revocation.suspends) {
+            return Ok(Changed::Done(!(is_final && revocation.suspends)));
         }
-        sqlx::query("UPDATE devices SET revoked_at_ms = $1, revoked_reason = $2 WHERE id = $3")
-            .bind(change.at_ms)
-            .bind(reason)
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
-        refresh(&mut transaction, &BTreeSet::from([id]), change.at_ms).await?;
-        let (was, is) = (json!({ "state": before.state() }), json!({ "state": "revoked", "reason": reason }));
-        record(&mut transaction, change, "device.revoke", &before, was, is).await?;
-        let detail = json!({ "reason": reason });
-        Event { device: id, at_ms: change.at_ms, kind: "revoked", detail }.insert(&mut transaction).await?;
+        revocation.apply(&mut transaction, &before, change).await?;
+        let was = json!({ "state": before.standing() });
+        let is = json!({ "state": revocation.state(), "reason": revocation.reason });
+        record(&mut transaction, change, revocation.action(), &before, was, is).await?;
         transaction.commit().await?;
-        Ok(Changed::Done(()))
+        Ok(Changed::Done(true))
+    }
+
+    /// Takes the suspension of a device back. `false`: it is revoked for good.
+    pub(crate) async fn resume_device(
+        &self,
+        id: &str,
+        change: &Change,
+        if_match: &IfMatch,
+    ) -> Result<Changed<bool>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let before = match take(&mut transaction, id, if_match).await? {
+            Changed::Done(before) => before,
+            Changed::Not(why) => return Ok(Changed::Not(why)),
+        };
+        if !before.is_suspended() {
+            return Ok(Changed::Done(before.revoked_at_ms.is_none()));
+        }
+        sqlx::query(
+            "UPDATE devices SET revoked_at_ms = NULL, revoked_reason = NULL, suspended = 0 WHERE id = $1",
+        )
+        .bind(id)
+        .execute(&mut *transaction)
+        .await?;
+        refresh(&mut transaction, &BTreeSet::from([id]), change.at_ms).await?;
+        let was = json!({ "state": before.standing(), "reason": before.revoked_reason });
+        let is = json!({ "state": DeviceRow { revoked_at_ms: None, ..before.clone() }.state() });
+        record(&mut transaction, change, "device.resume", &before, was, is).await?;
+        let event = Event { device: id, at_ms: change.at_ms, kind: "resumed", detail: json!({}) };
+        event.insert(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(Changed::Done(true))
     }
 
     /// Gives a device that is not revoked a new enrollment token; the old one is void. `false`: it is revoked.
@@ -429,16 +542,10 @@ impl Store {
         if before.revoked_at_ms.is_some() || before.approved_at_ms.is_some() {
             return Ok(Changed::Done(before.revoked_at_ms.is_none()));
         }
-        sqlx::query("UPDATE devices SET approved_at_ms = $1 WHERE id = $2")
-            .bind(change.at_ms)
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
+        approve(&mut transaction, id, change).await?;
         let is = json!({ "approved_at": clock::rfc3339(change.at_ms) });
         record(&mut transaction, change, "device.approve", &before, json!({ "approved_at": null }), is)
             .await?;
-        let event = Event { device: id, at_ms: change.at_ms, kind: "approved", detail: json!({}) };
-        event.insert(&mut transaction).await?;
         transaction.commit().await?;
         Ok(Changed::Done(true))
     }
@@ -502,6 +609,43 @@ pub(super) async fn take(
         true => Changed::Done(row),
         false => Changed::Not(Unchanged::Stale { revision }),
     })
+}
+
+/// Approves a device that was taken for it.
+pub(super) async fn approve(
+    connection: &mut AnyConnection,
+    id: &str,
+    change: &Change,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE devices SET approved_at_ms = $1 WHERE id = $2")
+        .bind(change.at_ms)
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
+    let event = Event { device: id, at_ms: change.at_ms, kind: "approved", detail: json!({}) };
+    event.insert(connection).await
+}
+
+/// Stores what operators set of a device that was taken for it; `tags` are those of the row, when they are others than before.
+pub(super) async fn store_settings(
+    connection: &mut AnyConnection,
+    device: &DeviceRow,
+    tags: Option<&[String]>,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE devices SET note = $1, channel = $2, tags = $3, pinned_sequence = $4 WHERE id = $5")
+        .bind(&device.note)
+        .bind(&device.channel)
+        .bind(&device.tags)
+        .bind(device.pinned_sequence)
+        .bind(&device.id)
+        .execute(&mut *connection)
+        .await?;
+    let Some(tags) = tags else { return Ok(()) };
+    sqlx::query("DELETE FROM device_tags WHERE device = $1")
+        .bind(&device.id)
+        .execute(&mut *connection)
+        .await?;
+    insert_tags(connection, &device.id, tags).await
 }
 
 async fn insert_tags(
@@ -608,6 +752,12 @@ mod tests {
                         || (!is_common || filter.waits) && step.contains("(id=?");
                     assert!(!is_by_rows || is_one, "{filter:?}: {step}");
                     plans.insert(step);
+                }
+                let count = format!("EXPLAIN QUERY PLAN {}", conditions.statement(DEVICE_COUNT, "LIMIT {}"));
+                for step in sqlx::query(AssertSqlSafe(count)).fetch_all(&store.pool).await.unwrap() {
+                    let step: String = step.get("detail");
+                    let is_by_rows = step.contains("devices") && !step.contains("COVERING INDEX");
+                    assert!(!is_by_rows || (!is_common && step.contains("(id=?")), "{filter:?}: {step}");
                 }
             }
         }

@@ -218,7 +218,7 @@ mod tests {
     use rollout::Cadence;
     use sqlx::AssertSqlSafe;
 
-    use super::super::{Change, DeviceFilter, NewDevice, NewDevices, Place};
+    use super::super::{Change, DeviceFilter, NewDevice, Place};
     use super::*;
 
     const NOW_MS: i64 = 1_800_000_000_000;
@@ -243,9 +243,13 @@ mod tests {
         .execute(&store.pool)
         .await
         .unwrap();
-        let device = NewDevice { id: "a".to_owned(), token_hash: String::new() };
-        let common = NewDevices { product: "lamp", note: "", channel: "stable", tags: &[] };
-        store.add_devices(&[device], common, &Change::by_server(NOW_MS)).await.unwrap();
+        let device = NewDevice {
+            id: "a".to_owned(),
+            token_hash: String::new(),
+            channel: "stable".to_owned(),
+            tags: Vec::new(),
+        };
+        store.add_devices(&[device], "lamp", "", &Change::by_server(NOW_MS)).await.unwrap();
         store
     }
 

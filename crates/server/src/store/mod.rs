@@ -16,6 +16,7 @@ mod audit;
 mod channels;
 mod check_ins;
 mod deletion;
+mod device_bulk;
 mod devices;
 mod enrollment;
 mod error;
@@ -61,7 +62,8 @@ pub(crate) use check_ins::{
     stored,
 };
 pub(crate) use deletion::{DeviceDeletion, MAX_COUNTED, ProductDeletion};
-pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRow, NewDevice, NewDevices};
+pub(crate) use device_bulk::{Bulk, BulkAction, BulkPart};
+pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRevocation, DeviceRow, NewDevice};
 pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};
 pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow, ExportedEvent};
@@ -76,7 +78,7 @@ pub(crate) use publisher_keys::{KeyRow, Trust};
 pub(crate) use releases::{Added, Namesake, NewRelease, ReleaseFactsRow, ReleaseRow, default_plan};
 pub(crate) use revision::{Changed, IfMatch, Unchanged, etag};
 pub(crate) use rollouts::{NewRollout, RolloutFilter, RolloutRefusal, RolloutRow, WaveRow};
-pub(crate) use settings::{Behind, InForce, Phase, Rollover};
+pub(crate) use settings::{Behind, InForce, Phase, Revoked, Rollover};
 pub(crate) use silence::OverdueRow;
 pub(crate) use snapshot::copy_sqlite;
 pub(crate) use webhooks::{DeliveryRow, NewDelivery, Sent, WebhookRow};

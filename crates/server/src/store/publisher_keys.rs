@@ -136,14 +136,16 @@ impl Store {
         Ok(Changed::Done(()))
     }
 
-    /// Revokes a publisher key, once: what it signed is not published any more. Releases of before stay.
+    /// Revokes a publisher key, once: what it signed is not published any more. Releases of before stay. `false`: it is the
+    /// last one, and `force` was not said.
     pub(crate) async fn revoke_publisher_key(
         &self,
         product: &str,
         key: &KeyRow,
+        force: bool,
         change: &Change,
         if_match: &IfMatch,
-    ) -> Result<Changed<()>, StoreError> {
+    ) -> Result<Changed<bool>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         match take(&mut transaction, product, if_match).await? {
             Changed::Done(_) => {}
@@ -162,7 +164,17 @@ impl Store {
         if revoked == 0 {
             // Revoked since before: the product stays at its revision.
             transaction.rollback().await?;
-            return Ok(Changed::Done(()));
+            return Ok(Changed::Done(true));
+        }
+        let left: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM publisher_keys WHERE product = $1 AND revoked_at_ms IS NULL",
+        )
+        .bind(product)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if left == 0 && !force {
+            transaction.rollback().await?;
+            return Ok(Changed::Done(false));
         }
         let record = Record {
             action: "publisher-key.revoke",
@@ -174,6 +186,6 @@ impl Store {
         };
         change.record(&mut transaction, record).await?;
         transaction.commit().await?;
-        Ok(Changed::Done(()))
+        Ok(Changed::Done(true))
     }
 }

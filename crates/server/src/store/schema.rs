@@ -27,6 +27,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (73, "deletion", include_str!("migrations/0073_deletion.sql")),
     (74, "retention", include_str!("migrations/0074_retention.sql")),
     (75, "idempotency", include_str!("migrations/0075_idempotency.sql")),
+    (80, "suspended", include_str!("migrations/0080_suspended.sql")),
     (85, "attempt lists", include_str!("migrations/0085_attempt_lists.sql")),
 ];
 

@@ -68,6 +68,18 @@ const HELD: &str =
 const WITHOUT_NEW_ANCHOR: &str = "d.revoked_at_ms IS NULL AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2)) \
      AND (c.not_after_ms > $3 OR (c.serial IS NULL AND d.created_at_ms < $4))";
 
+row! {
+    /// The certificate of a revoked device.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Revoked {
+        /// Its serial number in hexadecimal.
+        pub(crate) serial: String,
+        pub(crate) revoked_at_ms: i64,
+        /// 1: it may be good again.
+        pub(crate) suspended: i64,
+    }
+}
+
 impl Store {
     /// When rollouts were watched last, as JSON; `None` before the first time.
     pub(crate) async fn watch(&self) -> Result<Option<String>, StoreError> {
@@ -198,20 +210,19 @@ impl Store {
         Ok(())
     }
 
-    /// Serial numbers of revoked devices' certificates by this CA that have not ended, and since when they are revoked; those
-    /// of devices that were deleted too.
+    /// Revoked devices' certificates by this CA that have not ended; those of devices that were deleted too.
     /// Certificates of before issuers were noted count as those of `first`.
     pub(crate) async fn revoked(
         &self,
         issuer: &str,
         first: &str,
         now_ms: i64,
-    ) -> Result<Vec<(String, i64)>, StoreError> {
+    ) -> Result<Vec<Revoked>, StoreError> {
         Ok(sqlx::query_as(
-            "SELECT c.serial, d.revoked_at_ms FROM devices d JOIN certificates c ON c.device = d.id \
+            "SELECT c.serial, d.revoked_at_ms, d.suspended FROM devices d JOIN certificates c ON c.device = d.id \
              WHERE d.health = 'revoked' AND c.not_after_ms > $1 AND COALESCE(c.issuer, $2) = $3 \
              UNION ALL \
-             SELECT serial, revoked_at_ms FROM deleted_certificates \
+             SELECT serial, revoked_at_ms, CAST(0 AS BIGINT) AS suspended FROM deleted_certificates \
              WHERE not_after_ms > $1 AND COALESCE(issuer, $2) = $3 \
              ORDER BY 1",
         )

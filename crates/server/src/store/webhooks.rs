@@ -116,6 +116,15 @@ impl Store {
         Ok(webhooks.fetch_all(&self.pool).await?)
     }
 
+    /// How much is still to be sent to webhooks, and when the next of it is tried.
+    pub(crate) async fn waiting_deliveries(&self) -> Result<Vec<(String, i64, i64)>, StoreError> {
+        let waiting = sqlx::query_as(
+            "SELECT webhook, COUNT(*), MIN(try_at_ms) FROM webhook_deliveries WHERE state = 'waiting' \
+             GROUP BY webhook",
+        );
+        Ok(waiting.fetch_all(&self.pool).await?)
+    }
+
     /// Removes a webhook and what is still to be sent to it; `false`: there is none.
     pub(crate) async fn remove_webhook(&self, id: &str, change: &Change) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;

@@ -136,19 +136,34 @@ async fn revoked_devices_are_in_the_list_on_both_listeners() {
     assert_eq!(answer.header("content-type"), "application/pkix-crl");
     assert!(serials(&answer.body).is_empty());
 
-    app.post("/devices/lamp-1/revoke", &json!({ "reason": "stolen" })).await.expect(200);
+    app.post("/devices/lamp-1/suspend", &json!({ "reason": "lost" })).await.expect(200);
     let (_, leaf) = X509Certificate::from_der(&identity.certificate).unwrap();
-    let listed = async {
-        loop {
-            let answer = app.connect(None).await.get(path, &[]).await.expect(200);
-            if !serials(&answer.body).is_empty() {
-                break answer.body;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
+    let reasons = |der: &[u8]| {
+        let (_, list) = CertificateRevocationList::from_der(der).unwrap();
+        list.iter_revoked_certificates()
+            .map(|revoked| revoked.reason_code().map(|(_, code)| code.0))
+            .collect()
     };
-    let body =
-        tokio::time::timeout(std::time::Duration::from_secs(5), listed).await.expect("within a second");
+    let list_with = async |expected: &[Option<u8>]| {
+        let listed = async {
+            loop {
+                let answer = app.connect(None).await.get(path, &[]).await.expect(200);
+                let found: Vec<_> = reasons(&answer.body);
+                if found == expected {
+                    break answer.body;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), listed).await.expect("within a second")
+    };
+    // RFC 5280 section 5.3.1: certificateHold; a list without the certificate when it is resumed.
+    let body = list_with(&[Some(6)]).await;
+    assert_eq!(serials(&body), [leaf.raw_serial()]);
+    app.post("/devices/lamp-1/resume", &json!({})).await.expect(200);
+    list_with(&[]).await;
+    app.post("/devices/lamp-1/revoke", &json!({ "reason": "stolen" })).await.expect(200);
+    let body = list_with(&[None]).await;
     assert_eq!(serials(&body), [leaf.raw_serial()]);
     let mut admin = Connection::plain(app.server.admin_addr()).await.unwrap();
     assert_eq!(admin.get(path, &[]).await.expect(200).body, body);

@@ -142,6 +142,39 @@ async fn many_devices_are_made_at_once_or_none() {
     assert_eq!(ids(&app, "limit=1000").await.len(), 1000);
 }
 
+/// RFC 5280 section 5.3.1: of all revocations a hold alone is taken back.
+#[tokio::test]
+async fn a_suspension_is_taken_back_and_a_revocation_is_not() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    let act = async |action: &str| app.admin(Method::POST, &format!("/devices/lamp-1/{action}"), "").await;
+    let suspended = act("suspend").await.expect(200).json();
+    assert_eq!((&suspended["state"], &suspended["suspended"]), (&json!("revoked"), &json!(true)));
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
+    for action in ["approve", "enrollment-token"] {
+        assert_eq!(act(action).await.expect(409).json()["type"], "urn:pitstop:problem:device-suspended");
+    }
+    let resumed = act("resume").await.expect(200).json();
+    assert_eq!((&resumed["state"], &resumed["suspended"]), (&json!("enrolled"), &json!(false)));
+    assert_eq!((&resumed["revoked_at"], &resumed["health"]), (&Value::Null, &json!("new")));
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(200);
+
+    act("suspend").await.expect(200);
+    let revoked = app.post("/devices/lamp-1/revoke", &json!({ "reason": "stolen" })).await.expect(200).json();
+    assert_eq!((&revoked["suspended"], &revoked["revoked_reason"]), (&json!(false), &json!("stolen")));
+    for action in ["resume", "suspend"] {
+        assert_eq!(act(action).await.expect(409).json()["type"], "urn:pitstop:problem:device-revoked");
+    }
+    let audit = app.get("/audit?kind=device&subject=lamp-1").await;
+    let lines: Vec<_> =
+        audit["items"].as_array().unwrap().iter().map(|line| line["action"].clone()).collect();
+    assert_eq!(
+        lines,
+        ["device.revoke", "device.suspend", "device.resume", "device.suspend", "device.create"]
+    );
+    assert_eq!(audit["items"][0]["before"], json!({ "state": "suspended" }));
+}
+
 #[tokio::test]
 async fn an_approval_and_a_revocation_count_once() {
     let app = TestApp::start().await;

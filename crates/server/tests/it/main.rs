@@ -11,6 +11,7 @@ mod ca;
 mod check_in;
 mod client;
 mod deletion;
+mod device_bulk;
 mod devices;
 mod enrollment;
 mod evidence;

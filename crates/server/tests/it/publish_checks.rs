@@ -378,7 +378,14 @@ async fn what_a_revoked_key_signed_is_refused() {
     app.release(1, "1.0.0").await;
     let id = app.get("/products/lamp/publisher-keys").await["items"][0]["id"].as_str().unwrap().to_owned();
     let path = format!("/products/lamp/publisher-keys/{id}/revoke");
-    let revoked = app.post(&path, &Value::Null).await.expect(200).json();
+    let last = app.post(&path, &Value::Null).await.expect(409).json();
+    assert_eq!(kind(&last), "last-publisher-key");
+    let detail = last["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("0 of 0 devices that tell their keys trust it") && detail.contains("alice"),
+        "{last}"
+    );
+    let revoked = app.post(&path, &json!({ "force": true })).await.expect(200).json();
     assert!(revoked["revoked_at"].is_string());
     assert_eq!(app.post(&path, &Value::Null).await.expect(200).json(), revoked);
     assert_eq!(app.get("/products/lamp").await["publisher_keys"], json!([]));

@@ -47,7 +47,13 @@ const TABLE: &[Row] = &[
     ("post", "/products/{product}/channels", "admin", NotFound, || json!({ "name": "nightly" })),
     ("get", "/products/{product}/publisher-keys", "viewer", NotFound, nothing),
     ("post", "/products/{product}/publisher-keys", "admin", NotFound, key),
-    ("post", "/products/{product}/publisher-keys/{id}/revoke", "admin", NotFound, nothing),
+    (
+        "post",
+        "/products/{product}/publisher-keys/{id}/revoke",
+        "admin",
+        NotFound,
+        || json!({ "force": true }),
+    ),
     ("get", "/products/{product}/releases", "viewer", NotFound, nothing),
     ("post", "/products/{product}/releases", "publisher", NotFound, || json!({ "manifest": "" })),
     ("get", "/products/{product}/releases/{sequence}", "viewer", NotFound, nothing),
@@ -60,12 +66,30 @@ const TABLE: &[Row] = &[
     ("get", "/devices", "viewer", LeftOut, nothing),
     ("post", "/devices", "operator", NotFound, || json!({ "product": "lamp" })),
     ("post", "/devices/bulk", "operator", NotFound, || json!({ "product": "lamp", "count": 2 })),
+    (
+        "post",
+        "/devices/bulk/import",
+        "operator",
+        NotFound,
+        || json!({ "product": "lamp", "devices": [{ "id": "mine" }] }),
+    ),
+    ("post", "/devices/bulk/approve", "operator", NotFound, of_lamp),
+    ("post", "/devices/bulk/revoke", "operator", NotFound, of_lamp),
+    (
+        "post",
+        "/devices/bulk/change",
+        "operator",
+        NotFound,
+        || json!({ "filter": { "product": "lamp" }, "channel": "beta" }),
+    ),
     ("get", "/devices/{id}", "viewer", NotFound, nothing),
     ("patch", "/devices/{id}", "operator", NotFound, || json!({ "note": "attic" })),
     ("get", "/devices/{id}/events", "viewer", NotFound, nothing),
     ("post", "/devices/{id}/enrollment-token", "operator", NotFound, nothing),
     ("post", "/devices/{id}/approve", "operator", NotFound, nothing),
     ("post", "/devices/{id}/clear-quarantine", "operator", NotFound, nothing),
+    ("post", "/devices/{id}/suspend", "operator", NotFound, nothing),
+    ("post", "/devices/{id}/resume", "operator", NotFound, nothing),
     ("post", "/devices/{id}/revoke", "operator", NotFound, nothing),
     ("delete", "/devices/{id}", "operator", NotFound, nothing),
     ("get", "/rollouts", "viewer", LeftOut, nothing),
@@ -98,6 +122,11 @@ const TABLE: &[Row] = &[
 
 fn nothing() -> Value {
     Value::Null
+}
+
+/// Nothing is expected: they are counted.
+fn of_lamp() -> Value {
+    json!({ "filter": { "product": "lamp" } })
 }
 
 fn key() -> Value {

@@ -153,10 +153,15 @@ async fn a_delivery_is_tried_until_it_is_taken() {
         .until(&list, |list| list["items"][0]["error"] == "answered 500 Internal Server Error")
         .await;
     assert_eq!((&waits["items"][0]["state"], &waits["items"][0]["tries"]), (&json!("waiting"), &json!(1)));
+    let listed = &world.app.get("/webhooks").await["items"][0];
+    assert_eq!((&listed["waiting"], &listed["next_try_at"]), (&json!(1), &waits["items"][0]["next_try_at"]));
+    assert!(listed["next_try_at"].is_string(), "{listed}");
     *backend.status.lock().unwrap() = 204;
     world.clock.advance_ms(6_000);
     backend.until(2).await;
     world.app.until(&list, |list| list["items"][0]["state"] == "delivered").await;
+    let listed = &world.app.get("/webhooks").await["items"][0];
+    assert_eq!((&listed["waiting"], &listed["next_try_at"]), (&json!(0), &Value::Null));
     let ids: Vec<_> =
         backend.requests.lock().unwrap().iter().map(|(head, _)| header(head, "webhook-id")).collect();
     assert_eq!(ids[0], ids[1], "it is the same one");

@@ -217,7 +217,7 @@ impl ServerState {
             .and_then(|value| value.strip_prefix("Basic "))
             .and_then(|value| STANDARD.decode(value).ok())
             .and_then(|value| String::from_utf8(value).ok());
-        let Some((id, token)) = credentials.as_deref().and_then(|text| text.split_once(':')) else {
+        let Some((id, token)) = credentials.as_deref().and_then(|text| text.rsplit_once(':')) else {
             return Reply::status(401);
         };
         let Ok(csr) = csr(request) else { return Reply::status(400) };

@@ -64,10 +64,7 @@ pub enum ItemError {
     #[error("expected something, found nothing")]
     Empty,
     /// A device id that fits into no certificate or into no HTTP field.
-    #[error(
-        "expected 1 to {} visible ASCII characters without a colon, found {found_bytes} bytes",
-        MAX_DEVICE_ID_BYTES
-    )]
+    #[error("expected 1 to {} visible ASCII characters, found {found_bytes} bytes", MAX_DEVICE_ID_BYTES)]
     DeviceId {
         /// Its length.
         found_bytes: usize,

@@ -449,11 +449,11 @@ fn accept<T, U>(
     make(item).map_err(|source| VaultError::Invalid { key, source })
 }
 
-/// A device id becomes a common name and the user of HTTP Basic, which ends at a colon (RFC 7617 section 2).
+/// A device id becomes a common name and the user of HTTP Basic. The server ends that at the last colon: tokens have none.
 fn check_device_id(device_id: String) -> Result<String, ItemError> {
-    let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b':';
     let found_bytes = device_id.len();
-    if (1..=MAX_DEVICE_ID_BYTES).contains(&found_bytes) && device_id.bytes().all(is_allowed) {
+    let is_visible = device_id.bytes().all(|byte| byte.is_ascii_graphic());
+    if (1..=MAX_DEVICE_ID_BYTES).contains(&found_bytes) && is_visible {
         Ok(device_id)
     } else {
         Err(ItemError::DeviceId { found_bytes })

@@ -18,7 +18,7 @@ use crate::region::Region;
 /// What a device is provisioned with.
 #[derive(Clone, Copy)]
 pub struct Provisioning<'a> {
-    /// Name of the device at the server: 1 to 64 visible ASCII characters without a colon.
+    /// Name of the device at the server: 1 to 64 visible ASCII characters.
     pub device_id: &'a str,
     /// Kind of the device.
     pub product: &'a str,

@@ -26,6 +26,17 @@ pub(crate) struct Webhook {
     pub(crate) created_at: String,
 }
 
+/// A webhook in the list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ListedWebhook {
+    #[serde(flatten)]
+    pub(crate) webhook: Webhook,
+    /// How much is still to be sent to it.
+    pub(crate) waiting: u64,
+    /// When the next of it is tried.
+    pub(crate) next_try_at: Option<String>,
+}
+
 /// A webhook that was added, with what is shown once.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct CreatedWebhook {

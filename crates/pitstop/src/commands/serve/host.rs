@@ -54,9 +54,81 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Where devices reach the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PublicUrl {
+    pub(super) url: String,
+    /// The name or address in it.
+    pub(super) host: String,
+}
+
+/// A URL for the vaults of devices: `https://`, a host as `--name` takes it (an IPv6 address in brackets), and a port if there
+/// is one.
+pub(super) fn public_url(text: &str) -> Result<PublicUrl, String> {
+    let refuse =
+        |what: &str| Err(format!("expected a URL such as https://updates.example.org:8443, found {what}"));
+    let Some(authority) = text.strip_prefix("https://") else { return refuse("one that is not https") };
+    let authority = authority.strip_suffix('/').unwrap_or(authority);
+    if authority.contains(['/', '?', '#', '@']) {
+        return refuse("one with more than a host and a port");
+    }
+    let (name, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((name, behind)) if behind.is_empty() || behind.starts_with(':') => (name, behind),
+            Some(_) | None => return refuse("a bracket that does not end"),
+        },
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let host = host(name)?;
+    let port = port.strip_prefix(':');
+    if port.is_some_and(|port| {
+        !port.bytes().all(|byte| byte.is_ascii_digit()) || !matches!(port.parse::<u16>(), Ok(1..))
+    }) {
+        return refuse("a port that is no number from 1 to 65535");
+    }
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let url = match port {
+        Some(port) => format!("https://{bracketed}:{port}"),
+        None => format!("https://{bracketed}"),
+    };
+    Ok(PublicUrl { url, host })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_public_url_is_a_host_and_a_port() {
+        for (text, url, host) in [
+            ("https://updates.example.org:443/", "https://updates.example.org:443", "updates.example.org"),
+            ("https://10.0.0.1", "https://10.0.0.1", "10.0.0.1"),
+            ("https://[FD00::1]:8443", "https://[fd00::1]:8443", "fd00::1"),
+        ] {
+            let expected = PublicUrl { url: url.to_owned(), host: host.to_owned() };
+            assert_eq!(public_url(text), Ok(expected), "{text}");
+            assert!(updater_io::vault::ServerUrl::parse(url).is_ok(), "{url}");
+        }
+        for (bad, found) in [
+            ("", "not https"),
+            ("http://a", "not https"),
+            ("a:8443", "not https"),
+            ("https://a/b", "more than a host"),
+            ("https://u@a", "more than a host"),
+            ("https://", "nothing"),
+            ("https://a:", "a port that"),
+            ("https://a:0", "a port that"),
+            ("https://a:+1", "a port that"),
+            ("https://a:65536", "a port that"),
+            ("https://[::1", "a bracket"),
+            ("https://[::1]x", "a bracket"),
+            ("https://*.a", "a wildcard"),
+            ("https://my_server", "other characters"),
+        ] {
+            let told = public_url(bad).unwrap_err();
+            assert!(told.contains(found), "{bad}: {told}");
+        }
+    }
 
     #[test]
     fn names_and_addresses_are_taken_and_everything_else_is_told_what_it_is() {

@@ -21,7 +21,7 @@ use self::log::Log;
 use self::options::ServeOptions;
 use self::settings::{Setting, Settings};
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Tone, Ui};
+use crate::ui::{Cell, Page, Tone, Ui, hints};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -184,7 +184,7 @@ impl Places {
             options += &format!(" --url {}", self.admin_url);
         }
         if self.data != Path::new("pitstop-data") {
-            options += &format!(" --data {}", self.data.display());
+            options += &format!(" --data {}", hints::word(&self.data.display().to_string()));
         }
         options
     }
@@ -247,5 +247,6 @@ mod tests {
             places("http://127.0.0.1:9000", "/srv/p").connection_options(),
             " --url http://127.0.0.1:9000 --data /srv/p"
         );
+        assert_eq!(places("http://127.0.0.1:8080", "my data").connection_options(), " --data 'my data'");
     }
 }

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 use server::{Config, Limits, LocationError, Retention};
 
-use super::host::host;
+use super::host::{PublicUrl, host, public_url};
 use crate::failure::Failure;
 
 /// A day has no more: a certificate for ten years is no short-lived one.
@@ -151,6 +151,18 @@ pub(crate) struct ServeOptions {
         help_heading = LISTENERS
     )]
     pub(super) name: Vec<String>,
+
+    /// The URL that devices are given, where a balancer has another name or port; its host is in the TLS certificate too
+    /// [default: the first name and the port of --listen]
+    #[arg(
+        long,
+        env = "PITSTOP_PUBLIC_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = public_url,
+        help_heading = LISTENERS
+    )]
+    pub(super) public_url: Option<PublicUrl>,
 
     /// Balancers before the device listener, which have to send the PROXY protocol, version 2: addresses, or networks such
     /// as 10.0.0.0/24
@@ -484,6 +496,12 @@ impl ServeOptions {
         config.admin_https = self.admin_https;
         config.tls_tickets = self.tls_tickets;
         config.server_names = self.name;
+        if let Some(PublicUrl { url, host }) = self.public_url {
+            config.public_url = Some(url);
+            if !config.server_names.contains(&host) {
+                config.server_names.push(host);
+            }
+        }
         config.device_certificate_days = self.device_certificate_days;
         config.server_certificate_days = self.server_certificate_days;
         config.refusal_backoff_s = self.refusal_backoff_s;

@@ -382,6 +382,21 @@ mod tests {
     }
 
     #[test]
+    fn the_host_of_the_public_url_is_in_the_certificate_too() {
+        let names = |url: &str| {
+            let settings = resolved(&["--name", "a.example", "--public-url", url], "").unwrap();
+            let config = settings.options.server_config().unwrap();
+            (config.public_url.unwrap(), config.server_names)
+        };
+        let (url, found) = names("https://b.example:443/");
+        assert_eq!(
+            (url.as_str(), found),
+            ("https://b.example:443", vec!["a.example".into(), "b.example".into()])
+        );
+        assert_eq!(names("https://a.example").1, ["a.example"]);
+    }
+
+    #[test]
     fn without_a_file_and_flags_the_settings_are_the_servers_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().to_owned();

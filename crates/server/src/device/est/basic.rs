@@ -16,7 +16,8 @@ pub(super) fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     if text.contains(char::is_control) {
         return None;
     }
-    let (user, password) = text.split_once(':')?;
+    // Off-spec: the first colon ends the user (RFC 7617 section 2). Device ids may have some, tokens have none.
+    let (user, password) = text.rsplit_once(':')?;
     Some((user.to_owned(), password.to_owned()))
 }
 
@@ -35,6 +36,12 @@ mod tests {
         let expected = Some(("Aladdin".to_owned(), "open sesame".to_owned()));
         assert_eq!(read("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), expected);
         assert_eq!(read("basic  QWxhZGRpbjpvcGVuIHNlc2FtZQ=="), expected);
+    }
+
+    #[test]
+    fn a_user_may_be_an_address_with_colons() {
+        let value = format!("Basic {}", BASE64_STANDARD.encode("AA:BB:CC:DD:EE:FF:token"));
+        assert_eq!(read(&value), Some(("AA:BB:CC:DD:EE:FF".to_owned(), "token".to_owned())));
     }
 
     #[test]
