@@ -279,6 +279,7 @@ impl Selection {
             health: self.health.map_or("", Health::name).to_owned(),
             sequence: self.sequence,
             part: self.q,
+            ..DeviceFilter::default()
         })
     }
 }

@@ -134,7 +134,7 @@ async fn refusal(
     .await?;
     for (id, state) in rollouts {
         let unreadable = |error| StoreError::Unreadable { what: format!("rollout {id}"), error };
-        let state: State = state.parse().map_err(|error| unreadable(error.to_string()))?;
+        let state = state.parse::<State>().map_err(|error| unreadable(error.to_string()))?;
         if !state.is_finished() {
             return Ok(Some(ArchiveRefusal::Rollout { sequence, id, state }));
         }

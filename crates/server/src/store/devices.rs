@@ -219,7 +219,7 @@ impl DeviceFilter {
             .collect();
         let numbers = [("sequence", sequence), ("wave", wave), ("epoch", epoch)];
         told.extend(
-            numbers.iter().filter_map(|(name, number)| Some(((*name).to_owned(), json!((*number)?)))),
+            numbers.iter().filter_map(|(name, number)| Some(((*name).to_owned(), json!((**number)?)))),
         );
         if *waits {
             told.insert("waits".to_owned(), json!(true));
