@@ -4,7 +4,7 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 44] = [
+const COMMANDS: [&[&str]; 51] = [
     &[],
     &["serve"],
     &["admin", "backup"],
@@ -18,6 +18,7 @@ const COMMANDS: [&[&str]; 44] = [
     &["product", "list"],
     &["product", "show"],
     &["product", "set"],
+    &["product", "delete"],
     &["product", "key"],
     &["product", "key", "revoke"],
     &["product", "channel", "add"],
@@ -27,9 +28,13 @@ const COMMANDS: [&[&str]; 44] = [
     &["device", "set"],
     &["device", "approve"],
     &["device", "revoke"],
+    &["device", "delete"],
     &["device", "token"],
     &["release", "publish"],
     &["release", "list"],
+    &["release", "archive"],
+    &["artifact", "list"],
+    &["artifact", "prune"],
     &["rollout"],
     &["rollout", "new"],
     &["rollout", "list"],
@@ -40,9 +45,11 @@ const COMMANDS: [&[&str]; 44] = [
     &["token", "new"],
     &["token", "list"],
     &["token", "revoke"],
+    &["token", "delete"],
     &["whoami"],
     &["audit", "list"],
     &["audit", "export"],
+    &["event", "export"],
     &["flash"],
     &["provision"],
     &["layout", "check"],
