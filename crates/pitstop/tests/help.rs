@@ -4,7 +4,7 @@
 mod support;
 
 /// Every command with options of its own.
-const COMMANDS: [&[&str]; 50] = [
+const COMMANDS: [&[&str]; 57] = [
     &[],
     &["quickstart"],
     &["serve"],
@@ -19,6 +19,7 @@ const COMMANDS: [&[&str]; 50] = [
     &["product", "list"],
     &["product", "show"],
     &["product", "set"],
+    &["product", "delete"],
     &["product", "key"],
     &["product", "key", "revoke"],
     &["product", "channel", "add"],
@@ -30,9 +31,13 @@ const COMMANDS: [&[&str]; 50] = [
     &["device", "approve"],
     &["device", "revoke"],
     &["device", "suspend"],
+    &["device", "delete"],
     &["device", "token"],
     &["release", "publish"],
     &["release", "list"],
+    &["release", "archive"],
+    &["artifact", "list"],
+    &["artifact", "prune"],
     &["rollout"],
     &["rollout", "new"],
     &["rollout", "list"],
@@ -43,9 +48,11 @@ const COMMANDS: [&[&str]; 50] = [
     &["token", "new"],
     &["token", "list"],
     &["token", "revoke"],
+    &["token", "delete"],
     &["whoami"],
     &["audit", "list"],
     &["audit", "export"],
+    &["event", "export"],
     &["flash"],
     &["provision"],
     &["layout", "check"],

@@ -64,17 +64,17 @@ async fn export(
 ) -> Result<Response, Problem> {
     product::require(&app, &caller, &filter.product).await?;
     let since_ms = filter.since.as_deref().map_or(Ok(0), parse_time)?;
-    let until_ms = filter.until.as_deref().map(parse_time).transpose()?;
+    let until_ms = filter.until.as_deref().map_or(Ok(i64::MAX), parse_time)?;
     let wanted = [filter.product, caller.scope().to_owned()];
-    // A window at a time, each asked for when the one before was sent.
-    let lines = futures_util::stream::try_unfold(Some(None::<String>), move |before| {
+    // A window at a time, each asked for when the one before was sent. No id is as low as an empty one.
+    let lines = futures_util::stream::try_unfold(Some((until_ms, String::new())), move |before| {
         let (app, wanted) = (app.clone(), wanted.clone());
         async move {
-            let Some(before) = before else { return Ok(None) };
-            let rows = app.people.export_events(since_ms, until_ms, before.as_deref(), EXPORT_ROWS).await;
+            let Some((at_ms, id)) = before else { return Ok(None) };
+            let rows = app.people.export_events(since_ms, (at_ms, &id), EXPORT_ROWS).await;
             let rows = rows.map_err(std::io::Error::other)?;
             let Some(last) = rows.last() else { return Ok(None) };
-            let next = (rows.len() as i64 == EXPORT_ROWS).then(|| Some(last.id.clone()));
+            let next = (rows.len() as i64 == EXPORT_ROWS).then(|| (last.at_ms, last.id.clone()));
             ndjson(rows, &wanted).map(|lines| Some((lines, next))).map_err(std::io::Error::other)
         }
     });

@@ -149,7 +149,12 @@ fn describe(operation: &mut Operation, resource: &str, needed: Role) {
 
 /// The header `Idempotency-Key`, which every POST takes.
 fn idempotency_key() -> Parameter {
-    let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(255)).build();
+    let text = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(255))
+        .pattern(Some(r"^[!#-\[\]-~]+$"))
+        .build();
     ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)

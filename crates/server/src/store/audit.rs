@@ -253,7 +253,7 @@ const SQLITE_TRIGGERS: [&str; 3] = [
      BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END",
     "DROP TRIGGER IF EXISTS audit_is_not_deleted",
     "CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit \
-     WHEN OLD.id >= COALESCE((SELECT value FROM settings WHERE name = 'audit-horizon'), '') \
+     WHEN OLD.at_ms >= COALESCE((SELECT CAST(value AS BIGINT) FROM settings WHERE name = 'audit-horizon'), 0) \
      BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END",
 ];
 
@@ -267,7 +267,8 @@ const POSTGRES_TRIGGERS: [&str; 7] = [
      FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()",
     "CREATE OR REPLACE FUNCTION audit_is_kept() RETURNS trigger LANGUAGE plpgsql AS \
      $$ BEGIN \
-       IF OLD.id < COALESCE((SELECT value FROM settings WHERE name = 'audit-horizon'), '') THEN RETURN OLD; END IF; \
+       IF OLD.at_ms < COALESCE((SELECT CAST(value AS BIGINT) FROM settings WHERE name = 'audit-horizon'), 0) \
+         THEN RETURN OLD; END IF; \
        RAISE EXCEPTION 'the audit log is append-only'; \
      END $$",
     "DROP TRIGGER IF EXISTS audit_is_kept ON audit",

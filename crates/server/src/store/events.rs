@@ -49,6 +49,12 @@ const MAX_EVENTS_A_DAY: i64 = 200;
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
+/// A window of [`Store::export_events`]. Only its rows are read.
+const EXPORT: &str = "SELECT e.id, e.at_ms, d.product, e.device, e.kind, e.detail FROM \
+         (SELECT id, at_ms, device, kind, detail FROM events \
+             WHERE at_ms >= $1 AND (at_ms, id) < ($2, $3) ORDER BY at_ms DESC, id DESC LIMIT $4) AS e \
+     JOIN devices d ON d.id = e.device ORDER BY e.at_ms DESC, e.id DESC";
+
 /// The event in place of those past the bound.
 const LEFT_OUT: &str = "events-left-out";
 
@@ -119,14 +125,6 @@ pub(super) fn time_id(at_ms: i64) -> String {
     format!("{at_ms:012x}{count:08x}{}", hex::encode(secret::random::<4>()))
 }
 
-/// No id of this moment and later is lower.
-pub(super) fn first_id(at_ms: i64) -> String {
-    format!("{:012x}", at_ms.max(0))
-}
-
-/// Above every id.
-const PAST_ALL_IDS: &str = "g";
-
 /// Sees that ids go on after those that are stored.
 pub(super) async fn go_on_after_stored_ids(pool: &AnyPool) -> Result<(), StoreError> {
     for newest in ["SELECT MAX(id) FROM audit", "SELECT MAX(id) FROM events"] {
@@ -146,22 +144,20 @@ impl Store {
         Ok(())
     }
 
-    /// Events of all devices, newest first, older than the event `before`; by when they were noted.
+    /// Events of all devices since a time, newest first, older than the one at `before`: its time and its id.
     pub(crate) async fn export_events(
         &self,
         since_ms: i64,
-        until_ms: Option<i64>,
-        before: Option<&str>,
+        before: (i64, &str),
         limit: i64,
     ) -> Result<Vec<ExportedEvent>, StoreError> {
-        let before =
-            before.map_or_else(|| until_ms.map_or_else(|| PAST_ALL_IDS.to_owned(), first_id), str::to_owned);
-        let question = "SELECT e.id, e.at_ms, d.product, e.device, e.kind, e.detail FROM \
-                 (SELECT id, at_ms, device, kind, detail FROM events WHERE id >= $1 AND id < $2 \
-                     ORDER BY id DESC LIMIT $3) AS e \
-             JOIN devices d ON d.id = e.device ORDER BY e.id DESC";
-        let values = vec![Value::Text(first_id(since_ms)), Value::Text(before), Value::Number(limit)];
-        self.questions.ask(question.to_owned(), values).await
+        let values = vec![
+            Value::Number(since_ms),
+            Value::Number(before.0),
+            Value::Text(before.1.to_owned()),
+            Value::Number(limit),
+        ];
+        self.questions.ask(EXPORT.to_owned(), values).await
     }
 
     /// Events of a device, newest first, older than the event `before` (empty: from the newest).

@@ -99,11 +99,12 @@ impl Store {
             if let Some((status, answer)) = row.status.zip(row.answer) {
                 return Ok(Begun::Answered { status, answer });
             }
-            if let Some(made) = row.made {
-                return Ok(Begun::AnswerLost(made));
-            }
+            // Its change is there before its answer.
             if row.begun_at_ms > now_ms.saturating_sub(IN_FLIGHT_MS) {
                 return Ok(Begun::InFlight);
+            }
+            if let Some(made) = row.made {
+                return Ok(Begun::AnswerLost(made));
             }
         }
         let taken = sqlx::query(

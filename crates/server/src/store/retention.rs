@@ -1,16 +1,15 @@
-//! What is kept for a time only: rows go in small batches, in the order of their keys. Two instances that do the same at
+//! What is kept for a time only: rows go in small batches, the oldest first. Two instances that do the same at
 //! once each find less to do.
 
 use serde_json::json;
 use sqlx::AnyConnection;
 
 use super::artifacts::BROKEN_OFF_MS;
-use super::events::first_id;
 use super::{Change, Record, Store, StoreError};
 use crate::clock;
 
-/// Name of the setting that says up to which line the audit log may be deleted: the database asks it itself.
-pub(super) const AUDIT_HORIZON: &str = "audit-horizon";
+/// Name of the setting that says before which moment lines of the audit log may be deleted: the triggers ask for it.
+const AUDIT_HORIZON: &str = "audit-horizon";
 
 /// A certificate by the end of its time.
 pub(crate) type End = (i64, String);
@@ -19,9 +18,9 @@ impl Store {
     /// Deletes the oldest events of before a time, at most so many; how many there were.
     pub(crate) async fn expire_events(&self, before_ms: i64, limit: i64) -> Result<u64, StoreError> {
         let expired = sqlx::query(
-            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id < $1 ORDER BY id LIMIT $2)",
+            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE at_ms < $1 ORDER BY at_ms, id LIMIT $2)",
         )
-        .bind(first_id(before_ms))
+        .bind(before_ms)
         .bind(limit)
         .execute(&self.pool)
         .await?;
@@ -87,15 +86,14 @@ impl Store {
         before_ms: i64,
         change: &Change,
     ) -> Result<bool, StoreError> {
-        let horizon = first_id(before_ms);
         // Whoever asks again and again only reads.
-        let oldest: Option<String> =
-            sqlx::query_scalar("SELECT MIN(id) FROM audit").fetch_one(&self.pool).await?;
-        if oldest.is_none_or(|oldest| oldest >= horizon) {
+        let oldest: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(at_ms) FROM audit").fetch_one(&self.pool).await?;
+        if oldest.is_none_or(|oldest| oldest >= before_ms) {
             return Ok(false);
         }
         let mut transaction = self.pool.begin().await?;
-        if raise(&mut transaction, &horizon).await? {
+        if raise(&mut transaction, before_ms).await? {
             let record = Record {
                 action: "audit.expire",
                 kind: "audit",
@@ -113,9 +111,9 @@ impl Store {
     /// Deletes the oldest lines of the audit log that may be, at most so many; how many there were.
     pub(crate) async fn expire_audit(&self, before_ms: i64, limit: i64) -> Result<u64, StoreError> {
         let expired = sqlx::query(
-            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < $1 ORDER BY id LIMIT $2)",
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at_ms < $1 ORDER BY at_ms, id LIMIT $2)",
         )
-        .bind(first_id(before_ms))
+        .bind(before_ms)
         .bind(limit)
         .execute(&self.pool)
         .await?;
@@ -131,13 +129,14 @@ impl Store {
 }
 
 /// Whether the horizon was lower.
-async fn raise(connection: &mut AnyConnection, horizon: &str) -> Result<bool, StoreError> {
+async fn raise(connection: &mut AnyConnection, before_ms: i64) -> Result<bool, StoreError> {
     let raised = sqlx::query(
         "INSERT INTO settings (name, value) VALUES ($1, $2) \
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE settings.value < excluded.value",
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value \
+             WHERE CAST(settings.value AS BIGINT) < CAST(excluded.value AS BIGINT)",
     )
     .bind(AUDIT_HORIZON)
-    .bind(horizon)
+    .bind(before_ms.to_string())
     .execute(connection)
     .await?;
     Ok(raised.rows_affected() == 1)

@@ -141,10 +141,10 @@ async fn a_try_that_was_broken_off_is_done_again_only_when_it_made_nothing() {
     // The server was stopped before it stored the answer.
     let lose = "UPDATE idempotency_keys SET status = NULL, answer = NULL";
     sqlx::query(lose).execute(&mut database).await.unwrap();
+    refused(post(&app, "k", "/devices", &body).await, 409, "idempotency-in-flight");
+    clock.advance_ms(3 * 60_000);
     let detail = refused(post(&app, "k", "/devices", &body).await, 409, "idempotency-answer-lost");
     assert!(detail.contains("device lamp-1"), "{detail}");
-    clock.advance_ms(3 * 60_000);
-    refused(post(&app, "k", "/devices", &body).await, 409, "idempotency-answer-lost");
     // It was stopped before it made anything.
     app.admin(Method::DELETE, "/devices/lamp-1", "").await.expect(200);
     let lose = "UPDATE idempotency_keys SET status = NULL, answer = NULL, made = NULL, begun_at_ms = begun_at_ms + 180000";
