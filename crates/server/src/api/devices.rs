@@ -168,7 +168,7 @@ struct ListParams {
     /// Index of that rollout's wave, from 0; only with `rollout`.
     #[param(minimum = 0)]
     wave: Option<i64>,
-    /// How it does with that release; only with `rollout`.
+    /// How it does with that release; only with `rollout` and `wave`.
     attempt: Option<AttemptState>,
     /// How often the rollout had been resumed after a halt when the device was counted last, as `halt` of a rollout tells it;
     /// only with `rollout`.
@@ -436,17 +436,17 @@ async fn list(
 
 /// Refuses what asks for devices of no rollout that there is.
 async fn check_rollout(app: &App, caller: &Caller, params: &ListParams) -> Result<(), Problem> {
+    let lacks = |name: &str, what: &str| {
+        Err(Problem::Unsuitable(format!("expected a {what} with {name}, found none; add {what}=")))
+    };
+    if params.attempt.is_some() && params.wave.is_none() {
+        return lacks("attempt", "wave");
+    }
     if params.rollout.is_empty() {
-        let alone = [
-            ("wave", params.wave.is_some()),
-            ("attempt", params.attempt.is_some()),
-            ("epoch", params.epoch.is_some()),
-        ];
-        return match alone.iter().find(|(_, given)| *given) {
-            None => Ok(()),
-            Some((name, _)) => Err(Problem::Unsuitable(format!(
-                "expected a rollout with {name}, found none; add rollout=, the id of a rollout"
-            ))),
+        return match (params.wave, params.epoch) {
+            (Some(_), _) => lacks("wave", "rollout"),
+            (None, Some(_)) => lacks("epoch", "rollout"),
+            (None, None) => Ok(()),
         };
     }
     for (name, number) in [("wave", params.wave), ("epoch", params.epoch)] {

@@ -725,7 +725,7 @@ mod tests {
                 rollout: text(bits, 9, "ro-lamp-7"),
                 wave: (has_rollout && bits >> 10 & 1 == 1).then_some(1),
                 epoch: (has_rollout && bits >> 10 & 1 == 1).then_some(0),
-                attempt: text(if has_rollout { bits } else { 0 }, 11, "crashed"),
+                attempt: text(if has_rollout && bits >> 10 & 1 == 1 { bits } else { 0 }, 11, "crashed"),
                 waits: bits >> 12 & 1 == 1,
             };
             for is_common in [false, true] {

@@ -44,7 +44,7 @@ const PAGES: [&str; 36] = [
     "/devices?rollout=ro-lamp-1&wave=1",
     "/devices?rollout=ro-lamp-1&wave=0&attempt=healthy",
     "/devices?rollout=ro-lamp-1&wave=0&attempt=crashed&epoch=1&total=true",
-    "/devices?rollout=ro-lamp-1&attempt=silent&channel=none",
+    "/devices?rollout=ro-lamp-1&wave=1&attempt=silent&channel=none",
     "/devices?waiting=true&total=true",
     "/devices?before=lamp-9",
     "/devices?total=true&health=ok&channel=none",

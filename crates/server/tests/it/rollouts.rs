@@ -259,14 +259,16 @@ async fn failures_halt_a_rollout_until_it_is_resumed() {
     assert_eq!(of("wave=1").await, [""; 0]);
     let epoch = halt["epoch"].as_i64().unwrap();
     assert_eq!(of(&format!("wave=0&attempt=failed&epoch={epoch}")).await, ["lamp-2"]);
-    assert_eq!(of(&format!("attempt=failed&epoch={}", epoch + 1)).await, [""; 0]);
+    assert_eq!(of(&format!("wave=0&attempt=failed&epoch={}", epoch + 1)).await, [""; 0]);
     for (query, status) in [
         ("attempt=failed", 422),
         ("wave=0", 422),
+        ("wave=0&attempt=failed", 422),
+        (&format!("rollout={id}&attempt=failed"), 422),
         ("epoch=0", 422),
         ("rollout=ro-fan-1", 404),
         (&format!("rollout={id}&wave=-1"), 400),
-        (&format!("rollout={id}&attempt=well"), 400),
+        (&format!("rollout={id}&wave=0&attempt=well"), 400),
     ] {
         world.app.admin(Method::GET, &format!("/devices?{query}"), "").await.expect(status);
     }

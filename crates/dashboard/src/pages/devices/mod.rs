@@ -160,7 +160,9 @@ fn filter_form(products: &[Product], filter: &Filter) -> Markup {
             (text("sequence", "Runs number", &filter.sequence))
             (view::order(&filter.order, [("", "A to Z"), ("descending", "Z to A")]))
             @if !filter.rollout.is_empty() {
-                (choice("attempt", "With the rollout", &filter.attempt, &ATTEMPTS))
+                @if !filter.wave.is_empty() {
+                    (choice("attempt", "With the rollout", &filter.attempt, &ATTEMPTS))
+                }
                 @for (name, value) in
                     [("rollout", &filter.rollout), ("wave", &filter.wave), ("epoch", &filter.epoch)] {
                     @if !value.is_empty() { input type="hidden" name=(name) value=(value); }

@@ -128,7 +128,7 @@ pub(super) fn table(session: &Session, rollouts: &[&Rollout]) -> Markup {
             state(rollout.state),
             wave,
             progress(counters, targets(rollout)),
-            counter(rollout, None, "healthy", counters.healthy),
+            html! { (number(counters.healthy)) },
             counter(rollout, None, "", counters.offered),
             html! { (number(counters.failed + counters.crashed + counters.silent)) },
             html! { (rollout.channel) },

@@ -2,7 +2,7 @@
 
 -- As the other indexes of lists: all that a list asks for stands in it. The state of an attempt changes with what is counted.
 DROP INDEX devices_by_attempt;
-CREATE INDEX devices_by_attempt ON devices (attempt_rollout, attempt_state, id, attempt_wave, attempt_epoch, product, channel,
+CREATE INDEX devices_by_attempt ON devices (attempt_rollout, attempt_wave, attempt_state, id, attempt_epoch, product, channel,
     health, running_sequence, enrolled_at_ms);
 CREATE INDEX devices_by_rollout ON devices (attempt_rollout, id, attempt_wave, attempt_state, attempt_epoch, product, channel,
     health, running_sequence, enrolled_at_ms);
