@@ -465,8 +465,8 @@ impl Report {
         let commands = self.steps.iter().map(|step| {
             if step.kept { format!("{}   # was there", step.command) } else { step.command.clone() }
         });
-        Page::titled("\nDone. Without quickstart, this is")
-            .next("in this order:", commands.collect::<Vec<_>>())
+        Page::titled("\nDone")
+            .next("Without quickstart, in this order:", commands.collect::<Vec<_>>())
             .next("Next:", &self.next)
     }
 }
