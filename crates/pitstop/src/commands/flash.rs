@@ -6,6 +6,7 @@ use clap::Args;
 use flashfmt::Chip;
 use serde::Serialize;
 
+use crate::commands::consent::Consent;
 use crate::commands::identity::{Draft, Identity, IdentityOptions};
 use crate::commands::options;
 use crate::commands::target::{Target, TargetOptions};
@@ -80,9 +81,8 @@ pub(crate) struct Flash {
     #[arg(long, value_name = "LABEL=FILE", value_parser = DataFile::parse, help_heading = "Contents")]
     partition: Vec<DataFile>,
 
-    /// Neither ask before data of the chip is lost, nor before a file is overwritten
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 
     /// The chip, such as esp32c3 [default: the product's, or the updater's]
     #[arg(long, value_name = "CHIP", value_parser = options::chip, help_heading = "Contents")]
@@ -141,7 +141,7 @@ impl Flash {
             app,
             without_descriptor,
             partition,
-            yes,
+            consent,
             chip,
             identity,
         } = self;
@@ -193,7 +193,7 @@ impl Flash {
             }
             Target::Image(path) => Destination::File(path.clone()),
         };
-        let ready = destination.ask_before_loss(&layout, yes, ui).and_then(|lost| {
+        let ready = destination.ask_before_loss(&layout, &consent).and_then(|lost| {
             let built = buildable.map(|buildable| buildable.build(ui)).transpose()?;
             Ok(match built {
                 Some(updater) => (plan.with_updater(&updater, chip, &places)?, lost),
@@ -259,7 +259,7 @@ impl Destination {
 
     /// Asks before anything is lost: data partitions of a chip that the layout has elsewhere or not at all, or a file. Names the
     /// partitions.
-    fn ask_before_loss(&mut self, layout: &NamedLayout, yes: bool, ui: &Ui) -> Result<Vec<String>, Failure> {
+    fn ask_before_loss(&mut self, layout: &NamedLayout, consent: &Consent) -> Result<Vec<String>, Failure> {
         match self {
             Self::Chip(device) => {
                 let moved = present::moved(&device.read_table()?, &layout.layout);
@@ -267,22 +267,20 @@ impl Destination {
                     return Ok(Vec::new());
                 }
                 let named: Vec<_> = moved.iter().map(ToString::to_string).collect();
-                let what = format!(
-                    "the layout {} does not have these data partitions of the chip where they are, so what is in them is lost: {}",
+                let question = format!(
+                    "Flash? The layout {} does not have these data partitions of the chip where they are, so what is in them \
+                     is lost: {}.",
                     layout.name,
                     named.join(", ")
                 );
                 let adopt = "`pitstop layout adopt --port PORT > parts.csv` makes a layout that keeps them; --yes goes on all \
                              the same";
-                ui.confirm(&what, yes).map_err(|failure| failure.hint(adopt))?;
+                consent.to(&question).map_err(|failure| failure.hint(adopt))?;
                 Ok(moved.iter().map(Moved::label).collect())
             }
             Self::File(path) => {
                 if path.exists() {
-                    ui.confirm(
-                        &format!("{} is there already and would be overwritten", path.display()),
-                        yes,
-                    )?;
+                    consent.to(&format!("Overwrite {}, which is there already?", path.display()))?;
                 }
                 Ok(Vec::new())
             }

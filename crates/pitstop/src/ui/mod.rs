@@ -3,7 +3,6 @@
 //! A command builds a [`Page`] (a plain value) and shows it once. Colours are written always and taken out at
 //! the edge when standard output is no terminal or `NO_COLOR` is set.
 
-mod confirm;
 pub(crate) mod hints;
 mod page;
 mod progress;
