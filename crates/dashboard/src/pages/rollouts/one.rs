@@ -90,6 +90,7 @@ pub(super) fn state_part(session: &Session, rollout: &Rollout) -> Markup {
 pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
     let has_any = rollout.waves.iter().any(|wave| wave.counters.offered > 0);
     html! {
+        @if let Some(halt) = &rollout.halt { (halt_devices(halt, rollout)) }
         (table::table("Waves", &WAVES, rollout.waves.iter().map(|wave| wave_row(session, rollout, wave))))
         @if has_any {
             p.sub {
@@ -153,12 +154,35 @@ fn who(select: &Select) -> String {
 }
 
 fn halted(halt: &Halt, rollout: &Rollout) -> Markup {
-    let (what, attempt) = match halt.cause.as_str() {
+    let (what, _) = cause(halt);
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+    let share = 100.0 * halt.observed as f64 / halt.sample.max(1) as f64;
+    html! {
+        div class={ "callout " @if rollout.state == RolloutState::Halted { "bad" } @else { "plain" } } {
+            p {
+                strong { "It halted itself: " (halt.cause) ". " }
+                (number(halt.observed)) " of " (view::count(halt.sample, "device")) " "
+                "(" (format!("{share:.1}")) " %) of wave " (halt.wave + 1) " " (what)
+                "; the limit is " (percent(halt.limit_percent)) ". " (view::timestamp(&halt.at))
+            }
+        }
+    }
+}
+
+/// What the devices did that made it halt, and how they do with the release.
+fn cause(halt: &Halt) -> (&str, &str) {
+    match halt.cause.as_str() {
         "failures" => ("failed to install", "failed"),
         "crashes" => ("crashed", "crashed"),
         "silence" => ("took the release and were not seen again", "silent"),
         other => (other, ""),
-    };
+    }
+}
+
+/// The way to all devices that made it halt. It stands among the counters, because it changes as they do, and an open question
+/// beside the state stays.
+fn halt_devices(halt: &Halt, rollout: &Rollout) -> Markup {
+    let (what, attempt) = cause(halt);
     let all = Query::new()
         .and("rollout", &rollout.id)
         .and("wave", &halt.wave.to_string())
@@ -174,19 +198,7 @@ fn halted(halt: &Halt, rollout: &Rollout) -> Markup {
         _ => halt.observed,
     });
     let now = by_now.map_or_else(|| "devices".to_owned(), |count| view::count(count, "device"));
-    #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
-    let share = 100.0 * halt.observed as f64 / halt.sample.max(1) as f64;
-    html! {
-        div class={ "callout " @if rollout.state == RolloutState::Halted { "bad" } @else { "plain" } } {
-            p {
-                strong { "It halted itself: " (halt.cause) ". " }
-                (number(halt.observed)) " of " (view::count(halt.sample, "device")) " "
-                "(" (format!("{share:.1}")) " %) of wave " (halt.wave + 1) " " (what)
-                "; the limit is " (percent(halt.limit_percent)) ". " (view::timestamp(&halt.at))
-            }
-            p { a href=(all) { "Show all " (now) " that " (what) } }
-        }
-    }
+    html! { p { a href=(all) { "Show all " (now) " that " (what) } } }
 }
 
 /// An action with its question.
