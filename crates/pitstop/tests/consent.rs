@@ -7,14 +7,6 @@ use serde_json::{Value, json};
 use support::Bench;
 
 impl Bench {
-    /// What a command that asks says where there is nobody to ask.
-    fn question(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).assert().code(2).get_output().clone();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(told.contains("there is no terminal to ask at: ") && told.contains("hint: --yes"), "{told}");
-        told
-    }
-
     fn devices(&self, filter: &[&str]) -> usize {
         let list = [&["device", "list", "--limit", "1000"][..], filter].concat();
         self.json(&list)["items"].as_array().unwrap().len()

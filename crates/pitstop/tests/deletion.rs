@@ -7,17 +7,12 @@ use flashfmt::Chip;
 use sha2::Digest as _;
 use support::{Bench, image};
 
-/// What a command that asks prints where there is nobody to ask.
-fn question(bench: &Bench, arguments: &[&str]) -> String {
-    String::from_utf8(bench.command(arguments).assert().code(2).get_output().stderr.clone()).unwrap()
-}
-
 #[test]
 fn devices_tokens_and_products_are_deleted_when_that_is_meant() {
     let bench = Bench::start();
     bench.make_lamp();
     bench.json(&["device", "new", "--product", "lamp", "--id", "lamp-1"]);
-    let asked = question(&bench, &["device", "delete", "lamp-1"]);
+    let asked = bench.question(&["device", "delete", "lamp-1"]);
     assert!(asked.contains("Delete device lamp-1 and its events?") && asked.contains("--yes"), "{asked}");
     assert_eq!(bench.json(&["device", "show", "lamp-1"])["state"], "new");
     let refused = bench.refusal(&["product", "delete", "lamp", "--yes"]);
@@ -28,12 +23,12 @@ fn devices_tokens_and_products_are_deleted_when_that_is_meant() {
     let id = bench.json(&["token", "new", "ci", "--role", "viewer"])["id"].as_str().unwrap().to_owned();
     let refused = bench.refusal(&["token", "delete", &id, "--yes"]);
     assert!(refused.contains("revoke it first") && refused.contains("hint: "), "{refused}");
-    bench.command(&["token", "revoke", &id]).assert().success();
-    question(&bench, &["token", "delete", &id]);
+    bench.command(&["token", "revoke", &id, "--yes"]).assert().success();
+    bench.question(&["token", "delete", &id]);
     bench.command(&["token", "delete", &id, "--yes"]).assert().success();
     assert!(!bench.text(&["token", "list"]).contains(&id));
 
-    question(&bench, &["product", "delete", "lamp"]);
+    bench.question(&["product", "delete", "lamp"]);
     bench.command(&["product", "delete", "lamp", "--yes"]).assert().success();
     bench.refusal(&["product", "show", "lamp"]);
 }
@@ -75,7 +70,7 @@ fn what_no_release_has_is_pruned_a_day_later() {
     let listed = bench.text(&["artifact", "list", "--unused"]);
     assert!(listed.contains("nobody") && listed.contains("5 B"), "{listed}");
     bench.clock.advance_ms(25 * 3_600_000);
-    let asked = question(&bench, &["artifact", "prune", "--product", "lamp"]);
+    let asked = bench.question(&["artifact", "prune", "--product", "lamp"]);
     assert!(asked.contains("Delete this artifact, 5 B in all?"), "{asked}");
     let pruned = bench.json(&["artifact", "prune", "--yes"]);
     assert_eq!((&pruned["freed_bytes"], pruned["deleted"].as_array().unwrap().len()), (&5.into(), 1));

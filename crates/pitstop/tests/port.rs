@@ -87,10 +87,10 @@ fn a_chip_is_flashed_and_its_vault_comes_last() {
 fn data_that_would_be_lost_is_named_and_kept_unless_said() {
     let bench = bench();
     let chip = MockChip::start(Chip::Esp32C3, with_arduino(), Fault::None);
-    let refused = bench.refusal(&flash(&chip.port, &[]));
-    assert!(refused.contains("`spiffs` (0x290000+0x160000, not in the layout)"), "{refused}");
-    assert!(refused.contains("`nvs` (0x9000+0x5000, then 0x9000+0x6000)"), "{refused}");
-    assert!(refused.contains("layout adopt") && refused.contains("--yes"), "{refused}");
+    let asked = bench.question(&flash(&chip.port, &[]));
+    assert!(asked.contains("`spiffs` (0x290000+0x160000, not in the layout)"), "{asked}");
+    assert!(asked.contains("`nvs` (0x9000+0x5000, then 0x9000+0x6000)"), "{asked}");
+    assert!(asked.contains("layout adopt") && asked.contains("--yes"), "{asked}");
     assert_eq!((chip.flash() == with_arduino(), device_count(&bench)), (true, 0));
 
     let adopted = bench.text(&["layout", "adopt", "--port", &chip.port, "--no-reset"]);

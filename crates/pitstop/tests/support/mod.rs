@@ -135,6 +135,14 @@ impl Bench {
         String::from_utf8(self.command(arguments).assert().code(1).get_output().stderr.clone()).unwrap()
     }
 
+    /// What a command that asks says where there is nobody to ask.
+    pub(crate) fn question(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).assert().code(2).get_output().clone();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("there is no terminal to ask at: ") && told.contains("--yes "), "{told}");
+        told
+    }
+
     /// Writes a file into the folder.
     pub(crate) fn write(&self, name: &str, content: &[u8]) {
         std::fs::write(self.folder.path().join(name), content).unwrap();

@@ -138,7 +138,7 @@ async fn devices_are_listed_in_pages() {
     }
 
     app.post("/devices", &json!({ "id": "a", "product": "lamp" })).await.expect(409);
-    for id in ["x:y", ".", "..", "-rf", ""] {
+    for id in [":x", "x/y", ".", "..", "-rf", "bulk", ""] {
         app.post("/devices", &json!({ "id": id, "product": "lamp" })).await.expect(400);
     }
     app.post("/devices", &json!({ "id": "x", "product": "nothing" })).await.expect(404);

@@ -174,7 +174,7 @@ async fn a_change_whose_line_cannot_be_written_is_not_made() {
         ("PATCH /products/lamp", json!({ "quarantine_after": 7 })),
         ("POST /products/lamp/channels", json!({ "name": "nightly" })),
         ("POST /products/lamp/publisher-keys", key()),
-        (&format!("POST /products/lamp/publisher-keys/{key_id}/revoke"), Value::Null),
+        (&format!("POST /products/lamp/publisher-keys/{key_id}/revoke"), json!({ "force": true })),
         ("POST /products/lamp/releases", release(2, "2.0.0")),
         ("POST /devices", json!({ "id": "b", "product": "lamp" })),
         ("POST /devices/bulk", json!({ "product": "lamp", "count": 2 })),
