@@ -256,7 +256,8 @@ impl<'a> Comparison<'a> {
             let is_turned = is_one && written == Written::ByServer;
             let (these, those) = if is_turned { (are, were) } else { (were, are) };
             for this in these {
-                let has_like = those.iter().any(|that| {
+                let mut nearest: Option<Vec<String>> = None;
+                for that in those {
                     let (was, now) = if is_turned { (that, this) } else { (this, that) };
                     let mut inner = Comparison {
                         released: self.released,
@@ -265,10 +266,17 @@ impl<'a> Comparison<'a> {
                         under_way: self.under_way.clone(),
                     };
                     inner.schema(what, was, now, written);
-                    inner.found.is_empty()
-                });
-                if !has_like {
-                    self.found.push(format!("{what} has no {of} like {this}"));
+                    let is_same = reference(was) == reference(now);
+                    if inner.found.is_empty() || is_same || nearest.is_none() {
+                        nearest = Some(inner.found);
+                    }
+                    if nearest.as_ref().is_some_and(Vec::is_empty) {
+                        break;
+                    }
+                }
+                match nearest {
+                    Some(found) => self.found.extend(found),
+                    None => self.found.push(format!("{what} has no {of} any more")),
                 }
             }
         }
