@@ -6,6 +6,7 @@ use rollout::State;
 use serde_json::json;
 use sqlx::AnyConnection;
 
+use super::archived::archived;
 use super::product_row::take;
 use super::releases::named;
 use super::{Change, Changed, IfMatch, Record, ReleaseRow, Store, StoreError};
@@ -96,27 +97,6 @@ impl Store {
         transaction.commit().await?;
         Ok(Changed::Done(Ok(after)))
     }
-}
-
-/// Which of these releases of a product are archived, in their order.
-pub(super) async fn archived(
-    connection: &mut AnyConnection,
-    product: &str,
-    sequences: &BTreeSet<i64>,
-) -> Result<Vec<i64>, StoreError> {
-    let mut archived = Vec::new();
-    for sequence in sequences {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT sequence FROM releases \
-             WHERE product = $1 AND sequence = $2 AND archived_at_ms IS NOT NULL",
-        )
-        .bind(product)
-        .bind(*sequence)
-        .fetch_optional(&mut *connection)
-        .await?;
-        archived.extend(found);
-    }
-    Ok(archived)
 }
 
 /// What is against archiving a release of a product that is taken.

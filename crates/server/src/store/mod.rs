@@ -11,6 +11,7 @@ mod row;
 
 mod api_tokens;
 mod archive;
+mod archived;
 mod artifacts;
 mod audit;
 mod channels;

@@ -6,7 +6,7 @@ use rollout::Plan;
 use serde_json::json;
 use sqlx::AnyConnection;
 
-use super::archive::archived;
+use super::archived::archived;
 use super::artifacts::hold_artifact;
 use super::rollouts::{bump_generation, create_rollout};
 use super::{Change, NewRollout, Record, RolloutRefusal, Store, StoreError, json_or_text};

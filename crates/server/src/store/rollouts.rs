@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, AssertSqlSafe};
 
-use super::archive::archived;
+use super::archived::archived;
 use super::filter::{Filter, places};
 use super::{Change, Changed, IfMatch, Record, Store, StoreError, Unchanged};
 
