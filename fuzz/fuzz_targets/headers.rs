@@ -92,5 +92,7 @@ fn inside(selection: Selection, size_bytes: u64) {
 }
 
 fn clean(user: &str, password: &str) {
-    assert!(!user.contains(':') && !user.contains(char::is_control) && !password.contains(char::is_control));
+    assert!(
+        !password.contains(':') && !user.contains(char::is_control) && !password.contains(char::is_control)
+    );
 }
