@@ -15,8 +15,21 @@ use crate::table;
 use crate::view;
 
 const PAGE: &str = "100";
-const KINDS: [&str; 8] =
-    ["product", "channel", "publisher-key", "release", "device", "rollout", "artifact", "token"];
+const KINDS: [&str; 13] = [
+    "artifact",
+    "audit",
+    "ca",
+    "certificate",
+    "channel",
+    "device",
+    "evidence",
+    "product",
+    "publisher-key",
+    "release",
+    "rollout",
+    "token",
+    "webhook",
+];
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -198,6 +211,15 @@ mod tests {
         let shown = change(&before, &after).into_string();
         assert!(shown.contains("<del>running</del> → <ins>&lt;b&gt;halted</ins>"), "{shown}");
         assert!(shown.contains("<ins>new</ins>") && !shown.contains("wave"), "{shown}");
+    }
+
+    /// The API's document names them for the parameter `kind`.
+    #[test]
+    fn all_kinds_can_be_chosen() {
+        let document = include_str!("../../../../docs/openapi.json");
+        let line = document.lines().find(|line| line.contains("`artifact`")).unwrap();
+        let named: Vec<_> = line.split('`').skip(1).step_by(2).collect();
+        assert_eq!(named, KINDS);
     }
 
     #[test]
