@@ -31,7 +31,7 @@ use packages::Packages;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// A new folder for the release [default: target/dist]
+    /// A new folder for the release [default: target/distrib]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -49,7 +49,7 @@ struct Release {
 ///
 /// Errors: [`toolchain::Missing`]; something cannot be built, written or started.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
-    let out = arguments.out.clone().unwrap_or_else(|| root.join("target/dist"));
+    let out = arguments.out.clone().unwrap_or_else(|| root.join("target/distrib"));
     if out.exists() {
         ensure!(
             out.join("SHA256SUMS").exists(),
