@@ -59,7 +59,7 @@ pub(super) fn routes() -> Routes {
 #[serde(deny_unknown_fields)]
 struct NewDeviceBody {
     /// Without it, the server makes one.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._:-]+$")]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_][A-Za-z0-9._:-]*$")]
     id: Option<String>,
     product: String,
     #[serde(default)]
@@ -78,7 +78,7 @@ struct NewDevicesBody {
     #[schema(minimum = 1, maximum = 1000)]
     count: i64,
     /// What the ids begin with; the product's name when it is absent.
-    #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9._:-]+$")]
+    #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9_][A-Za-z0-9._:-]*$")]
     prefix: Option<String>,
     /// `stable` when it is absent.
     channel: Option<String>,

@@ -89,7 +89,7 @@ impl BothWays {
         before: Option<String>,
     ) -> Result<Self, Problem> {
         match (&cursor, &before) {
-            (Some(_), Some(_)) => Err(Problem::Invalid(
+            (Some(_), Some(_)) => Err(Problem::Unsuitable(
                 "expected either cursor, for the page after it, or before, for the page before it; found both"
                     .to_owned(),
             )),
