@@ -152,7 +152,7 @@ impl World {
 
     /// Revokes a device.
     pub(super) fn revoke(&self, id: &str) -> anyhow::Result<()> {
-        self.pitstop(&["device", "revoke", id]).map(drop)
+        self.pitstop(&["device", "revoke", id, "--yes"]).map(drop)
     }
 
     /// Runs a command of `pitstop` against the server; returns what it prints with `--json`.
