@@ -1,7 +1,7 @@
 //! The admin API: who may use it, products, devices.
 
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::{TestApp, product_body};
 use crate::client::{Connection, request};
@@ -172,7 +172,9 @@ async fn every_list_goes_on_where_its_page_ended() {
         "/audit?kind=product",
     ] {
         let whole = app.get(list).await;
-        let whole = whole["items"].as_array().unwrap();
+        // What else is in an entry may change from one page to the next.
+        let key = |entry: &Value| ["id", "name", "sequence"].map(|name| entry[name].clone());
+        let whole: Vec<_> = whole["items"].as_array().unwrap().iter().map(key).collect();
         assert_eq!(whole.len(), 2, "{list}");
         let and = if list.contains('?') { '&' } else { '?' };
         let (mut found, mut cursor) = (Vec::new(), String::new());
@@ -180,11 +182,11 @@ async fn every_list_goes_on_where_its_page_ended() {
             let page = app.get(&format!("{list}{and}limit=1{cursor}")).await;
             let items = page["items"].as_array().unwrap();
             assert!(items.len() == 1 && found.len() < 2, "{list}: {page}");
-            found.extend(items.clone());
+            found.extend(items.iter().map(key));
             let Some(next) = page["next_cursor"].as_str() else { break };
             cursor = format!("&cursor={next}");
         }
-        assert_eq!(found, *whole, "{list}");
+        assert_eq!(found, whole, "{list}");
     }
 }
 
