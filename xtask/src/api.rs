@@ -442,9 +442,12 @@ mod tests {
     fn the_document_of_today_promises_what_it_says() {
         let current = read(&crate::repository_root().join(CURRENT)).unwrap();
         assert_eq!(changes(&current, &current), Vec::<String>::new());
+        let text = current.to_string();
         let mut schemas: Vec<_> =
             members(&current["components"]["schemas"]).map(|(name, _)| name.clone()).collect();
-        schemas.retain(|name| name != "Problem");
+        // Some are written out where they are used.
+        schemas.retain(|name| text.contains(&format!("\"#/components/schemas/{name}\"")));
+        assert!(schemas.len() > 30, "{schemas:?}");
         for name in schemas {
             let mut without = current.clone();
             let schema = &mut without["components"]["schemas"][&name];
