@@ -229,7 +229,7 @@ impl Client {
         devices: &[ImportedDevice],
     ) -> Result<Vec<Issued<DeviceId>>, ClientError> {
         let body = serde_json::json!({ "product": product, "devices": devices });
-        self.post("/devices/bulk/import", &body).map(|made: MadeDevices| made.items)
+        self.create("/devices/bulk/import", &body).map(|made: MadeDevices| made.items)
     }
 
     /// A new enrollment token; the old one is void.
