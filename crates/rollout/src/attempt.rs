@@ -23,6 +23,11 @@ use serde::{Deserialize, Serialize};
 /// A run shows nothing when it was the updater's, or too short ([`crate::Runs`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(description = "How a device does with the release that it was offered.")
+)]
 pub enum Attempt {
     /// It was offered the release.
     Offered,

@@ -132,19 +132,6 @@ pub(super) enum Health {
     Ok,
 }
 
-/// How it does with the release that a rollout offered it last.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum AttemptState {
-    Offered,
-    Installed,
-    Healthy,
-    Failed,
-    Crashed,
-    Silent,
-    Unheard,
-}
-
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListParams {
@@ -169,7 +156,8 @@ struct ListParams {
     #[param(minimum = 0)]
     wave: Option<i64>,
     /// How it does with that release; only with `rollout` and `wave`.
-    attempt: Option<AttemptState>,
+    #[param(inline)]
+    attempt: Option<rollout::Attempt>,
     /// How often the rollout had been resumed after a halt when the device was counted last, as `halt` of a rollout tells it;
     /// only with `rollout`.
     #[param(minimum = 0)]
@@ -188,6 +176,7 @@ struct ListParams {
     /// `previous_cursor` of the page after.
     before: Option<String>,
     /// Order of the ids; `ascending` when it is absent.
+    #[param(inline)]
     order: Option<Order>,
 }
 
@@ -333,8 +322,7 @@ async fn create(
     check_text("note", &body.note, 0, MAX_TEXT_CHARS)?;
     let tags = check_tags(body.tags)?;
     let channel = existing_channel(&app, &product, body.channel).await?;
-    let enrollment_token = secret::new_token();
-    let device = NewDevice { id: id.clone(), token_hash: secret::hash(&enrollment_token), channel, tags };
+    let (device, NewToken { id, enrollment_token }) = with_token(id, channel, tags);
     match app.people.add_devices(&[device], &product, &body.note, &caller.change()).await {
         Ok(()) => {
             let row = find(&app, &caller, &id).await?;
@@ -345,6 +333,13 @@ async fn create(
         Err(error) if error.is_duplicate() => Err(Problem::Exists { kind: "device", name: id }),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A device to add, and its enrollment token, of which the server keeps a hash.
+pub(super) fn with_token(id: String, channel: String, tags: Vec<String>) -> (NewDevice, NewToken) {
+    let enrollment_token = secret::new_token();
+    let token_hash = secret::hash(&enrollment_token);
+    (NewDevice { id: id.clone(), token_hash, channel, tags }, NewToken { id, enrollment_token })
 }
 
 /// Makes many device ids, each with a one-time enrollment token, which is shown once. All or none.
@@ -369,24 +364,14 @@ async fn create_bulk(
     let prefix = body.prefix.unwrap_or_else(|| product.clone());
     let tags = check_tags(body.tags)?;
     let channel = existing_channel(&app, &product, body.channel).await?;
-    let items: Vec<_> = (0..body.count)
-        .map(|_| NewToken {
-            id: format!("{prefix}-{}", hex::encode(secret::random::<ID_BYTES>())),
-            enrollment_token: secret::new_token(),
-        })
-        .collect();
-    if let Some(first) = items.first() {
-        check_device_id(&first.id)?;
+    let made = |_| {
+        let id = format!("{prefix}-{}", hex::encode(secret::random::<ID_BYTES>()));
+        with_token(id, channel.clone(), tags.clone())
+    };
+    let (devices, items): (Vec<_>, Vec<_>) = (0..body.count).map(made).unzip();
+    if let Some(NewToken { id, .. }) = items.first() {
+        check_device_id(id)?;
     }
-    let devices: Vec<_> = items
-        .iter()
-        .map(|item| NewDevice {
-            id: item.id.clone(),
-            token_hash: secret::hash(&item.enrollment_token),
-            channel: channel.clone(),
-            tags: tags.clone(),
-        })
-        .collect();
     match app.people.add_devices(&devices, &product, "", &caller.change()).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(CreatedDevices { items }))),
         // One chance in a million millions for each pair of ids: the next call has other ones.
@@ -422,7 +407,7 @@ async fn list(
         part: params.q,
         rollout: params.rollout,
         wave: params.wave,
-        attempt: params.attempt.map_or("", AttemptState::name).to_owned(),
+        attempt: params.attempt.map_or("", rollout::Attempt::name).to_owned(),
         epoch: params.epoch,
         waits: params.waiting,
     };
@@ -772,21 +757,6 @@ impl Health {
             Self::Unheard => "unheard",
             Self::Updating => "updating",
             Self::Ok => "ok",
-        }
-    }
-}
-
-impl AttemptState {
-    /// As [`rollout::Attempt::name`] has it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Offered => "offered",
-            Self::Installed => "installed",
-            Self::Healthy => "healthy",
-            Self::Failed => "failed",
-            Self::Crashed => "crashed",
-            Self::Silent => "silent",
-            Self::Unheard => "unheard",
         }
     }
 }

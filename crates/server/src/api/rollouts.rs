@@ -86,6 +86,7 @@ struct ListParams {
     /// `previous_cursor` of the page after.
     before: Option<String>,
     /// `ascending`: the oldest first; `descending` when it is absent.
+    #[param(inline)]
     order: Option<Order>,
 }
 

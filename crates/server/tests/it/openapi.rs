@@ -35,6 +35,21 @@ async fn the_document_is_the_one_in_the_repository() {
     assert_eq!(found.len(), expected.len(), "docs/openapi.json is longer than what the server tells");
 }
 
+/// What a reference names is there, or whoever makes a client of the document is stopped.
+#[tokio::test]
+async fn every_reference_leads_to_a_schema() {
+    let app = TestApp::start().await;
+    let mut connection = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let answer = connection.get("/api/v1/openapi.json", &[]).await.expect(200);
+    let (text, document) = (answer.text(), answer.json());
+    let references: Vec<_> =
+        text.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(references.len() > 100);
+    for place in references {
+        assert!(document.pointer(place).is_some(), "{place}");
+    }
+}
+
 #[tokio::test]
 async fn every_operation_tells_its_role_its_refusals_and_a_name_of_its_own() {
     let app = TestApp::start().await;
