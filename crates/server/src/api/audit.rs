@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
+use super::ndjson;
 use super::page::{BothWays, Order, Page};
 use super::product;
 use super::request::{Params, parse_time};
@@ -62,6 +61,7 @@ struct PlaceParams {
     /// `previous_cursor` of the page after.
     before: Option<String>,
     /// `ascending`: the oldest first; `descending` when it is absent.
+    #[param(inline)]
     order: Option<Order>,
 }
 
@@ -131,23 +131,10 @@ async fn export(
                 .map_err(std::io::Error::other)?;
             let Some(last) = rows.last() else { return Ok(None) };
             let next = (rows.len() as i64 == EXPORT_ROWS).then(|| last.id.clone());
-            ndjson(rows).map(|lines| Some((lines, next))).map_err(std::io::Error::other)
+            ndjson::lines(rows, line).map(|lines| Some((lines, next))).map_err(std::io::Error::other)
         }
     });
-    let headers = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.ndjson\""),
-    ];
-    Ok((headers, Body::from_stream(lines)).into_response())
-}
-
-fn ndjson(rows: Vec<AuditRow>) -> Result<Bytes, serde_json::Error> {
-    let mut lines = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut lines, &line(row)?)?;
-        lines.push(b'\n');
-    }
-    Ok(lines.into())
+    Ok(ndjson::attachment("audit.ndjson", lines))
 }
 
 impl Filter {

@@ -12,16 +12,15 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::devices::{
-    CreatedDevices, DeviceState, Health, MAX_BULK, MAX_TAGS, MAX_TEXT_CHARS, NewToken, check_tags,
-    existing_channel,
+    CreatedDevices, DeviceState, Health, MAX_BULK, MAX_TAGS, MAX_TEXT_CHARS, check_tags, existing_channel,
+    with_token,
 };
 use super::request::{Body, check_device_id, check_text};
 use super::routes::Routes;
 use super::{channels, product};
 use crate::app::App;
 use crate::problem::Problem;
-use crate::secret;
-use crate::store::{Bulk, BulkAction, BulkPart, DeviceFilter, DeviceRevocation, NewDevice};
+use crate::store::{Bulk, BulkAction, BulkPart, DeviceFilter, DeviceRevocation};
 
 pub(super) fn routes() -> Routes {
     Routes::of("devices")
@@ -155,10 +154,9 @@ async fn import(
             channel => existing_channel(&app, &product, channel).await?,
         };
         known.insert(channel.clone());
-        let enrollment_token = secret::new_token();
-        let token_hash = secret::hash(&enrollment_token);
-        devices.push(NewDevice { id: id.clone(), token_hash, channel, tags: check_tags(tags)? });
-        items.push(NewToken { id, enrollment_token });
+        let (device, item) = with_token(id, channel, check_tags(tags)?);
+        devices.push(device);
+        items.push(item);
     }
     match app.people.add_devices(&devices, &product, "", &caller.change()).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(CreatedDevices { items }))),

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
+use super::ndjson;
 use super::product;
 use super::request::{Params, parse_time};
 use super::routes::Routes;
@@ -75,33 +74,24 @@ async fn export(
             let rows = rows.map_err(std::io::Error::other)?;
             let Some(last) = rows.last() else { return Ok(None) };
             let next = (rows.len() as i64 == EXPORT_ROWS).then(|| (last.at_ms, last.id.clone()));
-            ndjson(rows, &wanted).map(|lines| Some((lines, next))).map_err(std::io::Error::other)
+            // An empty name is no condition.
+            let is_wanted = |row: &ExportedEvent| {
+                wanted.iter().all(|product| product.is_empty() || *product == row.product)
+            };
+            let rows = rows.into_iter().filter(is_wanted);
+            ndjson::lines(rows, line).map(|lines| Some((lines, next))).map_err(std::io::Error::other)
         }
     });
-    let headers = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"events.ndjson\""),
-    ];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    Ok(ndjson::attachment("events.ndjson", lines))
 }
 
-/// Those of the wanted products; an empty name is no condition.
-fn ndjson(rows: Vec<ExportedEvent>, wanted: &[String]) -> Result<Bytes, serde_json::Error> {
-    let mut lines = Vec::new();
-    for row in rows {
-        if wanted.iter().any(|product| !product.is_empty() && *product != row.product) {
-            continue;
-        }
-        let line = Line {
-            id: row.id,
-            at: clock::rfc3339(row.at_ms),
-            product: row.product,
-            device: row.device,
-            kind: row.kind,
-            detail: serde_json::from_str(&row.detail)?,
-        };
-        serde_json::to_writer(&mut lines, &line)?;
-        lines.push(b'\n');
-    }
-    Ok(lines.into())
+fn line(row: ExportedEvent) -> Result<Line, serde_json::Error> {
+    Ok(Line {
+        id: row.id,
+        at: clock::rfc3339(row.at_ms),
+        product: row.product,
+        device: row.device,
+        kind: row.kind,
+        detail: serde_json::from_str(&row.detail)?,
+    })
 }

@@ -14,6 +14,7 @@ mod evidence;
 mod fleet;
 mod idempotency;
 mod info;
+mod ndjson;
 mod page;
 mod product;
 mod products;
