@@ -87,6 +87,16 @@ pub enum StartError {
     /// The database could not be opened or brought up to date.
     #[error("could not open the database: {0}")]
     Database(String),
+    /// The program lacks what the configuration asks for.
+    #[error(
+        "this program was built without {what}; build it with `cargo build --release --features {feature}`"
+    )]
+    NotBuilt {
+        /// What is asked for.
+        what: &'static str,
+        /// The feature that brings it.
+        feature: &'static str,
+    },
     /// The S3 store could not be used.
     #[error(
         "could not use the S3 store {location}: {reason}; see that the bucket is there, and that AWS_ENDPOINT_URL, \

@@ -25,6 +25,7 @@ use crate::fleet::{self, FleetCounts};
 use crate::gate::Gate;
 use crate::guesses::Guesses;
 use crate::listener::Listener;
+use crate::location::Database;
 use crate::metrics::{self, Metrics};
 use crate::observe::observed;
 use crate::plans::Plans;
@@ -60,6 +61,9 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     files::create_private_dir(&dir).map_err(StartError::file("make", &dir))?;
     let lock = lock(&dir)?;
     let metrics = Arc::new(Metrics::new());
+    if !cfg!(feature = "postgres") && matches!(config.database, Database::Postgres(_)) {
+        return Err(StartError::NotBuilt { what: "PostgreSQL", feature: "postgres" });
+    }
     let store = Store::open(&config.database, &dir, metrics.clone()).await?;
     let ca = Arc::new(CaKeeper::open(&store, &config, now).await?);
     let artifacts = ArtifactStore::open(&config.artifacts, &dir).await?;

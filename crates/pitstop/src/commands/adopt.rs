@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::flash::data::is_of_data;
-use crate::flash::serial::{SerialChip, SerialOptions};
+use crate::flash::serial::SerialChip;
+use crate::flash::serial_options::SerialOptions;
 use crate::layouts::{self, Strategy};
 use crate::ui::{Page, Ui, size};
 

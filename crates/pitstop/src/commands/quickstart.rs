@@ -16,7 +16,8 @@ use tokio::runtime::Runtime;
 use crate::commands::options;
 use crate::commands::serve;
 use crate::failure::Failure;
-use crate::flash::serial::{SerialChip, SerialOptions};
+use crate::flash::serial::SerialChip;
+use crate::flash::serial_options::SerialOptions;
 use crate::ui::hints::word;
 use crate::ui::{Page, Tone, Ui, paint, size};
 

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::flash::serial::SerialOptions;
+use crate::flash::serial_options::SerialOptions;
 
 /// Options of commands that write to a flash.
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@
 //! | `stage` | the timeline for people, the events for scripts |
 
 mod backend;
+#[cfg_attr(not(feature = "emulator"), path = "chip_absent.rs")]
 mod chip;
 mod fleet;
 mod images;

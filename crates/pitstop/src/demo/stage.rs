@@ -246,6 +246,7 @@ pub(super) struct Step {
 
 impl Step {
     pub(super) const JOINING_WIFI: Self = Self::new("joining", "joins the Wi-Fi that its vault names");
+    #[cfg(feature = "emulator")]
     pub(super) const JOINING_ETHERNET: Self =
         Self::new("joining", "joins the network: Ethernet, which is what emulators offer");
     pub(super) const MAKING_KEY: Self =

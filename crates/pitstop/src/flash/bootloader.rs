@@ -4,25 +4,18 @@
 //! `bootloader_support/src/bootloader_flash_config_*.c`) and refuses partitions that end behind it, so the header is
 //! made to suit the layout, and the appended SHA-256 with it, as espflash and esptool do.
 
-use espflash::flasher::{FlashData, FlashSettings, FlashSize};
-use espflash::image_format::idf::IdfBootloaderFormat;
 use flashfmt::Chip;
 use flashfmt::image::{HASH_BYTES, HEADER_BYTES, ImageHeader, Kind};
 use manifest::Digest;
 
+use super::bundled;
 use crate::inspect::ImageFile;
 
-/// Flash sizes that a bootloader's header can name and ESP-IDF defines (`esp_image_flash_size_t`).
-const FLASH_SIZES: [FlashSize; 8] = [
-    FlashSize::_1Mb,
-    FlashSize::_2Mb,
-    FlashSize::_4Mb,
-    FlashSize::_8Mb,
-    FlashSize::_16Mb,
-    FlashSize::_32Mb,
-    FlashSize::_64Mb,
-    FlashSize::_128Mb,
-];
+/// What the smallest flash has that a bootloader's header can name; each next one has twice as much.
+const SMALLEST_FLASH_BYTES: u32 = 0x10_0000;
+
+/// Flash sizes that ESP-IDF defines (`esp_image_flash_size_t`).
+const FLASH_SIZES: u8 = 8;
 
 /// Why a bootloader cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,13 +32,13 @@ pub(crate) enum BootloaderError {
         /// What the layout needs.
         found_bytes: u32,
     },
-    /// espflash has none for this chip.
-    #[error("espflash brings no bootloader for {chip}: {source}")]
+    /// There is none for this chip.
+    #[error("there is no bootloader for {chip} here: {source}")]
     NotBundled {
         /// The chip.
         chip: Chip,
-        /// What espflash says.
-        source: Box<espflash::Error>,
+        /// Why.
+        source: bundled::Error,
     },
     /// A bootloader for another chip.
     #[error("expected a bootloader for {expected}, found one for {found}")]
@@ -94,25 +87,19 @@ pub(crate) enum BootloaderError {
 
 /// Where the chip's ROM looks for the bootloader, in bytes from the start of the flash.
 pub(crate) fn offset(chip: Chip) -> Result<u32, BootloaderError> {
-    Ok(espflash_chip(chip)?.boot_address())
+    bundled::offset(chip).ok_or(BootloaderError::UnknownChip { chip })
 }
 
 /// espflash's bundled bootloader with its default mode and frequency for the chip, for a flash of `flash_bytes`.
 pub(crate) fn bundled(chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, BootloaderError> {
-    let target = espflash_chip(chip)?;
-    let size = flash_size(flash_bytes)?;
-    let settings = FlashSettings::new(None, Some(size), None);
-    let flash = FlashData::new(settings, 0, None, target, target.default_xtal_frequency());
-    // espflash gives its bootloaders away only together with an application, so it gets an empty one.
-    let image = IdfBootloaderFormat::new(&EMPTY_ELF, &flash, None, None, None, None)
-        .map_err(|source| BootloaderError::NotBundled { chip, source: Box::new(source) })?;
-    let bootloader = image.flash_segments().find(|segment| segment.addr == target.boot_address());
-    Ok(bootloader.map(|segment| segment.data.into_owned()).unwrap_or_default())
+    offset(chip)?;
+    spi_size(flash_bytes)?;
+    bundled::bootloader(chip, flash_bytes).map_err(|source| BootloaderError::NotBundled { chip, source })
 }
 
 /// The user's own bootloader for a flash of `flash_bytes`. Mode and frequency stay as it was built.
 pub(crate) fn own(image: ImageFile, chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, BootloaderError> {
-    let size = flash_size(flash_bytes)?;
+    let spi_size = spi_size(flash_bytes)?;
     let header = image.summary.header;
     if header.chip != chip {
         return Err(BootloaderError::Chip { expected: chip, found: header.chip });
@@ -133,8 +120,6 @@ pub(crate) fn own(image: ImageFile, chip: Chip, flash_bytes: u32) -> Result<Vec<
             trailing_bytes: image.trailing_bytes(),
         });
     }
-    let spi_size =
-        size.encode_flash_size().map_err(|_| BootloaderError::FlashSize { found_bytes: flash_bytes })?;
     let mut bytes = image.bytes;
     bytes[..HEADER_BYTES].copy_from_slice(&ImageHeader { spi_size, ..header }.emit());
     if header.hash_appended {
@@ -145,33 +130,11 @@ pub(crate) fn own(image: ImageFile, chip: Chip, flash_bytes: u32) -> Result<Vec<
     Ok(bytes)
 }
 
-fn espflash_chip(chip: Chip) -> Result<espflash::target::Chip, BootloaderError> {
-    chip.name().parse().map_err(|_| BootloaderError::UnknownChip { chip })
-}
-
-fn flash_size(flash_bytes: u32) -> Result<FlashSize, BootloaderError> {
-    let size = FLASH_SIZES.into_iter().find(|size| size.size() == flash_bytes);
+/// The size as a header says it (`esp_image_flash_size_t`).
+fn spi_size(flash_bytes: u32) -> Result<u8, BootloaderError> {
+    let size = (0..FLASH_SIZES).find(|size| SMALLEST_FLASH_BYTES << size == flash_bytes);
     size.ok_or(BootloaderError::FlashSize { found_bytes: flash_bytes })
 }
-
-/// The header of an ELF file for RISC-V without segments and sections (System V ABI, chapter 4).
-const EMPTY_ELF: [u8; 52] = {
-    let mut header = [0; 52];
-    let start = [
-        0x7F, b'E', b'L', b'F', // magic
-        1, 1, 1, // 32 bit, little endian, version 1
-    ];
-    let mut index = 0;
-    while index < start.len() {
-        header[index] = start[index];
-        index += 1;
-    }
-    header[16] = 2; // e_type: executable
-    header[18] = 243; // e_machine: RISC-V
-    header[20] = 1; // e_version
-    header[40] = 52; // e_ehsize
-    header
-};
 
 impl BootloaderError {
     /// What to do about it.

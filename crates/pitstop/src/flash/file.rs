@@ -63,6 +63,7 @@ pub(crate) enum FlashFileError {
 }
 
 /// Writes all of a flash: the whole file or nothing. Only its owner can read it: it holds an enrollment token.
+#[cfg(feature = "emulator")]
 pub(crate) fn write(path: &Path, plan: &FlashPlan) -> Result<(), FlashFileError> {
     replace(path, &plan.to_image())
 }

@@ -11,15 +11,13 @@ use flashfmt::partition::{TABLE_BYTES, TABLE_OFFSET};
 use serialport::{SerialPortType, UsbPortInfo};
 
 use super::plan::Part;
+use super::serial_options::SerialOptions;
 use super::with_causes;
 use crate::failure::Failure;
 use crate::ui::{ByteProgress, Ui};
 
 /// The rate that espflash expects a port to begin with.
 const FIRST_BAUD: u32 = 115_200;
-
-/// As fast as common converters go without loss.
-const DEFAULT_BAUD: u32 = 460_800;
 
 /// What espflash's documentation of `try_connect` asks for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -30,38 +28,6 @@ const READ_BLOCKS_IN_FLIGHT: u32 = 0x40;
 
 /// The stub writes whole words.
 const WORD_BYTES: usize = 4;
-
-/// Which port, and how.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct SerialOptions {
-    /// Baud rate after the connection is made
-    #[arg(
-        long,
-        value_name = "RATE",
-        default_value_t = DEFAULT_BAUD,
-        requires = "port",
-        help_heading = "Serial port"
-    )]
-    baud: u32,
-
-    /// The chip is in download mode already (BOOT held at reset); DTR and RTS are left alone
-    #[arg(long, requires = "port", help_heading = "Serial port")]
-    no_reset: bool,
-}
-
-impl SerialOptions {
-    /// Whether the chip is reset after it was written, and so starts by itself.
-    pub(crate) fn resets(&self) -> bool {
-        !self.no_reset
-    }
-
-    /// The options again, for another command; none for what is the default.
-    pub(crate) fn arguments(&self) -> Vec<String> {
-        let baud = (self.baud != DEFAULT_BAUD).then(|| ["--baud".to_owned(), self.baud.to_string()]);
-        let no_reset = self.no_reset.then(|| "--no-reset".to_owned());
-        baud.into_iter().flatten().chain(no_reset).collect()
-    }
-}
 
 /// Why a chip could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -93,6 +93,7 @@ impl ByteProgress {
     }
 
     /// Says what is done now.
+    #[cfg(feature = "board")]
     pub(crate) fn label(&self, label: &str) {
         self.bar.set_message(label.to_owned());
     }

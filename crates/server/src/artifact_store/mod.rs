@@ -6,6 +6,7 @@
 mod chunks;
 mod damaged;
 mod local;
+#[cfg_attr(not(feature = "s3"), path = "s3_absent.rs")]
 mod s3;
 
 use std::io;
@@ -32,6 +33,7 @@ const PART_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) enum ArtifactStore {
     Local(LocalArtifacts),
+    #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "there are no values of it"))]
     S3(S3Artifacts),
 }
 
@@ -44,7 +46,7 @@ pub(crate) enum ArtifactError {
         source: io::Error,
     },
     #[error("the S3 store: {0}")]
-    S3(#[from] object_store::Error),
+    S3(#[from] s3::Error),
 }
 
 /// Why an upload was not taken.
@@ -65,8 +67,7 @@ impl Fails for ArtifactError {
         match self {
             Self::Local { source } if is_full(source) => Failing::Full,
             Self::Local { .. } => Failing::Request,
-            // No connection, or an answer such as 500, after it was asked several times.
-            Self::S3(object_store::Error::Generic { .. }) => Failing::Away,
+            Self::S3(error) if s3::is_away(error) => Failing::Away,
             Self::S3(_) => Failing::Request,
         }
     }
@@ -107,6 +108,9 @@ impl ArtifactStore {
                 let opened = LocalArtifacts::open(&root).map_err(StartError::file("open", root))?;
                 Ok(Self::Local(opened))
             }
+            #[cfg(not(feature = "s3"))]
+            Artifacts::S3(_) => Err(StartError::NotBuilt { what: "S3", feature: "s3" }),
+            #[cfg(feature = "s3")]
             Artifacts::S3(location) => {
                 let opened = S3Artifacts::open(location).await.map_err(|error| StartError::S3 {
                     location: location.clone(),
@@ -166,9 +170,7 @@ impl ArtifactStore {
     /// What failed while the bytes of an artifact came.
     pub(crate) fn body_error(&self, error: io::Error) -> ArtifactError {
         match self {
-            Self::S3(_) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                ArtifactError::S3(object_store::Error::Generic { store: "S3", source: error.into() })
-            }
+            Self::S3(artifacts) if error.kind() != io::ErrorKind::UnexpectedEof => artifacts.of_body(error),
             Self::Local(_) | Self::S3(_) => ArtifactError::Local { source: error },
         }
     }

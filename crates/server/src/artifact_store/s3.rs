@@ -10,18 +10,18 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use manifest::Digest;
+pub(super) use object_store::Error;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, GetOptions, GetRange, ObjectStore as _, ObjectStoreExt as _,
-    RetryConfig,
+    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore as _, ObjectStoreExt as _, RetryConfig,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::runtime::Handle;
 use tokio_util::io::StreamReader;
 
-use super::{ArtifactReader, folder_and_name};
+use super::{ArtifactError, ArtifactReader, folder_and_name};
 use crate::location::S3Location;
 
 /// Size of the parts of an upload: the smallest that S3 takes.
@@ -93,6 +93,11 @@ impl S3Artifacts {
         Ok(Self { bucket: Arc::new(bucket), prefix })
     }
 
+    /// What failed while the bytes of an object came.
+    pub(super) fn of_body(&self, error: io::Error) -> ArtifactError {
+        of_stream(error).into()
+    }
+
     /// Asks for an object that is not there.
     pub(super) async fn ping(&self) -> Result<(), Error> {
         if_there(self.bucket.head(&self.prefix.clone().join("ping")).await).map(|_| ())
@@ -142,14 +147,14 @@ impl S3Artifacts {
 impl S3Upload {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         match &mut self.writer {
-            Some(writer) => writer.write_all(bytes).await.map_err(of_writer),
+            Some(writer) => writer.write_all(bytes).await.map_err(of_stream),
             None => Ok(()),
         }
     }
 
     pub(super) async fn finish(mut self) -> Result<(), Error> {
         match self.writer.take() {
-            Some(mut writer) => writer.shutdown().await.map_err(of_writer),
+            Some(mut writer) => writer.shutdown().await.map_err(of_stream),
             None => Ok(()),
         }
     }
@@ -173,9 +178,14 @@ impl Drop for S3Upload {
     }
 }
 
-/// The writer hides what failed in an IO error.
-fn of_writer(error: io::Error) -> Error {
+/// Reader and writer hide what failed in an IO error.
+fn of_stream(error: io::Error) -> Error {
     Error::Generic { store: "S3", source: error.into() }
+}
+
+/// No connection, or an answer such as 500, after it was asked several times.
+pub(super) fn is_away(error: &Error) -> bool {
+    matches!(error, Error::Generic { .. })
 }
 
 /// `None` for an object that is not there.

@@ -1,9 +1,10 @@
 //! What goes to standard error while a server runs, and to a collector if there is one.
 
 use anstream::{AutoStream, ColorChoice};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
 
 use super::options::{LogFormat, LogOptions};
 #[cfg(feature = "otlp")]
@@ -19,7 +20,7 @@ pub(super) struct Log {
 impl Log {
     /// Sets up the log of this process, before there is an async runtime.
     pub(super) fn init(options: &LogOptions) -> Result<Self, Failure> {
-        let filter = EnvFilter::try_new(&options.filter).map_err(|error| {
+        let filter = options.filter.parse::<Targets>().map_err(|error| {
             Failure::usage(format!("expected a log filter, found {:?}: {error}", options.filter))
                 .hint("such as --log info, or --log warn,server=debug")
         })?;

@@ -216,7 +216,8 @@ pub(crate) fn failure(error: StartError) -> Failure {
         | StartError::KeyMode { .. }
         | StartError::S3 { .. }
         | StartError::Tls(_)
-        | StartError::Database(_) => None,
+        | StartError::Database(_)
+        | StartError::NotBuilt { .. } => None,
     };
     Failure::new(error.to_string()).maybe_hint(hint.map(str::to_owned))
 }

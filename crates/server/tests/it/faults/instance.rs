@@ -13,7 +13,9 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use server::{Config, Limits};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::app::TestApp;
 use crate::client::{Answer, Connection, Identity, request};
@@ -42,12 +44,8 @@ pub(crate) fn serve_if_told() {
     config.admin_addr.set_port(0);
     change(&mut config.limits, &told["limits"]);
     if told["log"] == true {
-        let filter = EnvFilter::new(LOG);
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_writer(std::io::stderr)
-            .init();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+        tracing_subscriber::registry().with(LOG.parse::<Targets>().unwrap()).with(lines).init();
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(server::start(config)).unwrap();

@@ -1,0 +1,36 @@
+//! How a chip on a serial port is spoken to.
+
+/// As fast as common converters go without loss.
+const DEFAULT_BAUD: u32 = 460_800;
+
+/// Which port, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SerialOptions {
+    /// Baud rate after the connection is made
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value_t = DEFAULT_BAUD,
+        requires = "port",
+        help_heading = "Serial port"
+    )]
+    pub(super) baud: u32,
+
+    /// The chip is in download mode already (BOOT held at reset); DTR and RTS are left alone
+    #[arg(long, requires = "port", help_heading = "Serial port")]
+    no_reset: bool,
+}
+
+impl SerialOptions {
+    /// Whether the chip is reset after it was written, and so starts by itself.
+    pub(crate) fn resets(&self) -> bool {
+        !self.no_reset
+    }
+
+    /// The options again, for another command; none for what is the default.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let baud = (self.baud != DEFAULT_BAUD).then(|| ["--baud".to_owned(), self.baud.to_string()]);
+        let no_reset = self.no_reset.then(|| "--no-reset".to_owned());
+        baud.into_iter().flatten().chain(no_reset).collect()
+    }
+}
