@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::process;
+use crate::{process, workspace};
 
 /// Where Debian's packages have PostgreSQL's programs, one folder for each version.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -129,11 +129,9 @@ pub(crate) fn run(root: &Path, tools: &Tools) -> anyhow::Result<()> {
 
 /// Runs `cargo test` and returns how many tests passed.
 fn suite(root: &Path, tools: &Tools, backends: &Backends) -> anyhow::Result<usize> {
-    let mut command = Command::new("cargo");
+    let mut command = workspace::test(root);
     command
-        .current_dir(root)
-        // The server alone is a build with other features: the workspace's is there from the step before.
-        .args(["test", "--locked", "--workspace", "--test", "it", "--", "--include-ignored"])
+        .args(["--test", "it", "--", "--include-ignored"])
         // The step `api-fuzz` is for that.
         .args(["--skip", "fuzz::"])
         .args(if tools.has_small_disk() { &[][..] } else { &["--skip", "faults::disk::"] })

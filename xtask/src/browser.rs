@@ -6,9 +6,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
-use crate::process;
+use crate::{process, workspace};
 
 /// Where Debian has it; `CHROMIUM` names another.
 const CHROMIUM: &str = "/usr/bin/chromium";
@@ -52,15 +52,8 @@ fn chromium() -> PathBuf {
 
 fn node(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     let folder = root.join("crates/dashboard/browser");
-    // Built before the tests' clock runs, and as the tests build it: another build compiles most of it anew.
-    process::run(
-        Command::new("cargo")
-            .args(["test", "--no-run", "--locked", "--workspace", "--test", "demo"])
-            .current_dir(root),
-    )?;
-    // This program is built by the same cargo, into the same folder.
-    let here = env::current_exe().context("this program does not know where it is")?;
-    let pitstop = here.with_file_name(format!("pitstop{}", env::consts::EXE_SUFFIX));
+    // Built before the tests' clock runs.
+    let pitstop = workspace::pitstop(root)?;
     process::run(Command::new("npm").args(["ci", "--no-fund", "--no-audit"]).current_dir(&folder))?;
     process::run(
         Command::new("node")

@@ -63,6 +63,8 @@ mod tables;
 mod toolchain;
 #[cfg(feature = "gate")]
 mod workflows;
+#[cfg(feature = "gate")]
+mod workspace;
 
 use std::fmt;
 use std::io::{self, Write as _};

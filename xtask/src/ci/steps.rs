@@ -8,9 +8,10 @@ use anyhow::bail;
 
 use super::{Gate, Outcome, Step};
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
+use crate::workspace::ALL;
 use crate::{
     api as promises, backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering,
-    process, workflows as actions,
+    process, workflows as actions, workspace,
 };
 use crate::{emulate, lab, mutants as planted};
 
@@ -26,7 +27,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "server-backends", run: server_backends },
     Step { name: "api-fuzz", run: api_fuzz },
     Step { name: "fuzz", run: fuzz },
-    Step { name: "otlp", run: otlp },
+    Step { name: "features", run: features },
     Step { name: "browser", run: browser },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "doc", run: doc },
@@ -96,15 +97,15 @@ fn workflows(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 }
 
 fn clippy(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
-    run(cargo(gate).args(["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"]))
+    run(cargo(gate).arg("clippy").args(ALL).args(["--all-targets", "--", "--deny", "warnings"]))
 }
 
 fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     if process::succeeds(cargo(gate).args(["nextest", "--version"])) {
-        return run(cargo(gate).args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]));
+        return run(cargo(gate).args(["nextest", "run", "--no-fail-fast"]).args(ALL));
     }
     println!("cargo-nextest is not installed, using cargo test");
-    run(cargo(gate).args(["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"]))
+    run(workspace::test(gate.root).args(["--lib", "--bins", "--tests", "--no-fail-fast"]))
 }
 
 /// A few faults of each kind; `cargo xtask mutants` plants all of them.
@@ -136,9 +137,8 @@ fn api_fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
              PITSTOP_SCHEMATHESIS"
         ));
     }
-    // The workspace's build is there; the server alone is one with other features.
-    let test = ["test", "--workspace", "--test", "it", "--locked"];
-    run(cargo(gate).args(test).args(["--", "--ignored", "--exact", "fuzz::schemathesis_finds_nothing"]))
+    let test = ["--test", "it", "--", "--ignored", "--exact", "fuzz::schemathesis_finds_nothing"];
+    run(workspace::test(gate.root).args(test))
 }
 
 /// Every fuzz target for a moment.
@@ -160,23 +160,22 @@ fn browser(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     }
 }
 
-/// The command line with its one optional part.
-fn otlp(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
-    // What the workspace's build has is used again.
-    let build = ["--workspace", "--features", "pitstop/otlp", "--locked", "--test", "otlp"];
-    let lints = ["--bin", "pitstop", "--", "--deny", "warnings"];
-    process::run(cargo(gate).arg("clippy").args(build).args(lints))?;
-    run(cargo(gate).arg("test").args(build))
+/// The command line as it is installed, and with nothing that it can do without. All other steps build it with everything.
+fn features(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
+    for choice in [&[][..], &["--no-default-features"]] {
+        let program = ["--package", "pitstop", "--bin", "pitstop", "--locked"];
+        let lints = ["--", "--deny", "warnings"];
+        process::run(cargo(gate).arg("clippy").args(program).args(choice).args(lints))?;
+    }
+    Ok(Outcome::Passed)
 }
 
 fn doc_tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
-    run(cargo(gate).args(["test", "--workspace", "--doc", "--locked", "--no-fail-fast"]))
+    run(workspace::test(gate.root).args(["--doc", "--no-fail-fast"]))
 }
 
 fn doc(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
-    run(cargo(gate)
-        .args(["doc", "--workspace", "--no-deps", "--locked"])
-        .env("RUSTDOCFLAGS", "--deny warnings"))
+    run(cargo(gate).arg("doc").args(ALL).arg("--no-deps").env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
 /// The half of the chain-loader that touches no hardware. It is in the firmware's workspace, and yet for the host here:
@@ -236,7 +235,7 @@ fn emulate(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
         Ok(emulate::Ending::Passed) => {
             lab::run(gate.root, &lab::Arguments::default())?;
             // `pitstop demo --chip`: ignored among the tests, which run without a toolchain for the chip too.
-            run(cargo(gate).args(["test", "--workspace", "--test", "demo", "--locked", "--", "--ignored"]))
+            run(workspace::test(gate.root).args(["--test", "demo", "--", "--ignored"]))
         }
         // No packager has it, so that continuous integration may lack it.
         Ok(emulate::Ending::Skipped(reason)) => Ok(Outcome::Skipped(reason)),

@@ -16,15 +16,17 @@ mod tls;
 mod world;
 
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use emulator::{Emulator, HOW_TO_INSTALL, Log, Qemu, Symbols};
 
-use crate::{default_firmware_dir, firmware, process, toolchain};
+use crate::{default_firmware_dir, firmware, toolchain, workspace};
 use scenario::{SCENARIOS, Scenario};
 use stage::{Outcome, Stage};
 use world::World;
@@ -109,7 +111,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
     let (pitstop, images) = build(root)?;
     if let (true, Emulator::Qemu(qemu)) = (arguments.compare, &emulator) {
-        let world = World::start(&pitstop, &images, &logs)?;
+        let world = World::start(&pitstop, &images, &logs.join("server.log"))?;
         compare::run(&world, qemu, symbols(&images)?, &logs)?;
         println!("no difference; logs are in {}", logs.display());
         return Ok(Ending::Passed);
@@ -118,43 +120,83 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<Ending> 
         Emulator::Chip(_) => Emulator::Chip(Arc::new(symbols(&images)?)),
         qemu @ Emulator::Qemu(_) => qemu,
     };
-    let mut world = World::start(&pitstop, &images, &logs)?;
-
-    let mut report = Report::default();
-    let mut play = |name: &'static str, run: &dyn Fn(&mut Stage<'_>) -> anyhow::Result<Outcome>| {
-        println!("\n==> {name}");
-        let start = Instant::now();
-        let result = world.ensure_server().and_then(|()| {
-            let log = Log::create(&logs.join(format!("{name}.log")))?;
-            run(&mut Stage { name, emulator: &emulator, world: &mut world, log })
-        });
-        report.add(name, start.elapsed(), result);
-    };
-    match arguments.kill {
+    let theatre = Theatre { pitstop, images, logs, emulator };
+    let report = match arguments.kill {
         Some(count) => {
             let seed = arguments.seed.unwrap_or_else(rand::random);
-            play(kill::NAME, &|stage| kill::run(stage, count, seed));
+            let report = Report::default();
+            let mut world = theatre.world(0)?;
+            theatre.play(&mut world, kill::NAME, &report, &|stage| kill::run(stage, count, seed));
+            report
         }
-        None => {
-            for scenario in SCENARIOS.iter().filter(|scenario| wanted(arguments, scenario)) {
-                play(scenario.name, &scenario.run);
-            }
-        }
-    }
-    println!("\nlogs are in {}", logs.display());
+        None => theatre
+            .play_all(&SCENARIOS.iter().filter(|scenario| wanted(arguments, scenario)).collect::<Vec<_>>())?,
+    };
+    println!("\nlogs are in {}", theatre.logs.display());
     report.finish()
+}
+
+/// What all scenarios are played with.
+struct Theatre {
+    pitstop: PathBuf,
+    images: PathBuf,
+    logs: PathBuf,
+    emulator: Emulator,
+}
+
+impl Theatre {
+    fn world(&self, number: usize) -> anyhow::Result<World> {
+        World::start(&self.pitstop, &self.images, &self.logs.join(format!("server-{number}.log")))
+    }
+
+    /// Plays scenarios, as many at a time as there are processors, each of which has a world of its own: an emulated chip keeps
+    /// one busy.
+    ///
+    /// Errors: a world that cannot be made.
+    fn play_all(&self, scenarios: &[&Scenario]) -> anyhow::Result<Report> {
+        let next = AtomicUsize::new(0);
+        let report = Report::default();
+        let worker = |number: usize| {
+            let mut world = self.world(number)?;
+            while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.play(&mut world, scenario.name, &report, &scenario.run);
+            }
+            anyhow::Ok(())
+        };
+        thread::scope(|scope| {
+            let count = thread::available_parallelism().map_or(1, NonZero::get).min(scenarios.len());
+            let workers = (0..count).map(|number| scope.spawn(move || worker(number))).collect::<Vec<_>>();
+            workers
+                .into_iter()
+                .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a scenario panicked"))?)
+        })?;
+        Ok(report)
+    }
+
+    fn play(
+        &self,
+        world: &mut World,
+        name: &'static str,
+        report: &Report,
+        run: &dyn Fn(&mut Stage<'_>) -> anyhow::Result<Outcome>,
+    ) {
+        println!("==> {name}");
+        let start = Instant::now();
+        let result = world.ensure_server().and_then(|()| {
+            let log = Log::create(&self.logs.join(format!("{name}.log")))?;
+            run(&mut Stage { name, emulator: &self.emulator, world, log })
+        });
+        report.add(name, start.elapsed(), result);
+    }
 }
 
 /// Builds the command line and the images; returns the program and the images' folder.
 fn build(root: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    process::run(Command::new(cargo).args(["build", "--workspace", "--bin", "pitstop"]).current_dir(root))?;
+    let pitstop = workspace::pitstop(root)?;
     let toolchain = toolchain::find_or_install(root)?;
     let images = default_firmware_dir(root);
     firmware::build_some(root, &toolchain, &images, |image| IMAGES.contains(&image.name))?;
-    // This program is built by the same cargo, into the same folder.
-    let here = std::env::current_exe().context("this program does not know where it is")?;
-    Ok((here.with_file_name(format!("pitstop{}", std::env::consts::EXE_SUFFIX)), images))
+    Ok((pitstop, images))
 }
 
 /// What all images consist of.
@@ -176,40 +218,46 @@ fn names() -> Vec<&'static str> {
     SCENARIOS.iter().map(|scenario| scenario.name).collect()
 }
 
-/// What became of the scenarios.
+/// What became of the scenarios, in the order in which they ended.
 #[derive(Default)]
-struct Report {
-    rows: Vec<String>,
-    failed: Vec<&'static str>,
+struct Report(Mutex<Vec<Row>>);
+
+struct Row {
+    name: &'static str,
+    time: Duration,
+    text: String,
+    has_failed: bool,
 }
 
 impl Report {
-    fn add(&mut self, name: &'static str, time: Duration, result: anyhow::Result<Outcome>) {
-        let text = match result {
-            Ok(Outcome::Passed) => "ok".to_owned(),
+    fn add(&self, name: &'static str, time: Duration, result: anyhow::Result<Outcome>) {
+        let (text, has_failed) = match result {
+            Ok(Outcome::Passed) => ("ok".to_owned(), false),
             Ok(Outcome::Skipped(reason)) => {
                 println!("SKIPPED {name}: {reason}");
-                format!("SKIPPED: {reason}")
+                (format!("SKIPPED: {reason}"), false)
             }
             Err(error) => {
                 println!("FAILED {name}: {error:#}");
-                self.failed.push(name);
-                "FAILED".to_owned()
+                ("FAILED".to_owned(), true)
             }
         };
-        self.rows.push(format!("{name:<16} {:>6.1} s  {text}", time.as_secs_f64()));
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.push(Row { name, time, text, has_failed });
     }
 
     /// Prints the table.
     ///
     /// Errors: the scenarios that failed.
     fn finish(self) -> anyhow::Result<Ending> {
+        let rows = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         println!("\n{:<16} {:>8}  result", "scenario", "time");
-        for row in self.rows {
-            println!("{row}");
+        for Row { name, time, text, .. } in &rows {
+            println!("{name:<16} {:>6.1} s  {text}", time.as_secs_f64());
         }
-        if !self.failed.is_empty() {
-            bail!("failed in the emulator: {}", self.failed.join(", "));
+        let failed = rows.iter().filter(|row| row.has_failed).map(|row| row.name).collect::<Vec<_>>();
+        if !failed.is_empty() {
+            bail!("failed in the emulator: {}", failed.join(", "));
         }
         Ok(Ending::Passed)
     }
@@ -221,16 +269,16 @@ mod tests {
 
     #[test]
     fn one_failure_fails_all_and_a_skip_does_not() {
-        let mut report = Report::default();
+        let report = Report::default();
         report.add("first", Duration::ZERO, Ok(Outcome::Passed));
         report.add("second", Duration::ZERO, Ok(Outcome::Skipped("no such feature".into())));
-        assert!(report.rows[1].contains("SKIPPED: no such feature"));
+        assert_eq!(report.0.lock().unwrap()[1].text, "SKIPPED: no such feature");
         assert!(report.finish().is_ok());
 
-        let mut report = Report::default();
+        let report = Report::default();
         report.add("first", Duration::ZERO, Err(anyhow::anyhow!("no hello")));
         report.add("second", Duration::ZERO, Ok(Outcome::Passed));
-        assert_eq!(report.rows.len(), 2);
+        assert_eq!(report.0.lock().unwrap().len(), 2);
         assert!(report.finish().err().is_some_and(|error| error.to_string().ends_with("first")));
     }
 }

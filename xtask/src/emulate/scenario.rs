@@ -21,6 +21,12 @@ pub(super) struct Scenario {
 }
 
 pub(super) const SCENARIOS: &[Scenario] = &[
+    // The longest first: the others are played meanwhile.
+    Scenario {
+        name: "radio-hangs",
+        about: "the updater hangs at every join: the app runs",
+        run: faults::radio_hangs,
+    },
     Scenario { name: "first-start", about: "enrolls, installs 1.0.0, hands over", run: first_start },
     Scenario { name: "reset", about: "a reset with nothing new: hands over again", run: reset },
     Scenario { name: "update", about: "1.1.0 is published: installed after the next reset", run: update },
@@ -69,11 +75,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "registers-kept",
         about: "an app leaves rubbish in the registers: the updater starts",
         run: faults::registers_kept,
-    },
-    Scenario {
-        name: "radio-hangs",
-        about: "the updater hangs at every join: the app runs",
-        run: faults::radio_hangs,
     },
     Scenario {
         name: "survey-crashes",

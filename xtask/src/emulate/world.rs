@@ -36,17 +36,15 @@ pub(super) struct World {
 struct Address(u16);
 
 impl World {
-    /// Starts a server. `pitstop` is the program, `images` the folder of `cargo xtask firmware`, `logs` the folder for
-    /// the server's log.
-    pub(super) fn start(pitstop: &Path, images: &Path, logs: &Path) -> anyhow::Result<Self> {
+    /// Starts a server. `pitstop` is the program, `images` the folder of `cargo xtask firmware`.
+    pub(super) fn start(pitstop: &Path, images: &Path, server_log: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("no temporary folder")?;
-        let server_log = logs.join("server.log");
-        fs::write(&server_log, "").with_context(|| format!("cannot write {}", server_log.display()))?;
+        fs::write(server_log, "").with_context(|| format!("cannot write {}", server_log.display()))?;
         let mut world = Self {
             folder,
             pitstop: pitstop.to_owned(),
             images: images.to_owned(),
-            server_log,
+            server_log: server_log.to_owned(),
             server: None,
             devices: Address::default(),
             admin: Address::default(),

@@ -1,0 +1,35 @@
+//! The one build of the workspace that the gate's steps share.
+//!
+//! Cargo compiles a crate once for each set of features that it is asked for, and what a command builds decides them: without
+//! the tests' own dependencies, or with one package alone, most of the tree would be compiled anew. So every step builds
+//! tests, of all packages, with the same features.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::process;
+
+/// What is built: all packages, with the optional part of the command line that nothing else has.
+pub(crate) const ALL: [&str; 4] = ["--workspace", "--features", "pitstop/otlp", "--locked"];
+
+/// `cargo test`, of all packages.
+pub(crate) fn test(root: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root).arg("test").args(ALL);
+    command
+}
+
+/// Builds the command line; returns the program.
+///
+/// # Errors
+/// It does not compile.
+pub(crate) fn pitstop(root: &Path) -> anyhow::Result<PathBuf> {
+    // Cargo builds a package's programs for its tests.
+    process::run(test(root).args(["--no-run", "--test", "demo"]))?;
+    // This program is built by the same cargo, into the same folder.
+    let here = env::current_exe().context("this program does not know where it is")?;
+    Ok(here.with_file_name(format!("pitstop{}", env::consts::EXE_SUFFIX)))
+}
