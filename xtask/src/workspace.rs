@@ -5,8 +5,10 @@
 //! tests, of all packages, with the same features.
 
 use std::env;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use anyhow::Context as _;
 
@@ -15,10 +17,14 @@ use crate::process;
 /// What is built: all packages, with the optional part of the command line that nothing else has.
 pub(crate) const ALL: [&str; 4] = ["--workspace", "--features", "pitstop/otlp", "--locked"];
 
+/// Tests at a time on each processor: many of them wait, for a time limit to pass or for a server to notice.
+const TESTS_PER_PROCESSOR: usize = 2;
+
 /// `cargo test`, of all packages.
 pub(crate) fn test(root: &Path) -> Command {
     let mut command = Command::new("cargo");
-    command.current_dir(root).arg("test").args(ALL);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get) * TESTS_PER_PROCESSOR;
+    command.current_dir(root).env("RUST_TEST_THREADS", threads.to_string()).arg("test").args(ALL);
     command
 }
 
