@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use api::publisher_key::NewKey;
 use manifest::PublisherKey;
 
-use crate::client::types::NewPublisherKey;
 use crate::failure::Failure;
 use crate::keyfile;
 
@@ -47,7 +47,7 @@ impl Publisher {
     }
 }
 
-impl From<Publisher> for NewPublisherKey {
+impl From<Publisher> for NewKey {
     fn from(publisher: Publisher) -> Self {
         Self { name: publisher.name, key: hex::encode(publisher.key.to_sec1()) }
     }
