@@ -68,10 +68,7 @@ mod tests {
     fn keys_are_files_or_digits() {
         let digits = key_digits();
         let named = Publisher::read(&format!("bob={}", digits.to_uppercase())).unwrap();
-        assert_eq!(
-            NewPublisherKey::from(named),
-            NewPublisherKey { name: "bob".to_owned(), key: digits.clone() }
-        );
+        assert_eq!(NewKey::from(named), NewKey { name: "bob".to_owned(), key: digits.clone() });
         assert_eq!(Publisher::read(&digits).unwrap().name.len(), 16);
 
         let folder = tempfile::tempdir().unwrap();

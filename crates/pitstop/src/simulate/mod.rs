@@ -364,10 +364,7 @@ fn model(product: &Product) -> Result<Model, Failure> {
         "otadata-rollback" => HandOverStrategy::OtadataRollback,
         _ => HandOverStrategy::Other,
     };
-    let slots = product
-        .slots
-        .iter()
-        .map(|slot| (slot.label.clone(), u32::try_from(slot.size_bytes).unwrap_or(u32::MAX)));
+    let slots = product.slots.iter().map(|slot| (slot.label.clone(), slot.size_bytes));
     Ok(Model { chip, slots: slots.collect(), strategy })
 }
 
