@@ -1,13 +1,14 @@
 //! The client of the admin API, in the process.
 
+use api::page::Page;
+use api::problem::Problem;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::response::Response;
 use http_body_util::{BodyExt as _, Limited};
-use serde::Deserialize;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tower::ServiceExt as _;
 
 /// The largest answer that a page is made of, in bytes: 1,000 devices with their slots take 1 MB.
@@ -30,36 +31,6 @@ pub(crate) enum Failed {
     Unexpected { path: String, found: String },
 }
 
-/// A problem detail (RFC 9457) as the API answers it.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Problem {
-    pub(crate) status: u16,
-    pub(crate) title: String,
-    #[serde(default)]
-    pub(crate) detail: String,
-}
-
-/// A page of a list.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Page<T> {
-    pub(crate) items: Vec<T>,
-    pub(crate) next_cursor: Option<String>,
-    /// Only of lists that are read both ways.
-    #[serde(default)]
-    pub(crate) previous_cursor: Option<String>,
-    /// Only where it was asked for.
-    #[serde(default)]
-    pub(crate) total: Option<Total>,
-}
-
-/// How many entries a list has.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Total {
-    pub(crate) count: i64,
-    /// Whether there are more than were counted.
-    pub(crate) has_more: bool,
-}
-
 impl Failed {
     /// The status that a page about it has.
     pub(crate) fn status(&self) -> StatusCode {
@@ -71,10 +42,15 @@ impl Failed {
         }
     }
 
+    /// As if the API had refused it.
+    pub(crate) fn refused(status: StatusCode, title: &str, detail: impl Into<String>) -> Self {
+        let (title, detail) = (title.to_owned(), detail.into());
+        Self::Refused(Problem { r#type: "about:blank".to_owned(), title, status: status.as_u16(), detail })
+    }
+
     /// What a form said cannot be sent to the API.
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
-        let status = StatusCode::BAD_REQUEST.as_u16();
-        Self::Refused(Problem { status, title: "Invalid value".to_owned(), detail: detail.into() })
+        Self::refused(StatusCode::BAD_REQUEST, "Invalid value", detail)
     }
 }
 
@@ -110,18 +86,18 @@ impl Api {
         &self,
         path: &str,
         revision: Option<&str>,
-        body: &Value,
+        body: &impl Serialize,
     ) -> Result<T, Failed> {
-        read(path, self.send(Method::POST, path, revision, Some(body)).await?).await
+        read(path, self.send(Method::POST, path, revision, Some(json(path, body)?)).await?).await
     }
 
     pub(crate) async fn patch<T: DeserializeOwned>(
         &self,
         path: &str,
         revision: Option<&str>,
-        body: &Value,
+        body: &impl Serialize,
     ) -> Result<T, Failed> {
-        read(path, self.send(Method::PATCH, path, revision, Some(body)).await?).await
+        read(path, self.send(Method::PATCH, path, revision, Some(json(path, body)?)).await?).await
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failed> {
@@ -138,7 +114,7 @@ impl Api {
         method: Method,
         path: &str,
         revision: Option<&str>,
-        body: Option<&Value>,
+        body: Option<Vec<u8>>,
     ) -> Result<Response, Failed> {
         let mut request = Request::builder()
             .method(method)
@@ -150,7 +126,7 @@ impl Api {
         if let Some(revision) = revision {
             request = request.header(header::IF_MATCH, format!("\"r{revision}\""));
         }
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let body = body.map_or_else(Body::empty, Body::from);
         let request = request.body(body).map_err(|error| unexpected(path, error))?;
         let response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
@@ -173,6 +149,10 @@ async fn read<T: DeserializeOwned>(path: &str, response: Response) -> Result<T, 
     // 204 has no body, which reads as nothing.
     let bytes = if bytes.is_empty() { Bytes::from_static(b"null") } else { bytes };
     serde_json::from_slice(&bytes).map_err(|error| unexpected(path, error))
+}
+
+fn json(path: &str, body: &impl Serialize) -> Result<Vec<u8>, Failed> {
+    serde_json::to_vec(body).map_err(|error| unexpected(path, error))
 }
 
 fn unexpected(path: &str, found: impl ToString) -> Failed {

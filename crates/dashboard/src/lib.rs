@@ -10,7 +10,6 @@
 //! | --- | --- |
 //! | `pages` | one file for each section |
 //! | `api` | the client of the admin API, in the process |
-//! | `model` | what the API answers |
 //! | `session`, `form` | who is logged in; forms that are theirs |
 //! | `guard` | headers of every answer; where a change may come from |
 //! | `layout`, `table`, `view`, `plot` | what all pages share |
@@ -24,7 +23,6 @@ mod assets;
 mod form;
 mod guard;
 mod layout;
-mod model;
 mod page;
 mod pages;
 mod plot;

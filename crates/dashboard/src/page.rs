@@ -1,12 +1,12 @@
 //! A page of somebody who is logged in: the navigation around it, and what an answer becomes.
 
+use api::access::{Role, Whoami};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 
 use crate::api::{Api, Failed};
 use crate::layout::{document, mark, problem, title_of};
-use crate::model::{Role, Whoami};
 use crate::session::{CSRF_FIELD, Session};
 
 /// A page within the navigation.

@@ -72,10 +72,11 @@ pub(crate) fn stacked(label: &str, times: &[OffsetDateTime], series: &[Series]) 
 }
 
 /// One bar, divided by its parts: class, count. `whole` is its length; parts beyond it are cut.
-pub(crate) fn bar(label: &str, parts: &[(&str, i64)], whole: i64) -> Markup {
-    let whole = whole.max(1);
+pub(crate) fn bar<N: Copy + Into<i128>>(label: &str, parts: &[(&str, N)], whole: N) -> Markup {
+    let whole = whole.into().max(1);
     let mut end = 0;
-    let bands = parts.iter().filter(|(_, count)| *count > 0).map(|(class, count)| {
+    let parts = parts.iter().map(|(class, count)| (class, (*count).into()));
+    let bands = parts.filter(|(_, count)| *count > 0).map(|(class, count)| {
         let x = share(end, whole);
         end += count;
         (class, x, share(end, whole) - x)
@@ -91,7 +92,7 @@ pub(crate) fn bar(label: &str, parts: &[(&str, i64)], whole: i64) -> Markup {
 }
 
 /// Of a bar of 100 units, rounded to what one could see.
-fn share(count: i64, whole: i64) -> f64 {
+fn share(count: i128, whole: i128) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of devices are far below 2^52")]
     let share = 100.0 * count.clamp(0, whole) as f64 / whole as f64;
     (share * 100.0).round() / 100.0

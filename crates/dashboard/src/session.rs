@@ -5,23 +5,22 @@
 
 use std::sync::Arc;
 
+use api::access::{BegunSession, Whoami};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use cookie::{Cookie, SameSite};
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac as _};
-use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 
 use crate::api::{Api, Failed, Query};
 use crate::layout;
-use crate::model::Whoami;
 use crate::{Dashboard, Transport};
 
 /// The name of the field that proves a form to be from one of our pages.
@@ -40,12 +39,6 @@ pub(crate) struct Session {
 
 /// What the cookie holds.
 struct Secret(String);
-
-/// What the API answers when a session begins.
-#[derive(Deserialize)]
-struct Begun {
-    secret: String,
-}
 
 impl Session {
     /// Stands in every form of this session and nowhere else: HMAC-SHA-256 (RFC 2104), keyed with the session's secret. Who
@@ -101,7 +94,7 @@ impl FromRequestParts<Arc<Dashboard>> for Session {
 /// # Errors
 /// 401 for a token that is wrong, revoked or expired. What it costs is the same for each: the API looks up its hash.
 pub(crate) async fn log_in(state: &Dashboard, token: &str) -> Result<HeaderValue, Failed> {
-    let begun: Begun = client(state, token)?.post("/sessions", None, &json!({})).await?;
+    let begun: BegunSession = client(state, token)?.post("/sessions", None, &json!({})).await?;
     set_cookie(state.transport, &begun.secret, false)
 }
 
@@ -122,13 +115,8 @@ async fn open(state: &Dashboard, secret: Secret) -> Result<Session, Failed> {
 
 /// The API with this token or secret, if it can be one.
 fn client(state: &Dashboard, secret: &str) -> Result<Api, Failed> {
-    let unauthorized = || {
-        Failed::Refused(crate::api::Problem {
-            status: 401,
-            title: "No valid token".to_owned(),
-            detail: "expected an API token".to_owned(),
-        })
-    };
+    let unauthorized =
+        || Failed::refused(StatusCode::UNAUTHORIZED, "No valid token", "expected an API token");
     if secret.is_empty() || secret.len() > MAX_SECRET_BYTES {
         return Err(unauthorized());
     }

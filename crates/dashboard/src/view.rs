@@ -1,12 +1,14 @@
 //! Small things that many pages show.
 
+use api::device::Health;
+use api::page::Page as Items;
 use maud::{Markup, html};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
-use crate::api::{Page as Items, Query};
+use crate::api::Query;
 
 /// What a label's colour means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,20 +38,24 @@ pub(crate) fn badge(tone: Tone, text: &str) -> Markup {
 }
 
 /// Healths in the order in which plots stack them, from good to bad, with what each means.
-pub(crate) const HEALTHS: [(&str, Tone, &str); 8] = [
-    ("ok", Tone::Good, "seen lately, nothing wrong"),
-    ("updating", Tone::Busy, "was offered a release"),
-    ("new", Tone::Plain, "never seen"),
-    ("unheard", Tone::Plain, "not seen within the product's deadline, and nobody knows how often it is seen"),
-    ("silent", Tone::Warn, "not seen for longer than is usual for it"),
-    ("failing", Tone::Warn, "refused or failed to install a release"),
-    ("crashing", Tone::Bad, "its application crashed after an update"),
-    ("revoked", Tone::Plain, "refused for good"),
+pub(crate) const HEALTHS: [(Health, Tone, &str); 8] = [
+    (Health::Ok, Tone::Good, "seen lately, nothing wrong"),
+    (Health::Updating, Tone::Busy, "was offered a release"),
+    (Health::New, Tone::Plain, "never seen"),
+    (
+        Health::Unheard,
+        Tone::Plain,
+        "not seen within the product's deadline, and nobody knows how often it is seen",
+    ),
+    (Health::Silent, Tone::Warn, "not seen for longer than is usual for it"),
+    (Health::Failing, Tone::Warn, "refused or failed to install a release"),
+    (Health::Crashing, Tone::Bad, "its application crashed after an update"),
+    (Health::Revoked, Tone::Plain, "refused for good"),
 ];
 
-pub(crate) fn health(name: &str) -> Markup {
-    let known = HEALTHS.iter().find(|(known, _, _)| *known == name);
-    badge(known.map_or(Tone::Plain, |(_, tone, _)| *tone), name)
+pub(crate) fn health(health: Health) -> Markup {
+    let known = HEALTHS.iter().find(|(known, _, _)| *known == health);
+    badge(known.map_or(Tone::Plain, |(_, tone, _)| *tone), health.name())
 }
 
 /// How long ago, and on hovering when exactly. As all times it is in UTC; `pitstop.js` makes it the reader's zone.
@@ -101,8 +107,9 @@ pub(crate) fn duration(seconds: i64) -> String {
 }
 
 /// Seconds without loss: `1 d`, `90 min`, `45 s`, and `none` for 0.
-pub(crate) fn exact_duration(seconds: i64) -> String {
-    const UNITS: [(i64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "min")];
+pub(crate) fn exact_duration(seconds: impl Into<i128>) -> String {
+    const UNITS: [(i128, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "min")];
+    let seconds = seconds.into();
     if seconds == 0 {
         return "none".to_owned();
     }
@@ -113,7 +120,8 @@ pub(crate) fn exact_duration(seconds: i64) -> String {
 }
 
 /// Groups of three digits: `12 345`, with a thin space that does not break.
-pub(crate) fn number(number: i64) -> String {
+pub(crate) fn number(number: impl Into<i128>) -> String {
+    let number = number.into();
     let digits = number.unsigned_abs().to_string();
     let mut text = String::with_capacity(digits.len() * 2);
     if number < 0 {
@@ -129,7 +137,8 @@ pub(crate) fn number(number: i64) -> String {
 }
 
 /// `1.25 MiB`, or exact below 1 KiB.
-pub(crate) fn bytes(bytes: i64) -> String {
+pub(crate) fn bytes(bytes: impl Into<i128>) -> String {
+    let bytes = bytes.into();
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let number = bytes as f64;
     match bytes {
@@ -140,14 +149,9 @@ pub(crate) fn bytes(bytes: i64) -> String {
     }
 }
 
-/// A percentage without zeros behind the point: `1 %`, `0.5 %`.
-pub(crate) fn percent(percent: f64) -> String {
-    format!("{percent} %")
-}
-
 /// A part of a whole to a tenth of a percent, rounded down: only the whole is 100 %.
-pub(crate) fn share(part: i64, whole: i64) -> String {
-    let tenths = part.clamp(0, whole.max(0)) * 1000 / whole.max(1);
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    let tenths = part.min(whole) * 1000 / whole.max(1);
     match tenths % 10 {
         0 => format!("{} %", tenths / 10),
         rest => format!("{}.{rest} %", tenths / 10),
@@ -155,7 +159,8 @@ pub(crate) fn share(part: i64, whole: i64) -> String {
 }
 
 /// `1 device`, `2 devices`.
-pub(crate) fn count(many: i64, one: &str) -> String {
+pub(crate) fn count(many: impl Into<i128>, one: &str) -> String {
+    let many = many.into();
     let plural = if many == 1 { "" } else { "s" };
     format!("{} {one}{plural}", number(many))
 }
@@ -325,7 +330,6 @@ mod tests {
         assert_eq!(exact_duration(5400), "90 min");
         assert_eq!(exact_duration(0), "none");
         assert_eq!(relative(-90), "in 90 s");
-        assert_eq!(percent(0.5), "0.5 %");
         assert_eq!(count(1, "device"), "1 device");
         assert_eq!(count(0, "device"), "0 devices");
     }
@@ -349,7 +353,6 @@ mod tests {
         let hostile = "<script>alert(1)</script>\"'";
         for markup in [
             badge(Tone::Bad, hostile),
-            health(hostile),
             digest(hostile),
             when(hostile, OffsetDateTime::UNIX_EPOCH),
             timestamp(hostile),

@@ -2,10 +2,13 @@
 //!
 //! The server checks all of it again, and the device does; here it costs nothing and names the file at hand.
 
+use api::product::Product;
+use api::release::{PublishBody, Release};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use flashfmt::image::NotAnApplication;
 use manifest::{Manifest, ManifestError, Sequence, SignError, Signed};
 
-use crate::client::types::{Product, Release};
 use crate::failure::Failure;
 use crate::inspect::ImageFile;
 use crate::keyfile::KeyFile;
@@ -143,6 +146,11 @@ pub(crate) enum PublishError {
     Sign(#[from] SignError),
 }
 
+/// What the server is asked to publish, by the product's default plan.
+pub(crate) fn body(signed: &Signed<Manifest>) -> PublishBody {
+    PublishBody { manifest: BASE64_STANDARD.encode(signed.as_bytes()), ..PublishBody::default() }
+}
+
 /// Checks a proposal against its product, describes it and signs it.
 ///
 /// # Errors
@@ -172,11 +180,15 @@ pub(crate) fn choose_sequence(
     asked: Option<u64>,
     newest: Option<&Release>,
 ) -> Result<Sequence, PublishError> {
-    let newest = newest.map_or(0, |release| release.sequence);
+    let newest = newest.map_or(0, |release| release.sequence.unsigned_abs());
     match asked {
         Some(found) if found <= newest => Err(PublishError::SequenceUsed { newest, found }),
         Some(number) => Ok(Sequence(number)),
-        None => newest.checked_add(1).map(Sequence).ok_or(PublishError::NoSequenceLeft),
+        None => {
+            // The server has no higher ones.
+            let next = newest.checked_add(1).filter(|next| i64::try_from(*next).is_ok());
+            next.map(Sequence).ok_or(PublishError::NoSequenceLeft)
+        }
     }
 }
 
@@ -187,7 +199,8 @@ pub(crate) fn choose_sequence(
 pub(crate) fn sequences_of(texts: &[String], published: &[Release]) -> Result<Vec<Sequence>, PublishError> {
     let mut sequences = Vec::new();
     for text in texts {
-        sequences.extend(named(text, published)?.into_iter().map(|release| Sequence(release.sequence)));
+        let named = named(text, published)?.into_iter();
+        sequences.extend(named.map(|release| Sequence(release.sequence.unsigned_abs())));
     }
     sequences.sort_unstable();
     sequences.dedup();
@@ -198,9 +211,9 @@ pub(crate) fn sequences_of(texts: &[String], published: &[Release]) -> Result<Ve
 ///
 /// # Errors
 /// [`PublishError::UnknownVersion`], [`PublishError::AmbiguousRelease`].
-pub(crate) fn sequence_of(text: &str, published: &[Release]) -> Result<Sequence, PublishError> {
+pub(crate) fn sequence_of(text: &str, published: &[Release]) -> Result<i64, PublishError> {
     match named(text, published)?.as_slice() {
-        [release] => Ok(Sequence(release.sequence)),
+        [release] => Ok(release.sequence),
         several => {
             let each = several.iter().map(|release| format!("#{} ({})", release.sequence, release.version));
             let found = each.collect::<Vec<_>>().join(", ");
@@ -211,7 +224,7 @@ pub(crate) fn sequence_of(text: &str, published: &[Release]) -> Result<Sequence,
 
 /// The releases that a text names, at least one: those of this version and that of this number; `#3` is a number alone.
 fn named<'a>(text: &str, published: &'a [Release]) -> Result<Vec<&'a Release>, PublishError> {
-    let number = text.strip_prefix('#').unwrap_or(text).parse::<u64>().ok();
+    let number = text.strip_prefix('#').unwrap_or(text).parse::<i64>().ok();
     let is_named = |release: &&Release| release.version == text || Some(release.sequence) == number;
     let found: Vec<&Release> = published.iter().filter(is_named).collect();
     if !found.is_empty() {
@@ -252,10 +265,10 @@ fn check_image(product: &Product, image: &ImageFile, without_descriptor: bool) -
         return Err(PublishError::Trailing { image_bytes, trailing_bytes: image.trailing_bytes() });
     }
     match product.slots.iter().min_by_key(|slot| slot.size_bytes) {
-        Some(slot) if image_bytes > slot.size_bytes => Err(PublishError::TooLarge {
+        Some(slot) if image_bytes > u64::from(slot.size_bytes) => Err(PublishError::TooLarge {
             product: product.name.clone(),
             slot: slot.label.clone(),
-            slot_bytes: slot.size_bytes,
+            slot_bytes: slot.size_bytes.into(),
             image_bytes,
         }),
         Some(_) | None => Ok(()),
@@ -330,7 +343,8 @@ impl From<PublishError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::types::{Layout, PublisherKey, Slot};
+    use api::product::{LayoutBody, SlotSize};
+    use api::publisher_key::Key;
     use flashfmt::image::compose::{Composer, esp32c3_addr};
     use flashfmt::{AppDescriptor, Chip};
     use manifest::PublisherKeys;
@@ -340,20 +354,21 @@ mod tests {
         KeyFile { name: "alice".to_owned(), key: manifest::PublisherSigningKey::new(secret) }
     }
 
-    fn product(slot_bytes: u64, trusted: &KeyFile) -> Product {
+    fn product(slot_bytes: u32, trusted: &KeyFile) -> Product {
         Product {
             name: "lamp".to_owned(),
             chip: "esp32c3".to_owned(),
-            layout: Layout { name: "4mb".to_owned(), csv: String::new() },
+            layout: LayoutBody { name: "4mb".to_owned(), csv: String::new() },
             strategy: "chain-load".to_owned(),
             slots: vec![
-                Slot { label: "ota_0".to_owned(), size_bytes: slot_bytes + 1 },
-                Slot { label: "ota_1".to_owned(), size_bytes: slot_bytes },
+                SlotSize { label: "ota_0".to_owned(), size_bytes: slot_bytes + 1 },
+                SlotSize { label: "ota_1".to_owned(), size_bytes: slot_bytes },
             ],
-            publisher_keys: vec![PublisherKey {
+            publisher_keys: vec![Key {
                 name: "alice".to_owned(),
                 key: hex::encode(trusted.public().to_sec1()),
                 id: hex::encode(trusted.public().id()),
+                created_at: "2026-11-22T17:00:00Z".to_owned(),
                 revoked_at: None,
             }],
             silence_deadline_s: 604_800,
@@ -361,9 +376,11 @@ mod tests {
             quarantine_after: 3,
             enrollment_approval: false,
             default_plan: None,
+            chip_revision: None,
             artifact_bytes: 0,
             artifact_quota_bytes: 0,
             created_at: "2026-11-22T17:00:00Z".to_owned(),
+            revision: 1,
         }
     }
 
@@ -398,7 +415,7 @@ mod tests {
     #[test]
     fn a_plan_is_signed_and_describes_the_file() {
         let (image, key) = (image(Chip::Esp32C3), key(7));
-        let plan = propose(&product(image.bytes.len() as u64, &key), &image, &key).unwrap();
+        let plan = propose(&product(image.bytes.len() as u32, &key), &image, &key).unwrap();
         let keys: PublisherKeys = [key.public()].into_iter().collect();
         let manifest = plan.signed.verify(&keys).unwrap();
         assert_eq!(manifest, plan.manifest);
@@ -410,7 +427,7 @@ mod tests {
     #[test]
     fn what_does_not_suit_the_product_is_refused() {
         let (good, key) = (image(Chip::Esp32C3), key(7));
-        let size = good.bytes.len() as u64;
+        let size = good.bytes.len() as u32;
 
         let error = propose(&product(size, &key), &image(Chip::Esp32S3), &key).unwrap_err();
         assert_eq!(error.to_string(), "expected an image for esp32c3 (product lamp), found one for esp32s3");
@@ -481,7 +498,7 @@ mod tests {
         assert!(error.contains(&hex::encode(mallory.public().id())), "{error}");
     }
 
-    fn release(sequence: u64, version: &str) -> Release {
+    fn release(sequence: i64, version: &str) -> Release {
         Release {
             product: "lamp".to_owned(),
             sequence,
@@ -491,7 +508,7 @@ mod tests {
             chip: "esp32c3".to_owned(),
             app: None,
             min_slot_bytes: 1,
-            notes: None,
+            notes: String::new(),
             channel: "stable".to_owned(),
             revert_to: Vec::new(),
             requires: None,
@@ -512,7 +529,7 @@ mod tests {
             let error = choose_sequence(Some(used), Some(&newest)).unwrap_err();
             assert_eq!(error.to_string(), format!("expected a sequence number above 41, found {used}"));
         }
-        let last = release(u64::MAX, "1");
+        let last = release(i64::MAX, "1");
         assert!(matches!(choose_sequence(None, Some(&last)), Err(PublishError::NoSequenceLeft)));
     }
 
@@ -534,7 +551,7 @@ mod tests {
     #[test]
     fn a_text_names_one_release() {
         let published = [release(3, "1.1.0"), release(2, "1.0.0"), release(1, "1.0.0"), release(9, "3")];
-        let of = |text: &str| sequence_of(text, &published).map(|sequence| sequence.0);
+        let of = |text: &str| sequence_of(text, &published);
         assert_eq!((of("1.1.0").unwrap(), of("#3").unwrap(), of("2").unwrap()), (3, 3, 2));
         for (text, expected) in [("1.0.0", "#2 (1.0.0), #1 (1.0.0)"), ("3", "#3 (1.1.0), #9 (3)")] {
             let error = of(text).unwrap_err();

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use api::publisher_key::NewKey;
 use manifest::PublisherKey;
 
-use crate::client::types::NewPublisherKey;
 use crate::failure::Failure;
 use crate::keyfile;
 
@@ -47,7 +47,7 @@ impl Publisher {
     }
 }
 
-impl From<Publisher> for NewPublisherKey {
+impl From<Publisher> for NewKey {
     fn from(publisher: Publisher) -> Self {
         Self { name: publisher.name, key: hex::encode(publisher.key.to_sec1()) }
     }
@@ -68,10 +68,7 @@ mod tests {
     fn keys_are_files_or_digits() {
         let digits = key_digits();
         let named = Publisher::read(&format!("bob={}", digits.to_uppercase())).unwrap();
-        assert_eq!(
-            NewPublisherKey::from(named),
-            NewPublisherKey { name: "bob".to_owned(), key: digits.clone() }
-        );
+        assert_eq!(NewKey::from(named), NewKey { name: "bob".to_owned(), key: digits.clone() });
         assert_eq!(Publisher::read(&digits).unwrap().name.len(), 16);
 
         let folder = tempfile::tempdir().unwrap();

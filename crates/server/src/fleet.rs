@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use api::device::Health;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::store::{Count, HEALTHS, Store, StoreError};
+use crate::store::{Count, Store, StoreError};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -174,12 +175,12 @@ async fn sample(
     let products: BTreeSet<String> = stored.iter().map(|count| count.product.clone()).collect();
     // The last device of a product may have been deleted, and the product too.
     for product in shown.difference(&products) {
-        for health in HEALTHS {
+        for health in Health::ALL.map(Health::name) {
             metrics.devices.remove(&[("product", product.clone()), ("health", health.to_owned())]);
         }
     }
     for product in &products {
-        for health in HEALTHS {
+        for health in Health::ALL.map(Health::name) {
             let of_both = stored.iter().filter(|count| count.product == *product && count.health == health);
             let labels = [("product", product.clone()), ("health", health.to_owned())];
             metrics.devices.get_or_create(&labels).set(of_both.map(|count| count.devices).sum());

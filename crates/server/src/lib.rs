@@ -57,7 +57,6 @@ mod publish;
 mod quota;
 mod refusal;
 mod retention;
-mod role;
 mod rollout_problem;
 mod rollouts;
 mod scrub;

@@ -3,18 +3,14 @@
 
 use std::fmt;
 
+use api::access::Role;
+use api::problem::{self, MEDIA_TYPE, URN};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use manifest::Digest;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::failing::{Failing, Fails};
-use crate::role::Role;
-
-/// Media type of problem details (RFC 9457 section 3).
-pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// Why a request of the admin API was refused.
 #[derive(Debug, thiserror::Error)]
@@ -217,21 +213,6 @@ impl From<serde_json::Error> for Problem {
     }
 }
 
-/// Problem details (RFC 9457 section 3.1).
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub(crate) struct Body {
-    /// `urn:pitstop:problem:` and the kind of problem.
-    #[schema(examples("urn:pitstop:problem:not-found"))]
-    r#type: String,
-    /// A few words, the same for every problem of this kind.
-    title: &'static str,
-    /// The status code of the answer.
-    status: u16,
-    /// What was expected, what was found, what to do.
-    detail: String,
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, kind, title) = self.classify();
@@ -246,8 +227,12 @@ impl IntoResponse for Problem {
             }
             detail = "the server failed; its log says why".to_owned();
         }
-        let body =
-            Body { r#type: format!("urn:pitstop:problem:{kind}"), title, status: status.as_u16(), detail };
+        let body = problem::Problem {
+            r#type: format!("{URN}{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail,
+        };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::api::access::Role;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use dashboard::Transport;
@@ -33,7 +34,6 @@ use crate::problem::Problem;
 use crate::quota::Uploads;
 use crate::refusal::Refusal;
 use crate::retention::keep_sweeping;
-use crate::role::Role;
 use crate::scrub::keep_scrubbing;
 use crate::store::{Change, Store, TokenRow};
 use crate::{api, device, endings, files, rollouts, secret, webhooks};

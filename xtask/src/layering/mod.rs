@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! flashfmt, manifest, wire -> updater -> updater-io -> firmware, sim
-//! manifest, wire -> rollout -> server
+//! manifest, wire -> rollout -> api -> dashboard -> server
 //! flashfmt, manifest, wire -> server
 //! everything -> pitstop
 //! ```
@@ -66,18 +66,21 @@ const TABLE: &[Row] = &[
     Row { name: "rollout", runs: Runs::OnHost, may_use: &["manifest", "wire"] },
     // The half of it that judges images is pure; the server asks it about releases.
     Row { name: "chainload", runs: Runs::InFirmware, may_use: &["flashfmt"] },
+    // What the admin API takes and answers: values, and nothing that judges them.
+    Row { name: "api", runs: Runs::OnHost, may_use: &["rollout"] },
     // It is given the admin API as a service: what it needs to know of Pitstop, the API says.
-    Row { name: "dashboard", runs: Runs::OnHost, may_use: &[] },
+    Row { name: "dashboard", runs: Runs::OnHost, may_use: &["api", "rollout"] },
     Row {
         name: "server",
         runs: Runs::OnHost,
         // Of the chain-loader the pure half: what it could not start is not published.
-        may_use: &["chainload", "dashboard", "flashfmt", "manifest", "rollout", "wire"],
+        may_use: &["api", "chainload", "dashboard", "flashfmt", "manifest", "rollout", "wire"],
     },
     Row {
         name: "pitstop",
         runs: Runs::OnHost,
         may_use: &[
+            "api",
             "emulator",
             "flashfmt",
             "manifest",
@@ -305,6 +308,7 @@ mod tests {
             ("server", "updater"),
             ("rollout", "server"),
             ("dashboard", "server"),
+            ("api", "server"),
             ("sim", "server"),
             ("xtask", "pitstop"),
             ("hello", "wire"),

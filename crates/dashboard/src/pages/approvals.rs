@@ -1,14 +1,15 @@
 //! `/approvals`: devices whose enrollment waits for approval, and their approval, many at once.
 
+use api::device::Device;
+use api::page::Page as Items;
 use axum::extract::Query as Params;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{Failed, Page as Items, Query, segment};
+use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
-use crate::model::Device;
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table::{self, Column};

@@ -1,5 +1,7 @@
 //! `/audit`: who changed what.
 
+use api::audit::Line;
+use api::page::Page as Items;
 use axum::extract::Query as Params;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -7,8 +9,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::api::{Failed, Page as Items, Query, segment};
-use crate::model::AuditEntry;
+use crate::api::{Failed, Query, segment};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table;
@@ -90,7 +91,7 @@ pub(super) async fn export(session: Session, Params(filter): Params<Filter>) -> 
 async fn page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
     let query = filter.api_query().and("limit", PAGE).maybe("cursor", Some(&filter.cursor));
     let query = query.maybe("before", Some(&filter.before)).maybe("order", Some(&filter.order));
-    let entries: Items<AuditEntry> = session.api().get(&query.on("/audit")).await?;
+    let entries: Items<Line> = session.api().get(&query.on("/audit")).await?;
     let here = filter.query();
     let body = html! {
         div.head {
@@ -147,14 +148,14 @@ fn filter_form(filter: &Filter) -> Markup {
     }
 }
 
-fn list_table(entries: &[AuditEntry]) -> Markup {
+fn list_table(entries: &[Line]) -> Markup {
     let rows = entries.iter().map(|entry| {
         table::row([
             view::timestamp(&entry.at),
             html! { span title=(entry.actor.id) { (entry.actor.name) } },
             html! { code { (entry.action) } },
             subject(entry),
-            change(&entry.before, &entry.after),
+            change(entry.before.as_ref(), entry.after.as_ref()),
             html! { (entry.product.as_deref().unwrap_or_default()) },
         ])
     });
@@ -164,7 +165,7 @@ fn list_table(entries: &[AuditEntry]) -> Markup {
 }
 
 /// What was changed, as a link where there is a page.
-fn subject(entry: &AuditEntry) -> Markup {
+fn subject(entry: &Line) -> Markup {
     let href = match entry.kind.as_str() {
         "device" => Some(format!("/devices/{}", segment(&entry.subject))),
         "rollout" => Some(format!("/rollouts/{}", segment(&entry.subject))),
@@ -178,9 +179,9 @@ fn subject(entry: &AuditEntry) -> Markup {
 }
 
 /// What differs between before and after.
-fn change(before: &Value, after: &Value) -> Markup {
+fn change(before: Option<&Value>, after: Option<&Value>) -> Markup {
     let empty = Map::new();
-    let (old, new) = (before.as_object().unwrap_or(&empty), after.as_object().unwrap_or(&empty));
+    let [old, new] = [before, after].map(|side| side.and_then(Value::as_object).unwrap_or(&empty));
     let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));
     let value = |map: &Map<String, Value>, name: &str| map.get(name).map_or(Value::Null, Clone::clone);
     html! {
@@ -208,7 +209,7 @@ mod tests {
     fn only_what_differs_is_shown() {
         let before = json!({ "state": "running", "wave": 1, "note": null });
         let after = json!({ "state": "<b>halted", "wave": 1, "note": "new" });
-        let shown = change(&before, &after).into_string();
+        let shown = change(Some(&before), Some(&after)).into_string();
         assert!(shown.contains("<del>running</del> → <ins>&lt;b&gt;halted</ins>"), "{shown}");
         assert!(shown.contains("<ins>new</ins>") && !shown.contains("wave"), "{shown}");
     }

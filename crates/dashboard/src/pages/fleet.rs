@@ -1,16 +1,20 @@
 //! `/`: how the fleet is.
 
+use ::rollout::State;
+use api::ca::Ca;
+use api::device::Health;
+use api::fleet::{ByRelease, History, Sample, Summary};
+use api::product::Product;
+use api::rollout::Rollout;
 use axum::extract::Query as Params;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::rollouts;
 use crate::api::{Failed, Query, segment};
-use crate::model::{ByRelease, Ca, History, Product, Rollout, Sample, Summary};
 use crate::page::{Page, Section};
 use crate::plot::{self, Series};
 use crate::session::Session;
@@ -45,7 +49,7 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
     let samples = samples(session, &query).await?;
     let rollouts: Vec<Rollout> = session.api().all("/rollouts", &query).await?;
     let ca: Ca = session.api().get("/ca").await?;
-    let active = rollouts.iter().filter(|rollout| rollout.state.is_active()).collect::<Vec<_>>();
+    let active = rollouts.iter().filter(|rollout| is_active(rollout.state)).collect::<Vec<_>>();
 
     let waiting = super::approvals::how_many(session, &query).await?;
 
@@ -89,6 +93,11 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
     Ok(Page { title, section: Section::Fleet, body })
 }
 
+/// Neither done with nor given up.
+fn is_active(state: State) -> bool {
+    state != State::Draft && !state.is_finished()
+}
+
 /// Samples of the longest span that has enough of them, else those of the span that has most.
 async fn samples(session: &Session, query: &Query) -> Result<Vec<Sample>, Failed> {
     let mut most = Vec::new();
@@ -120,9 +129,9 @@ fn scope_form(products: &[Product], chosen: &str) -> Markup {
 }
 
 fn tiles(summary: &Summary, product: &str) -> Markup {
-    let of = |health: &str| summary.by_health.get(health).and_then(Value::as_i64).unwrap_or(0);
-    let attention = of("silent") + of("failing") + of("crashing");
-    let parts = HEALTHS.map(|(health, _, _)| (health, of(health)));
+    let of = |health: Health| summary.by_health.get(health.name()).copied().unwrap_or_default();
+    let attention = of(Health::Silent) + of(Health::Failing) + of(Health::Crashing);
+    let parts = HEALTHS.map(|(health, _, _)| (health.name(), of(health)));
     let link = |health: &str| {
         Query::new().maybe("product", Some(product)).maybe("health", Some(health)).on("/devices")
     };
@@ -131,14 +140,14 @@ fn tiles(summary: &Summary, product: &str) -> Markup {
             dl.tiles {
                 div { dt { "Devices" } dd { a href=(link("")) { (number(summary.devices)) } } }
                 div { dt { "Seen in 24 h" } dd { (number(summary.seen_last_24h)) } }
-                div { dt { "OK" } dd { (number(of("ok"))) } }
+                div { dt { "OK" } dd { (number(of(Health::Ok))) } }
                 div.alarm[attention > 0] { dt { "Need a look" } dd { (number(attention)) } }
             }
             (plot::bar("Devices by health; the list below has the counts", &parts, summary.devices))
             ul.legend.links {
                 @for (health, _, meaning) in HEALTHS {
                     li {
-                        a href=(link(health)) title=(meaning) {
+                        a href=(link(health.name())) title=(meaning) {
                             svg viewBox="0 0 10 10" width="10" height="10" aria-hidden="true" {
                                 rect class={ "c-" (health) } width="10" height="10" rx="2" {}
                             }
@@ -152,11 +161,13 @@ fn tiles(summary: &Summary, product: &str) -> Markup {
 }
 
 fn health_plot(samples: &[Sample]) -> Markup {
-    let of = |by: &Map<String, Value>, health: &str| by.get(health).and_then(Value::as_i64).unwrap_or(0);
     let series = HEALTHS.map(|(health, _, _)| Series {
-        name: health.to_owned(),
-        class: health.to_owned(),
-        counts: samples.iter().map(|sample| of(&sample.by_health, health)).collect(),
+        name: health.to_string(),
+        class: health.to_string(),
+        counts: samples
+            .iter()
+            .map(|sample| sample.by_health.get(health.name()).copied().unwrap_or_default())
+            .collect(),
     });
     plot::stacked("Devices by health", &times(samples), &series)
 }
@@ -207,7 +218,7 @@ struct Key {
 fn key(row: &ByRelease) -> Option<Key> {
     let sequence = row.sequence.filter(|sequence| *sequence >= 0)?;
     let version = row.version.clone().unwrap_or_else(|| format!("number {sequence}"));
-    Some(Key { sequence, product: row.product.clone().unwrap_or_default(), version })
+    Some(Key { sequence, product: row.product.clone(), version })
 }
 
 fn times(samples: &[Sample]) -> Vec<OffsetDateTime> {
@@ -216,7 +227,7 @@ fn times(samples: &[Sample]) -> Vec<OffsetDateTime> {
 
 fn by_release(summary: &Summary) -> Markup {
     let rows = summary.by_release.iter().map(|row| {
-        let product = row.product.as_deref().unwrap_or_default();
+        let product = row.product.as_str();
         let sequence = row.sequence.filter(|sequence| *sequence >= 0);
         let version = html! {
             @if let Some(sequence) = sequence {

@@ -1,13 +1,16 @@
 //! `/products`, and one product: what it is, whom it trusts, and its settings.
 
+use api::fleet::Summary;
+use api::product::{Channel, NewChannel, Product, ProductSettingsBody};
+use api::publisher_key::{Key, NewKey};
 use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
-use crate::model::{Channel, Product, PublisherKey, Summary};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table::{self, Column};
@@ -39,12 +42,12 @@ pub(super) async fn edit(Path(name): Path<String>, form: Form) -> Response {
 }
 
 pub(super) async fn add_channel(Path(name): Path<String>, form: Form) -> Response {
-    let body = json!({ "name": form.fields.text("name") });
+    let body = NewChannel { name: form.fields.text("name").to_owned() };
     add(&form.session, &name, "channels", None, &body).await
 }
 
 pub(super) async fn add_key(Path(name): Path<String>, form: Form) -> Response {
-    let body = json!({ "name": form.fields.text("name"), "key": form.fields.text("key") });
+    let body = NewKey { name: form.fields.text("name").to_owned(), key: form.fields.text("key").to_owned() };
     add(&form.session, &name, "publisher-keys", form.fields.filled("revision"), &body).await
 }
 
@@ -53,13 +56,19 @@ pub(super) async fn revoke_key(Path((name, id)): Path<(String, String)>, form: F
     add(&form.session, &name, &of, form.fields.filled("revision"), &json!({})).await
 }
 
-async fn add(session: &Session, name: &str, of: &str, revision: Option<&str>, body: &Value) -> Response {
+async fn add(
+    session: &Session,
+    name: &str,
+    of: &str,
+    revision: Option<&str>,
+    body: &impl Serialize,
+) -> Response {
     let path = format!("/products/{}", segment(name));
     let change: Result<Value, _> = session.api().post(&format!("{path}/{of}"), revision, body).await;
     session.answer_change(change, &path, page(session, name)).await
 }
 
-fn settings(fields: &Fields) -> Result<Value, Failed> {
+fn settings(fields: &Fields) -> Result<ProductSettingsBody, Failed> {
     let whole = |name: &str, label: &str| {
         let text = fields.text(name);
         text.parse::<i64>()
@@ -71,16 +80,17 @@ fn settings(fields: &Fields) -> Result<Value, Failed> {
             Failed::invalid(format!("Silent after: expected days, hours or minutes, found {unit:?}"))
         })?;
     let chip_revision = match fields.filled("chip_revision") {
-        None => Value::Null,
-        Some(_) => whole("chip_revision", "Chip revision")?.into(),
+        None => None,
+        Some(_) => Some(whole("chip_revision", "Chip revision")?),
     };
-    Ok(json!({
-        "silence_deadline_s": whole("silence", "Silent after")?.saturating_mul(unit_s),
-        "enrollment_approval": fields.text("approval") == "manual",
-        "quarantine_after": whole("quarantine_after", "Quarantine after")?,
-        "min_run_s": whole("min_run_s", "Shortest run")?,
-        "chip_revision": chip_revision,
-    }))
+    Ok(ProductSettingsBody {
+        silence_deadline_s: Some(whole("silence", "Silent after")?.saturating_mul(unit_s)),
+        enrollment_approval: Some(fields.text("approval") == "manual"),
+        quarantine_after: Some(whole("quarantine_after", "Quarantine after")?),
+        min_run_s: Some(whole("min_run_s", "Shortest run")?),
+        chip_revision: Some(chip_revision),
+        default_plan: None,
+    })
 }
 
 async fn list_page(session: &Session) -> Result<Page, Failed> {
@@ -117,7 +127,7 @@ async fn page(session: &Session, name: &str) -> Result<Page, Failed> {
     let path = format!("/products/{}", segment(name));
     let product: Product = session.api().get(&path).await?;
     let channels: Vec<Channel> = session.api().all(&format!("{path}/channels"), &Query::new()).await?;
-    let keys: Vec<PublisherKey> = session.api().all(&format!("{path}/publisher-keys"), &Query::new()).await?;
+    let keys: Vec<Key> = session.api().all(&format!("{path}/publisher-keys"), &Query::new()).await?;
     let of_this = Query::new().and("product", name);
     let summary: Summary = session.api().get(&of_this.on("/fleet/summary")).await?;
     let waiting = super::approvals::how_many(session, &of_this).await?;
@@ -160,11 +170,11 @@ async fn page(session: &Session, name: &str) -> Result<Page, Failed> {
             })))
             @if changes { (channel_form(session, &product)) }
         }
-        @if !product.default_plan.is_null() {
+        @if let Some(plan) = &product.default_plan {
             section {
                 h2 { "Default plan" }
                 p.muted { "A published release starts with it. It is changed by " code { "pitstop product set" } "." }
-                div { (view::folded(&product.default_plan)) }
+                div { (view::folded(&json!(plan))) }
             }
         }
     };
@@ -248,7 +258,7 @@ fn settings_form(session: &Session, product: &Product) -> Markup {
     }
 }
 
-fn key_table(session: &Session, product: &Product, keys: &[PublisherKey]) -> Markup {
+fn key_table(session: &Session, product: &Product, keys: &[Key]) -> Markup {
     let rows = keys.iter().map(|key| {
         let question = format!("revoke-{}", key.id);
         let revoke = view::confirm(&question, "Revoke…", "danger small", html! {
@@ -332,7 +342,7 @@ mod tests {
             "silence=36&silence_unit=hours&approval=manual&quarantine_after=2&min_run_s=0&chip_revision=";
         let body = settings(&Fields::parse(form.as_bytes())).unwrap();
         assert_eq!(
-            body,
+            json!(body),
             json!({
                 "silence_deadline_s": 129_600, "enrollment_approval": true, "quarantine_after": 2, "min_run_s": 0,
                 "chip_revision": null,

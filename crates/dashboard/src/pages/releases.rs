@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 
+use api::fleet::Summary;
+use api::product::Product;
+use api::release::{AppInfo, Release};
+use api::rollout::Rollout;
 use axum::extract::{Path, Query as Params};
 use axum::response::Response;
 use maud::{Markup, html};
@@ -9,7 +13,6 @@ use serde::Deserialize;
 
 use super::rollouts;
 use crate::api::{Failed, Query, segment};
-use crate::model::{Product, Release, Rollout, Summary};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table::{self, Column};
@@ -161,13 +164,7 @@ async fn release_page(session: &Session, product: &str, sequence: &str) -> Resul
                 ]))
                 @if let Some(app) = &release.app {
                     h3 { "App descriptor" }
-                    dl.facts {
-                        @for (name, value) in app {
-                            @if !value.is_null() {
-                                div { dt { (name.replace('_', " ")) } dd.breaks { (view::plain(value)) } }
-                            }
-                        }
-                    }
+                    (descriptor(app))
                 }
             }
         }
@@ -180,6 +177,12 @@ async fn release_page(session: &Session, product: &str, sequence: &str) -> Resul
         }
     };
     Ok(Page { title: format!("{} {}", release.product, release.version), section: Section::Releases, body })
+}
+
+fn descriptor(app: &AppInfo) -> Markup {
+    let AppInfo { project_name, version, idf_version } = app;
+    let facts = [("project name", project_name), ("version", version), ("idf version", idf_version)];
+    html! { dl.facts { @for (name, value) in facts { div { dt { (name) } dd.breaks { (value) } } } } }
 }
 
 fn revert_to(release: &Release) -> Markup {

@@ -1,15 +1,16 @@
 //! `/tokens`: who may use the API.
 
+use api::access::{ApiToken, CreatedToken, NewApiToken, Role};
+use api::product::Product;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
 use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
-use crate::model::{Product, Role, Token};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table::{self, Column};
@@ -32,7 +33,7 @@ pub(super) async fn list(session: Session) -> Response {
 /// The new token is on the page that answers, and on no other: the API keeps its hash only.
 pub(super) async fn create(form: Form) -> Response {
     let Form { session, fields } = form;
-    let made: Result<Token, Failed> = match request(&fields) {
+    let made: Result<CreatedToken, Failed> = match request(&fields) {
         Ok(body) => session.api().post("/tokens", None, &body).await,
         Err(failed) => Err(failed),
     };
@@ -52,25 +53,24 @@ pub(super) async fn revoke(Path(id): Path<String>, form: Form) -> Response {
     form.session.answer_change(change, "/tokens", page(&form.session, None)).await
 }
 
-fn request(fields: &Fields) -> Result<Value, Failed> {
-    let mut body = Map::new();
-    body.insert("name".to_owned(), fields.text("name").into());
-    body.insert("role".to_owned(), fields.text("role").into());
-    if let Some(product) = fields.filled("product") {
-        body.insert("product".to_owned(), product.into());
-    }
-    if let Some(day) = fields.filled("expires") {
+fn request(fields: &Fields) -> Result<NewApiToken, Failed> {
+    let expires_at = fields.filled("expires").map(|day| {
         let end = format!("{day}T23:59:59Z");
-        if view::parse(&end).and_then(|end| end.format(&Rfc3339).ok()).is_none() {
-            return Err(Failed::invalid(format!("expected a day such as 2030-12-31, found {day:?}")));
+        match view::parse(&end).and_then(|end| end.format(&Rfc3339).ok()) {
+            Some(_) => Ok(end),
+            None => Err(Failed::invalid(format!("expected a day such as 2030-12-31, found {day:?}"))),
         }
-        body.insert("expires_at".to_owned(), end.into());
-    }
-    Ok(Value::Object(body))
+    });
+    Ok(NewApiToken {
+        name: fields.text("name").to_owned(),
+        role: fields.text("role").parse().map_err(|error| Failed::invalid(format!("Role: {error}")))?,
+        product: fields.filled("product").map(ToOwned::to_owned),
+        expires_at: expires_at.transpose()?,
+    })
 }
 
-async fn page(session: &Session, made: Option<&Token>) -> Result<Page, Failed> {
-    let tokens: Vec<Token> = session.api().all("/tokens", &Query::new()).await?;
+async fn page(session: &Session, made: Option<&CreatedToken>) -> Result<Page, Failed> {
+    let tokens: Vec<ApiToken> = session.api().all("/tokens", &Query::new()).await?;
     let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
     let body = html! {
         h1 { "Tokens" }
@@ -81,17 +81,17 @@ async fn page(session: &Session, made: Option<&Token>) -> Result<Page, Failed> {
     Ok(Page { title: "Tokens".to_owned(), section: Section::Tokens, body })
 }
 
-fn shown_once(token: &Token) -> Markup {
+fn shown_once(made: &CreatedToken) -> Markup {
     html! {
         div.callout.good role="status" {
-            p { strong { "Token " (token.name) " is made." } " Copy it now: it is not shown again." }
-            p { code.secret.breaks tabindex="0" { (token.token.as_deref().unwrap_or_default()) } }
+            p { strong { "Token " (made.description.name) " is made." } " Copy it now: it is not shown again." }
+            p { code.secret.breaks tabindex="0" { (made.token) } }
             p.muted { "The command line takes it by " code { "--token" } " or " code { "PITSTOP_TOKEN" } "." }
         }
     }
 }
 
-fn row(session: &Session, token: &Token) -> table::Row {
+fn row(session: &Session, token: &ApiToken) -> table::Row {
     let expired = token.expires_at.as_deref().and_then(view::parse).is_some_and(|end| end <= session.now);
     let state = match (&token.revoked_at, expired) {
         (Some(_), _) => badge(Tone::Plain, "revoked"),

@@ -2,12 +2,13 @@
 
 use std::io::Read;
 
-use super::rollouts::given;
-use super::types::{
-    ApiToken, AuditFilter, AuditLine, Ca, CreatedApiToken, CreatedWebhook, Delivery, EventFilter,
-    ListedWebhook, NewApiToken, NewWebhook, Page, Webhook, Whoami,
-};
-use super::{Client, ClientError};
+use api::access::{ApiToken, CreatedToken, NewApiToken, Whoami};
+use api::ca::{Ca, Step};
+use api::page::Page;
+use api::webhook::{CreatedWebhook, Delivery, ListedWebhook, NewWebhook, Webhook};
+use api::{audit, event};
+
+use super::{Client, ClientError, query};
 
 impl Client {
     /// Whose token this client shows.
@@ -16,13 +17,13 @@ impl Client {
     }
 
     /// Makes an API token.
-    pub(crate) fn create_token(&self, token: &NewApiToken) -> Result<CreatedApiToken, ClientError> {
+    pub(crate) fn create_token(&self, token: &NewApiToken) -> Result<CreatedToken, ClientError> {
         self.create("/tokens", token)
     }
 
     /// The first `limit` API tokens.
     pub(crate) fn tokens(&self, limit: usize) -> Result<Page<ApiToken>, ClientError> {
-        self.list("/tokens", &[], limit)
+        self.list("/tokens", &(), limit)
     }
 
     /// Revokes an API token.
@@ -42,7 +43,7 @@ impl Client {
 
     /// The newest `limit` deliveries of a webhook, newest first.
     pub(crate) fn deliveries(&self, id: &str, limit: usize) -> Result<Page<Delivery>, ClientError> {
-        self.list(&format!("/webhooks/{id}/deliveries"), &[], limit)
+        self.list(&format!("/webhooks/{id}/deliveries"), &(), limit)
     }
 
     /// Sends a webhook an event of its own.
@@ -67,45 +68,29 @@ impl Client {
 
     /// The next step of a rollover, `switch` or `finish`.
     pub(crate) fn step_ca_rollover(&self, step: &str, force: bool) -> Result<Ca, ClientError> {
-        self.post(&format!("/ca/rollover/{step}"), &serde_json::json!({ "force": force }))
+        self.post(&format!("/ca/rollover/{step}"), &Step { force })
     }
 
     /// The newest `limit` lines of the audit log, newest first.
-    pub(crate) fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Page<AuditLine>, ClientError> {
-        self.list("/audit", &filter.query(), limit)
+    pub(crate) fn audit(
+        &self,
+        filter: &audit::Filter,
+        limit: usize,
+    ) -> Result<Page<audit::Line>, ClientError> {
+        self.list("/audit", filter, limit)
     }
 
     /// The audit log as lines of JSON, however long.
-    pub(crate) fn export_audit(&self, filter: &AuditFilter) -> Result<impl Read + use<>, ClientError> {
-        let request = self.agent.get(self.address("/audit/export")).query_pairs(filter.query());
+    pub(crate) fn export_audit(&self, filter: &audit::Filter) -> Result<impl Read + use<>, ClientError> {
+        let request = self.agent.get(self.address("/audit/export")).query_pairs(query(filter));
         let answer = self.signed(request).config().timeout_recv_body(None).build().call();
         Ok(self.accepted(answer)?.into_body().into_reader())
     }
-}
 
-impl Client {
     /// What happened to devices as lines of JSON, however long.
-    pub(crate) fn export_events(&self, filter: &EventFilter) -> Result<impl Read + use<>, ClientError> {
-        let query = given([
-            ("product", filter.product.as_deref()),
-            ("since", filter.since.as_deref()),
-            ("until", filter.until.as_deref()),
-        ]);
-        let request = self.agent.get(self.address("/events/export")).query_pairs(query);
+    pub(crate) fn export_events(&self, filter: &event::Filter) -> Result<impl Read + use<>, ClientError> {
+        let request = self.agent.get(self.address("/events/export")).query_pairs(query(filter));
         let answer = self.signed(request).config().timeout_recv_body(None).build().call();
         Ok(self.accepted(answer)?.into_body().into_reader())
-    }
-}
-
-impl AuditFilter {
-    fn query(&self) -> Vec<(&'static str, &str)> {
-        given([
-            ("actor", self.actor.as_deref()),
-            ("kind", self.kind.as_deref()),
-            ("subject", self.subject.as_deref()),
-            ("product", self.product.as_deref()),
-            ("since", self.since.as_deref()),
-            ("until", self.until.as_deref()),
-        ])
     }
 }

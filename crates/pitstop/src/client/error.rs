@@ -2,74 +2,53 @@
 
 use std::io;
 
-use serde::Deserialize;
+use api::problem::Problem;
 
 use super::tls;
 use crate::failure::Failure;
 
-/// Media type of problem details (RFC 9457 section 3).
-pub(super) const PROBLEM_JSON: &str = "application/problem+json";
-
-/// The start of the problem types of Pitstop's own.
-const URN: &str = "urn:pitstop:problem:";
-
-/// Problem details (RFC 9457 section 3.1).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(crate) struct Problem {
-    /// What kind of problem; `about:blank` says no more than the status.
-    #[serde(default, rename = "type")]
-    pub(crate) kind: String,
-    /// A few words, the same for every problem of this kind.
-    #[serde(default)]
-    pub(crate) title: String,
-    /// What was expected, what was found, what to do.
-    pub(crate) detail: Option<String>,
-}
-
-impl Problem {
-    /// The next step, where the server cannot name it because it does not know these commands.
-    fn hint(&self) -> Option<&'static str> {
-        match self.kind.strip_prefix(URN)? {
-            "unauthorized" => Some(
-                "name the server's data directory with --data, or give the token itself with --token or \
+/// The next step, where the server cannot name it because it does not know these commands.
+fn hint(problem: &Problem) -> Option<&'static str> {
+    match problem.kind()? {
+        "unauthorized" => Some(
+            "name the server's data directory with --data, or give the token itself with --token or \
                  PITSTOP_TOKEN",
-            ),
-            "token-unknown" => Some(
-                "see that --token or PITSTOP_TOKEN is of this server; without them the file admin.token of --data is read",
-            ),
-            "token-expired" | "token-revoked" => {
-                Some("an admin makes another: `pitstop token new NAME --role ROLE`")
-            }
-            "forbidden" => Some(
-                "`pitstop whoami` shows what this token is good for; an admin makes another: `pitstop token new NAME \
-                 --role ROLE`",
-            ),
-            "not-found" => Some(
-                "`pitstop product list`, `pitstop device list` and `pitstop rollout list` show what there is",
-            ),
-            "image-published" => Some(
-                "bring that release to devices with `pitstop rollout new`, or publish the image anew with --same-image",
-            ),
-            "publisher-key-untrusted" => Some(
-                "sign with a key that they trust (--key), or publish it all the same with --untrusted-key",
-            ),
-            "device-enrolled" => Some("`pitstop device revoke ID` first; `pitstop device delete ID` then"),
-            "token-good" => Some("`pitstop token revoke ID` first; `pitstop token delete ID` then"),
-            "product-in-use" => Some("`pitstop device list --product NAME` shows its devices"),
-            "release-archived" => Some("`pitstop release unarchive RELEASE` takes it out of the archive"),
-            "quota" => Some(
-                "`pitstop product show NAME` tells how much its artifacts take; `pitstop artifact prune` deletes what no release has",
-            ),
-            "rollover-phase" => Some("`pitstop ca status` shows how far the rollover is"),
-            "devices-behind" => Some("`pitstop ca status` shows who lacks it; --force goes on all the same"),
-            "last-publisher-key" => {
-                Some("`pitstop product key add` adds another; --force revokes it all the same")
-            }
-            "device-suspended" => Some("`pitstop device resume ID` takes the suspension back"),
-            "sequence-not-newer" => Some("leave out --sequence to take the next number"),
-            "internal" => Some("look at what `pitstop serve` prints, then try again"),
-            _ => None,
+        ),
+        "token-unknown" => Some(
+            "see that --token or PITSTOP_TOKEN is of this server; without them the file admin.token of --data is read",
+        ),
+        "token-expired" | "token-revoked" => {
+            Some("an admin makes another: `pitstop token new NAME --role ROLE`")
         }
+        "forbidden" => Some(
+            "`pitstop whoami` shows what this token is good for; an admin makes another: `pitstop token new NAME \
+                 --role ROLE`",
+        ),
+        "not-found" => Some(
+            "`pitstop product list`, `pitstop device list` and `pitstop rollout list` show what there is",
+        ),
+        "image-published" => Some(
+            "bring that release to devices with `pitstop rollout new`, or publish the image anew with --same-image",
+        ),
+        "publisher-key-untrusted" => {
+            Some("sign with a key that they trust (--key), or publish it all the same with --untrusted-key")
+        }
+        "device-enrolled" => Some("`pitstop device revoke ID` first; `pitstop device delete ID` then"),
+        "token-good" => Some("`pitstop token revoke ID` first; `pitstop token delete ID` then"),
+        "product-in-use" => Some("`pitstop device list --product NAME` shows its devices"),
+        "release-archived" => Some("`pitstop release unarchive RELEASE` takes it out of the archive"),
+        "quota" => Some(
+            "`pitstop product show NAME` tells how much its artifacts take; `pitstop artifact prune` deletes what no release has",
+        ),
+        "rollover-phase" => Some("`pitstop ca status` shows how far the rollover is"),
+        "devices-behind" => Some("`pitstop ca status` shows who lacks it; --force goes on all the same"),
+        "last-publisher-key" => {
+            Some("`pitstop product key add` adds another; --force revokes it all the same")
+        }
+        "device-suspended" => Some("`pitstop device resume ID` takes the suspension back"),
+        "sequence-not-newer" => Some("leave out --sequence to take the next number"),
+        "internal" => Some("look at what `pitstop serve` prints, then try again"),
+        _ => None,
     }
 }
 
@@ -103,7 +82,7 @@ pub(crate) enum ClientError {
         hint: &'static str,
     },
     /// The server refused, and said why.
-    #[error("{}", in_options(.problem.detail.as_deref().unwrap_or(&.problem.title)))]
+    #[error("{}", in_options(&.problem.detail))]
     Refused {
         /// Why.
         problem: Problem,
@@ -184,7 +163,7 @@ impl ClientError {
     /// Whether the server answered that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
         match self {
-            Self::Refused { problem } => problem.kind.strip_prefix(URN) == Some("not-found"),
+            Self::Refused { problem } => problem.kind() == Some("not-found"),
             Self::Unreachable { .. }
             | Self::Broken { .. }
             | Self::Untrusted { .. }
@@ -197,10 +176,9 @@ impl ClientError {
     pub(super) fn may_go_well_later(&self) -> bool {
         match self {
             Self::Broken { .. } => true,
-            Self::Refused { problem } => matches!(
-                problem.kind.strip_prefix(URN),
-                Some("idempotency-in-flight" | "busy" | "unavailable")
-            ),
+            Self::Refused { problem } => {
+                matches!(problem.kind(), Some("idempotency-in-flight" | "busy" | "unavailable"))
+            }
             Self::Unreachable { .. } | Self::Untrusted { .. } | Self::NotPitstop { .. } => false,
         }
     }
@@ -218,7 +196,7 @@ impl ClientError {
             }
             Self::Broken { .. } => Some("look at what `pitstop serve` prints, then try again"),
             Self::Untrusted { hint, .. } => Some(hint),
-            Self::Refused { problem } => problem.hint(),
+            Self::Refused { problem } => hint(problem),
             Self::NotPitstop { .. } => {
                 Some("is it the admin listener, and of this version? `pitstop serve` prints its address")
             }
@@ -230,7 +208,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let failure = Failure::new(error.to_string()).maybe_hint(error.hint().map(str::to_owned));
         match &error {
-            ClientError::Refused { problem } => failure.of_server(&problem.kind, &problem.title),
+            ClientError::Refused { problem } => failure.of_server(&problem.r#type, &problem.title),
             ClientError::Unreachable { .. }
             | ClientError::Broken { .. }
             | ClientError::Untrusted { .. }

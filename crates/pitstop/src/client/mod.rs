@@ -10,7 +10,6 @@ mod error;
 mod removal;
 mod rollouts;
 mod tls;
-pub(crate) mod types;
 
 pub(crate) use connection::Connection;
 pub(crate) use error::ClientError;
@@ -19,19 +18,23 @@ pub(crate) use rollouts::{Watch, Watched};
 use std::io::Read;
 use std::time::Duration;
 
+use api::bulk::{BulkOutcome, ImportBody, ImportedDevice};
+use api::device::{
+    Created, CreatedDevices, Device, DeviceSettingsBody, Event, ListParams, NewDeviceBody, NewDevicesBody,
+    NewToken, RevokeBody,
+};
+use api::info::Info;
+use api::page::Page;
+use api::problem::{self, Problem};
+use api::product::{Channel, NewChannel, NewProductBody, Product, ProductSettingsBody};
+use api::publisher_key::{Key, NewKey, RevokeKey};
+use api::release::{PublishBody, Release};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use ureq::http::Response;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
-
-use error::{PROBLEM_JSON, Problem};
-use rollouts::given;
-use types::{
-    BulkOutcome, Channel, Device, DeviceFilter, DeviceId, DeviceSettings, Event, ImportedDevice, Info,
-    Issued, NewDevice, NewDevices, NewProduct, NewPublisherKey, NewRelease, Page, Product, ProductSettings,
-    PublisherKey, Release,
-};
 
 /// A server on this machine or behind a tunnel answers a handshake in far less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,10 +48,15 @@ const MAX_ANSWER_BYTES: u64 = 4 * 1024 * 1024;
 /// The entries asked for at once.
 const PAGE_ENTRIES: usize = 100;
 
-/// Devices that were made at once.
-#[derive(Deserialize)]
-struct MadeDevices {
-    items: Vec<Issued<DeviceId>>,
+/// The server makes no more devices at once.
+const MOST_AT_ONCE: u16 = 1000;
+
+/// Any number of devices, in requests that the server takes.
+pub(crate) fn in_parts(devices: NewDevicesBody) -> impl Iterator<Item = NewDevicesBody> {
+    let count = devices.count;
+    let left = move |made: i64| (count - made).min(MOST_AT_ONCE.into());
+    let made = (0..count).step_by(MOST_AT_ONCE.into());
+    made.map(move |made| NewDevicesBody { count: left(made), ..devices.clone() })
 }
 
 /// A client of one server's admin listener.
@@ -89,7 +97,7 @@ impl Client {
     }
 
     /// Makes a product.
-    pub(crate) fn create_product(&self, product: &NewProduct) -> Result<Product, ClientError> {
+    pub(crate) fn create_product(&self, product: &NewProductBody) -> Result<Product, ClientError> {
         self.create("/products", product)
     }
 
@@ -100,21 +108,17 @@ impl Client {
 
     /// The first `limit` products.
     pub(crate) fn products(&self, limit: usize) -> Result<Page<Product>, ClientError> {
-        self.list("/products", &[], limit)
+        self.list("/products", &(), limit)
     }
 
     /// Lets a product trust one more publisher key.
-    pub(crate) fn add_publisher_key(
-        &self,
-        product: &str,
-        key: &NewPublisherKey,
-    ) -> Result<PublisherKey, ClientError> {
+    pub(crate) fn add_publisher_key(&self, product: &str, key: &NewKey) -> Result<Key, ClientError> {
         self.create(&format!("/products/{product}/publisher-keys"), key)
     }
 
     /// The publisher keys of a product, revoked ones too.
-    pub(crate) fn publisher_keys(&self, product: &str) -> Result<Page<PublisherKey>, ClientError> {
-        self.list(&format!("/products/{product}/publisher-keys"), &[], PAGE_ENTRIES)
+    pub(crate) fn publisher_keys(&self, product: &str) -> Result<Page<Key>, ClientError> {
+        self.list(&format!("/products/{product}/publisher-keys"), &(), PAGE_ENTRIES)
     }
 
     /// Revokes a publisher key by its key id.
@@ -123,38 +127,37 @@ impl Client {
         product: &str,
         id: &str,
         force: bool,
-    ) -> Result<PublisherKey, ClientError> {
-        let body = serde_json::json!({ "force": force });
-        self.post(&format!("/products/{product}/publisher-keys/{id}/revoke"), &body)
+    ) -> Result<Key, ClientError> {
+        self.post(&format!("/products/{product}/publisher-keys/{id}/revoke"), &RevokeKey { force })
     }
 
     /// Changes the settings of a product.
     pub(crate) fn change_product(
         &self,
         name: &str,
-        settings: &ProductSettings,
+        settings: &ProductSettingsBody,
     ) -> Result<Product, ClientError> {
         self.patch(&format!("/products/{name}"), settings)
     }
 
     /// The channels of a product.
     pub(crate) fn channels(&self, product: &str, limit: usize) -> Result<Page<Channel>, ClientError> {
-        self.list(&format!("/products/{product}/channels"), &[], limit)
+        self.list(&format!("/products/{product}/channels"), &(), limit)
     }
 
     /// Adds a channel to a product.
     pub(crate) fn add_channel(&self, product: &str, name: &str) -> Result<Channel, ClientError> {
-        self.create(&format!("/products/{product}/channels"), &serde_json::json!({ "name": name }))
+        self.create(&format!("/products/{product}/channels"), &NewChannel { name: name.to_owned() })
     }
 
     /// Makes a device id with its one-time enrollment token.
-    pub(crate) fn create_device(&self, device: &NewDevice) -> Result<Issued<Device>, ClientError> {
+    pub(crate) fn create_device(&self, device: &NewDeviceBody) -> Result<Created, ClientError> {
         self.create("/devices", device)
     }
 
     /// Makes devices with ids by the server, each with its one-time enrollment token.
-    pub(crate) fn create_devices(&self, devices: &NewDevices) -> Result<Vec<Issued<DeviceId>>, ClientError> {
-        self.create("/devices/bulk", devices).map(|made: MadeDevices| made.items)
+    pub(crate) fn create_devices(&self, devices: &NewDevicesBody) -> Result<Vec<NewToken>, ClientError> {
+        self.create("/devices/bulk", devices).map(|made: CreatedDevices| made.items)
     }
 
     /// One device.
@@ -163,22 +166,16 @@ impl Client {
     }
 
     /// The first `limit` devices.
-    pub(crate) fn devices(&self, filter: &DeviceFilter, limit: usize) -> Result<Page<Device>, ClientError> {
-        let sequence = filter.sequence.map(|sequence| sequence.to_string());
-        let query = [
-            ("product", filter.product.as_deref()),
-            ("channel", filter.channel.as_deref()),
-            ("tag", filter.tag.as_deref()),
-            ("state", filter.state.as_deref()),
-            ("health", filter.health.as_deref()),
-            ("sequence", sequence.as_deref()),
-            ("q", filter.search.as_deref()),
-        ];
-        self.list("/devices", &given(query), limit)
+    pub(crate) fn devices(&self, params: &ListParams, limit: usize) -> Result<Page<Device>, ClientError> {
+        self.list("/devices", params, limit)
     }
 
     /// Changes the settings of a device.
-    pub(crate) fn change_device(&self, id: &str, settings: &DeviceSettings) -> Result<Device, ClientError> {
+    pub(crate) fn change_device(
+        &self,
+        id: &str,
+        settings: &DeviceSettingsBody,
+    ) -> Result<Device, ClientError> {
         self.patch(&format!("/devices/{id}"), settings)
     }
 
@@ -194,7 +191,7 @@ impl Client {
 
     /// The newest `limit` events of a device, newest first.
     pub(crate) fn device_events(&self, id: &str, limit: usize) -> Result<Page<Event>, ClientError> {
-        self.list(&format!("/devices/{id}/events"), &[], limit)
+        self.list(&format!("/devices/{id}/events"), &(), limit)
     }
 
     /// Revokes a device: its next request is refused.
@@ -208,7 +205,7 @@ impl Client {
     }
 
     fn end_device(&self, id: &str, how: &str, reason: Option<&str>) -> Result<Device, ClientError> {
-        let body = reason.map(|reason| serde_json::json!({ "reason": reason })).unwrap_or_default();
+        let body = RevokeBody { reason: reason.map(str::to_owned) };
         self.post(&format!("/devices/{id}/{how}"), &body)
     }
 
@@ -218,7 +215,7 @@ impl Client {
     }
 
     /// Approves, revokes or changes all devices of a filter, 1000 at most.
-    pub(crate) fn bulk(&self, action: &str, body: &serde_json::Value) -> Result<BulkOutcome, ClientError> {
+    pub(crate) fn bulk(&self, action: &str, body: &impl Serialize) -> Result<BulkOutcome, ClientError> {
         self.post(&format!("/devices/bulk/{action}"), body)
     }
 
@@ -227,13 +224,13 @@ impl Client {
         &self,
         product: &str,
         devices: &[ImportedDevice],
-    ) -> Result<Vec<Issued<DeviceId>>, ClientError> {
-        let body = serde_json::json!({ "product": product, "devices": devices });
-        self.create("/devices/bulk/import", &body).map(|made: MadeDevices| made.items)
+    ) -> Result<Vec<NewToken>, ClientError> {
+        let body = ImportBody { product: product.to_owned(), devices: devices.to_vec() };
+        self.create("/devices/bulk/import", &body).map(|made: CreatedDevices| made.items)
     }
 
     /// A new enrollment token; the old one is void.
-    pub(crate) fn issue_enrollment_token(&self, id: &str) -> Result<Issued<DeviceId>, ClientError> {
+    pub(crate) fn issue_enrollment_token(&self, id: &str) -> Result<NewToken, ClientError> {
         self.create(&format!("/devices/{id}/enrollment-token"), &serde_json::Map::new())
     }
 
@@ -257,32 +254,36 @@ impl Client {
     }
 
     /// Publishes a release.
-    pub(crate) fn create_release(&self, product: &str, release: &NewRelease) -> Result<Release, ClientError> {
+    pub(crate) fn create_release(
+        &self,
+        product: &str,
+        release: &PublishBody,
+    ) -> Result<Release, ClientError> {
         self.create(&format!("/products/{product}/releases"), release)
     }
 
     /// One release.
-    pub(crate) fn release(&self, product: &str, sequence: u64) -> Result<Release, ClientError> {
+    pub(crate) fn release(&self, product: &str, sequence: i64) -> Result<Release, ClientError> {
         self.get(&format!("/products/{product}/releases/{sequence}"))
     }
 
     /// The newest `limit` releases of a product, newest first.
     pub(crate) fn releases(&self, product: &str, limit: usize) -> Result<Page<Release>, ClientError> {
-        self.list(&format!("/products/{product}/releases"), &[], limit)
+        self.list(&format!("/products/{product}/releases"), &(), limit)
     }
 
     /// Follows the cursors of a list until `limit` entries are there; `next_cursor` tells whether there are more.
     fn list<T: DeserializeOwned>(
         &self,
         path: &str,
-        query: &[(&str, &str)],
+        params: &impl Serialize,
         limit: usize,
     ) -> Result<Page<T>, ClientError> {
-        let mut all = Page { items: Vec::new(), next_cursor: None };
+        let mut all = Page::whole(Vec::new());
         loop {
             let ask_for = (limit - all.items.len()).min(PAGE_ENTRIES);
             let mut request = self.signed(self.agent.get(self.address(path)));
-            request = request.query("limit", ask_for.to_string()).query_pairs(query.iter().copied());
+            request = request.query("limit", ask_for.to_string()).query_pairs(query(params));
             if let Some(cursor) = &all.next_cursor {
                 request = request.query("cursor", cursor);
             }
@@ -298,11 +299,11 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.get_with(path, &[])
+        self.get_with(path, &())
     }
 
-    fn get_with<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, ClientError> {
-        let request = self.agent.get(self.address(path)).query_pairs(query.iter().copied());
+    fn get_with<T: DeserializeOwned>(&self, path: &str, params: &impl Serialize) -> Result<T, ClientError> {
+        let request = self.agent.get(self.address(path)).query_pairs(query(params));
         self.read(self.accepted(self.signed(request).call())?)
     }
 
@@ -335,7 +336,7 @@ impl Client {
         if status.is_success() {
             return Ok(answer);
         }
-        let is_problem = answer.body().mime_type() == Some(PROBLEM_JSON);
+        let is_problem = answer.body().mime_type() == Some(problem::MEDIA_TYPE);
         let problem = is_problem.then(|| answer.body_mut().read_json::<Problem>().ok()).flatten();
         Err(match problem {
             Some(problem) => ClientError::Refused { problem },
@@ -350,5 +351,18 @@ impl Client {
                 found: format!("an answer that is not ours ({source})"),
             }
         })
+    }
+}
+
+/// The parameters that are given, as a query has them.
+fn query(params: &impl Serialize) -> Vec<(String, String)> {
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    match serde_json::to_value(params) {
+        Ok(Value::Object(given)) => given.into_iter().map(|(name, value)| (name, text(value))).collect(),
+        // Parameters are an object of plain values; `()` is none.
+        Ok(_) | Err(_) => Vec::new(),
     }
 }

@@ -1,7 +1,12 @@
 //! What is taken away or put away.
 
-use super::rollouts::given;
-use super::types::{ApiToken, Artifact, Device, Page, Product, Release};
+use api::access::ApiToken;
+use api::artifact::{Artifact, ListParams};
+use api::device::Device;
+use api::page::Page;
+use api::product::Product;
+use api::release::Release;
+
 use super::{Client, ClientError};
 
 /// More artifacts than any server has.
@@ -27,7 +32,7 @@ impl Client {
     pub(crate) fn put_release(
         &self,
         product: &str,
-        sequence: u64,
+        sequence: i64,
         action: &str,
     ) -> Result<Release, ClientError> {
         self.post(&format!("/products/{product}/releases/{sequence}/{action}"), &serde_json::Map::new())
@@ -40,8 +45,8 @@ impl Client {
         unused: bool,
         limit: usize,
     ) -> Result<Page<Artifact>, ClientError> {
-        let query = [("product", product), ("unused", unused.then_some("true"))];
-        self.list("/artifacts", &given(query), limit)
+        let product = product.unwrap_or_default().to_owned();
+        self.list("/artifacts", &ListParams { product, unused }, limit)
     }
 
     /// All artifacts that no release has.

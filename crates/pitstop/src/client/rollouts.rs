@@ -3,9 +3,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::time::Instant;
 
+use api::fleet::{Summary, SummaryParams};
+use api::page::Page;
+use api::rollout::{ListParams, NewRolloutBody, Rollout};
 use rollout::Action;
 
-use super::types::{FleetSummary, NewRollout, Page, Rollout, RolloutFilter};
 use super::{Client, ClientError};
 
 /// How [`Client::watch_rollout`] ended.
@@ -28,7 +30,7 @@ pub(crate) enum Watch {
 
 impl Client {
     /// Makes a rollout of a release.
-    pub(crate) fn create_rollout(&self, rollout: &NewRollout) -> Result<Rollout, ClientError> {
+    pub(crate) fn create_rollout(&self, rollout: &NewRolloutBody) -> Result<Rollout, ClientError> {
         self.create("/rollouts", rollout)
     }
 
@@ -38,14 +40,8 @@ impl Client {
     }
 
     /// The newest `limit` rollouts, newest first.
-    pub(crate) fn rollouts(
-        &self,
-        filter: &RolloutFilter,
-        limit: usize,
-    ) -> Result<Page<Rollout>, ClientError> {
-        let state = filter.state.map(|state| state.to_string());
-        let query = [("product", filter.product.as_deref()), ("state", state.as_deref())];
-        self.list("/rollouts", &given(query), limit)
+    pub(crate) fn rollouts(&self, params: &ListParams, limit: usize) -> Result<Page<Rollout>, ClientError> {
+        self.list("/rollouts", params, limit)
     }
 
     /// Starts, pauses, resumes, aborts or approves.
@@ -87,14 +83,8 @@ impl Client {
     }
 
     /// The fleet as it is now.
-    pub(crate) fn fleet_summary(&self, product: Option<&str>) -> Result<FleetSummary, ClientError> {
-        self.get_with("/fleet/summary", &given([("product", product)]))
+    pub(crate) fn fleet_summary(&self, product: Option<&str>) -> Result<Summary, ClientError> {
+        let product = product.unwrap_or_default().to_owned();
+        self.get_with("/fleet/summary", &SummaryParams { product })
     }
-}
-
-/// The parts of a query that were given.
-pub(super) fn given<'a, const N: usize>(
-    query: [(&'static str, Option<&'a str>); N],
-) -> Vec<(&'static str, &'a str)> {
-    query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }

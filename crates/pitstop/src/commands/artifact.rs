@@ -1,12 +1,12 @@
 //! `pitstop artifact`: what was uploaded, and what of it nobody needs.
 
+use api::artifact::Artifact;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::client::Connection;
-use crate::client::types::Artifact;
 use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::failure::Failure;
@@ -122,7 +122,7 @@ impl Prune {
             };
             return ui.result(&pruned, || Page::plain().note(note));
         }
-        let total = unused.iter().map(|artifact| artifact.size_bytes).sum();
+        let total = unused.iter().map(|artifact| artifact.size_bytes.unsigned_abs()).sum();
         ui.line(table(Page::plain(), &unused))?;
         let what = if unused.len() == 1 {
             "this artifact".to_owned()
@@ -134,7 +134,7 @@ impl Prune {
         for (done, artifact) in unused.into_iter().enumerate() {
             match client.delete_artifact(&artifact.digest) {
                 Ok(deleted) => {
-                    pruned.freed_bytes += deleted.size_bytes;
+                    pruned.freed_bytes += deleted.size_bytes.unsigned_abs();
                     pruned.deleted.push(deleted);
                 }
                 // Somebody published it meanwhile, or deleted it.
@@ -165,7 +165,7 @@ fn table(page: Page, artifacts: &[Artifact]) -> Page {
         [
             Cell::from(short_digest(&artifact.digest)),
             Cell::from(artifact.product.as_deref().unwrap_or("-")),
-            size(artifact.size_bytes).into(),
+            size(artifact.size_bytes.unsigned_abs()).into(),
             Cell::new(Tone::Dim, ago(&artifact.uploaded_at, now)),
             if artifact.used { Cell::from("a release") } else { Cell::new(Tone::Warn, "nobody") },
         ]

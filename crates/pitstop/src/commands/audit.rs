@@ -1,11 +1,11 @@
 //! `pitstop audit`: who changed what.
 
+use api::audit;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::client::Connection;
-use crate::client::types::{AuditFilter, AuditLine};
 use crate::commands::export::Target;
 use crate::commands::options;
 use crate::failure::Failure;
@@ -115,15 +115,22 @@ impl Export {
 }
 
 impl Filter {
-    fn of(self) -> Result<AuditFilter, Failure> {
+    fn of(self) -> Result<audit::Filter, Failure> {
         let Self { actor, kind, subject, product, since, until } = self;
         let (since, until) =
             (since.map(options::rfc3339).transpose()?, until.map(options::rfc3339).transpose()?);
-        Ok(AuditFilter { actor, kind, subject, product, since, until })
+        Ok(audit::Filter {
+            actor: actor.unwrap_or_default(),
+            kind: kind.unwrap_or_default(),
+            subject: subject.unwrap_or_default(),
+            product: product.unwrap_or_default(),
+            since,
+            until,
+        })
     }
 }
 
-fn row(line: &AuditLine, now: OffsetDateTime) -> [Cell; 5] {
+fn row(line: &audit::Line, now: OffsetDateTime) -> [Cell; 5] {
     [
         Cell::new(Tone::Dim, ago(&line.at, now)),
         Cell::from(&line.actor.name),

@@ -1,9 +1,9 @@
 //! `pitstop ca`: the certificate authority of devices and server, and the next one.
 
+use api::ca::{Ca, Left};
 use clap::{Args, Subcommand};
 
 use crate::client::Connection;
-use crate::client::types::{Behind, Ca};
 use crate::commands::consent::{Consent, devices};
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui};
@@ -111,7 +111,7 @@ impl CaCommand {
 }
 
 /// So many devices, of those that the next step would leave behind.
-fn left(ca: &Ca, count: impl Fn(&Behind) -> i64) -> String {
+fn left(ca: &Ca, count: impl Fn(&Left) -> i64) -> String {
     devices(ca.behind.as_ref().map_or(0, count).unsigned_abs())
 }
 

@@ -7,17 +7,18 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use api::bulk::{ApproveBulkBody, ChangeBulkBody, RevokeBulkBody};
+use api::device::{
+    Device, DeviceSettingsBody, DeviceState, Event, Failures, Health, ListParams, NewDeviceBody,
+    NewDevicesBody, NewToken, Outcome,
+};
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 use wire::Reason;
 
-use self::bulk::{Bulk, Chosen, Which};
-use crate::client::types::{
-    Device, DeviceFilter, DeviceSettings, DeviceState, Event, Failures, Issued, NewDevice, NewDevices,
-    Outcome,
-};
-use crate::client::{Client, Connection};
+use self::bulk::{Bulk, Chosen, Part, Which};
+use crate::client::{self, Client, Connection};
 use crate::commands::consent::{Consent, devices};
 use crate::commands::fleet::health_tone;
 use crate::commands::options;
@@ -59,12 +60,6 @@ Examples:
 
 An enrolled device is revoked first. Its certificates stay refused, and the
 audit log keeps its lines; its events go. The id is free again.";
-
-/// What `--health` takes.
-const HEALTHS: [&str; 8] = ["ok", "new", "updating", "silent", "unheard", "crashing", "failing", "revoked"];
-
-/// What a filter's state may be.
-const STATES: [&str; 3] = ["new", "enrolled", "revoked"];
 
 /// As many of its newest events stand below a device.
 const SHOWN_EVENTS: usize = 8;
@@ -183,12 +178,12 @@ pub(crate) struct List {
     tag: Option<String>,
 
     /// Only devices in this state
-    #[arg(long, value_name = "STATE", value_parser = STATES)]
-    state: Option<String>,
+    #[arg(long, value_name = "STATE", value_parser = options::one_of::<DeviceState>(DeviceState::ALL.map(DeviceState::name)))]
+    state: Option<DeviceState>,
 
     /// Only devices that do like this
-    #[arg(long, value_name = "HEALTH", value_parser = HEALTHS)]
-    health: Option<String>,
+    #[arg(long, value_name = "HEALTH", value_parser = options::one_of::<Health>(Health::ALL.map(Health::name)))]
+    health: Option<Health>,
 
     /// Only devices that run the release with this sequence number
     #[arg(long, value_name = "N", value_parser = options::number)]
@@ -355,8 +350,9 @@ impl New {
         }
         let Self { product, id, note, channel, tags, connection, .. } = self;
         let client = connection.client()?;
-        let issued = client.create_device(&NewDevice { id, product, note, channel, tags })?;
-        let device = &issued.subject;
+        let note = note.unwrap_or_default();
+        let issued = client.create_device(&NewDeviceBody { id, product, note, channel, tags })?;
+        let device = &issued.device;
         ui.result(&issued, || {
             let heading = format!("Made the device {} of product {}", device.id, device.product);
             enrollment_page(&client, heading, &device.id, &issued.enrollment_token)
@@ -379,20 +375,20 @@ impl New {
         writeln!(out, "device_id,enrollment_token").map_err(cannot)?;
         let progress = ui.count_progress("making devices", count as u64);
         let mut made = 0;
-        let devices = NewDevices {
+        let devices = NewDevicesBody {
             product: self.product.clone(),
-            count,
+            count: options::signed(count as u64),
             prefix: self.prefix.clone(),
             channel: self.channel.clone(),
             tags: self.tags.clone(),
         };
-        for devices in devices.in_parts() {
+        for devices in client::in_parts(devices) {
             // Ids are letters, digits and `._-`, tokens are too: nothing needs quotes.
-            for Issued { subject, enrollment_token } in client.create_devices(&devices)? {
-                writeln!(out, "{},{enrollment_token}", subject.id).map_err(cannot)?;
+            for NewToken { id, enrollment_token } in client.create_devices(&devices)? {
+                writeln!(out, "{id},{enrollment_token}").map_err(cannot)?;
             }
             out.flush().map_err(cannot)?;
-            made += devices.count as u64;
+            made += devices.count.unsigned_abs();
             progress.set(made, "");
         }
         drop(progress);
@@ -421,7 +417,8 @@ impl Approve {
                 })
             }
             Chosen::All(filter) => {
-                let bulk = Bulk { client: &client, action: "approve", filter: &filter, details: Map::new() };
+                let body = |Part { filter, expect, cursor }| ApproveBulkBody { filter, expect, cursor };
+                let bulk = Bulk { client: &client, action: "approve", filter, body };
                 let outcome = bulk.run(|what| format!("Approve the enrollment of {what}?"), &consent, ui)?;
                 ui.result(&outcome, || {
                     Page::titled(format!("Approved the enrollment of {}", devices(outcome.changed)))
@@ -468,10 +465,11 @@ impl Revoke {
                 })
             }
             Chosen::All(filter) => {
-                let mut details = Map::new();
-                details.insert("suspend".to_owned(), json!(!is_final));
-                details.extend(reason.map(|reason| ("reason".to_owned(), json!(reason))));
-                let bulk = Bulk { client: &client, action: "revoke", filter: &filter, details };
+                let body = |Part { filter, expect, cursor }| {
+                    let reason = reason.clone();
+                    RevokeBulkBody { filter, expect, cursor, reason, suspend: !is_final }
+                };
+                let bulk = Bulk { client: &client, action: "revoke", filter, body };
                 let outcome = bulk.run(|what| format!("{verb} {what}? {meaning}"), &consent, ui)?;
                 ui.result(&outcome, || {
                     Page::titled(format!("{done} {}", devices(outcome.changed)))
@@ -501,11 +499,15 @@ impl Set {
             }
             Chosen::One(id) => id,
             Chosen::All(filter) => {
-                let mut details = Map::new();
-                details.extend(channel.map(|channel| ("channel".to_owned(), json!(channel))));
-                details.insert("add_tags".to_owned(), json!(add_tags));
-                details.insert("remove_tags".to_owned(), json!(remove_tags));
-                let bulk = Bulk { client: &client, action: "change", filter: &filter, details };
+                let body = |Part { filter, expect, cursor }| ChangeBulkBody {
+                    filter,
+                    expect,
+                    cursor,
+                    channel: channel.clone(),
+                    add_tags: add_tags.clone(),
+                    remove_tags: remove_tags.clone(),
+                };
+                let bulk = Bulk { client: &client, action: "change", filter, body };
                 let outcome = bulk.run(|what| format!("Change {what}?"), &consent, ui)?;
                 return ui.result(&outcome, || Page::titled(format!("Changed {}", devices(outcome.changed))));
             }
@@ -521,7 +523,7 @@ impl Set {
         let tags = tags.map(|tags| {
             tags.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
         });
-        let settings = DeviceSettings { note, channel, tags, pinned_sequence };
+        let settings = DeviceSettingsBody { note, channel, tags, pinned_sequence };
         let device = client.change_device(&id, &settings)?;
         ui.result(&device, || device_page(&device, format!("Device {id}"), OffsetDateTime::now_utc()))
     }
@@ -530,7 +532,16 @@ impl Set {
 impl List {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         let Self { product, channel, tag, state, health, sequence, search, limit, connection } = self;
-        let filter = DeviceFilter { product, channel, tag, state, health, sequence, search };
+        let filter = ListParams {
+            product: product.unwrap_or_default(),
+            channel: channel.unwrap_or_default(),
+            tag: tag.unwrap_or_default(),
+            state,
+            health,
+            sequence: sequence.map(options::signed),
+            q: search.unwrap_or_default(),
+            ..ListParams::default()
+        };
         let devices = connection.client()?.devices(&filter, limit)?;
         ui.result(&devices, || {
             if devices.items.is_empty() {
@@ -545,14 +556,12 @@ impl List {
     }
 }
 
-fn empty(filter: &DeviceFilter) -> Page {
-    let DeviceFilter { product, channel, tag, state, health, sequence, search } = filter;
-    let texts = [channel, tag, state, health, search];
-    let is_narrow = texts.into_iter().any(Option::is_some) || sequence.is_some();
-    if is_narrow {
+fn empty(filter: &ListParams) -> Page {
+    let all = ListParams { product: filter.product.clone(), ..ListParams::default() };
+    if *filter != all {
         return Page::plain().next("No such devices. All of them:", ["pitstop device list"]);
     }
-    let product = product.as_deref().unwrap_or("NAME");
+    let product = if filter.product.is_empty() { "NAME" } else { &filter.product };
     Page::plain().next("No devices yet. Make one:", [format!("pitstop device new --product {product}")])
 }
 
@@ -597,7 +606,7 @@ fn row(device: &Device, now: OffsetDateTime) -> [Cell; 7] {
         Cell::from(&device.id),
         Cell::from(&device.product),
         Cell::from(&device.channel),
-        Cell::new(health_tone(&device.health), &device.health),
+        Cell::new(health_tone(device.health), device.health.name()),
         Cell::or_dash(runs),
         device
             .last_seen_at
@@ -610,14 +619,14 @@ fn row(device: &Device, now: OffsetDateTime) -> [Cell; 7] {
 fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
     let moment =
         |at: &Option<String>| Cell::or_dash(at.as_deref().map(|at| format!("{at} ({})", ago(at, now))));
-    let number = |number: Option<u64>| Cell::or_dash(number.map(|number| number.to_string()));
+    let number = |number: Option<i64>| Cell::or_dash(number.map(|number| number.to_string()));
     let mut facts = vec![
         ("product", Cell::from(&device.product)),
         ("state", state(device)),
-        ("health", Cell::new(health_tone(&device.health), &device.health)),
+        ("health", Cell::new(health_tone(device.health), device.health.name())),
         ("channel", Cell::from(&device.channel)),
         ("tags", Cell::or_dash(Some(device.tags.join(", ")))),
-        ("note", Cell::or_dash(device.note.as_ref())),
+        ("note", Cell::or_dash(Some(&device.note))),
         ("made", moment(&Some(device.created_at.clone()))),
         ("enrolled", moment(&device.enrolled_at)),
         ("last seen", moment(&device.last_seen_at)),
@@ -665,7 +674,7 @@ fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
         ("starts", number(device.starts)),
         ("critical errors", number(device.critical_errors)),
         ("the last one", Cell::or_dash(device.last_critical.map(reason))),
-        ("free heap", Cell::or_dash(device.free_heap_bytes.map(bytes))),
+        ("free heap", Cell::or_dash(device.free_heap_bytes.map(|count| bytes(count.unsigned_abs())))),
         ("updater", Cell::or_dash(device.updater_version.as_ref())),
     ])
 }
@@ -689,8 +698,12 @@ fn detail(detail: &Value) -> String {
 }
 
 /// The name of a reason code; the code itself when it is newer than this version.
-fn reason(code: u16) -> String {
-    Reason::from_code(code).map_or_else(|| code.to_string(), |reason| reason.name().to_owned())
+fn reason(code: i64) -> String {
+    known_reason(code).map_or_else(|| code.to_string(), |reason| reason.name().to_owned())
+}
+
+fn known_reason(code: i64) -> Option<Reason> {
+    u16::try_from(code).ok().and_then(Reason::from_code)
 }
 
 fn state(device: &Device) -> Cell {
@@ -703,7 +716,7 @@ fn state(device: &Device) -> Cell {
 }
 
 fn outcome_tone(outcome: &Outcome) -> Tone {
-    if outcome.code == Reason::Installed.code() { Tone::Good } else { Tone::Warn }
+    if known_reason(outcome.code) == Some(Reason::Installed) { Tone::Good } else { Tone::Warn }
 }
 
 fn outcome(outcome: &Outcome) -> Cell {
@@ -712,8 +725,7 @@ fn outcome(outcome: &Outcome) -> Cell {
 
 /// With the sentence of the reason, when this version knows it.
 fn outcome_at_length(outcome: &Outcome) -> Cell {
-    let text =
-        Reason::from_code(outcome.code).map_or_else(String::new, |reason| format!(": {}", reason.text()));
+    let text = known_reason(outcome.code).map_or_else(String::new, |reason| format!(": {}", reason.text()));
     let release = outcome.sequence.map_or_else(String::new, |sequence| format!(" (release #{sequence})"));
     Cell::new(outcome_tone(outcome), format!("{}{text}{release}", outcome.reason))
 }

@@ -1,10 +1,10 @@
 //! `pitstop event`: what happened to all devices.
 
+use api::event::Filter;
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use crate::client::Connection;
-use crate::client::types::EventFilter;
 use crate::commands::export::Target;
 use crate::commands::options;
 use crate::failure::Failure;
@@ -56,6 +56,7 @@ impl EventCommand {
         let (since, until) =
             (since.map(options::rfc3339).transpose()?, until.map(options::rfc3339).transpose()?);
         target.check()?;
-        target.take(ui, "the events", client.export_events(&EventFilter { product, since, until })?)
+        let filter = Filter { product: product.unwrap_or_default(), since, until };
+        target.take(ui, "the events", client.export_events(&filter)?)
     }
 }

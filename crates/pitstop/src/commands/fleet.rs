@@ -1,15 +1,17 @@
 //! `pitstop fleet`: how all devices do.
 
+use api::device::Health;
+use api::fleet::Summary;
+use api::rollout::Rollout;
 use clap::{Args, Subcommand};
 
-use crate::client::types::{FleetSummary, Rollout};
 use crate::client::{Client, Connection};
 use crate::commands::{options, rollout};
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Tone, Ui};
 
 /// Columns of a bar that stands for all devices.
-const BAR_COLUMNS: u64 = 30;
+const BAR_COLUMNS: i64 = 30;
 
 /// As many rollouts that are under way are shown.
 const SHOWN_ROLLOUTS: usize = 20;
@@ -46,12 +48,12 @@ impl FleetCommand {
     }
 }
 
-fn active(client: &Client, summary: &FleetSummary) -> Result<Vec<Rollout>, Failure> {
+fn active(client: &Client, summary: &Summary) -> Result<Vec<Rollout>, Failure> {
     let ids = summary.active_rollouts.iter().take(SHOWN_ROLLOUTS);
     Ok(ids.map(|id| client.rollout(id)).collect::<Result<_, _>>()?)
 }
 
-fn page(summary: &FleetSummary, rollouts: &[Rollout]) -> Page {
+fn page(summary: &Summary, rollouts: &[Rollout]) -> Page {
     if summary.devices == 0 {
         return Page::plain().next("No devices yet. Make one:", ["pitstop device new --product NAME"]);
     }
@@ -60,7 +62,8 @@ fn page(summary: &FleetSummary, rollouts: &[Rollout]) -> Page {
         ("seen within a day", Cell::from(summary.seen_last_24h.to_string())),
     ]);
     let health = summary.by_health.iter().filter(|(_, devices)| **devices > 0).map(|(name, devices)| {
-        let tone = health_tone(name);
+        // A health of a newer server is one to look at.
+        let tone = name.parse().map_or(Tone::Warn, health_tone);
         [Cell::new(tone, name), devices.to_string().into(), bar(tone, *devices, summary.devices)]
     });
     let releases = summary.by_release.iter().map(|release| {
@@ -90,19 +93,18 @@ fn page(summary: &FleetSummary, rollouts: &[Rollout]) -> Page {
 }
 
 /// What is there at all is shown.
-fn bar(tone: Tone, part: u64, whole: u64) -> Cell {
-    let columns = (part * BAR_COLUMNS).div_ceil(whole.max(1));
+fn bar(tone: Tone, part: i64, whole: i64) -> Cell {
+    let whole = whole.max(1);
+    let columns = (part * BAR_COLUMNS + whole - 1) / whole;
     Cell::new(tone, "█".repeat(usize::try_from(columns).unwrap_or_default()))
 }
 
 /// The colour of a health, which `device` shows too.
-pub(super) fn health_tone(health: &str) -> Tone {
+pub(super) fn health_tone(health: Health) -> Tone {
     match health {
-        "ok" => Tone::Good,
-        "new" | "updating" => Tone::Plain,
-        "silent" => Tone::Warn,
-        "crashing" | "failing" | "revoked" => Tone::Bad,
-        // A health of a newer server.
-        _ => Tone::Warn,
+        Health::Ok => Tone::Good,
+        Health::New | Health::Updating => Tone::Plain,
+        Health::Silent | Health::Unheard => Tone::Warn,
+        Health::Crashing | Health::Failing | Health::Revoked => Tone::Bad,
     }
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use api::device::{DeviceState, NewDeviceBody};
+use api::product::Product;
 use clap::Args;
 use flashfmt::Chip;
 use manifest::PublisherKeys;
@@ -12,7 +14,6 @@ use sim::device::host_time_s;
 use updater_io::pki::MAX_DEVICE_ID_BYTES;
 use updater_io::vault::{Provisioning, ServerUrl};
 
-use crate::client::types::{DeviceState, NewDevice, Product};
 use crate::client::{Client, Connection};
 use crate::commands::options;
 use crate::commands::target::Target;
@@ -277,18 +278,13 @@ impl Draft {
             TokenSource::Given(token) => (known_id(), token.clone(), "with the token given"),
             TokenSource::KnownDevice(client) => {
                 let issued = client.issue_enrollment_token(&known_id())?;
-                (issued.subject.id, issued.enrollment_token, "with a new token; the one before is void")
+                (issued.id, issued.enrollment_token, "with a new token; the one before is void")
             }
             TokenSource::NewDevice(client) => {
                 let (id, product) = (self.device_id.clone(), self.product.clone());
-                let issued = client.create_device(&NewDevice {
-                    id,
-                    product,
-                    note: None,
-                    channel: None,
-                    tags: Vec::new(),
-                })?;
-                (issued.subject.id, issued.enrollment_token, "made at the server")
+                let device = NewDeviceBody { id, product, ..NewDeviceBody::default() };
+                let issued = client.create_device(&device)?;
+                (issued.device.id, issued.enrollment_token, "made at the server")
             }
         };
         Ok(Identity { device_id, origin, draft: self, token })

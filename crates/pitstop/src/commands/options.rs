@@ -1,7 +1,10 @@
 //! Values of options that several commands share; checked here so that a typing error is a matter of usage.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use api::UnknownName;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use flashfmt::Chip;
 use flashfmt::chip::UnknownChipName;
 use rollout::Percent;
@@ -52,7 +55,7 @@ pub(crate) fn chip(text: &str) -> Result<Chip, String> {
 ///
 /// # Errors
 /// When there is none, or several releases have the version: then all are named.
-pub(crate) fn sequence_of(client: &Client, product: &str, release: &str) -> Result<u64, Failure> {
+pub(crate) fn sequence_of(client: &Client, product: &str, release: &str) -> Result<i64, Failure> {
     let published = client.releases(product, SEARCHED_RELEASES)?;
     let number = release.strip_prefix('#').unwrap_or(release).parse().ok();
     match (publish::sequence_of(release, &published.items), number) {
@@ -60,7 +63,7 @@ pub(crate) fn sequence_of(client: &Client, product: &str, release: &str) -> Resu
         (Err(PublishError::UnknownVersion { .. }), Some(number)) if published.next_cursor.is_some() => {
             Ok(number)
         }
-        (found, _) => Ok(found?.0),
+        (found, _) => Ok(found?),
     }
 }
 
@@ -103,6 +106,19 @@ pub(crate) fn count(text: &str) -> Result<u64, String> {
 /// A whole number.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "expected a whole number".to_owned())
+}
+
+/// As the API takes numbers.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// One of the names of an enum of the API.
+pub(crate) fn one_of<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = UnknownName> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
 }
 
 /// As the API takes moments.

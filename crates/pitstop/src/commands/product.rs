@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use api::product::{LayoutBody, NewProductBody, Product, ProductSettingsBody};
+use api::publisher_key::NewKey;
 use clap::{Args, Subcommand};
 use flashfmt::Chip;
+use serde_json::json;
 
 use crate::client::Connection;
-use crate::client::types::{self, NewProduct, NewPublisherKey, Product, ProductSettings};
 use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
@@ -272,14 +274,16 @@ impl Set {
         if let Some(Some(plan)) = &default_plan {
             plan::warn_of_rest(ui, plan);
         }
-        let settings = ProductSettings {
-            silence_deadline_s: self.silence_deadline.map(|time| time.as_secs()),
-            quarantine_after: self.quarantine_after,
+        let seconds = |time: Duration| options::signed(time.as_secs());
+        let settings = ProductSettingsBody {
+            silence_deadline_s: self.silence_deadline.map(seconds),
+            quarantine_after: self.quarantine_after.map(options::signed),
             enrollment_approval: self.enrollment_approval,
-            min_run_s: self.min_run.map(|time| time.as_secs()),
-            default_plan,
+            min_run_s: self.min_run.map(seconds),
+            default_plan: default_plan.map(|plan| plan.map(|plan| json!(plan))),
+            chip_revision: None,
         };
-        if settings == ProductSettings::default() {
+        if settings == ProductSettingsBody::default() {
             return Err(Failure::usage("expected something to change, found nothing")
                 .hint("such as --silence-deadline 12h; `pitstop product set --help` lists what there is"));
         }
@@ -373,14 +377,18 @@ impl ChannelCommand {
 impl New {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
         let Self { name, chip, layout, keys, connection } = self;
-        let publisher_keys = keys
-            .iter()
-            .map(|key| Publisher::read(key).map(NewPublisherKey::from))
-            .collect::<Result<_, _>>()?;
+        let publisher_keys =
+            keys.iter().map(|key| Publisher::read(key).map(NewKey::from)).collect::<Result<_, _>>()?;
         let NamedLayout { name: layout_name, csv, .. } = NamedLayout::read(&layout)?;
-        let layout = types::Layout { name: layout_name, csv };
-        let product =
-            NewProduct { name, chip: chip.name().to_owned(), layout, publisher_keys, min_run_s: None };
+        let layout = LayoutBody { name: layout_name, csv };
+        let product = NewProductBody {
+            name,
+            chip: chip.name().to_owned(),
+            layout,
+            chip_revision: None,
+            min_run_s: None,
+            publisher_keys,
+        };
         let product = connection.client()?.create_product(&product)?;
         ui.result(&product, || {
             page(&product, format!("Made the product {}", product.name)).next(
@@ -422,7 +430,8 @@ impl List {
 }
 
 fn page(product: &Product, heading: String) -> Page {
-    let slots = product.slots.iter().map(|slot| [Cell::from(&slot.label), bytes(slot.size_bytes).into()]);
+    let slots =
+        product.slots.iter().map(|slot| [Cell::from(&slot.label), bytes(slot.size_bytes.into()).into()]);
     let keys = product.publisher_keys.iter().map(|key| [Cell::from(&key.name), (&key.id).into()]);
     let plan = product.default_plan.as_ref().map_or_else(|| "100 % at once".to_owned(), plan::in_a_line);
     let enrollment = if product.enrollment_approval { "waits for an approval" } else { "by token alone" };
@@ -432,8 +441,8 @@ fn page(product: &Product, heading: String) -> Page {
             ("layout", Cell::from(&product.layout.name)),
             ("hand-over", Cell::from(&product.strategy)),
             ("default plan", plan.into()),
-            ("silent after", plan::time(product.silence_deadline_s).into()),
-            ("short run", format!("less than {}", plan::time(product.min_run_s)).into()),
+            ("silent after", plan::time(product.silence_deadline_s.unsigned_abs()).into()),
+            ("short run", format!("less than {}", plan::time(product.min_run_s.unsigned_abs())).into()),
             ("quarantine", format!("after {} failures of one release", product.quarantine_after).into()),
             ("enrollment", Cell::from(enrollment)),
             (

@@ -3,13 +3,14 @@
 use std::io::Cursor;
 use std::path::PathBuf;
 
+use api::release::{PublishBody, Release, StartRollout};
+use api::rollout::{ListParams, NewRolloutBody, Rollout};
 use clap::{Args, Subcommand};
 use manifest::Sequence;
 use rollout::{OnHalt, Plan};
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::client::types::{FirstRollout, NewRelease, NewRollout, Release, Rollout, RolloutFilter};
 use crate::client::{Client, Connection};
 use crate::commands::options;
 use crate::commands::plan::{self, PlanOptions};
@@ -272,8 +273,8 @@ impl Publish {
         let by_default = !self.hold && rollout_plan.is_none();
         let release = client.create_release(
             &product.name,
-            &NewRelease {
-                notes,
+            &PublishBody {
+                notes: notes.unwrap_or_default(),
                 channel: self.channel,
                 requires,
                 elf_digest,
@@ -281,14 +282,14 @@ impl Publish {
                 confirms_itself: self.confirms_itself,
                 same_image: self.same_image,
                 untrusted_key: self.untrusted_key,
-                rollout: if by_default { FirstRollout::Default } else { FirstRollout::None },
-                ..NewRelease::new(plan.signed.as_bytes())
+                rollout: if by_default { StartRollout::Default } else { StartRollout::None },
+                ..publish::body(&plan.signed)
             },
         )?;
         for warning in &release.warnings {
             ui.warning(warning);
         }
-        let was_there = release.sequence != sequence.0;
+        let was_there = release.sequence.unsigned_abs() != sequence.0;
         let known = if was_there || by_default { rollout_of(&client, &release)? } else { None };
         if was_there {
             suits(&release, known.as_ref(), rollout_plan.as_ref(), self.hold)?;
@@ -301,7 +302,7 @@ impl Publish {
             (None, Some(plan)) => {
                 plan::warn_of_rest(ui, &plan);
                 let (product, sequence) = (product.name.clone(), release.sequence);
-                let new = NewRollout { product, sequence, channel: None, plan: Some(plan), start: true };
+                let new = NewRolloutBody { product, sequence, channel: None, plan: Some(plan), start: true };
                 Some(client.create_rollout(&new)?)
             }
             (known, _) => known,
@@ -310,7 +311,7 @@ impl Publish {
         ui.result(&published, || published.page(&key))
     }
 
-    fn requires(&self, client: &Client) -> Result<Option<u64>, Failure> {
+    fn requires(&self, client: &Client) -> Result<Option<i64>, Failure> {
         let release = self.requires.as_deref();
         release.map(|release| options::sequence_of(client, &self.product, release)).transpose()
     }
@@ -358,7 +359,7 @@ fn suits(
 
 /// The newest rollout of a release on its own channel.
 fn rollout_of(client: &Client, release: &Release) -> Result<Option<Rollout>, Failure> {
-    let filter = RolloutFilter { product: Some(release.product.clone()), state: None };
+    let filter = ListParams { product: Some(release.product.clone()), ..ListParams::default() };
     let newest = client.rollouts(&filter, NEWEST_ROLLOUTS)?.items;
     let is_of_it = |rollout: &Rollout| {
         rollout.release.sequence == release.sequence && rollout.channel == release.channel
@@ -432,7 +433,7 @@ impl List {
                     Cell::from(release.sequence.to_string()),
                     Cell::from(&release.version),
                     Cell::from(&release.channel),
-                    size(release.size_bytes).into(),
+                    size(release.size_bytes.unsigned_abs()).into(),
                     short_digest(&release.digest).into(),
                     ago(&release.created_at, now).into(),
                     if release.archived_at.is_some() {
@@ -450,11 +451,12 @@ impl List {
 }
 
 fn page(release: &Release, heading: String) -> Page {
+    let size_bytes = release.size_bytes.unsigned_abs();
     let mut facts = vec![
         ("version", Cell::from(&release.version)),
         ("sequence", release.sequence.to_string().into()),
         ("chip", Cell::from(&release.chip)),
-        ("size", format!("{} ({})", bytes(release.size_bytes), size(release.size_bytes)).into()),
+        ("size", format!("{} ({})", bytes(size_bytes), size(size_bytes)).into()),
         ("digest", Cell::from(&release.digest)),
         ("channel", Cell::from(&release.channel)),
     ];
@@ -481,9 +483,9 @@ fn page(release: &Release, heading: String) -> Page {
     }
     facts.push(("published", ago(&release.created_at, OffsetDateTime::now_utc()).into()));
     let page = Page::titled(heading).facts(facts);
-    match release.notes.as_deref().map(str::trim).filter(|notes| !notes.is_empty()) {
-        Some(notes) => page.note(notes),
-        None => page,
+    match release.notes.trim() {
+        "" => page,
+        notes => page.note(notes),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use api::rollout::{ListParams, NewRolloutBody, Rollout, RolloutHalt, RolloutWave, WaveState};
 use clap::{Args, Subcommand, ValueEnum};
 use console::Term;
 use rollout::{Action, Counters, OnHalt, State};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::client::types::{Halt, NewRollout, Rollout, RolloutFilter, Wave, WaveState};
 use crate::client::{Connection, Watch, Watched};
 use crate::commands::consent::{Consent, devices};
 use crate::commands::options;
@@ -204,8 +204,13 @@ impl New {
         let plan = self.plan.plan()?;
         let client = self.connection.client()?;
         let sequence = options::sequence_of(&client, &self.product, &self.release)?;
-        let rollout =
-            NewRollout { product: self.product, sequence, channel: self.channel, plan, start: !self.draft };
+        let rollout = NewRolloutBody {
+            product: self.product,
+            sequence,
+            channel: self.channel,
+            plan,
+            start: !self.draft,
+        };
         let rollout = client.create_rollout(&rollout)?;
         plan::warn_of_rest(ui, &rollout.plan);
         ui.result(&rollout, || page(&rollout))
@@ -214,7 +219,7 @@ impl New {
 
 impl List {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let filter = RolloutFilter { product: self.product, state: self.state };
+        let filter = ListParams { product: self.product, state: self.state, ..ListParams::default() };
         let rollouts = self.connection.client()?.rollouts(&filter, self.limit)?;
         ui.result(&rollouts, || {
             if rollouts.items.is_empty() {
@@ -335,7 +340,7 @@ impl fmt::Display for Until {
 
 /// The wave that shows that a rollout is healthy: it has its evidence, and was the newest open one when a watch began or
 /// opened since.
-fn shows_health(rollout: &Rollout, first: usize) -> Option<&Wave> {
+fn shows_health(rollout: &Rollout, first: usize) -> Option<&RolloutWave> {
     let newest = rollout.waves.get(rollout.wave).filter(|_| rollout.has_evidence);
     newest.or_else(|| rollout.waves.iter().take(rollout.wave + 1).skip(first).rfind(|wave| wave.has_evidence))
 }
@@ -387,14 +392,14 @@ fn in_a_line(rollout: &Rollout) -> String {
 }
 
 /// The cause of a halt: which limit, how many devices, and the first of them.
-fn halted(halt: &Halt) -> String {
+fn halted(halt: &RolloutHalt) -> String {
     let shown = halt.devices.iter().take(SHOWN_DEVICES);
     let shown = shown.map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = halt.observed.saturating_sub(halt.devices.len().min(SHOWN_DEVICES) as u64);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!(
         "{} in wave {}: {} of {} devices, more than {}: {shown}{more}",
-        halt.cause,
+        halt.cause.name(),
         halt.wave + 1,
         halt.observed,
         halt.sample,

@@ -1,11 +1,11 @@
 //! `pitstop token`: who may use the API.
 
+use api::access::{ApiToken, NewApiToken, Role};
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::client::Connection;
-use crate::client::types::{ApiToken, NewApiToken};
 use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::failure::Failure;
@@ -48,8 +48,8 @@ pub(crate) struct New {
     name: String,
 
     /// What it may do
-    #[arg(long, value_name = "ROLE", value_parser = ["viewer", "operator", "publisher", "admin"])]
-    role: String,
+    #[arg(long, value_name = "ROLE", value_parser = options::one_of::<Role>(Role::ALL.map(Role::name)))]
+    role: Role,
 
     /// The one product that it is for [default: all]
     #[arg(long, value_name = "NAME", value_parser = options::product)]
@@ -122,7 +122,7 @@ impl TokenCommand {
                         .facts([
                             ("token", Cell::new(Tone::Good, &made.token)),
                             ("id", Cell::from(&made.description.id)),
-                            ("role", Cell::from(&made.description.role)),
+                            ("role", Cell::from(made.description.role.name())),
                             ("product", scope(&made.description)),
                             ("expires", Cell::or_dash(made.description.expires_at.as_ref())),
                         ])
@@ -138,7 +138,7 @@ impl TokenCommand {
                         [
                             Cell::from(&token.id),
                             Cell::from(&token.name),
-                            Cell::from(&token.role),
+                            Cell::from(token.role.name()),
                             scope(token),
                             state(token, now),
                             ago(&token.created_at, now).into(),
@@ -180,7 +180,7 @@ impl Whoami {
         ui.result(&whoami, || {
             Page::plain().facts([
                 ("name", Cell::from(&whoami.name)),
-                ("role", Cell::from(&whoami.role)),
+                ("role", Cell::from(whoami.role.name())),
                 ("product", Cell::from(whoami.product.as_deref().unwrap_or("all"))),
                 ("token id", Cell::from(&whoami.id)),
                 ("expires", Cell::from(whoami.expires_at.as_deref().unwrap_or("never"))),

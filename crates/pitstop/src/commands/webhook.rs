@@ -1,10 +1,10 @@
 //! `pitstop webhook`: a backend of one's own is told what happens.
 
+use api::webhook::{Delivery, NewWebhook, Webhook};
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use crate::client::Connection;
-use crate::client::types::{Delivery, NewWebhook, Webhook};
 use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::failure::Failure;

@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use api::device::NewDeviceBody;
+use api::product::{LayoutBody, NewProductBody, Product};
+use api::publisher_key::NewKey;
+use api::release::{PublishBody, Release};
 use flashfmt::{Chip, layout};
 use manifest::{Manifest, PublisherKeys, Sequence, Signed};
 use rustls::pki_types::CertificateDer;
@@ -15,9 +19,6 @@ use updater_io::vault::{Provisioning, ServerUrl};
 use super::images::Application;
 use super::stage::Stage;
 use crate::client::Client;
-use crate::client::types::{
-    Layout as NewLayout, NewDevice, NewProduct, NewPublisherKey, NewRelease, Product, Release,
-};
 use crate::failure::Failure;
 use crate::keyfile::KeyFile;
 use crate::layouts::{NamedLayout, Strategy};
@@ -99,13 +100,14 @@ impl Backend {
         let key = KeyFile::create(&folder.join("publisher.key"), "alice")?;
         let layout = layout_for(images)?;
         let public = hex::encode(key.public().to_sec1());
-        let new_product = NewProduct {
+        let new_product = NewProductBody {
             name: PRODUCT.into(),
             chip: chip.name().into(),
-            layout: NewLayout { name: layout.name.clone(), csv: layout.csv.clone() },
-            publisher_keys: vec![NewPublisherKey { name: key.name.clone(), key: public }],
+            layout: LayoutBody { name: layout.name.clone(), csv: layout.csv.clone() },
+            publisher_keys: vec![NewKey { name: key.name.clone(), key: public }],
             // The demo's devices run for moments.
             min_run_s: Some(0),
+            chip_revision: None,
         };
         let product = ask(|| client.create_product(&new_product))?;
         stage.event(
@@ -114,13 +116,8 @@ impl Backend {
             json!({ "product": PRODUCT, "chip": chip.name(), "layout": layout.name }),
         )?;
 
-        let new_device = NewDevice {
-            id: Some(DEVICE.into()),
-            product: PRODUCT.into(),
-            note: None,
-            channel: None,
-            tags: Vec::new(),
-        };
+        let new_device =
+            NewDeviceBody { id: Some(DEVICE.into()), product: PRODUCT.into(), ..NewDeviceBody::default() };
         let issued = ask(|| client.create_device(&new_device))?;
         stage.event(
             "device-created",
@@ -190,11 +187,7 @@ impl Backend {
             self.client.create_release(
                 PRODUCT,
                 // The last act brings the first image again, under a number of its own.
-                &NewRelease {
-                    without_descriptor: true,
-                    same_image: true,
-                    ..NewRelease::new(signed.as_bytes())
-                },
+                &PublishBody { without_descriptor: true, same_image: true, ..publish::body(signed) },
             )
         })
     }

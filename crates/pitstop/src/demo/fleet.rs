@@ -6,6 +6,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use api::access::{NewApiToken, Role};
+use api::device::NewDevicesBody;
+use api::product::{LayoutBody, NewProductBody, Product, ProductSettingsBody};
+use api::publisher_key::NewKey;
+use api::release::{PublishBody, StartRollout};
+use api::rollout::NewRolloutBody;
 use manifest::Sequence;
 use rollout::Plan;
 use serde_json::json;
@@ -15,10 +21,6 @@ use super::backend::ask;
 use super::images::{self, Application};
 use super::stage::Stage;
 use crate::client::Client;
-use crate::client::types::{
-    FirstRollout, Layout, NewApiToken, NewDevices, NewProduct, NewPublisherKey, NewRelease, NewRollout,
-    Product, ProductSettings,
-};
 use crate::failure::Failure;
 use crate::keyfile::KeyFile;
 use crate::publish::{self, Proposal};
@@ -26,12 +28,12 @@ use crate::simulate::{Habits, MovingFleet};
 
 const PRODUCT: &str = "lamp";
 /// Devices by where they stand: prefix of the id, tag, how many. 200 together.
-const PLACES: [(&str, &str, usize); 3] =
+const PLACES: [(&str, &str, i64); 3] =
     [("lamp-lab", "lab", 20), ("lamp-hall", "hall", 80), ("lamp-yard", "yard", 100)];
 /// Every device is seen about once in 10 s: 200 / 20.
 const CHECK_INS_PER_S: f64 = 20.0;
 /// Six turns that a device misses.
-const SILENCE_DEADLINE_S: u64 = 60;
+const SILENCE_DEADLINE_S: i64 = 60;
 /// The plots have a point for every two seconds.
 const SAMPLE: Duration = Duration::from_secs(2);
 /// Releases 1.0.0 and 1.1.0 are well.
@@ -50,7 +52,7 @@ pub(super) async fn show(folder: &Path, time: Option<Duration>, stage: Stage) ->
 
     let mut issued = Vec::new();
     for (prefix, tag, count) in PLACES {
-        let devices = NewDevices {
+        let devices = NewDevicesBody {
             product: PRODUCT.to_owned(),
             count,
             prefix: Some(prefix.to_owned()),
@@ -65,13 +67,13 @@ pub(super) async fn show(folder: &Path, time: Option<Duration>, stage: Stage) ->
     stage.event("enrolled", &format!("{count} devices enrolled"), json!({ "devices": count }))?;
 
     let publisher = Publisher { client: &client, key: &key, product: &product };
-    publisher.publish(&images::compose("1.0.0")?, &[], "First release.", FirstRollout::Default)?;
+    publisher.publish(&images::compose("1.0.0")?, &[], "First release.", StartRollout::Default)?;
     let fleet = fleet.go_round(WELL).await?.go_round(WELL).await?;
     publisher.publish(
         &images::compose("1.1.0")?,
         &[1],
         "Dimming in steps of one percent.",
-        FirstRollout::Default,
+        StartRollout::Default,
     )?;
     let fleet = fleet.go_round(WELL).await?.go_round(WELL).await?;
     stage.event("updated", "all of them run 1.1.0", json!({ "version": "1.1.0" }))?;
@@ -80,9 +82,9 @@ pub(super) async fn show(folder: &Path, time: Option<Duration>, stage: Stage) ->
         &images::compose("1.2.0")?,
         &[1, 2],
         "Fades. Crashes on some of the devices.",
-        FirstRollout::None,
+        StartRollout::None,
     )?;
-    let ill = NewRollout {
+    let ill = NewRolloutBody {
         product: PRODUCT.to_owned(),
         sequence: 3,
         channel: None,
@@ -133,30 +135,30 @@ async fn start(data: &Path) -> Result<RunningServer, Failure> {
 
 fn make_product(client: &Client, key: &KeyFile) -> Result<Product, Failure> {
     let csv = flashfmt::layout::BUILTIN.iter().find(|(name, _)| *name == "4mb").map_or("", |(_, csv)| csv);
-    let product = NewProduct {
+    let product = NewProductBody {
         name: PRODUCT.to_owned(),
         chip: "esp32c3".to_owned(),
-        layout: Layout { name: "4mb".to_owned(), csv: csv.to_owned() },
-        publisher_keys: vec![NewPublisherKey {
-            name: key.name.clone(),
-            key: hex::encode(key.public().to_sec1()),
-        }],
+        layout: LayoutBody { name: "4mb".to_owned(), csv: csv.to_owned() },
+        publisher_keys: vec![NewKey { name: key.name.clone(), key: hex::encode(key.public().to_sec1()) }],
+        chip_revision: None,
         min_run_s: None,
     };
     ask(|| client.create_product(&product))?;
-    let settings =
-        ProductSettings { silence_deadline_s: Some(SILENCE_DEADLINE_S), ..ProductSettings::default() };
+    let settings = ProductSettingsBody {
+        silence_deadline_s: Some(SILENCE_DEADLINE_S),
+        ..ProductSettingsBody::default()
+    };
     ask(|| client.change_product(PRODUCT, &settings))
 }
 
 /// Tokens of people and machines who work with the server.
 fn make_colleagues(client: &Client) -> Result<(), Failure> {
     for (name, role, product) in [
-        ("night shift", "operator", None),
-        ("build machine", "publisher", Some(PRODUCT.to_owned())),
-        ("wall display", "viewer", None),
+        ("night shift", Role::Operator, None),
+        ("build machine", Role::Publisher, Some(PRODUCT.to_owned())),
+        ("wall display", Role::Viewer, None),
     ] {
-        let token = NewApiToken { name: name.to_owned(), role: role.to_owned(), product, expires_at: None };
+        let token = NewApiToken { name: name.to_owned(), role, product, expires_at: None };
         ask(|| client.create_token(&token))?;
     }
     Ok(())
@@ -195,7 +197,7 @@ impl Publisher<'_> {
         application: &Application,
         revert_to: &[u64],
         notes: &str,
-        rollout: FirstRollout,
+        rollout: StartRollout,
     ) -> Result<(), Failure> {
         let newest = ask(|| self.client.releases(PRODUCT, 1))?;
         let plan = publish::plan(Proposal {
@@ -211,11 +213,11 @@ impl Publisher<'_> {
         let image = application.image.bytes.as_slice();
         let digest = plan.manifest.artifact.digest.to_string();
         ask(|| self.client.upload_artifact(PRODUCT, &digest, image.len() as u64, image))?;
-        let release = NewRelease {
-            notes: Some(notes.to_owned()),
+        let release = PublishBody {
+            notes: notes.to_owned(),
             rollout,
             without_descriptor: true,
-            ..NewRelease::new(plan.signed.as_bytes())
+            ..publish::body(&plan.signed)
         };
         ask(|| self.client.create_release(PRODUCT, &release)).map(|_| ())
     }

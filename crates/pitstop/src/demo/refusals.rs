@@ -22,8 +22,8 @@ use super::images::Images;
 use super::stage::Stage;
 use super::world::World;
 use crate::client::ClientError;
-use crate::client::types::NewRelease;
 use crate::failure::Failure;
+use crate::publish;
 
 /// An address that is not flash-mapped on any chip, so that one small composer serves all.
 const RAM_ADDR: u32 = 0x4037_0000;
@@ -116,9 +116,8 @@ fn too_large(world: &World, stage: Stage) -> Result<(), Failure> {
             image.as_slice(),
         )
     })?;
-    let refused = tokio::task::block_in_place(|| {
-        world.backend.client.create_release(PRODUCT, &NewRelease::new(signed.as_bytes()))
-    });
+    let refused =
+        tokio::task::block_in_place(|| world.backend.client.create_release(PRODUCT, &publish::body(&signed)));
     let text = match refused {
         Err(error @ ClientError::Refused { .. }) => error.to_string(),
         Err(error) => return Err(error.into()),

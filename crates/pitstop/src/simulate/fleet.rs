@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use api::device::NewToken;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use embedded_io_adapters::tokio_1::FromTokio;
@@ -23,7 +24,6 @@ use updater_io::pki::DeviceKey;
 use super::device::{LightDevice, Memory};
 use super::pit_stop::Target;
 use super::tls::Tls;
-use crate::client::types::{DeviceId, Issued};
 use crate::failure::Failure;
 
 /// Enrollments at the same time.
@@ -119,7 +119,7 @@ impl StateDir {
     /// Enrolls devices and keeps their keys and certificates; `each` is called for each of them.
     pub(crate) async fn enroll(
         &self,
-        issued: Vec<Issued<DeviceId>>,
+        issued: Vec<NewToken>,
         tls: &Tls,
         target: &Target,
         mut each: impl FnMut(),
@@ -176,12 +176,8 @@ impl Identity {
 }
 
 /// One enrollment, by the updater's own client (RFC 7030).
-async fn enroll(
-    issued: Issued<DeviceId>,
-    connector: TlsConnector,
-    target: Arc<Target>,
-) -> Result<Identity, Failure> {
-    let Issued { subject: DeviceId { id }, enrollment_token } = issued;
+async fn enroll(issued: NewToken, connector: TlsConnector, target: Arc<Target>) -> Result<Identity, Failure> {
+    let NewToken { id, enrollment_token } = issued;
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("{id} cannot enroll: {error}"));
     let tcp = TcpStream::connect(target.addr).await.map_err(|error| failed(&error))?;
     let stream = connector.connect(target.name.clone(), tcp).await.map_err(|error| failed(&error))?;

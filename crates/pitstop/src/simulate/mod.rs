@@ -26,6 +26,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::device::NewDevicesBody;
+use api::info::Info;
+use api::product::Product;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use clap::{ArgGroup, Args};
@@ -37,8 +40,7 @@ use wire::HandOverStrategy;
 pub(crate) use habits::Habits;
 pub(crate) use moving::MovingFleet;
 
-use crate::client::types::{Info, NewDevices, Product};
-use crate::client::{Client, Connection};
+use crate::client::{self, Client, Connection};
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::publisher::Publisher;
@@ -217,14 +219,14 @@ impl Simulate {
             return Ok(devices);
         }
         let progress = ui.count_progress("enrolling", missing as u64);
-        let new = NewDevices {
+        let new = NewDevicesBody {
             product: self.product.clone(),
-            count: missing,
+            count: options::signed(missing as u64),
             prefix: Some("sim".to_owned()),
             channel: self.channel.clone(),
             tags: self.tags.clone(),
         };
-        for new in new.in_parts() {
+        for new in client::in_parts(new) {
             let issued = tokio::task::block_in_place(|| client.create_devices(&new))?;
             devices.extend(state.enroll(issued, tls, home, || progress.one()).await?);
         }
@@ -362,10 +364,7 @@ fn model(product: &Product) -> Result<Model, Failure> {
         "otadata-rollback" => HandOverStrategy::OtadataRollback,
         _ => HandOverStrategy::Other,
     };
-    let slots = product
-        .slots
-        .iter()
-        .map(|slot| (slot.label.clone(), u32::try_from(slot.size_bytes).unwrap_or(u32::MAX)));
+    let slots = product.slots.iter().map(|slot| (slot.label.clone(), slot.size_bytes));
     Ok(Model { chip, slots: slots.collect(), strategy })
 }
 

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use api::device::NewToken;
+use api::info::Info;
+use api::product::Product;
 use hyper::Uri;
 
 use super::device::{LightDevice, Model};
@@ -13,7 +16,6 @@ use super::pit_stop::{CheckInErrand, Errand, Target};
 use super::tally::Tally;
 use super::tls::Tls;
 use super::{NO_LIMIT, ca, model, publishers, target, unusable};
-use crate::client::types::{DeviceId, Info, Issued, Product};
 use crate::failure::Failure;
 
 /// Pit stops at the same time.
@@ -34,7 +36,7 @@ impl MovingFleet {
     pub(crate) async fn enroll(
         info: &Info,
         product: &Product,
-        issued: Vec<Issued<DeviceId>>,
+        issued: Vec<NewToken>,
         dir: &Path,
     ) -> Result<Self, Failure> {
         let url: Uri = info.device_url.parse().map_err(|_| unusable(&info.device_url))?;

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::artifact::{Artifact, ListParams, UploadParams, Uploaded};
+use api::page::Page;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use manifest::Digest;
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::page::{Page, PageParams};
+use super::page::PageParams;
 use super::product;
 use super::request::{InPath, Params};
 use super::routes::Routes;
@@ -28,46 +28,6 @@ use crate::store::{ArtifactDeletion, ArtifactFilter, ArtifactRow, Change, Noted,
 
 pub(super) fn routes() -> Routes {
     Routes::of("artifacts").viewer(routes!(list)).publisher(routes!(upload)).admin(routes!(remove))
-}
-
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(default)]
-struct UploadParams {
-    /// Whose quota it counts towards; that of the token when it is for one product.
-    product: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Uploaded {
-    digest: String,
-    size_bytes: u64,
-}
-
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(default)]
-struct ListParams {
-    /// Whose quota they count towards.
-    product: String,
-    /// Only those that no release has.
-    unused: bool,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Artifact {
-    digest: String,
-    /// Whose quota it counts towards; null for that of no product.
-    product: Option<String>,
-    size_bytes: i64,
-    /// When it was uploaded last.
-    #[schema(format = DateTime)]
-    uploaded_at: String,
-    /// Whether a release has it, as its image or as its ELF file.
-    used: bool,
-    /// From when on it may be deleted; null when a release has it.
-    #[schema(format = DateTime)]
-    deletable_at: Option<String>,
 }
 
 /// Files and rows of the store are removed in this time, or the deletion is begun again.

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use api::audit::{Actor, Filter, Line};
+use api::page::{Order, Page};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::ndjson;
-use super::page::{BothWays, Order, Page};
+use super::page::BothWays;
 use super::product;
 use super::request::{Params, parse_time};
 use super::routes::Routes;
@@ -26,27 +27,6 @@ const EXPORT_ROWS: i64 = 500;
 
 pub(super) fn routes() -> Routes {
     Routes::of("audit").viewer(routes!(list)).viewer(routes!(export))
-}
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(default)]
-#[derive(Default)]
-struct Filter {
-    /// Id or name of the API token that made the change, or `server`.
-    actor: String,
-    /// Kind of what was changed: `artifact`, `audit`, `ca`, `certificate`, `channel`, `device`, `evidence`, `product`,
-    /// `publisher-key`, `release`, `rollout`, `token` or `webhook`.
-    kind: String,
-    /// Id of what was changed.
-    subject: String,
-    product: String,
-    /// Only lines of this moment and later.
-    #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<String>,
-    /// Only lines before this moment.
-    #[param(value_type = Option<String>, format = DateTime)]
-    until: Option<String>,
 }
 
 #[derive(Default, Deserialize, IntoParams)]
@@ -65,33 +45,6 @@ struct PlaceParams {
     order: Option<Order>,
 }
 
-/// A line of the audit log.
-#[derive(Serialize, ToSchema)]
-struct Line {
-    id: String,
-    #[schema(format = DateTime)]
-    at: String,
-    actor: Actor,
-    /// Such as `rollout.abort`.
-    action: String,
-    /// Kind of what was changed.
-    kind: String,
-    /// Its id.
-    subject: String,
-    product: Option<String>,
-    /// What was there; null when there was nothing.
-    before: Option<Value>,
-    /// What is there now.
-    after: Option<Value>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Actor {
-    /// Id of the API token; `server` for what the server does by itself.
-    id: String,
-    name: String,
-}
-
 /// Lists the audit log, newest first.
 #[utoipa::path(get, path = "/audit", params(Filter, PlaceParams), responses((status = 200, body = Page<Line>)))]
 async fn list(
@@ -102,7 +55,7 @@ async fn list(
 ) -> Result<Json<Page<Line>>, Problem> {
     let page =
         BothWays::new(place.limit, place.cursor, place.before)?.in_order(place.order, Order::Descending);
-    let rows = app.people.audit(&filter.of(&app, &caller).await?, page.place(), page.rows()?).await?;
+    let rows = app.people.audit(&visible(filter, &app, &caller).await?, page.place(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
@@ -118,7 +71,7 @@ async fn export(
     caller: Caller,
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
-    let filter = filter.of(&app, &caller).await?;
+    let filter = visible(filter, &app, &caller).await?;
     // A window of the log at a time, each asked for when the one before was sent.
     let lines = futures_util::stream::try_unfold(Some(String::new()), move |before| {
         let (app, filter) = (app.clone(), filter.clone());
@@ -137,24 +90,22 @@ async fn export(
     Ok(ndjson::attachment("audit.ndjson", lines))
 }
 
-impl Filter {
-    /// The filter for what the caller may see.
-    async fn of(&self, app: &App, caller: &Caller) -> Result<AuditFilter, Problem> {
-        if !self.kind.is_empty() && !KINDS.contains(&self.kind.as_str()) {
-            let (kinds, found) = (KINDS.join(", "), &self.kind);
-            return Err(Problem::Unsuitable(format!("expected a kind of {kinds}, found {found:?}")));
-        }
-        product::require(app, caller, &self.product).await?;
-        Ok(AuditFilter {
-            actors: app.people.actors(&self.actor).await?,
-            kind: self.kind.clone(),
-            subject: self.subject.clone(),
-            product: self.product.clone(),
-            scope: caller.scope().to_owned(),
-            since_ms: self.since.as_deref().map_or(Ok(i64::MIN), parse_time)?,
-            until_ms: self.until.as_deref().map_or(Ok(i64::MAX), parse_time)?,
-        })
+/// The filter for what the caller may see.
+async fn visible(filter: Filter, app: &App, caller: &Caller) -> Result<AuditFilter, Problem> {
+    if !filter.kind.is_empty() && !KINDS.contains(&filter.kind.as_str()) {
+        let (kinds, found) = (KINDS.join(", "), &filter.kind);
+        return Err(Problem::Unsuitable(format!("expected a kind of {kinds}, found {found:?}")));
     }
+    product::require(app, caller, &filter.product).await?;
+    Ok(AuditFilter {
+        actors: app.people.actors(&filter.actor).await?,
+        kind: filter.kind,
+        subject: filter.subject,
+        product: filter.product,
+        scope: caller.scope().to_owned(),
+        since_ms: filter.since.as_deref().map_or(Ok(i64::MIN), parse_time)?,
+        until_ms: filter.until.as_deref().map_or(Ok(i64::MAX), parse_time)?,
+    })
 }
 
 fn show(row: AuditRow) -> Result<Line, Problem> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::access::Role;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -14,7 +15,6 @@ use crate::clock;
 use crate::gate::retry_after_s;
 use crate::guesses::TooMany;
 use crate::problem::Problem;
-use crate::role::Role;
 use crate::secret;
 use crate::store::{Change, Once};
 

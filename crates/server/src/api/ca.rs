@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
+use api::ca::{Anchor, Ca, Left, Step};
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -20,56 +19,6 @@ use crate::store::{Behind, InForce, Phase, Rollover};
 
 pub(super) fn routes() -> Routes {
     Routes::of("ca").viewer(routes!(show)).admin(routes!(begin)).admin(routes!(switch)).admin(routes!(finish))
-}
-
-/// The CAs in force, and what is left to do before one of them can go.
-#[derive(Serialize, ToSchema)]
-struct Ca {
-    /// `steady`, `begun` or `switched`.
-    phase: &'static str,
-    /// The trust anchors of devices, the newest last.
-    anchors: Vec<Anchor>,
-    /// Devices that the next step would leave behind; null when no rollover is under way.
-    behind: Option<Left>,
-    /// What to do next.
-    next: String,
-    /// When the certificate that the server shows devices ends. It renews itself.
-    #[schema(format = DateTime)]
-    server_not_after: String,
-    /// What is about to end, and what to do; empty when all is well.
-    notices: Vec<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Anchor {
-    /// SHA-256 of the certificate.
-    fingerprint: String,
-    #[schema(format = DateTime)]
-    not_after: String,
-    /// Whether devices get certificates of this CA.
-    issues_for_devices: bool,
-    /// Whether the server shows a certificate of this CA.
-    issues_for_server: bool,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Left {
-    /// Devices that have not told that they trust the new CA. The server's certificate cannot be switched without losing
-    /// them.
-    without_new_anchor: i64,
-    /// Devices with a certificate of the old CA. It cannot go without losing them.
-    with_old_certificate: i64,
-    /// Up to 20 of `without_new_anchor`; none for a token that is for one product.
-    examples: Vec<String>,
-}
-
-/// How to go on.
-#[derive(Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-#[derive(Default)]
-struct Step {
-    /// Go on although devices are left behind: they need a new vault.
-    force: bool,
 }
 
 /// Tells which CAs are in force.
@@ -205,7 +154,7 @@ async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
         (Some(Phase::Finished) | None, Some(_) | None) => "nothing".to_owned(),
     };
     Ok(Json(Ca {
-        phase: phase_name(phase),
+        phase: phase_name(phase).to_owned(),
         anchors: anchors.collect(),
         behind: behind.map(|behind| Left {
             without_new_anchor: behind.without_new_anchor,

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use api::page::Page;
+use api::product::{Channel, NewChannel};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::page::{Page, PageParams};
+use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params, check_channel_name};
 use super::routes::Routes;
@@ -21,21 +21,6 @@ use crate::store::ChannelRow;
 
 pub(super) fn routes() -> Routes {
     Routes::of("channels").viewer(routes!(list)).admin(routes!(create))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewChannel {
-    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9-]+$")]
-    name: String,
-}
-
-/// A channel. Every product has `stable` and `beta`.
-#[derive(Serialize, ToSchema)]
-struct Channel {
-    name: String,
-    #[schema(format = DateTime)]
-    created_at: String,
 }
 
 /// Lists the channels of a product by name.

@@ -3,18 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::bulk::{
+    ApproveBulkBody, BulkOutcome, ChangeBulkBody, ImportBody, ImportedDevice, RevokeBulkBody, Selection,
+};
+use api::device::{CreatedDevices, DeviceState, Health};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::devices::{
-    CreatedDevices, DeviceState, Health, MAX_BULK, MAX_TAGS, MAX_TEXT_CHARS, check_tags, existing_channel,
-    with_token,
-};
+use super::devices::{MAX_BULK, MAX_TAGS, MAX_TEXT_CHARS, check_tags, existing_channel, with_token};
 use super::request::{Body, check_device_id, check_text};
 use super::routes::Routes;
 use super::{channels, product};
@@ -28,98 +27,6 @@ pub(super) fn routes() -> Routes {
         .operator(routes!(approve_bulk))
         .operator(routes!(revoke_bulk))
         .operator(routes!(change_bulk))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ImportBody {
-    product: String,
-    #[schema(min_items = 1, max_items = 1000)]
-    devices: Vec<ImportedDevice>,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ImportedDevice {
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_][A-Za-z0-9._:-]*$")]
-    id: String,
-    /// `stable` when it is absent.
-    channel: Option<String>,
-    #[serde(default)]
-    tags: Vec<String>,
-}
-
-/// Which devices of a product; what is absent fits all. As the list of devices takes it.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Selection {
-    product: String,
-    #[serde(default)]
-    channel: String,
-    #[serde(default)]
-    tag: String,
-    state: Option<DeviceState>,
-    health: Option<Health>,
-    /// Sequence number of the release that it runs.
-    #[schema(minimum = 0)]
-    sequence: Option<i64>,
-    /// Part of the id, in any case.
-    #[serde(default)]
-    q: String,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ApproveBulkBody {
-    filter: Selection,
-    /// How many there are, past `cursor`. Another number is refused. Without it, they are counted and nothing is changed.
-    expect: Option<i64>,
-    /// `next_cursor` of the call before.
-    #[serde(default)]
-    cursor: String,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RevokeBulkBody {
-    filter: Selection,
-    /// How many there are, past `cursor`. Another number is refused. Without it, they are counted and nothing is changed.
-    expect: Option<i64>,
-    /// `next_cursor` of the call before.
-    #[serde(default)]
-    cursor: String,
-    #[schema(min_length = 1, max_length = 4096)]
-    reason: Option<String>,
-    /// Only until they are resumed.
-    #[serde(default)]
-    suspend: bool,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ChangeBulkBody {
-    filter: Selection,
-    /// How many there are, past `cursor`. Another number is refused. Without it, they are counted and nothing is changed.
-    expect: Option<i64>,
-    /// `next_cursor` of the call before.
-    #[serde(default)]
-    cursor: String,
-    channel: Option<String>,
-    #[serde(default)]
-    add_tags: Vec<String>,
-    #[serde(default)]
-    remove_tags: Vec<String>,
-}
-
-/// What became of a call about all devices of a filter.
-#[derive(Serialize, ToSchema)]
-struct BulkOutcome {
-    /// How many fit the filter, past `cursor`.
-    count: i64,
-    /// How many this call changed; with some there was nothing left to do.
-    changed: i64,
-    /// Goes on with the others, of which there are `count - 1000`; null when there are none.
-    next_cursor: Option<String>,
 }
 
 /// Makes devices of ids that are there already, such as serial numbers, each with a one-time enrollment token, which is shown
@@ -186,7 +93,7 @@ async fn approve_bulk(
     Body(body): Body<ApproveBulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     let ApproveBulkBody { filter, expect, cursor } = body;
-    let filter = filter.checked(&app, &caller).await?;
+    let filter = checked(filter, &app, &caller).await?;
     act(&app, &caller, &filter, expect, &cursor, BulkAction::Approve).await
 }
 
@@ -203,7 +110,7 @@ async fn revoke_bulk(
     Body(body): Body<RevokeBulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     let RevokeBulkBody { filter, expect, cursor, reason, suspend: suspends } = body;
-    let filter = filter.checked(&app, &caller).await?;
+    let filter = checked(filter, &app, &caller).await?;
     let reason = reason.unwrap_or_else(|| "revoked by an operator, with others".to_owned());
     check_text("reason", &reason, 1, MAX_TEXT_CHARS)?;
     let action = BulkAction::Revoke(DeviceRevocation { reason: &reason, suspends });
@@ -223,7 +130,7 @@ async fn change_bulk(
     Body(body): Body<ChangeBulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     let ChangeBulkBody { filter, expect, cursor, channel, add_tags, remove_tags } = body;
-    let filter = filter.checked(&app, &caller).await?;
+    let filter = checked(filter, &app, &caller).await?;
     if let Some(channel) = &channel {
         channels::require(&app, &filter.product, channel).await?;
     }
@@ -262,22 +169,20 @@ async fn act(
     }
 }
 
-impl Selection {
-    async fn checked(self, app: &App, caller: &Caller) -> Result<DeviceFilter, Problem> {
-        let product = product::find(app, caller, self.product).await?.name;
-        if let Some(found) = self.sequence.filter(|sequence| *sequence < 0) {
-            return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
-        }
-        Ok(DeviceFilter {
-            scope: caller.scope().to_owned(),
-            product,
-            channel: self.channel,
-            tag: self.tag,
-            state: self.state.map_or("", DeviceState::name).to_owned(),
-            health: self.health.map_or("", Health::name).to_owned(),
-            sequence: self.sequence,
-            part: self.q,
-            ..DeviceFilter::default()
-        })
+async fn checked(selection: Selection, app: &App, caller: &Caller) -> Result<DeviceFilter, Problem> {
+    let product = product::find(app, caller, selection.product).await?.name;
+    if let Some(found) = selection.sequence.filter(|sequence| *sequence < 0) {
+        return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }
+    Ok(DeviceFilter {
+        scope: caller.scope().to_owned(),
+        product,
+        channel: selection.channel,
+        tag: selection.tag,
+        state: selection.state.map_or("", DeviceState::name).to_owned(),
+        health: selection.health.map_or("", Health::name).to_owned(),
+        sequence: selection.sequence,
+        part: selection.q,
+        ..DeviceFilter::default()
+    })
 }

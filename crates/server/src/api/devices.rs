@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
+use api::device::{
+    Attempt, Certificate, Created, CreatedDevices, Device, DeviceSettingsBody, DeviceState, Event, Failures,
+    Health, ListParams, NewDeviceBody, NewDevicesBody, NewToken, Outcome, Quarantine, RevokeBody, Running,
+};
+use api::page::{Order, Page};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
-use super::page::{BothWays, Order, Page, PageParams, Total};
-use super::request::{Body, InPath, Params, check_device_id, check_text, optional_body, present};
+use super::page::{BothWays, COUNTED, PageParams, total};
+use super::request::{Body, InPath, Params, check_device_id, check_text, optional_body};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
 use crate::app::App;
@@ -53,257 +55,6 @@ pub(super) fn routes() -> Routes {
         .operator(routes!(renew_token))
         .operator(routes!(approve))
         .operator(routes!(clear_quarantine))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewDeviceBody {
-    /// Without it, the server makes one.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_][A-Za-z0-9._:-]*$")]
-    id: Option<String>,
-    product: String,
-    #[serde(default)]
-    #[schema(max_length = 4096)]
-    note: String,
-    /// `stable` when it is absent.
-    channel: Option<String>,
-    #[serde(default)]
-    tags: Vec<String>,
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewDevicesBody {
-    product: String,
-    #[schema(minimum = 1, maximum = 1000)]
-    count: i64,
-    /// What the ids begin with; the product's name when it is absent.
-    #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9_][A-Za-z0-9._:-]*$")]
-    prefix: Option<String>,
-    /// `stable` when it is absent.
-    channel: Option<String>,
-    #[serde(default)]
-    tags: Vec<String>,
-}
-
-/// What is absent stays as it is; a null `pinned_sequence` takes the pin away.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct DeviceSettingsBody {
-    #[schema(max_length = 4096)]
-    note: Option<String>,
-    channel: Option<String>,
-    tags: Option<Vec<String>>,
-    /// Sequence number of the release that it is to run whatever the rollouts say.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<i64>)]
-    pinned_sequence: Option<Option<i64>>,
-}
-
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RevokeBody {
-    #[schema(min_length = 1, max_length = 4096)]
-    reason: Option<String>,
-}
-
-/// Whether it is enrolled.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum DeviceState {
-    New,
-    Enrolled,
-    Revoked,
-}
-
-/// How it is. The first of these that holds: `revoked`; `new` (never seen); `silent` (not seen for longer than the product's
-/// deadline and than is usual for it); `crashing`; `failing`; `unheard` (not seen for longer than the product's deadline, and
-/// what is usual for it is not known); `updating`; `ok`.
-#[derive(Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Health {
-    Revoked,
-    New,
-    Silent,
-    Crashing,
-    Failing,
-    Unheard,
-    Updating,
-    Ok,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    #[serde(default)]
-    product: String,
-    #[serde(default)]
-    channel: String,
-    #[serde(default)]
-    tag: String,
-    state: Option<DeviceState>,
-    health: Option<Health>,
-    /// Sequence number of the release that it runs.
-    #[param(minimum = 0)]
-    sequence: Option<i64>,
-    /// Part of the id, in any case.
-    #[serde(default)]
-    q: String,
-    /// Id of the rollout that offered it a release last.
-    #[serde(default)]
-    rollout: String,
-    /// Index of that rollout's wave, from 0; only with `rollout`.
-    #[param(minimum = 0)]
-    wave: Option<i64>,
-    /// How it does with that release; only with `rollout` and `wave`.
-    #[param(inline)]
-    attempt: Option<rollout::Attempt>,
-    /// How often the rollout had been resumed after a halt when the device was counted last, as `halt` of a rollout tells it;
-    /// only with `rollout`.
-    #[param(minimum = 0)]
-    epoch: Option<i64>,
-    /// Only devices whose enrollment waits for approval.
-    #[serde(default)]
-    waiting: bool,
-    /// Whether to count how many devices fit.
-    #[serde(default)]
-    total: bool,
-    // Not `#[serde(flatten)]`, with which numbers in queries are not read.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// `previous_cursor` of the page after.
-    before: Option<String>,
-    /// Order of the ids; `ascending` when it is absent.
-    #[param(inline)]
-    order: Option<Order>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Created {
-    #[serde(flatten)]
-    device: Device,
-    /// Shown once.
-    enrollment_token: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct NewToken {
-    pub(super) id: String,
-    /// Shown once.
-    pub(super) enrollment_token: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(super) struct CreatedDevices {
-    pub(super) items: Vec<NewToken>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Device {
-    id: String,
-    product: String,
-    #[schema(value_type = DeviceState)]
-    state: &'static str,
-    #[schema(value_type = Health)]
-    health: String,
-    note: String,
-    channel: String,
-    tags: Vec<String>,
-    pinned_sequence: Option<i64>,
-    #[schema(format = DateTime)]
-    created_at: String,
-    #[schema(format = DateTime)]
-    approved_at: Option<String>,
-    #[schema(format = DateTime)]
-    enrolled_at: Option<String>,
-    /// Since when its enrollment waits for approval; null when it does not.
-    #[schema(format = DateTime)]
-    waiting_since: Option<String>,
-    #[schema(format = DateTime)]
-    revoked_at: Option<String>,
-    revoked_reason: Option<String>,
-    /// Whether it is revoked only until it is resumed.
-    suspended: bool,
-    #[schema(format = DateTime)]
-    last_seen_at: Option<String>,
-    certificate: Option<Certificate>,
-    running: Option<Running>,
-    #[schema(value_type = Vec<Object>)]
-    slots: Value,
-    updater_version: Option<String>,
-    strategy: Option<String>,
-    reset_cause: Option<String>,
-    starts: Option<i64>,
-    free_heap_bytes: Option<i64>,
-    critical_errors: Option<i64>,
-    last_critical: Option<i64>,
-    last_outcome: Option<Outcome>,
-    attempt: Option<Attempt>,
-    failures: Option<Failures>,
-    quarantine: Option<Quarantine>,
-    revision: i64,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Certificate {
-    serial: String,
-    #[schema(format = DateTime)]
-    not_before: String,
-    #[schema(format = DateTime)]
-    not_after: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Running {
-    digest: String,
-    sequence: Option<i64>,
-    version: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Outcome {
-    sequence: Option<i64>,
-    reason: &'static str,
-    code: i64,
-    #[schema(format = DateTime)]
-    at: String,
-}
-
-/// The release that a rollout offered it last, and how that goes.
-#[derive(Serialize, ToSchema)]
-struct Attempt {
-    rollout: Option<String>,
-    wave: Option<i64>,
-    sequence: Option<i64>,
-    /// offered, installed, healthy, failed, crashed, silent, unheard
-    state: String,
-    #[schema(format = DateTime)]
-    at: Option<String>,
-}
-
-/// The release that failed on it, and how often.
-#[derive(Serialize, ToSchema)]
-struct Failures {
-    sequence: i64,
-    count: i64,
-}
-
-/// The release that is not offered to it any more.
-#[derive(Serialize, ToSchema)]
-struct Quarantine {
-    sequence: Option<i64>,
-    #[schema(format = DateTime)]
-    since: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Event {
-    #[schema(format = DateTime)]
-    at: String,
-    kind: String,
-    detail: Value,
 }
 
 /// Makes a device id with a one-time enrollment token, which is shown once.
@@ -413,10 +164,10 @@ async fn list(
     };
     let rows = app.people.devices(&filter, page.place(), page.rows()?).await?;
     let total = match params.total {
-        true => Some(Total::of(app.people.devices_that_fit(&filter, Total::COUNTED).await?)),
+        true => Some(total(app.people.devices_that_fit(&filter, COUNTED).await?)),
         false => None,
     };
-    Ok(Json(page.page(rows, |row| row.id.clone(), show_device)?.with_total(total)))
+    Ok(Json(Page { total, ..page.page(rows, |row| row.id.clone(), show_device)? }))
 }
 
 /// Refuses what asks for devices of no rollout that there is.
@@ -734,33 +485,6 @@ fn tagged(row: DeviceRow) -> Result<Tagged<Device>, Problem> {
     Ok(Tagged { revision: row.revision, body: show_device(row)? })
 }
 
-impl DeviceState {
-    /// As [`DeviceRow::state`] has it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Enrolled => "enrolled",
-            Self::Revoked => "revoked",
-        }
-    }
-}
-
-impl Health {
-    /// As `store/health.rs` has it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::New => "new",
-            Self::Silent => "silent",
-            Self::Crashing => "crashing",
-            Self::Failing => "failing",
-            Self::Unheard => "unheard",
-            Self::Updating => "updating",
-            Self::Ok => "ok",
-        }
-    }
-}
-
 fn show_device(row: DeviceRow) -> Result<Device, Problem> {
     let (state, suspended) = (row.state(), row.is_suspended());
     let validity = row.certificate_not_before_ms.zip(row.certificate_not_after_ms);
@@ -773,7 +497,7 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
         id: row.id,
         product: row.product,
         state,
-        health: row.health,
+        health: row.health.parse().map_err(Problem::internal)?,
         note: row.note,
         channel: row.channel,
         tags: serde_json::from_str(&row.tags)?,
@@ -793,7 +517,7 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
         running: row.running_digest.map(|digest| Running { digest, sequence, version }),
         slots: match row.slots {
             Some(slots) => serde_json::from_str(&slots)?,
-            None => Value::Array(Vec::new()),
+            None => Vec::new(),
         },
         updater_version: row.updater_version,
         strategy: row.strategy,
@@ -804,7 +528,7 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
         last_critical: row.last_critical,
         last_outcome: row.outcome_code.zip(row.outcome_at_ms).map(|(code, at_ms)| Outcome {
             sequence: outcome_sequence,
-            reason: reason_name(code),
+            reason: reason_name(code).to_owned(),
             code,
             at: clock::rfc3339(at_ms),
         }),

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
+use api::event::{Filter, Line};
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::IntoParams;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -24,29 +22,6 @@ const EXPORT_ROWS: i64 = 1000;
 
 pub(super) fn routes() -> Routes {
     Routes::of("events").viewer(routes!(export))
-}
-
-#[derive(Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(default)]
-struct Filter {
-    product: String,
-    /// Only events of this moment and later.
-    #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<String>,
-    /// Only events before this moment.
-    #[param(value_type = Option<String>, format = DateTime)]
-    until: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Line {
-    id: String,
-    at: String,
-    product: String,
-    device: String,
-    kind: String,
-    detail: Value,
 }
 
 /// What happened to devices as lines of JSON, newest first, all of it that fits the filter.

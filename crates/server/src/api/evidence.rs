@@ -3,11 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+use api::evidence::{EvidenceBody, EvidenceIgnored, EvidenceTaken, HeardEvidence};
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -31,63 +30,22 @@ pub(super) fn routes() -> Routes {
     Routes::of("evidence").operator(routes!(add))
 }
 
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct EvidenceBody {
-    #[schema(min_items = 1, max_items = 1000)]
-    evidence: Vec<Evidence>,
-}
-
-/// What a backend heard of the application of a device.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = HeardEvidence)]
-struct Evidence {
-    device: String,
-    /// When the application was heard.
-    #[schema(format = DateTime)]
-    alive_at: String,
-    /// Why it is not well, if it is not.
-    #[schema(min_length = 1, max_length = 200)]
-    failure: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = EvidenceTaken)]
-struct Taken {
-    /// Of how many devices something new was counted.
-    counted: usize,
-    /// Of how many it was known already, or more is: nothing changed.
-    unchanged: usize,
-    /// Ids that no device has, or none that the token may see.
-    unknown: Vec<String>,
-    /// Devices of which it says nothing, and why.
-    ignored: Vec<Ignored>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = EvidenceIgnored)]
-struct Ignored {
-    device: String,
-    reason: String,
-}
-
 /// Takes word of applications from a backend that hears them. It counts like a start of the device: healthy, or crashed with
 /// a failure. Saying the same again changes nothing. One `alive_at` more than a minute ahead of the server's clock, and the
 /// whole call is refused. The audit log has a line of each call.
-#[utoipa::path(post, path = "/evidence", request_body = EvidenceBody, responses((status = 200, body = Taken)))]
+#[utoipa::path(post, path = "/evidence", request_body = EvidenceBody, responses((status = 200, body = EvidenceTaken)))]
 async fn add(
     State(app): State<Arc<App>>,
     caller: Caller,
     Body(body): Body<EvidenceBody>,
-) -> Result<Json<Taken>, Problem> {
+) -> Result<Json<EvidenceTaken>, Problem> {
     let found = body.evidence.len();
     if !(1..=MAX_BULK).contains(&found) {
         return Err(Problem::Invalid(format!("expected 1 to {MAX_BULK} devices, found {found}")));
     }
     let latest_ms = app.config.clock.now_ms().saturating_add(MAX_AHEAD_MS);
     let mut all = Vec::with_capacity(found);
-    for Evidence { device, alive_at, failure } in body.evidence {
+    for HeardEvidence { device, alive_at, failure } in body.evidence {
         let alive_at_ms = parse_time(&alive_at)?;
         if alive_at_ms > latest_ms {
             return Err(Problem::Unsuitable(format!(
@@ -101,7 +59,7 @@ async fn add(
     }
     let ids: HashSet<&str> = all.iter().map(|heard| heard.device.as_str()).collect();
     let known = app.people.devices_by_id(&ids, caller.scope()).await?;
-    let mut taken = Taken { counted: 0, unchanged: 0, unknown: Vec::new(), ignored: Vec::new() };
+    let mut taken = EvidenceTaken::default();
     for heard in &all {
         match hear(&app, &known, heard).await? {
             Ok(Heeded::Counted) => taken.counted += 1,
@@ -109,7 +67,7 @@ async fn add(
             Err(Unrelated::NoDevice) => taken.unknown.push(heard.device.clone()),
             Err(unrelated) => {
                 let (device, reason) = (heard.device.clone(), unrelated.to_string());
-                taken.ignored.push(Ignored { device, reason });
+                taken.ignored.push(EvidenceIgnored { device, reason });
             }
         }
     }

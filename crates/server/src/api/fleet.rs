@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::device::Health;
+use api::fleet::{ByRelease, History, HistoryParams, Sample, Summary, SummaryParams};
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -16,7 +16,7 @@ use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
 use crate::problem::Problem;
-use crate::store::{HEALTHS, NO_SEQUENCE};
+use crate::store::NO_SEQUENCE;
 
 /// Without `since` the history goes back a day.
 const DEFAULT_SPAN_MS: i64 = 24 * 60 * 60 * 1000;
@@ -26,64 +26,6 @@ const MAX_SAMPLES: i64 = 1000;
 
 pub(super) fn routes() -> Routes {
     Routes::of("fleet").viewer(routes!(summary)).viewer(routes!(history))
-}
-
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(default)]
-struct SummaryParams {
-    /// Only devices of this product.
-    product: String,
-}
-
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(default)]
-struct HistoryParams {
-    /// Only devices of this product.
-    product: String,
-    /// A time (RFC 3339) within the last 90 days; a day ago when it is absent.
-    #[param(format = DateTime)]
-    since: Option<String>,
-}
-
-/// The fleet as it is now.
-#[derive(Serialize, ToSchema)]
-struct Summary {
-    devices: i64,
-    /// Devices by health: `new` (never seen), `ok`, `updating`, `failing`, `crashing`, `silent`, `revoked`.
-    by_health: BTreeMap<&'static str, i64>,
-    by_release: Vec<ByRelease>,
-    /// Ids of rollouts that are running, awaiting approval, paused or halted.
-    active_rollouts: Vec<String>,
-    /// Devices that were seen within the last 24 hours.
-    seen_last_24h: i64,
-}
-
-/// The fleet over time.
-#[derive(Serialize, ToSchema)]
-struct History {
-    samples: Vec<Sample>,
-}
-
-/// The fleet at one time.
-#[derive(Serialize, ToSchema)]
-struct Sample {
-    #[schema(format = DateTime)]
-    at: String,
-    by_health: BTreeMap<&'static str, i64>,
-    by_release: Vec<ByRelease>,
-}
-
-/// Devices that run a release.
-#[derive(Serialize, ToSchema)]
-struct ByRelease {
-    product: String,
-    /// Null for devices that run nothing that is known.
-    sequence: Option<i64>,
-    /// Null when no release of the product has this number.
-    version: Option<String>,
-    devices: i64,
 }
 
 /// Devices by health and by what they run, now.
@@ -147,7 +89,7 @@ async fn history(
 /// Counts on their way to an answer.
 struct Tally {
     versions: BTreeMap<(String, i64), String>,
-    by_health: BTreeMap<&'static str, i64>,
+    by_health: BTreeMap<String, i64>,
     by_release: BTreeMap<(String, i64), i64>,
 }
 
@@ -159,14 +101,14 @@ impl Tally {
     }
 
     fn add(&mut self, product: &str, sequence: i64, health: &str, devices: i64) {
-        if let Some(count) = HEALTHS.iter().find(|known| **known == health) {
-            *self.by_health.entry(count).or_default() += devices;
+        if let Some(count) = self.by_health.get_mut(health) {
+            *count += devices;
         }
         *self.by_release.entry((product.to_owned(), sequence)).or_default() += devices;
     }
 
     /// What was added, newest release first; the next count starts at 0.
-    fn take(&mut self) -> (BTreeMap<&'static str, i64>, Vec<ByRelease>) {
+    fn take(&mut self) -> (BTreeMap<String, i64>, Vec<ByRelease>) {
         let mut by_release: Vec<_> = std::mem::take(&mut self.by_release)
             .into_iter()
             .map(|(key, devices)| ByRelease {
@@ -182,6 +124,6 @@ impl Tally {
     }
 }
 
-fn no_devices() -> BTreeMap<&'static str, i64> {
-    HEALTHS.into_iter().map(|health| (health, 0)).collect()
+fn no_devices() -> BTreeMap<String, i64> {
+    Health::ALL.into_iter().map(|health| (health.to_string(), 0)).collect()
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
+use api::info::Info;
 use axum::Json;
 use axum::extract::State;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::routes::Routes;
@@ -18,26 +17,12 @@ pub(super) fn routes() -> Routes {
     Routes::of("info").viewer(routes!(show))
 }
 
-/// What a device needs to know of the server.
-#[derive(Serialize, ToSchema)]
-struct Info {
-    version: &'static str,
-    device_url: String,
-    /// The trust anchors of devices, PEM after PEM: two while one CA takes the other's place.
-    ca_pem: String,
-    /// The CA of the certificate that the server shows, DER in base64.
-    ca_der_base64: String,
-    server_name: String,
-    #[schema(format = DateTime)]
-    time: String,
-}
-
 /// Tells where devices connect and what they are to trust.
 #[utoipa::path(get, path = "/info", responses((status = 200, body = Info)))]
 async fn show(State(app): State<Arc<App>>) -> Json<Info> {
     let authorities = app.ca.get();
     Json(Info {
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         device_url: app.device_url.clone(),
         ca_pem: authorities.pem(),
         ca_der_base64: BASE64_STANDARD.encode(authorities.for_server().der()),

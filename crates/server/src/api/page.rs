@@ -1,13 +1,17 @@
 //! Lists in pages.
 
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use api::page::{Order, Page, Total};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::problem::Problem;
 use crate::store::Place;
 
 const DEFAULT_LIMIT: i64 = 100;
 const MAX_LIMIT: i64 = 1000;
+
+/// As far as entries are counted to tell how many there are: one more than is told.
+pub(super) const COUNTED: i64 = 10_001;
 
 /// `?limit=&cursor=`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -21,45 +25,9 @@ pub(super) struct PageParams {
     cursor: Option<String>,
 }
 
-/// One page of a list; `next_cursor` asks for the next one.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Page<T> {
-    items: Vec<T>,
-    /// Asks for the next page; null on the last one.
-    next_cursor: Option<String>,
-    /// Asks for the page before, as `before`. Only lists that take `before` have it, and the first page has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous_cursor: Option<String>,
-    /// How many entries fit the filter. Only where it was asked for with `total=true`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<Total>,
-}
-
-/// How many entries fit a filter.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Total {
-    /// Counted up to 10,000.
-    #[schema(minimum = 0, maximum = 10_000)]
-    count: i64,
-    /// Whether there are more than were counted.
-    has_more: bool,
-}
-
-impl Total {
-    /// As far as entries are counted to tell: one more than is told.
-    pub(super) const COUNTED: i64 = 10_001;
-
-    pub(super) fn of(counted: i64) -> Self {
-        Self { count: counted.min(Self::COUNTED - 1), has_more: counted == Self::COUNTED }
-    }
-}
-
-/// The order of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Order {
-    Ascending,
-    Descending,
+/// What is told of entries that were counted up to [`COUNTED`].
+pub(super) fn total(counted: i64) -> Total {
+    Total { count: counted.min(COUNTED - 1), has_more: counted == COUNTED }
 }
 
 /// `?limit=&cursor=&before=&order=` of a list that is read both ways.
@@ -69,17 +37,6 @@ pub(super) struct BothWays {
     before: Option<String>,
     /// Whether its order is the other way round than usual.
     is_turned: bool,
-}
-
-impl<T> Page<T> {
-    /// A list that is always whole.
-    pub(super) fn whole(items: Vec<T>) -> Self {
-        Self { items, next_cursor: None, previous_cursor: None, total: None }
-    }
-
-    pub(super) fn with_total(self, total: Option<Total>) -> Self {
-        Self { total, ..self }
-    }
 }
 
 impl BothWays {

@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
+use api::page::Page;
+use api::product::{LayoutBody, NewProductBody, Product, ProductSettingsBody, SlotSize};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use flashfmt::layout::Places;
 use flashfmt::{Chip, Layout};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
-use super::page::{Page, PageParams};
+use super::page::PageParams;
 use super::product;
-use super::publisher_keys::{Key, NewKey, new_key, show_key};
-use super::request::{Body, InPath, Params, check_product_name, check_text, present};
+use super::publisher_keys::{new_key, show_key};
+use super::request::{Body, InPath, Params, check_product_name, check_text};
 use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
 use crate::problem::{Problem, Refused};
-use crate::publish::{SlotSize, check_chip};
+use crate::publish::check_chip;
 use crate::store::{KeyRow, MAX_COUNTED, NewProduct, ProductDeletion, ProductRow, SettingsChange};
 
 /// Bounds of a deadline: a minute, ten years.
@@ -48,89 +48,6 @@ pub(super) fn routes() -> Routes {
         .admin(routes!(create))
         .admin(routes!(change))
         .admin(routes!(remove))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewProductBody {
-    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9-]+$")]
-    name: String,
-    /// Such as `esp32c3`.
-    chip: String,
-    layout: LayoutBody,
-    /// Lowest revision of its chips: major * 100 + minor.
-    #[schema(minimum = 0, maximum = 65_535)]
-    chip_revision: Option<i64>,
-    /// A run of the application shorter than this shows nothing, and five in a row are a failure, whatever ended them; 0:
-    /// no run is short. 60 when it is absent.
-    #[schema(minimum = 0, maximum = 86_400)]
-    min_run_s: Option<i64>,
-    #[serde(default)]
-    #[schema(max_items = 16)]
-    publisher_keys: Vec<NewKey>,
-}
-
-/// What is absent stays as it is; a null `default_plan` takes the plan away.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ProductSettingsBody {
-    /// A device that took a release and is not seen again for this long, and for longer than is usual for it, is silent.
-    /// It holds for devices that have taken one already.
-    #[schema(minimum = 60, maximum = 315_360_000)]
-    silence_deadline_s: Option<i64>,
-    /// So many failures of one release, and it is not offered to that device until an operator clears it.
-    #[schema(minimum = 1, maximum = 1000)]
-    quarantine_after: Option<i64>,
-    /// Whether an enrollment waits for an operator's approval.
-    enrollment_approval: Option<bool>,
-    /// The rollout plan that a published release starts with.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Object>)]
-    default_plan: Option<Option<Value>>,
-    /// Lowest revision of its chips: major * 100 + minor. An image that asks for a higher one is not published.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<i64>, minimum = 0, maximum = 65_535)]
-    chip_revision: Option<Option<i64>>,
-    /// A run of the application shorter than this shows nothing, and five in a row are a failure, whatever ended them; 0:
-    /// no run is short.
-    #[schema(minimum = 0, maximum = 86_400)]
-    min_run_s: Option<i64>,
-}
-
-#[derive(Serialize, Deserialize, ToSchema)]
-struct LayoutBody {
-    #[schema(min_length = 1, max_length = 64)]
-    name: String,
-    /// The partition table as ESP-IDF's CSV.
-    #[schema(min_length = 1, max_length = 16_384)]
-    csv: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Product {
-    name: String,
-    chip: String,
-    layout: LayoutBody,
-    strategy: String,
-    slots: Vec<SlotSize>,
-    /// Those that are good now.
-    publisher_keys: Vec<Key>,
-    /// Lowest revision of its chips: major * 100 + minor.
-    chip_revision: Option<i64>,
-    silence_deadline_s: i64,
-    quarantine_after: i64,
-    enrollment_approval: bool,
-    /// A run of the application shorter than this shows nothing, and five in a row are a failure.
-    min_run_s: i64,
-    /// The rollout plan that a published release starts with; null: all devices at once.
-    default_plan: Option<Value>,
-    /// How much its artifacts take, in bytes.
-    artifact_bytes: u64,
-    /// How much they may take: `artifact-quota-mib` of the server, in bytes.
-    artifact_quota_bytes: u64,
-    #[schema(format = DateTime)]
-    created_at: String,
-    revision: i64,
 }
 
 /// Makes a product.

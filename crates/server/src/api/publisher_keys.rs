@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use api::page::Page;
+use api::publisher_key::{Key, NewKey, RevokeKey};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::etag::Condition;
-use super::page::{Page, PageParams};
+use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params, check_text, optional_body};
 use super::routes::{IfMatchHeader, Routes};
@@ -24,37 +24,6 @@ use crate::store::{KeyRow, Trust};
 
 pub(super) fn routes() -> Routes {
     Routes::of("publisher-keys").viewer(routes!(list)).admin(routes!(add)).admin(routes!(revoke))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewKey {
-    /// For people, such as whose it is.
-    #[schema(min_length = 1, max_length = 64)]
-    name: String,
-    /// A compressed P-256 point (33 bytes, SEC 1 section 2.3.3) in hexadecimal.
-    #[schema(pattern = "^0[23][0-9a-fA-F]{64}$")]
-    key: String,
-}
-
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-struct RevokeKey {
-    /// Revoke it although it is the last one: nothing can be published then.
-    force: bool,
-}
-
-/// A publisher key.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Key {
-    name: String,
-    key: String,
-    /// What a signature names it by.
-    id: String,
-    #[schema(format = DateTime)]
-    created_at: String,
-    #[schema(format = DateTime)]
-    revoked_at: Option<String>,
 }
 
 /// Lists the publisher keys of a product, oldest first, revoked ones too. There are few: one page has them all.

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
+use api::page::Page;
+use api::release::{PublishBody, Release, StartRollout};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::etag::Condition;
-use super::page::{Page, PageParams};
+use super::page::PageParams;
 use super::request::{Body, InPath, Params, check_text};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
@@ -35,86 +35,6 @@ pub(super) fn routes() -> Routes {
         .publisher(routes!(publish))
         .operator(routes!(archive))
         .operator(routes!(unarchive))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct PublishBody {
-    /// The signed manifest (COSE_Sign1) in base64.
-    manifest: String,
-    #[serde(default)]
-    #[schema(max_length = 65_536)]
-    notes: String,
-    /// The channel whose devices it is for; `stable` when it is absent.
-    channel: Option<String>,
-    /// The sequence number of an older release: a device must run that or a newer one before it is offered this one.
-    #[schema(minimum = 1)]
-    requires: Option<i64>,
-    /// SHA-256 of the ELF file that the image was made of, which lies among the artifacts.
-    #[schema(pattern = "^[0-9a-f]{64}$")]
-    elf_digest: Option<String>,
-    /// That this application has no app descriptor. Without it an image that has none is refused.
-    #[serde(default)]
-    without_descriptor: bool,
-    /// That this application may confirm itself. Without it an image that is known to is refused for a product whose
-    /// bootloader starts the application: the updater would not run again.
-    #[serde(default)]
-    confirms_itself: bool,
-    /// That the image of another release is meant to be published as a new one, such as to go back to it.
-    #[serde(default)]
-    same_image: bool,
-    /// That devices are meant to refuse it until they trust the key. Without it a release is refused that no device trusts of
-    /// those that tell.
-    #[serde(default)]
-    untrusted_key: bool,
-    #[serde(default)]
-    rollout: StartRollout,
-}
-
-/// Whether the release's rollout starts at once.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum StartRollout {
-    /// By the product's default plan.
-    #[default]
-    Default,
-    /// An operator makes one later; until then no device is offered the release.
-    None,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Release {
-    product: String,
-    sequence: i64,
-    version: String,
-    channel: String,
-    digest: String,
-    size_bytes: i64,
-    chip: String,
-    /// The image's app descriptor.
-    app: Option<AppInfo>,
-    min_slot_bytes: i64,
-    /// Sequence numbers of the releases that the publisher allows to return to from this one.
-    revert_to: Vec<u64>,
-    /// The sequence number of the release that a device must run, or a newer one, before it is offered this one.
-    requires: Option<i64>,
-    elf_digest: Option<String>,
-    notes: String,
-    /// What the publisher was warned of.
-    warnings: Vec<String>,
-    #[schema(format = DateTime)]
-    created_at: String,
-    /// Since when it is offered to nobody; null when it is not archived.
-    #[schema(format = DateTime)]
-    archived_at: Option<String>,
-}
-
-/// What an image's app descriptor says.
-#[derive(Serialize, Deserialize, ToSchema)]
-struct AppInfo {
-    project_name: String,
-    version: String,
-    idf_version: String,
 }
 
 /// Checks a signed manifest and its artifact, and publishes the release. Read `warnings` of the answer. The same manifest

@@ -5,7 +5,6 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
 
 use crate::clock;
 use crate::problem::Problem;
@@ -63,13 +62,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
             .map_err(|rejection| Problem::Invalid(rejection.body_text()))?;
         Ok(Self(value))
     }
-}
-
-/// Tells a member that is null from one that is absent: `#[serde(default, deserialize_with = "present")]`.
-pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 /// A time as RFC 3339 writes it, in milliseconds since 1970.

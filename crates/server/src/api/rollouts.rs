@@ -4,6 +4,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::page::{Order, Page};
+use api::rollout::{
+    ListParams, NewRolloutBody, Rollout, RolloutHalt, RolloutRelease, RolloutWave, WaveState,
+};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,18 +15,14 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures_util::Stream;
 use futures_util::stream;
-use rollout::{
-    Action, Cause, Counters, Observed, Percent, Plan, Progress, State as S, lack, next, soaks_until_ms,
-};
-use serde::{Deserialize, Serialize};
+use rollout::{Action, Observed, Progress, State as S, lack, next, soaks_until_ms};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::etag::{Condition, Tagged};
-use super::page::{BothWays, Order, Page};
+use super::page::BothWays;
 use super::request::{Body, InPath, Params};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
@@ -51,142 +51,6 @@ pub(super) fn routes() -> Routes {
         .operator(routes!(resume))
         .operator(routes!(abort))
         .operator(routes!(approve))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewRolloutBody {
-    product: String,
-    /// The release that the rollout brings to the devices of a channel.
-    sequence: i64,
-    /// The channel; that which the release was published to when it is absent. The signed manifest names none: a release
-    /// that did well on one channel is promoted to another by a rollout there.
-    channel: Option<String>,
-    /// Without one: the product's default plan, and without that one wave of all devices.
-    #[serde(default)]
-    plan: Option<Plan>,
-    /// Whether it starts at once; else it is a draft.
-    #[serde(default)]
-    start: bool,
-}
-
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(default)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// Rollouts of this product only.
-    product: Option<String>,
-    /// Rollouts in this state only.
-    state: Option<rollout::State>,
-    /// How many items a page has at most; 100 unless given.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-    /// `previous_cursor` of the page after.
-    before: Option<String>,
-    /// `ascending`: the oldest first; `descending` when it is absent.
-    #[param(inline)]
-    order: Option<Order>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-struct Rollout {
-    id: String,
-    product: String,
-    channel: String,
-    release: ReleaseOf,
-    state: rollout::State,
-    /// Index of the newest wave that is open.
-    wave: usize,
-    plan: Plan,
-    waves: Vec<Wave>,
-    /// Whether the newest open wave has its evidence: enough of its devices are healthy with the release, and hardly any
-    /// is missing.
-    has_evidence: bool,
-    /// How many devices of open waves run less than the release requires, and wait for that; null until they were counted.
-    waiting: Option<i64>,
-    /// Until when the newest open wave soaks; null when it has soaked, or nothing is under way. Before that no wave is
-    /// approved.
-    #[schema(format = DateTime)]
-    soaks_until: Option<String>,
-    halt: Option<Halt>,
-    /// The rollout of a newer release that took its place.
-    superseded_by: Option<String>,
-    /// The rollouts of older releases whose place it took.
-    supersedes: Vec<String>,
-    /// What happens next, in words, and what is still missing.
-    next: String,
-    #[schema(format = DateTime)]
-    created_at: String,
-    #[schema(format = DateTime)]
-    started_at: Option<String>,
-    #[schema(format = DateTime)]
-    finished_at: Option<String>,
-    revision: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = RolloutRelease)]
-struct ReleaseOf {
-    sequence: i64,
-    version: String,
-    digest: String,
-    /// The release that a device must run, or a newer one, before it is offered this one.
-    requires: Option<i64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = RolloutWave)]
-struct Wave {
-    index: usize,
-    state: WaveState,
-    #[schema(format = DateTime)]
-    started_at: Option<String>,
-    counters: Counters,
-    /// How many devices it has: those that were seen within 30 days before the start or since; null until they were
-    /// counted.
-    devices: Option<u64>,
-    /// How many of them must be healthy before the next wave opens.
-    needed: Option<u64>,
-    /// Whether it has its evidence: so many are healthy, and no more than its `silence_percent` took the release and are not
-    /// heard again. Later waves do not change it.
-    has_evidence: bool,
-    /// The id of the device that it has because nobody else is in it: a share is at least one device.
-    stand_in: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-enum WaveState {
-    /// Its devices are not offered the release yet.
-    Waiting,
-    /// The newest wave that is open.
-    Open,
-    /// A later one is open.
-    Done,
-}
-
-/// Why a rollout halted.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = RolloutHalt)]
-struct Halt {
-    cause: Cause,
-    /// Index of the wave whose limit was exceeded.
-    wave: usize,
-    /// How many devices.
-    observed: u64,
-    /// Of how many.
-    sample: u64,
-    /// The share that is tolerated.
-    limit_percent: Percent,
-    /// How often the rollout had been resumed after a halt. `GET /devices` lists all these devices by `rollout`, `wave`,
-    /// `epoch` and `attempt`.
-    epoch: i64,
-    /// Which devices; the first 100 by id.
-    devices: Vec<String>,
-    #[schema(format = DateTime)]
-    at: String,
 }
 
 /// Lists rollouts, newest first.
@@ -429,7 +293,7 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollo
     let needed = |index: usize, observed: &Observed| {
         plan.waves().get(index).zip(observed.devices()).map(|(wave, devices)| wave.evidence.needed(devices))
     };
-    let waves = waves.iter().zip(&observed).enumerate().map(|(index, (wave, observed))| Wave {
+    let waves = waves.iter().zip(&observed).enumerate().map(|(index, (wave, observed))| RolloutWave {
         index,
         state: match wave.started_at_ms {
             None => WaveState::Waiting,
@@ -455,7 +319,7 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollo
         id: row.id,
         product: row.product,
         channel: row.channel,
-        release: ReleaseOf {
+        release: RolloutRelease {
             sequence: row.sequence,
             version: row.version,
             digest: row.digest,
@@ -464,7 +328,7 @@ fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollo
         state,
         wave: open,
         plan,
-        halt: halt.map(|halt| Halt {
+        halt: halt.map(|halt| RolloutHalt {
             cause: halt.cause,
             wave: halt.wave,
             observed: halt.observed,

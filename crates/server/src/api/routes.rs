@@ -32,6 +32,8 @@
 
 use std::sync::Arc;
 
+use api::access::Role;
+use api::problem;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -48,8 +50,6 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::auth::Caller;
 use crate::app::App;
-use crate::problem;
-use crate::role::Role;
 
 /// Name of the security scheme.
 const TOKEN: &str = "token";
@@ -129,7 +129,7 @@ pub(super) fn document() -> OpenApi {
         .build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme.build()));
-    components.schemas.insert(problem::Body::name().into_owned(), problem::Body::schema());
+    components.schemas.insert(problem::Problem::name().into_owned(), problem::Problem::schema());
     document
 }
 
@@ -139,7 +139,7 @@ fn describe(operation: &mut Operation, resource: &str, needed: Role) {
     operation.operation_id = Some(format!("{resource}-{}", name.replace('_', "-")));
     operation.tags = Some(vec![resource.to_owned()]);
     operation.security = Some(vec![SecurityRequirement::new(TOKEN, [needed.name()])]);
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(problem::Body::name()))).build();
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(problem::Problem::name()))).build();
     let refusal = ResponseBuilder::new()
         .description("Refused, with problem details (RFC 9457)")
         .content(problem::MEDIA_TYPE, content)

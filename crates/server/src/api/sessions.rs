@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use api::access::BegunSession;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -21,14 +20,6 @@ const LIFE_MS: i64 = 12 * 3_600_000;
 
 pub(super) fn routes() -> Routes {
     Routes::of("sessions").viewer(routes!(begin)).viewer(routes!(end))
-}
-
-#[derive(Serialize, ToSchema)]
-struct BegunSession {
-    /// Stands for the API token in `Authorization: Bearer`; it is not shown again.
-    secret: String,
-    #[schema(format = DateTime)]
-    expires_at: String,
 }
 
 /// Begins a session of the API token, whose secret is shown once. It ends with the token, after 12 hours, or by hand.

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
+use api::access::{ApiToken, CreatedToken, NewApiToken};
+use api::page::Page;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::page::{Page, PageParams};
+use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params, check_text, parse_time};
 use super::routes::Routes;
 use crate::app::App;
 use crate::clock;
 use crate::problem::{Problem, Refused};
-use crate::role::Role;
 use crate::secret;
 use crate::store::{Revocation, TokenDeletion, TokenRow};
 
@@ -27,43 +26,6 @@ pub(super) fn routes() -> Routes {
         .admin(routes!(create))
         .admin(routes!(revoke))
         .admin(routes!(remove))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewApiToken {
-    /// Whose it is, for people and for the audit log.
-    #[schema(min_length = 1, max_length = 64)]
-    name: String,
-    role: Role,
-    /// The one product that it is to be for; without it, it is for all.
-    product: Option<String>,
-    /// When it stops being good; without it, never.
-    #[schema(format = DateTime)]
-    expires_at: Option<String>,
-}
-
-/// An API token. Itself it was shown once, when it was made.
-#[derive(Serialize, ToSchema)]
-struct ApiToken {
-    id: String,
-    name: String,
-    role: Role,
-    product: Option<String>,
-    #[schema(format = DateTime)]
-    created_at: String,
-    #[schema(format = DateTime)]
-    expires_at: Option<String>,
-    #[schema(format = DateTime)]
-    revoked_at: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct CreatedToken {
-    #[serde(flatten)]
-    description: ApiToken,
-    /// The token itself: it is not shown again.
-    token: String,
 }
 
 /// Makes an API token, which is shown once.

@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::page::Page;
+use api::webhook::{CreatedWebhook, Delivery, ListedWebhook, NewWebhook, Webhook};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::page::{Page, PageParams};
+use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params};
 use super::routes::Routes;
@@ -33,76 +33,6 @@ pub(super) fn routes() -> Routes {
         .admin(routes!(remove))
         .admin(routes!(deliveries))
         .admin(routes!(test))
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewWebhook {
-    /// `https://` or, for a backend on this machine, `http://`.
-    #[schema(max_length = 1000)]
-    url: String,
-    /// That a backend on another machine is meant to be told by `http://`: whoever is on the way reads what is sent. The
-    /// signature shows whose it is, and hides nothing.
-    #[serde(default)]
-    allow_http: bool,
-    /// What it is told: `release.publish`, `rollout.start`, `rollout.open-wave`, `rollout.wait`,
-    /// `rollout.await-approval`, `rollout.approve`, `rollout.pause`, `rollout.halt`, `rollout.resume`, `rollout.complete`,
-    /// `rollout.abort`, `rollout.supersede`, `device.quarantine`, `device.revoke`, `device.revoke-bulk`, `device.suspend`,
-    /// `certificate.end`; without it, all.
-    #[serde(default)]
-    events: Vec<String>,
-    /// The one product that it is about; without it, all.
-    product: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Webhook {
-    id: String,
-    url: String,
-    events: Vec<String>,
-    product: Option<String>,
-    #[schema(format = DateTime)]
-    created_at: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct ListedWebhook {
-    #[serde(flatten)]
-    webhook: Webhook,
-    /// How much is still to be sent to it.
-    waiting: i64,
-    /// When the next of it is tried; null when there is none.
-    #[schema(format = DateTime)]
-    next_try_at: Option<String>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct CreatedWebhook {
-    #[serde(flatten)]
-    webhook: Webhook,
-    /// Signs what is sent (Standard Webhooks 1.0.0): it is not shown again.
-    secret: String,
-}
-
-/// Something that was sent, or is to be.
-#[derive(Serialize, ToSchema)]
-struct Delivery {
-    /// As in the header `webhook-id`.
-    id: String,
-    event: String,
-    /// When it happened.
-    #[schema(format = DateTime)]
-    at: String,
-    /// `waiting`, `delivered`, or `failed`: given up.
-    state: String,
-    tries: i64,
-    /// When it is tried next; null when it is not.
-    #[schema(format = DateTime)]
-    next_try_at: Option<String>,
-    /// Status of the last answer; null when there was none.
-    status: Option<i64>,
-    /// Why the last try failed.
-    error: Option<String>,
 }
 
 /// Lists webhooks.

@@ -1,29 +1,15 @@
 //! `GET /api/v1/whoami`: whose token it is.
 
+use api::access::Whoami;
 use axum::Json;
-use serde::Serialize;
-use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::routes::Routes;
 use crate::clock;
-use crate::role::Role;
 
 pub(super) fn routes() -> Routes {
     Routes::of("whoami").viewer(routes!(show))
-}
-
-#[derive(Serialize, ToSchema)]
-struct Whoami {
-    /// Id of the token.
-    id: String,
-    name: String,
-    role: Role,
-    /// The one product that the token is for.
-    product: Option<String>,
-    #[schema(format = DateTime)]
-    expires_at: Option<String>,
 }
 
 /// Tells whose token it is, and what it is good for.

@@ -6,6 +6,7 @@ mod image;
 mod problem;
 mod warnings;
 
+use api::product::SlotSize;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use flashfmt::app_desc::AppDescriptor;
@@ -25,14 +26,6 @@ use crate::store::{
     Added, Change, KeyRow, NewRelease, ProductRow, RolloutRefusal, RolloutRow, StoreError, default_plan,
 };
 use artifact::{Artifact, read};
-
-/// A slot of a product's layout, as it is stored and shown.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-pub(crate) struct SlotSize {
-    /// Partition label, such as `ota_0`.
-    pub(crate) label: String,
-    pub(crate) size_bytes: u32,
-}
 
 /// Why a release is not published.
 #[derive(Debug, thiserror::Error)]

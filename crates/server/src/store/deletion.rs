@@ -1,5 +1,6 @@
 //! Deleting devices and products. The lines of the audit log stay.
 
+use api::device::DeviceState;
 use serde_json::{Value, json};
 
 use super::devices::{record, take};
@@ -70,7 +71,7 @@ impl Store {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
-        if before.state() == "enrolled" || before.is_suspended() {
+        if before.state() == DeviceState::Enrolled || before.is_suspended() {
             return Ok(Changed::Done(DeviceDeletion::Enrolled));
         }
         for statement in WITH_A_DEVICE {

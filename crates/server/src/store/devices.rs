@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use api::device::DeviceState;
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
@@ -263,11 +264,11 @@ impl DeviceRevocation<'_> {
 
 impl DeviceRow {
     /// Where it is between made and revoked.
-    pub(crate) fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> DeviceState {
         match (self.revoked_at_ms, self.enrolled_at_ms) {
-            (Some(_), _) => "revoked",
-            (None, Some(_)) => "enrolled",
-            (None, None) => "new",
+            (Some(_), _) => DeviceState::Revoked,
+            (None, Some(_)) => DeviceState::Enrolled,
+            (None, None) => DeviceState::New,
         }
     }
 
@@ -278,7 +279,7 @@ impl DeviceRow {
 
     /// As [`DeviceRow::state`], and `suspended`, as an audit line tells it.
     pub(super) fn standing(&self) -> &'static str {
-        if self.is_suspended() { "suspended" } else { self.state() }
+        if self.is_suspended() { "suspended" } else { self.state().name() }
     }
 
     /// What operators set, as an audit line tells it.

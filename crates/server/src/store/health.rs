@@ -12,10 +12,6 @@ use super::filter::{Statements, places};
 use super::{Store, StoreError};
 use crate::failing::{Failing, Fails as _};
 
-/// All healths, in the order in which they are asked for.
-pub(crate) const HEALTHS: [&str; 8] =
-    ["revoked", "new", "silent", "crashing", "failing", "unheard", "updating", "ok"];
-
 /// Devices that are looked at in one statement: others can write in between.
 const SWEEP: i64 = 500;
 

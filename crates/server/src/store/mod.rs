@@ -70,7 +70,6 @@ pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow, ExportedEvent};
 pub(crate) use filter::Place;
 pub(crate) use fleet::{Count, NO_SEQUENCE};
-pub(crate) use health::HEALTHS;
 pub(crate) use idempotency::{Begun, KEYS_KEPT_MS, Once};
 pub(crate) use presence::Candidate;
 pub(crate) use product_row::ProductRow;

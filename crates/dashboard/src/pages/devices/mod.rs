@@ -6,13 +6,17 @@ mod one;
 pub(super) use new::create;
 pub(super) use one::{act, edit, show};
 
+use ::rollout::Attempt;
+use api::device::{Device, DeviceState};
+use api::page::Page as Items;
+use api::product::Product;
+use api::rollout::Rollout;
 use axum::extract::Query as Params;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use crate::api::{Failed, Page as Items, Query, segment};
-use crate::model::{Device, Product, Rollout};
+use crate::api::{Failed, Query, segment};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table::{self, Column};
@@ -20,9 +24,6 @@ use crate::view::{self, HEALTHS, when_or};
 
 /// Devices on a page of the list.
 const PAGE: &str = "50";
-const STATES: [&str; 3] = ["new", "enrolled", "revoked"];
-/// How a device can do with the release of a rollout.
-const ATTEMPTS: [&str; 7] = ["offered", "installed", "healthy", "failed", "crashed", "silent", "unheard"];
 const COLUMNS: [Column; 8] = [
     ("Device", ""),
     ("Health", ""),
@@ -153,15 +154,15 @@ fn filter_form(products: &[Product], filter: &Filter) -> Markup {
             hx-select="#devices" hx-swap="outerHTML" hx-push-url="true" hx-trigger="change, input delay:250ms, submit" {
             (text("q", "Id contains", &filter.q))
             (choice("product", "Product", &filter.product, &names))
-            (choice("health", "Health", &filter.health, &HEALTHS.map(|(health, _, _)| health)))
-            (choice("state", "State", &filter.state, &STATES))
+            (choice("health", "Health", &filter.health, &HEALTHS.map(|(health, _, _)| health.name())))
+            (choice("state", "State", &filter.state, &DeviceState::ALL.map(DeviceState::name)))
             (text("channel", "Channel", &filter.channel))
             (text("tag", "Tag", &filter.tag))
             (text("sequence", "Runs number", &filter.sequence))
             (view::order(&filter.order, [("", "A to Z"), ("descending", "Z to A")]))
             @if !filter.rollout.is_empty() {
                 @if !filter.wave.is_empty() {
-                    (choice("attempt", "With the rollout", &filter.attempt, &ATTEMPTS))
+                    (choice("attempt", "With the rollout", &filter.attempt, &Attempt::ALL.map(Attempt::name)))
                 }
                 @for (name, value) in
                     [("rollout", &filter.rollout), ("wave", &filter.wave), ("epoch", &filter.epoch)] {
@@ -180,7 +181,7 @@ fn list_table(session: &Session, devices: &[Device]) -> Markup {
     let rows = devices.iter().map(|device| {
         table::row([
             html! { a.id href={ "/devices/" (segment(&device.id)) } { (device.id) } },
-            view::health(&device.health),
+            view::health(device.health),
             running(device),
             when_or(device.last_seen_at.as_deref(), session.now, "never"),
             html! { (device.product) },

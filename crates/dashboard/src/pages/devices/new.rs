@@ -1,14 +1,14 @@
 //! A new device: the question, and the page that shows its enrollment token.
 
+use api::device::{NewDeviceBody, NewToken};
+use api::product::Product;
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
-use serde_json::{Map, Value, json};
 
 use super::{Filter, list_page};
 use crate::api::segment;
 use crate::form::{Fields, Form};
-use crate::model::{NewDevice, Product};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::view;
@@ -16,7 +16,7 @@ use crate::view;
 /// The token is on the page that answers, and on no other: the API keeps its hash only.
 pub(in crate::pages) async fn create(form: Form) -> Response {
     let Form { session, fields } = form;
-    match session.api().post::<NewDevice>("/devices", None, &request(&fields)).await {
+    match session.api().post::<NewToken>("/devices", None, &request(&fields)).await {
         Ok(device) => {
             let mut response = session.answer(Ok(shown_once(&device)));
             *response.status_mut() = StatusCode::CREATED;
@@ -29,16 +29,14 @@ pub(in crate::pages) async fn create(form: Form) -> Response {
     }
 }
 
-fn request(fields: &Fields) -> Value {
-    let mut body = Map::new();
-    body.insert("product".to_owned(), fields.text("product").into());
-    for name in ["id", "channel", "note"] {
-        if let Some(text) = fields.filled(name) {
-            body.insert(name.to_owned(), text.into());
-        }
+fn request(fields: &Fields) -> NewDeviceBody {
+    NewDeviceBody {
+        id: fields.filled("id").map(ToOwned::to_owned),
+        product: fields.text("product").to_owned(),
+        note: fields.text("note").to_owned(),
+        channel: fields.filled("channel").map(ToOwned::to_owned),
+        tags: fields.words("tags").into_iter().map(ToOwned::to_owned).collect(),
     }
-    body.insert("tags".to_owned(), json!(fields.words("tags")));
-    Value::Object(body)
 }
 
 /// A button, and the form behind it.
@@ -75,7 +73,7 @@ pub(super) fn dialog(session: &Session, products: &[Product]) -> Markup {
     )
 }
 
-fn shown_once(device: &NewDevice) -> Page {
+fn shown_once(device: &NewToken) -> Page {
     let body = html! {
         p.crumbs { a href="/devices" { "Devices" } }
         h1 { "New device " span.id { (device.id) } }

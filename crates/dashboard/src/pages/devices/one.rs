@@ -1,14 +1,17 @@
 //! One device.
 
+use api::device::{Device, DeviceSettingsBody, DeviceState, Event};
+use api::page::Page as Items;
+use api::product::Channel;
+use api::release::Release;
 use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::{running, tags};
-use crate::api::{Failed, Page as Items, Query, segment};
+use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
-use crate::model::{Channel, Device, Event, Release};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table;
@@ -43,20 +46,20 @@ pub(in crate::pages) async fn act(Path((id, action)): Path<(String, String)>, fo
     session.answer_change(change, &page, device_page(&session, &id)).await
 }
 
-fn settings(fields: &Fields) -> Result<Value, Failed> {
+fn settings(fields: &Fields) -> Result<DeviceSettingsBody, Failed> {
     let pinned = match fields.filled("pinned_sequence") {
-        None => Value::Null,
-        Some(number) => match number.parse::<i64>() {
-            Ok(number) => number.into(),
+        None => None,
+        Some(number) => match number.parse() {
+            Ok(number) => Some(number),
             Err(_) => return Err(Failed::invalid(format!("expected a release's number, found {number:?}"))),
         },
     };
-    Ok(json!({
-        "channel": fields.text("channel"),
-        "tags": fields.words("tags"),
-        "note": fields.text("note"),
-        "pinned_sequence": pinned,
-    }))
+    Ok(DeviceSettingsBody {
+        channel: Some(fields.text("channel").to_owned()),
+        tags: Some(fields.words("tags").into_iter().map(ToOwned::to_owned).collect()),
+        note: Some(fields.text("note").to_owned()),
+        pinned_sequence: Some(pinned),
+    })
 }
 
 async fn device_page(session: &Session, id: &str) -> Result<Page, Failed> {
@@ -75,7 +78,7 @@ async fn device_page(session: &Session, id: &str) -> Result<Page, Failed> {
     let body = html! {
         p.crumbs { a href="/devices" { "Devices" } }
         div.head {
-            h1 { span.id { (device.id) } " " (view::health(&device.health)) }
+            h1 { span.id { (device.id) } " " (view::health(device.health)) }
             @if session.role().operates() { (actions(session, &device)) }
         }
         @if !device.note.is_empty() { p.note { (device.note) } }
@@ -136,7 +139,7 @@ fn actions(session: &Session, device: &Device) -> Markup {
     let plain = |action: &str, button: &str| form(action, html! { button type="submit" { (button) } });
     html! {
         div.actions {
-            @if device.state == "new" && device.approved_at.is_none() { (plain("approve", "Approve enrollment")) }
+            @if device.state == DeviceState::New && device.approved_at.is_none() { (plain("approve", "Approve enrollment")) }
             @if device.quarantine.is_some() { (plain("clear-quarantine", "Clear quarantine")) }
             @if device.revoked_at.is_none() {
                 (view::confirm("revoke", "Revoke…", "danger", form("revoke", html! {
@@ -194,7 +197,7 @@ fn identity(session: &Session, device: &Device) -> Markup {
     let now = session.now;
     view::facts([
         ("Product", Some(html! { a href={ "/products/" (segment(&device.product)) } { (device.product) } })),
-        ("State", some(&device.state)),
+        ("State", some(device.state.name())),
         ("Created", Some(when(&device.created_at, now))),
         ("Waits for approval", device.waiting_since.as_deref().map(|at| html! { "since " (when(at, now)) })),
         ("Approved", device.approved_at.as_deref().map(|at| when(at, now))),

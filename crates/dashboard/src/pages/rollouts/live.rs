@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use api::rollout::Rollout;
 use axum::extract::Path;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
@@ -11,7 +12,6 @@ use sse_stream::SseStream;
 
 use super::one;
 use crate::api::segment;
-use crate::model::Rollout;
 use crate::session::Session;
 
 /// `GET /rollouts/{id}/live`: events `state` and `waves`, each with its part of the page, when that changed.

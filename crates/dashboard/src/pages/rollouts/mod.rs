@@ -8,13 +8,16 @@ pub(super) use live::live;
 pub(super) use new::{create, new};
 pub(super) use one::{act, show};
 
+use ::rollout::{Counters, State};
+use api::page::Page as Items;
+use api::product::Product;
+use api::rollout::Rollout;
 use axum::extract::Query as Params;
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use crate::api::{Failed, Page as Items, Query, segment};
-use crate::model::{Counters, Product, Rollout, RolloutState};
+use crate::api::{Failed, Query, segment};
 use crate::page::{Page, Section};
 use crate::plot;
 use crate::session::Session;
@@ -86,7 +89,7 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
                 label for="state" { "State" }
                 select #state name="state" {
                     (view::option("", "any", filter.state.is_empty()))
-                    @for state in RolloutState::ALL {
+                    @for state in State::ALL {
                         (view::option(state.name(), state.name(), state.name() == filter.state))
                     }
                 }
@@ -139,13 +142,13 @@ pub(super) fn table(session: &Session, rollouts: &[&Rollout]) -> Markup {
 }
 
 /// How many devices a rollout is for; `None` until all of its waves were counted.
-fn targets(rollout: &Rollout) -> Option<i64> {
+fn targets(rollout: &Rollout) -> Option<u64> {
     rollout.waves.iter().map(|wave| wave.devices).sum()
 }
 
 /// A counter of a rollout or of one of its waves, as the way to its devices. `attempt` is how they do; empty: all that were
 /// offered the release.
-fn counter(rollout: &Rollout, wave: Option<usize>, attempt: &str, count: i64) -> Markup {
+fn counter(rollout: &Rollout, wave: Option<usize>, attempt: &str, count: u64) -> Markup {
     let devices = Query::new()
         .and("rollout", &rollout.id)
         .maybe("wave", wave.map(|wave| wave.to_string()).as_deref())
@@ -155,13 +158,13 @@ fn counter(rollout: &Rollout, wave: Option<usize>, attempt: &str, count: i64) ->
     }
 }
 
-fn state(state: RolloutState) -> Markup {
+fn state(state: State) -> Markup {
     let tone = match state {
-        RolloutState::Running | RolloutState::Open => Tone::Busy,
-        RolloutState::Completed => Tone::Good,
-        RolloutState::Draft | RolloutState::Aborted | RolloutState::Superseded => Tone::Plain,
-        RolloutState::Paused | RolloutState::AwaitingApproval => Tone::Warn,
-        RolloutState::Halted => Tone::Bad,
+        State::Running | State::Open => Tone::Busy,
+        State::Completed => Tone::Good,
+        State::Draft | State::Aborted | State::Superseded => Tone::Plain,
+        State::Paused | State::AwaitingApproval => Tone::Warn,
+        State::Halted => Tone::Bad,
     };
     badge(tone, &state.name().replace('-', " "))
 }
@@ -180,7 +183,7 @@ fn total(rollout: &Rollout) -> Counters {
 
 /// How far it is: the share of the devices it is for that are healthy with the release, and how the others do. Before they
 /// were counted, the share of those that were offered it.
-fn progress(counters: Counters, targets: Option<i64>) -> Markup {
+fn progress(counters: Counters, targets: Option<u64>) -> Markup {
     let Counters { offered, installed, healthy, failed, crashed, silent, unheard } = counters;
     // A device that was seen after the count may be one more.
     let whole = targets.map_or(offered, |targets| targets.max(offered));

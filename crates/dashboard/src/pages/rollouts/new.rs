@@ -1,5 +1,8 @@
 //! The form for a new rollout.
 
+use api::product::Product;
+use api::release::Release;
+use api::rollout::Rollout;
 use axum::extract::Query as Params;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
@@ -8,7 +11,6 @@ use serde_json::{Map, Value, json};
 
 use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
-use crate::model::{Product, Release, Rollout};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table::{self, Column};

@@ -1,5 +1,7 @@
 //! One rollout.
 
+use ::rollout::{Approval, Cause, Evidence, Limits, OnHalt, Select, State, Wave};
+use api::rollout::{Rollout, RolloutHalt, RolloutWave, WaveState};
 use axum::extract::Path;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -8,11 +10,10 @@ use serde_json::{Value, json};
 use super::{counter, progress, state};
 use crate::api::{Failed, Query, segment};
 use crate::form::Form;
-use crate::model::{Evidence, Halt, Limits, Plan, PlanWave, Rollout, RolloutState, Select, WaveState};
 use crate::page::{Page, Section};
 use crate::session::Session;
 use crate::table::{self, Column};
-use crate::view::{self, Tone, badge, number, percent, when};
+use crate::view::{self, Tone, badge, number, when};
 
 const WAVES: [Column; 11] = [
     ("Wave", ""),
@@ -76,7 +77,7 @@ pub(super) fn state_part(session: &Session, rollout: &Rollout) -> Markup {
     html! {
         div.state-line {
             (state(rollout.state))
-            @if let Some(next) = &rollout.next { span { (next) } }
+            span { (rollout.next) }
             @if let Some(newer) = &rollout.superseded_by {
                 a href={ "/rollouts/" (segment(newer)) } { "the newer rollout" }
             }
@@ -101,24 +102,24 @@ pub(super) fn waves_part(session: &Session, rollout: &Rollout) -> Markup {
     }
 }
 
-fn wave_row(session: &Session, rollout: &Rollout, wave: &WaveState) -> table::Row {
+fn wave_row(session: &Session, rollout: &Rollout, wave: &RolloutWave) -> table::Row {
     let counters = wave.counters;
-    let count = |attempt: &str, count: i64| counter(rollout, Some(wave.index), attempt, count);
-    let bad = |attempt: &str, number: i64| html! { span.hot[number > 0] { (count(attempt, number)) } };
+    let count = |attempt: &str, count: u64| counter(rollout, Some(wave.index), attempt, count);
+    let bad = |attempt: &str, number: u64| html! { span.hot[number > 0] { (count(attempt, number)) } };
     let devices = html! {
-        @if let Some(planned) = rollout.plan.waves.get(wave.index) { (who(&planned.select)) }
+        @if let Some(planned) = rollout.plan.waves().get(wave.index) { (who(&planned.select)) }
         @if let Some(devices) = wave.devices { " (" (view::count(devices, "device")) ")" }
         @if let Some(device) = &wave.stand_in {
             ", for which " a.id href={ "/devices/" (segment(device)) } { (device) } " stands in"
         }
     };
     let state = html! {
-        (badge(wave_tone(&wave.state), &wave.state))
+        (badge(wave_tone(wave.state), wave.state.name()))
         @if let Some(at) = &wave.started_at { " " (when(at, session.now)) }
     };
     let healthy = html! {
         (count("healthy", counters.healthy))
-        @if let Some(needed) = wave.needed.filter(|_| wave.state == "open") {
+        @if let Some(needed) = wave.needed.filter(|_| wave.state == WaveState::Open) {
             " (" (number(needed)) " needed)"
         }
     };
@@ -135,67 +136,65 @@ fn wave_row(session: &Session, rollout: &Rollout, wave: &WaveState) -> table::Ro
         bad("silent", counters.silent),
         count("unheard", counters.unheard),
     ])
-    .with_class(if wave.state == "open" { "open" } else { "" })
+    .with_class(if wave.state == WaveState::Open { "open" } else { "" })
 }
 
-fn wave_tone(state: &str) -> Tone {
+fn wave_tone(state: WaveState) -> Tone {
     match state {
-        "open" => Tone::Busy,
-        "done" => Tone::Good,
-        _ => Tone::Plain,
+        WaveState::Open => Tone::Busy,
+        WaveState::Done => Tone::Good,
+        WaveState::Waiting => Tone::Plain,
     }
 }
 
 fn who(select: &Select) -> String {
     match select {
-        Select::Percent(share) => percent(*share),
+        Select::Percent(share) => share.to_string(),
         Select::Tags(tags) => format!("tagged {}", tags.join(" or ")),
     }
 }
 
-fn halted(halt: &Halt, rollout: &Rollout) -> Markup {
-    let (what, _) = cause(halt);
+fn halted(halt: &RolloutHalt, rollout: &Rollout) -> Markup {
+    let what = what(halt.cause);
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let share = 100.0 * halt.observed as f64 / halt.sample.max(1) as f64;
     html! {
-        div class={ "callout " @if rollout.state == RolloutState::Halted { "bad" } @else { "plain" } } {
+        div class={ "callout " @if rollout.state == State::Halted { "bad" } @else { "plain" } } {
             p {
-                strong { "It halted itself: " (halt.cause) ". " }
+                strong { "It halted itself: " (halt.cause.name()) ". " }
                 (number(halt.observed)) " of " (view::count(halt.sample, "device")) " "
                 "(" (format!("{share:.1}")) " %) of wave " (halt.wave + 1) " " (what)
-                "; the limit is " (percent(halt.limit_percent)) ". " (view::timestamp(&halt.at))
+                "; the limit is " (halt.limit_percent) ". " (view::timestamp(&halt.at))
             }
         }
     }
 }
 
-/// What the devices did that made it halt, and how they do with the release.
-fn cause(halt: &Halt) -> (&str, &str) {
-    match halt.cause.as_str() {
-        "failures" => ("failed to install", "failed"),
-        "crashes" => ("crashed", "crashed"),
-        "silence" => ("took the release and were not seen again", "silent"),
-        other => (other, ""),
+/// What the devices did that made it halt.
+fn what(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Failures => "failed to install",
+        Cause::Crashes => "crashed",
+        Cause::Silence => "took the release and were not seen again",
     }
 }
 
 /// The way to all devices that made it halt. It stands among the counters, because it changes as they do, and an open question
 /// beside the state stays.
-fn halt_devices(halt: &Halt, rollout: &Rollout) -> Markup {
-    let (what, attempt) = cause(halt);
+fn halt_devices(halt: &RolloutHalt, rollout: &Rollout) -> Markup {
+    let what = what(halt.cause);
     let all = Query::new()
         .and("rollout", &rollout.id)
         .and("wave", &halt.wave.to_string())
-        .maybe("attempt", Some(attempt))
+        .and("attempt", halt.cause.attempt().name())
         .and("epoch", &halt.epoch.to_string())
         .on("/devices");
     // By now they may be more than those that made it halt. Of the time since a resume nobody has the number at hand.
     let counters = rollout.waves.iter().find(|wave| wave.index == halt.wave).map(|wave| wave.counters);
-    let by_now = counters.filter(|_| halt.epoch == 0).map(|counters| match attempt {
-        "failed" => counters.failed,
-        "crashed" => counters.crashed,
-        "silent" => counters.silent,
-        _ => halt.observed,
+    let by_now = counters.filter(|_| halt.epoch == 0).map(|counters| match halt.cause {
+        Cause::Failures => counters.failed,
+        Cause::Crashes => counters.crashed,
+        Cause::Silence => counters.silent,
     });
     let now = by_now.map_or_else(|| "devices".to_owned(), |count| view::count(count, "device"));
     html! { p { a href=(all) { "Show all " (now) " that " (what) } } }
@@ -242,13 +241,13 @@ const ABORT: Action = Action {
 
 fn actions(session: &Session, rollout: &Rollout) -> Markup {
     let possible: &[Action] = match rollout.state {
-        RolloutState::Draft => &[START, ABORT],
+        State::Draft => &[START, ABORT],
         // While a wave soaks none is approved.
-        RolloutState::Running if rollout.soaks_until.is_some() => &[PAUSE, ABORT],
-        RolloutState::Running | RolloutState::AwaitingApproval => &[APPROVE, PAUSE, ABORT],
-        RolloutState::Open => &[PAUSE, ABORT],
-        RolloutState::Paused | RolloutState::Halted => &[RESUME, ABORT],
-        RolloutState::Aborted | RolloutState::Completed | RolloutState::Superseded => &[],
+        State::Running if rollout.soaks_until.is_some() => &[PAUSE, ABORT],
+        State::Running | State::AwaitingApproval => &[APPROVE, PAUSE, ABORT],
+        State::Open => &[PAUSE, ABORT],
+        State::Paused | State::Halted => &[RESUME, ABORT],
+        State::Aborted | State::Completed | State::Superseded => &[],
     };
     html! {
         div.actions {
@@ -271,29 +270,26 @@ fn actions(session: &Session, rollout: &Rollout) -> Markup {
 }
 
 fn plan(session: &Session, rollout: &Rollout) -> Markup {
-    let Plan { waves, window, on_halt, completed_percent } = &rollout.plan;
-    let window = window.as_ref().map(|window| {
-        let days = if window.days.is_empty() { "every day".to_owned() } else { window.days.join(", ") };
-        html! { (days) " from " (window.from) " to " (window.to) " UTC" }
-    });
-    let on_halt = match on_halt.as_deref() {
-        Some("revert") => "devices go back where the manifest allows it",
-        Some(_) | None => "nothing new is offered; an operator decides",
+    let plan = &rollout.plan;
+    let window = plan.window().map_or_else(|| "at any time".to_owned(), ToString::to_string);
+    let on_halt = match plan.on_halt() {
+        OnHalt::Revert => "devices go back where the manifest allows it",
+        OnHalt::Pause => "nothing new is offered; an operator decides",
     };
     html! {
-        (table::table("Plan", &PLAN, waves.iter().enumerate().map(|(index, wave)| table::row([
+        (table::table("Plan", &PLAN, plan.waves().iter().enumerate().map(|(index, wave)| table::row([
             html! { (index + 1) },
             html! { (who(&wave.select)) },
             html! { (view::exact_duration(wave.soak_s)) },
-            html! { @if let Some(evidence) = &wave.evidence { (evidence_text(evidence)) } @else { "the default" } },
+            html! { (evidence_text(&wave.evidence)) },
             html! { (opens(index, wave)) },
-            html! { @if let Some(limits) = &wave.limits { (limits_text(limits)) } @else { "the defaults" } },
+            html! { (limits_text(&wave.limits)) },
         ]))))
         (view::facts([
             ("When it halts", view::some(on_halt)),
             (
                 "Completed when",
-                completed_percent.map(|share| html! { (percent(share)) " of the devices that came have it" }),
+                Some(html! { (plan.completed_percent()) " of the devices that came have it" }),
             ),
             (
                 "Waiting",
@@ -301,7 +297,7 @@ fn plan(session: &Session, rollout: &Rollout) -> Markup {
                     (view::count(waiting, "device")) " with less than release #" (required) ", which it requires"
                 }),
             ),
-            ("Window", Some(window.unwrap_or_else(|| html! { "at any time" }))),
+            ("Window", view::some(window)),
             ("Created", Some(when(&rollout.created_at, session.now))),
             ("Started", rollout.started_at.as_deref().map(|at| when(at, session.now))),
             ("Finished", rollout.finished_at.as_deref().map(|at| when(at, session.now))),
@@ -309,28 +305,23 @@ fn plan(session: &Session, rollout: &Rollout) -> Markup {
     }
 }
 
-fn opens(index: usize, wave: &PlanWave) -> &'static str {
-    match (index, wave.approval.as_deref()) {
+fn opens(index: usize, wave: &Wave) -> &'static str {
+    match (index, wave.approval) {
         (0, _) => "at the start",
-        (_, Some("manual")) => "when somebody approves it",
-        (_, Some(_) | None) => "by itself, after soak and evidence before it",
+        (_, Approval::Manual) => "when somebody approves it",
+        (_, Approval::Automatic) => "by itself, after soak and evidence before it",
     }
 }
 
 fn evidence_text(evidence: &Evidence) -> String {
-    let parts = [
-        evidence.min_healthy.map(|count| format!("{count} healthy")),
-        evidence.min_healthy_percent.map(|share| format!("{} of the wave", percent(share))),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let Evidence { min_healthy, min_healthy_percent } = evidence;
+    format!("{min_healthy} healthy, {min_healthy_percent} of the wave")
 }
 
 fn limits_text(limits: &Limits) -> String {
-    let parts = [
-        limits.failures_percent.map(|limit| format!("failures {}", percent(limit))),
-        limits.crashes_percent.map(|limit| format!("crashes {}", percent(limit))),
-        limits.silence_percent.map(|limit| format!("silence {}", percent(limit))),
-        limits.min_sample.map(|sample| format!("from {} on", view::count(sample, "device"))),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let Limits { failures_percent, crashes_percent, silence_percent, min_sample } = limits;
+    let sample = view::count(*min_sample, "device");
+    format!(
+        "failures {failures_percent}, crashes {crashes_percent}, silence {silence_percent}, from {sample} on"
+    )
 }

@@ -1,12 +1,13 @@
 //! All devices of a filter at once.
 
+use std::collections::BTreeMap;
+
+use api::UnknownName;
+use api::bulk::Selection;
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 
-use super::{HEALTHS, STATES};
 use crate::client::Client;
-use crate::client::types::DeviceFilter;
 use crate::commands::consent::{Consent, devices};
 use crate::commands::options;
 use crate::failure::Failure;
@@ -16,7 +17,7 @@ use crate::ui::Ui;
 const PART: u64 = 1000;
 
 /// What `--filter` may name.
-const KEYS: &str = "product, channel, tag, state, health, sequence, search";
+const KEYS: [&str; 7] = ["product", "channel", "tag", "state", "health", "sequence", "search"];
 
 /// One device, or all of a filter.
 #[derive(Debug, Args)]
@@ -27,13 +28,13 @@ pub(crate) struct Which {
 
     /// All devices that fit, as `device list` finds them: product=lamp,health=silent
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = filter, conflicts_with = "id")]
-    filter: Option<DeviceFilter>,
+    filter: Option<Selection>,
 }
 
 /// What [`Which`] says.
 pub(super) enum Chosen {
     One(String),
-    All(DeviceFilter),
+    All(Selection),
 }
 
 impl Which {
@@ -65,17 +66,24 @@ impl Outcome {
     }
 }
 
+/// What every request is told: of which devices, how many there are, and where it goes on.
+pub(super) struct Part {
+    pub(super) filter: Selection,
+    pub(super) expect: Option<i64>,
+    pub(super) cursor: String,
+}
+
 /// The same for all devices of a filter.
-pub(super) struct Bulk<'a> {
+pub(super) struct Bulk<'a, F> {
     pub(super) client: &'a Client,
     /// As the API names it.
     pub(super) action: &'static str,
-    pub(super) filter: &'a DeviceFilter,
-    /// What the action takes besides.
-    pub(super) details: Map<String, Value>,
+    pub(super) filter: Selection,
+    /// The request for a part.
+    pub(super) body: F,
 }
 
-impl Bulk<'_> {
+impl<F: Fn(Part) -> B, B: Serialize> Bulk<'_, F> {
     /// Counts the devices, asks about them, and does it: to as many as were asked about, or to none.
     pub(super) fn run(
         self,
@@ -83,94 +91,76 @@ impl Bulk<'_> {
         consent: &Consent,
         ui: &Ui,
     ) -> Result<Outcome, Failure> {
-        let count = self.client.bulk(self.action, &self.body(None, ""))?.count;
+        let part = |expect: Option<u64>, cursor| {
+            (self.body)(Part { filter: self.filter.clone(), expect: expect.map(options::signed), cursor })
+        };
+        let count = self.client.bulk(self.action, &part(None, String::new()))?.count.unsigned_abs();
         if count == 0 {
             return Ok(Outcome { count, changed: 0 });
         }
-        let product = self.filter.product.as_deref().unwrap_or_default();
+        let product = &self.filter.product;
         consent.to_devices(&question(&format!("{} of product {product}", devices(count))), count)?;
         let progress = ui.count_progress("devices", count);
         let (mut left, mut changed, mut cursor) = (count, 0, String::new());
         loop {
-            let outcome =
-                self.client.bulk(self.action, &self.body(Some(left), &cursor)).map_err(|error| {
-                    let failure = Failure::from(error);
-                    match count - left {
-                        0 => failure,
-                        done => failure.hint(format!(
-                            "{done} of {count} devices were dealt with before; the rest was not"
-                        )),
-                    }
-                })?;
-            changed += outcome.changed;
+            let outcome = self.client.bulk(self.action, &part(Some(left), cursor)).map_err(|error| {
+                let failure = Failure::from(error);
+                match count - left {
+                    0 => failure,
+                    done => failure
+                        .hint(format!("{done} of {count} devices were dealt with before; the rest was not")),
+                }
+            })?;
+            changed += outcome.changed.unsigned_abs();
             let Some(next) = outcome.next_cursor else { return Ok(Outcome { count, changed }) };
             left = left.saturating_sub(PART);
             cursor = next;
             progress.set(count - left, "");
         }
     }
-
-    fn body(&self, expect: Option<u64>, cursor: &str) -> Value {
-        let mut body = self.details.clone();
-        body.insert("filter".to_owned(), json!(self.filter));
-        body.insert("expect".to_owned(), json!(expect));
-        body.insert("cursor".to_owned(), json!(cursor));
-        Value::Object(body)
-    }
 }
 
 /// `product=lamp,health=silent`.
-fn filter(text: &str) -> Result<DeviceFilter, String> {
-    let mut filter = DeviceFilter::default();
+fn filter(text: &str) -> Result<Selection, String> {
+    let mut given = BTreeMap::new();
     for part in text.split(',').map(str::trim) {
         let (key, value) = part
             .split_once('=')
             .filter(|(_, value)| !value.is_empty())
-            .ok_or_else(|| format!("expected KEY=VALUE with one of {KEYS}, found {part:?}"))?;
-        let one_of = |known: &[&str]| {
-            let known = known.contains(&value).then(|| value.to_owned()).ok_or_else(|| known.join(", "));
-            known.map_err(|known| format!("expected {key} to be one of {known}, found {value:?}"))
-        };
-        let place = match key {
-            "product" => &mut filter.product,
-            "channel" => &mut filter.channel,
-            "tag" => &mut filter.tag,
-            "state" => &mut filter.state,
-            "health" => &mut filter.health,
-            "search" => &mut filter.search,
-            "sequence" => {
-                filter.sequence = Some(options::number(value)?);
-                continue;
-            }
-            _ => return Err(format!("expected one of {KEYS}, found {key:?}")),
-        };
-        let value = match key {
-            "product" => options::product(value)?,
-            "state" => one_of(&STATES)?,
-            "health" => one_of(&HEALTHS)?,
-            _ => value.to_owned(),
-        };
-        if place.replace(value).is_some() {
+            .ok_or_else(|| format!("expected KEY=VALUE with one of {}, found {part:?}", KEYS.join(", ")))?;
+        if !KEYS.contains(&key) {
+            return Err(format!("expected one of {}, found {key:?}", KEYS.join(", ")));
+        }
+        if given.insert(key, value).is_some() {
             return Err(format!("expected {key} once, found it twice"));
         }
     }
-    if filter.product.is_none() {
-        return Err(
-            "expected product=NAME in it: what is done to many is done to those of one product".to_owned()
-        );
-    }
-    Ok(filter)
+    let product = given
+        .remove("product")
+        .ok_or("expected product=NAME in it: what is done to many is done to those of one product")?;
+    let state = given.get("state").map(|name| name.parse()).transpose();
+    let health = given.get("health").map(|name| name.parse()).transpose();
+    let sequence = given.get("sequence").map(|number| options::number(number)).transpose()?;
+    let mut text = |key| given.remove(key).unwrap_or_default().to_owned();
+    Ok(Selection {
+        product: options::product(product)?,
+        channel: text("channel"),
+        tag: text("tag"),
+        state: state.map_err(|error: UnknownName| error.to_string())?,
+        health: health.map_err(|error: UnknownName| error.to_string())?,
+        sequence: sequence.map(options::signed),
+        q: text("search"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_filter_is_read_and_what_is_none_is_told_in_a_sentence() {
         let read = filter("product=lamp, health=silent,sequence=7,search=AA:B,state=enrolled").unwrap();
-        assert_eq!((read.product.as_deref(), read.sequence), (Some("lamp"), Some(7)));
-        assert_eq!((read.health.as_deref(), read.search.as_deref()), (Some("silent"), Some("AA:B")));
         assert_eq!(
             json!(read),
             json!({ "product": "lamp", "health": "silent", "sequence": 7, "q": "AA:B", "state": "enrolled" })

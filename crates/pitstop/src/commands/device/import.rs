@@ -5,12 +5,13 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use api::bulk::ImportedDevice;
+use api::device::NewToken;
 use clap::Args;
 use serde::Serialize;
 
 use super::private_file;
 use crate::client::Connection;
-use crate::client::types::{ImportedDevice, Issued};
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Ui, hints};
@@ -121,12 +122,10 @@ impl Import {
     }
 }
 
-fn write_tokens(out: &mut File, issued: &[Issued<crate::client::types::DeviceId>]) -> std::io::Result<()> {
+fn write_tokens(out: &mut File, issued: &[NewToken]) -> std::io::Result<()> {
     // Ids are letters, digits and `._:-`, tokens are too: nothing needs quotes.
-    let lines: String = issued
-        .iter()
-        .map(|Issued { subject, enrollment_token }| format!("{},{enrollment_token}\n", subject.id))
-        .collect();
+    let lines: String =
+        issued.iter().map(|NewToken { id, enrollment_token }| format!("{id},{enrollment_token}\n")).collect();
     out.write_all(lines.as_bytes())?;
     out.sync_data()
 }
