@@ -8,7 +8,8 @@ use sqlx::AnyConnection;
 
 use super::archived::archived;
 use super::artifacts::hold_artifact;
-use super::rollouts::{bump_generation, create_rollout};
+use super::product_row::bump_generation;
+use super::rollout_changes::create_rollout;
 use super::{Change, NewRollout, Record, RolloutRefusal, Store, StoreError, json_or_text};
 
 row! {
