@@ -233,6 +233,24 @@ async fn what_was_uploaded_for_no_product_counts_for_the_one_that_publishes_it()
     }
 }
 
+#[tokio::test]
+async fn a_publication_that_is_refused_counts_towards_no_quota() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let [first, second] = ["1.0.0", "2.0.0"].map(image);
+    for image in [&first, &second] {
+        app.upload(image).await.expect(201);
+    }
+    app.publish("lamp", &sign(&describe(&first, 2, "1.0.0"))).await.expect(201);
+    let counted = json!(first.len());
+    assert_eq!(app.get("/products/lamp").await["artifact_bytes"], counted);
+    let refused = app.publish("lamp", &sign(&describe(&second, 1, "2.0.0"))).await.expect(409).json();
+    assert_eq!(refused["type"], "urn:pitstop:problem:sequence-not-newer", "{refused}");
+    assert_eq!(app.get("/products/lamp").await["artifact_bytes"], counted);
+    app.publish("lamp", &sign(&describe(&second, 3, "2.0.0"))).await.expect(201);
+    assert_eq!(app.get("/products/lamp").await["artifact_bytes"], first.len() + second.len());
+}
+
 /// Whatever is stored is noted, although nobody waits for the answer.
 #[tokio::test]
 async fn an_upload_whose_sender_leaves_is_counted_and_audited_when_it_is_kept() {
