@@ -36,6 +36,7 @@ mod ca_keeper;
 mod clock;
 mod config;
 mod crl;
+mod counted;
 mod deadline;
 mod device;
 mod endings;

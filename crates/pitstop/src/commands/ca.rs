@@ -140,4 +140,10 @@ fn page(ca: &Ca, title: Option<&str>) -> Page {
         ("such as", Cell::or_dash(examples.as_ref())),
         ("next", Cell::from(&ca.next)),
     ])
+    .facts((behind.suspended > 0).then(|| {
+        let named = behind.suspended_examples.join(", ");
+        let text =
+            format!("{} ({named}): no step waits for them, and then they need a new vault", behind.suspended);
+        ("suspended devices", Cell::new(Tone::Warn, text))
+    }))
 }

@@ -148,7 +148,7 @@ async fn a_damaged_artifact_is_told_and_mended_by_another_upload() {
         loop {
             let ready = admin.get("/readyz", &[]).await.expect(200).json();
             let notice = ready["notices"][0].as_str().unwrap_or_default().to_owned();
-            if notice.contains("1 artifacts are damaged") && notice.contains(&name) {
+            if notice.contains("1 artifact damaged") && notice.contains(&name) {
                 break;
             }
             assert!(Instant::now() < ends, "{ready}");

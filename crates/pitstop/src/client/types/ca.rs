@@ -41,4 +41,10 @@ pub(crate) struct Behind {
     pub(crate) with_old_certificate: i64,
     /// Some of the first kind.
     pub(crate) examples: Vec<String>,
+    /// Suspended devices of either kind, for which no step waits.
+    #[serde(default)]
+    pub(crate) suspended: i64,
+    /// Some of them.
+    #[serde(default)]
+    pub(crate) suspended_examples: Vec<String>,
 }
