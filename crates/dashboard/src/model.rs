@@ -143,6 +143,8 @@ pub(crate) struct Device {
     pub(crate) attempt: Option<Attempt>,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) failures: Option<Failures>,
+    /// Since when two boards seem to come with its certificate.
+    pub(crate) clone_suspected_since: Option<String>,
     pub(crate) revision: i64,
 }
 

@@ -173,6 +173,7 @@ impl Client {
             ("health", filter.health.as_deref()),
             ("sequence", sequence.as_deref()),
             ("q", filter.search.as_deref()),
+            ("clone_suspected", filter.clone_suspected.then_some("true")),
         ];
         self.list("/devices", &given(query), limit)
     }

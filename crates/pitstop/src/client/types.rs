@@ -268,6 +268,9 @@ pub(crate) struct Issued<T> {
     pub(crate) enrollment_token: String,
 }
 
+    /// Who seem to be two boards; for lists alone.
+    #[serde(skip)]
+    pub(crate) clone_suspected: bool,
 /// The id of a device, alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DeviceId {
@@ -378,6 +381,9 @@ pub(crate) struct Device {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Attempt {
     /// The rollout.
+    /// Since when two boards seem to come with its certificate.
+    #[serde(default)]
+    pub(crate) clone_suspected_since: Option<String>,
     pub(crate) rollout: Option<String>,
     /// Index of the device's wave.
     pub(crate) wave: Option<usize>,

@@ -36,6 +36,7 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   pitstop device list --product lamp --health crashing
   pitstop device list --tag lab --channel beta
+  pitstop device list --clone-suspected
   pitstop device list --search 0001 --json | jq -r '.items[].id'";
 
 const SET_EXAMPLES: &str = "\
@@ -197,6 +198,10 @@ pub(crate) struct List {
     /// Only devices with this in their id
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
+
+    /// Only devices of which two boards seem to have the identity
+    #[arg(long)]
+    clone_suspected: bool,
 
     /// The most entries to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::limit)]
@@ -529,8 +534,19 @@ impl Set {
 
 impl List {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { product, channel, tag, state, health, sequence, search, limit, connection } = self;
-        let filter = DeviceFilter { product, channel, tag, state, health, sequence, search };
+        let Self {
+            product,
+            channel,
+            tag,
+            state,
+            health,
+            sequence,
+            search,
+            clone_suspected,
+            limit,
+            connection,
+        } = self;
+        let filter = DeviceFilter { product, channel, tag, state, health, sequence, search, clone_suspected };
         let devices = connection.client()?.devices(&filter, limit)?;
         ui.result(&devices, || {
             if devices.items.is_empty() {
@@ -546,9 +562,9 @@ impl List {
 }
 
 fn empty(filter: &DeviceFilter) -> Page {
-    let DeviceFilter { product, channel, tag, state, health, sequence, search } = filter;
+    let DeviceFilter { product, channel, tag, state, health, sequence, search, clone_suspected } = filter;
     let texts = [channel, tag, state, health, search];
-    let is_narrow = texts.into_iter().any(Option::is_some) || sequence.is_some();
+    let is_narrow = texts.into_iter().any(Option::is_some) || sequence.is_some() || *clone_suspected;
     if is_narrow {
         return Page::plain().next("No such devices. All of them:", ["pitstop device list"]);
     }
@@ -647,6 +663,14 @@ fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
         let since = ago(&quarantine.since, now);
         let text = format!("not offered again, since {since}; pitstop device clear-quarantine {}", device.id);
         facts.push(("quarantine", Cell::new(Tone::Bad, text)));
+    }
+    if let Some(since) = &device.clone_suspected_since {
+        let since = ago(since, now);
+        let text = format!(
+            "two boards seem to have its identity, since {since}; pitstop device token {}",
+            device.id
+        );
+        facts.push(("clone", Cell::new(Tone::Bad, text)));
     }
     let page = Page::titled(heading).facts(facts);
     if device.last_seen_at.is_none() {

@@ -165,6 +165,9 @@ struct ListParams {
     /// Only devices whose enrollment waits for approval.
     #[serde(default)]
     waiting: bool,
+    /// Only devices of which two boards seem to have the identity.
+    #[serde(default)]
+    clone_suspected: bool,
     /// Whether to count how many devices fit.
     #[serde(default)]
     total: bool,
@@ -240,6 +243,9 @@ struct Device {
     critical_errors: Option<i64>,
     last_critical: Option<i64>,
     last_outcome: Option<Outcome>,
+    /// Since when two boards seem to come with its certificate: its vault was copied. Null when they do not.
+    #[schema(format = DateTime)]
+    clone_suspected_since: Option<String>,
     attempt: Option<Attempt>,
     failures: Option<Failures>,
     quarantine: Option<Quarantine>,
@@ -410,6 +416,7 @@ async fn list(
         attempt: params.attempt.map_or("", rollout::Attempt::name).to_owned(),
         epoch: params.epoch,
         waits: params.waiting,
+        is_cloned: params.clone_suspected,
     };
     let rows = app.people.devices(&filter, page.place(), page.rows()?).await?;
     let total = match params.total {
@@ -808,6 +815,7 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
             code,
             at: clock::rfc3339(at_ms),
         }),
+        clone_suspected_since: row.clone_suspected_at_ms.map(clock::rfc3339),
         attempt: row.attempt_state.map(|state| Attempt {
             rollout: row.attempt_rollout,
             wave: row.attempt_wave,

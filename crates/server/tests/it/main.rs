@@ -10,6 +10,7 @@ mod backup;
 mod ca;
 mod check_in;
 mod client;
+mod clones;
 mod deletion;
 mod device_bulk;
 mod devices;
