@@ -59,10 +59,13 @@ pub(crate) struct NewProduct {
     /// A shorter run of the application shows nothing; `None`: the server's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) min_run_s: Option<u64>,
+    /// Lowest revision of its chips: major * 100 + minor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chip_revision: Option<u64>,
 }
 
 /// A flash layout: a name, and a partition table as ESP-IDF's CSV.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layout {
     /// Such as `4mb`.
     pub(crate) name: String,
@@ -104,6 +107,9 @@ pub(crate) struct Product {
     pub(crate) min_run_s: u64,
     /// The rollout plan that a published release starts with.
     pub(crate) default_plan: Option<Plan>,
+    /// Lowest revision of its chips: major * 100 + minor.
+    #[serde(default)]
+    pub(crate) chip_revision: Option<u64>,
     /// How much its artifacts take, in bytes.
     #[serde(default)]
     pub(crate) artifact_bytes: u64,
@@ -132,6 +138,12 @@ pub(crate) struct ProductSettings {
     /// The rollout plan that a published release starts with; `Some(None)` takes it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) default_plan: Option<Option<Plan>>,
+    /// Its flash layout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) layout: Option<Layout>,
+    /// Lowest revision of its chips; `Some(None)`: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chip_revision: Option<Option<u64>>,
 }
 
 /// A channel of a product.
@@ -256,6 +268,9 @@ pub(crate) struct DeviceFilter {
     /// With this in their id.
     #[serde(skip_serializing_if = "Option::is_none", rename = "q")]
     pub(crate) search: Option<String>,
+    /// Who seem to be two boards; for lists alone.
+    #[serde(skip)]
+    pub(crate) clone_suspected: bool,
 }
 
 /// Something with the one-time enrollment token that was issued for it.
@@ -268,9 +283,6 @@ pub(crate) struct Issued<T> {
     pub(crate) enrollment_token: String,
 }
 
-    /// Who seem to be two boards; for lists alone.
-    #[serde(skip)]
-    pub(crate) clone_suspected: bool,
 /// The id of a device, alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DeviceId {
@@ -369,6 +381,9 @@ pub(crate) struct Device {
     pub(crate) last_critical: Option<u16>,
     /// Its last install or refusal.
     pub(crate) last_outcome: Option<Outcome>,
+    /// Since when two boards seem to come with its certificate.
+    #[serde(default)]
+    pub(crate) clone_suspected_since: Option<String>,
     /// The release that a rollout offered it last.
     pub(crate) attempt: Option<Attempt>,
     /// The release that failed on it.
@@ -381,9 +396,6 @@ pub(crate) struct Device {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Attempt {
     /// The rollout.
-    /// Since when two boards seem to come with its certificate.
-    #[serde(default)]
-    pub(crate) clone_suspected_since: Option<String>,
     pub(crate) rollout: Option<String>,
     /// Index of the device's wave.
     pub(crate) wave: Option<usize>,

@@ -22,7 +22,7 @@ use crate::commands::consent::{Consent, devices};
 use crate::commands::fleet::health_tone;
 use crate::commands::options;
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Tone, Ui, ago, bytes};
+use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, counted};
 
 const NEW_EXAMPLES: &str = "\
 Examples:
@@ -405,7 +405,7 @@ impl New {
             return Ok(());
         }
         ui.result(&serde_json::json!({ "count": count, "csv": path }), || {
-            Page::titled(format!("Made {count} devices of product {}", self.product))
+            Page::titled(format!("Made {} of product {}", counted(count as u64, "device"), self.product))
                 .facts([("ids and tokens", Cell::from(path.display().to_string()))])
                 .note("Each token is good once. The server does not have them: whoever has this file can enroll these devices.")
                 .next("Afterwards:", [format!("pitstop device list --product {} --health new", self.product)])

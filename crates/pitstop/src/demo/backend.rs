@@ -106,6 +106,7 @@ impl Backend {
             publisher_keys: vec![NewPublisherKey { name: key.name.clone(), key: public }],
             // The demo's devices run for moments.
             min_run_s: Some(0),
+            chip_revision: None,
         };
         let product = ask(|| client.create_product(&new_product))?;
         stage.event(

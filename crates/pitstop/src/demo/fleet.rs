@@ -142,6 +142,7 @@ fn make_product(client: &Client, key: &KeyFile) -> Result<Product, Failure> {
             key: hex::encode(key.public().to_sec1()),
         }],
         min_run_s: None,
+        chip_revision: None,
     };
     ask(|| client.create_product(&product))?;
     let settings =

@@ -76,7 +76,7 @@ pub(crate) use health::HEALTHS;
 pub(crate) use idempotency::{Begun, KEYS_KEPT_MS, Once};
 pub(crate) use presence::Candidate;
 pub(crate) use product_row::ProductRow;
-pub(crate) use products::{NewProduct, SettingsChange};
+pub(crate) use products::{LayoutChange, NewProduct, ProductChange, SettingsChange};
 pub(crate) use publisher_keys::{KeyRow, Trust};
 pub(crate) use releases::{Added, Namesake, NewRelease, ReleaseFactsRow, ReleaseRow, default_plan};
 pub(crate) use revision::{Changed, IfMatch, Unchanged, etag};

@@ -26,6 +26,7 @@ mod observability;
 mod openapi;
 mod openssl;
 mod place;
+mod product_layout;
 mod publish;
 mod publish_checks;
 mod restart;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::private_file;
 use crate::client::Connection;
 use crate::client::types::{ImportedDevice, Issued};
+use crate::commands::consent::devices as counted_devices;
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Ui, hints};
@@ -93,7 +94,7 @@ impl Import {
                 match made + before.len() {
                     0 => failure,
                     made => failure.hint(format!(
-                        "{made} devices were made and are in {0}; `pitstop device import {1} --product {product} --csv \
+                        "{made} of the devices were made and are in {0}; `pitstop device import {1} --product {product} --csv \
                          {0} --resume` makes the others",
                         hints::word(&csv.display().to_string()),
                         hints::word(&file.display().to_string())
@@ -107,7 +108,7 @@ impl Import {
         drop(progress);
         let report = Report { count: made, skipped: before.len(), csv: &csv };
         ui.result(&report, || {
-            Page::titled(format!("Made {made} devices of product {product}"))
+            Page::titled(format!("Made {} of product {product}", counted_devices(made as u64)))
                 .facts([
                     ("made before", Cell::from(before.len().to_string())),
                     ("ids and tokens", Cell::from(csv.display().to_string())),
