@@ -128,6 +128,9 @@ pub(crate) struct Device {
     pub(crate) waiting_since: Option<String>,
     pub(crate) revoked_at: Option<String>,
     pub(crate) revoked_reason: Option<String>,
+    /// Revoked only until it is resumed.
+    #[serde(default)]
+    pub(crate) suspended: bool,
     pub(crate) last_seen_at: Option<String>,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) running: Option<Running>,
@@ -140,11 +143,11 @@ pub(crate) struct Device {
     pub(crate) free_heap_bytes: Option<i64>,
     pub(crate) critical_errors: Option<i64>,
     pub(crate) last_outcome: Option<Outcome>,
+    /// Since when two boards seem to come with its certificate.
+    pub(crate) clone_suspected_since: Option<String>,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) failures: Option<Failures>,
-    /// Since when two boards seem to come with its certificate.
-    pub(crate) clone_suspected_since: Option<String>,
     pub(crate) revision: i64,
 }
 
