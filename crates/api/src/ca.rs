@@ -44,6 +44,10 @@ pub struct Left {
     pub with_old_certificate: i64,
     /// Up to 20 of `without_new_anchor`; none for a token that is for one product.
     pub examples: Vec<String>,
+    /// Suspended devices of either kind. No step waits for them: resumed afterwards, they need a new vault.
+    pub suspended: i64,
+    /// Up to 20 of `suspended`; none for a token that is for one product.
+    pub suspended_examples: Vec<String>,
 }
 
 /// How to go on.

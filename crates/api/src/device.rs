@@ -157,6 +157,9 @@ pub struct ListParams {
     /// Only devices whose enrollment waits for approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waiting: bool,
+    /// Only devices of which two boards seem to have the identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clone_suspected: bool,
     /// Whether to count how many devices fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub total: bool,
@@ -238,6 +241,9 @@ pub struct Device {
     pub critical_errors: Option<i64>,
     pub last_critical: Option<i64>,
     pub last_outcome: Option<Outcome>,
+    /// Since when two boards seem to come with its certificate: its vault was copied. Null when they do not.
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
+    pub clone_suspected_since: Option<String>,
     pub attempt: Option<Attempt>,
     pub failures: Option<Failures>,
     pub quarantine: Option<Quarantine>,

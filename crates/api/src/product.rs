@@ -47,6 +47,9 @@ pub struct ProductSettingsBody {
     /// Whether an enrollment waits for an operator's approval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enrollment_approval: Option<bool>,
+    /// Refused while the product has devices, or a release that is not archived and would not fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<LayoutBody>,
     /// The rollout plan that a published release starts with.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]

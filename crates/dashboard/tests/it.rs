@@ -14,12 +14,14 @@ use fixture::World;
 use futures_util::StreamExt as _;
 use tower::ServiceExt as _;
 
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 20] = [
     "/",
     "/devices",
     "/devices?health=failing&q=lamp",
     "/devices?rollout=ro-7&wave=1&attempt=crashed&epoch=0",
     "/devices/lamp-0009",
+    "/devices/lamp-0011",
+    "/devices/lamp-0050",
     "/devices/lamp-0000",
     "/approvals",
     "/approvals?product=lamp",
@@ -55,7 +57,11 @@ impl Browser {
     }
 
     async fn logged_in(role: &str) -> Self {
-        let mut browser = Self::new(false);
+        Self::new(false).log_in(role).await
+    }
+
+    async fn log_in(self, role: &str) -> Self {
+        let mut browser = self;
         let answer = browser.post("/login", &format!("token={role}-token")).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
         browser.keep_cookie(&answer);
@@ -231,9 +237,11 @@ async fn changes_need_the_token_of_this_session() {
         "/devices",
         "/devices/lamp-0001",
         "/devices/lamp-0001/revoke",
+        "/devices/lamp-0001/suspend",
         "/approvals/ask",
         "/approvals",
         "/products/lamp",
+        "/products/lamp/layout",
         "/products/lamp/channels",
         "/products/lamp/publisher-keys",
         "/products/lamp/publisher-keys/a1b2c3d4e5f60718/revoke",
@@ -272,6 +280,8 @@ async fn a_login_form_of_another_site_is_refused() {
 async fn controls_are_for_those_who_may_use_them() {
     let controls = [
         ("/devices/lamp-0009", "/devices/lamp-0009/revoke"),
+        ("/devices/lamp-0009", "/devices/lamp-0009/suspend"),
+        ("/devices/lamp-0011", "/devices/lamp-0011/resume"),
         ("/devices/lamp-0009", "/devices/lamp-0009/clear-quarantine"),
         ("/devices/lamp-0009", "pinned_sequence"),
         ("/rollouts/ro-7", "/rollouts/ro-7/abort"),
@@ -537,6 +547,8 @@ async fn a_product_is_changed_by_those_who_may() {
     browser.post("/products/lamp/channels", &format!("csrf={csrf}&name=nightly")).await;
     let revoke = "/products/lamp/publisher-keys/a1b2c3d4e5f60718/revoke";
     browser.post(revoke, &format!("csrf={csrf}&revision=5")).await;
+    assert!(page.contains(r#"name="force""#) && page.contains("the last key of lamp"), "{page}");
+    browser.post(revoke, &format!("csrf={csrf}&revision=5&force=yes")).await;
     let changes = browser.changes();
     let expected = serde_json::json!({
         "silence_deadline_s": 129_600, "enrollment_approval": false, "quarantine_after": 2, "min_run_s": 0,
@@ -550,6 +562,62 @@ async fn a_product_is_changed_by_those_who_may() {
         ("/products/lamp/channels", &"nightly".into())
     );
     assert_eq!((changes[3].1.as_str(), &changes[3].2), (revoke, &revision));
+    let forced = [&changes[3].3, &changes[4].3];
+    assert_eq!(forced, [&serde_json::json!({}), &serde_json::json!({ "force": true })]);
     let stale = browser.post("/products/lamp", &form.replace("revision=5", "revision=4")).await;
     assert_eq!(stale.status, StatusCode::PRECONDITION_FAILED);
+}
+
+#[tokio::test]
+async fn a_device_is_suspended_and_resumed() {
+    let browser = Browser::logged_in("operator").await;
+    let csrf = browser.csrf("/").await;
+    let page = browser.get("/devices/lamp-0001").await.body;
+    assert!(page.contains("Suspend lamp-0001?") && !page.contains("/resume"), "{page}");
+    let form = format!("csrf={csrf}&revision=5&reason=lent+out");
+    let answer = browser.post("/devices/lamp-0001/suspend", &form).await;
+    assert_eq!(answer.header("location"), "/devices/lamp-0001");
+
+    let page = browser.get("/devices/lamp-0011").await.body;
+    for text in ["Suspended ", "until somebody resumes it", "Resume lamp-0011?", "/revoke"] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+    assert!(!page.contains("/suspend") && !page.contains("Revoked "), "{page}");
+    browser.post("/devices/lamp-0011/resume", &format!("csrf={csrf}&revision=5")).await;
+    let changes: Vec<_> = browser.changes().into_iter().map(|(_, path, _, body)| (path, body)).collect();
+    let expected = [
+        ("/devices/lamp-0001/suspend".to_owned(), serde_json::json!({ "reason": "lent out" })),
+        ("/devices/lamp-0011/resume".to_owned(), serde_json::json!({})),
+    ];
+    assert_eq!(changes, expected);
+}
+
+#[tokio::test]
+async fn two_boards_with_one_identity_stand_on_the_device_s_page() {
+    let browser = Browser::logged_in("viewer").await;
+    let page = browser.get("/devices/lamp-0050").await.body;
+    assert!(page.contains("Two boards seem to have this identity"), "{page}");
+    assert!(page.contains("pitstop device token lamp-0050"), "{page}");
+    assert!(!browser.get("/devices/lamp-0001").await.body.contains("Two boards"));
+    let list = browser.get("/devices?clone_suspected=true").await.body;
+    assert!(list.contains("lamp-0050") && !list.contains("lamp-0001"), "{list}");
+}
+
+#[tokio::test]
+async fn a_product_without_devices_gets_another_layout() {
+    let browser = Browser::new(true).log_in("admin").await;
+    let page = browser.get("/products/lamp").await.body;
+    assert!(page.contains("Change the layout"), "{page}");
+    let csrf = browser.csrf("/products/lamp").await;
+    let form = format!("csrf={csrf}&revision=5&layout-name=mine&layout-csv=a%2Cb%0Ac%2Cd%0A");
+    assert_eq!(browser.post("/products/lamp/layout", &form).await.header("location"), "/products/lamp");
+    let (method, path, revision, body) = browser.changes().remove(0);
+    assert_eq!(
+        (method, path.as_str(), revision.as_deref()),
+        (Method::PATCH, "/products/lamp", Some("\"r5\""))
+    );
+    assert_eq!(body, serde_json::json!({ "layout": { "name": "mine", "csv": "a,b\nc,d" } }));
+
+    let with_devices = Browser::logged_in("admin").await.get("/products/lamp").await.body;
+    assert!(!with_devices.contains("Change the layout"));
 }

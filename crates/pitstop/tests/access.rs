@@ -112,6 +112,25 @@ fn devices_are_made_by_the_hundred_and_found_again() {
 }
 
 #[test]
+fn a_product_has_a_chip_revision_and_another_layout_until_it_has_devices() {
+    let bench = Bench::start();
+    let fan =
+        ["product", "new", "fan", "--chip", "esp32c3", "--chip-revision", "v0.3", "--key", "publisher.key"];
+    bench.make_lamp();
+    assert_eq!(bench.json(&fan)["chip_revision"], 3);
+    let shown = bench.text(&["product", "set", "fan", "--chip-revision", "v1.1", "--layout", "8mb"]);
+    assert!(shown.contains("esp32c3, v1.1 and up") && shown.contains("8mb"), "{shown}");
+    let any = bench.json(&["product", "set", "fan", "--chip-revision", "any"]);
+    assert_eq!((&any["chip_revision"], &any["layout"]["name"]), (&serde_json::Value::Null, &"8mb".into()));
+    bench.json(&["device", "new", "--product", "fan", "--id", "fan-1"]);
+    let refused = bench.refusal(&["product", "set", "fan", "--layout", "4mb"]);
+    assert!(refused.contains("fan with 1 device:"), "{refused}");
+    assert!(bench.text(&["device", "list", "--clone-suspected"]).contains("No such devices"));
+    let wrong = bench.command(&["product", "set", "fan", "--chip-revision", "new"]).assert().code(2);
+    assert!(String::from_utf8_lossy(&wrong.get_output().stderr).contains("such as v0.4, or any"));
+}
+
+#[test]
 fn products_have_settings_keys_and_channels() {
     let bench = Bench::start();
     bench.make_lamp();

@@ -16,7 +16,7 @@ fn devices_tokens_and_products_are_deleted_when_that_is_meant() {
     assert!(asked.contains("Delete device lamp-1 and its events?") && asked.contains("--yes"), "{asked}");
     assert_eq!(bench.json(&["device", "show", "lamp-1"])["state"], "new");
     let refused = bench.refusal(&["product", "delete", "lamp", "--yes"]);
-    assert!(refused.contains("1 devices") && refused.contains("pitstop device list"), "{refused}");
+    assert!(refused.contains("1 device and") && refused.contains("pitstop device list"), "{refused}");
     assert_eq!(bench.json(&["device", "delete", "lamp-1", "--yes"])["id"], "lamp-1");
     bench.refusal(&["device", "show", "lamp-1"]);
 

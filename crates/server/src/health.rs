@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::app::App;
 use crate::clock::EARLIEST;
+use crate::counted::counted;
 use crate::endings;
 use crate::metrics;
 use crate::problem::Problem;
@@ -52,7 +53,10 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let clock = if now < EARLIEST { "shows a time before 2026: set it" } else { OK };
     let mut notices = endings::notices(&app, now);
     notices.extend(app.damaged.first().map(|(count, first)| {
-        format!("{count} artifacts are damaged or missing, such as {first}: upload them again")
+        format!(
+            "{} damaged or missing, such as {first}: upload again what is",
+            counted(i64::try_from(count).unwrap_or(i64::MAX), "artifact")
+        )
     }));
     (status, Json(Readiness { ready, database, artifacts, room, clock, notices })).into_response()
 }

@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     pub(crate) check_ins: Counts,
     /// Enrollments and renewals by how they ended.
     pub(crate) enrollments: Counts,
+    /// Devices of which two boards seem to have the identity, each time that this is news.
+    pub(crate) clones_suspected: Counter,
     /// Bytes of artifacts that went out.
     pub(crate) artifact_bytes: Counter,
     /// Artifacts of releases that are damaged or not there, as they were read last.
@@ -123,6 +125,7 @@ impl Metrics {
                 "outcome",
                 &["enrolled", "enrolled-again", "pending", "renewed", "adopted", "refused"],
             ),
+            clones_suspected: Counter::default(),
             artifact_bytes: Counter::default(),
             artifacts_damaged: Gauge::default(),
             certificate_ends: Family::default(),
@@ -155,6 +158,11 @@ impl Metrics {
         to.register("tls_handshakes", "TLS handshakes ended", self.tls_handshakes.family.clone());
         to.register("check_ins", "Check-ins answered", self.check_ins.family.clone());
         to.register("enrollments", "Enrollments and renewals ended", self.enrollments.family.clone());
+        to.register(
+            "clones_suspected",
+            "Devices that seem to be two boards, each when it was noticed",
+            self.clones_suspected.clone(),
+        );
         to.register_with_unit(
             "artifact_sent",
             "Artifact bytes sent to devices",

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use manifest::Digest;
 
+use crate::counted::counted;
 use crate::failing::{Failing, Fails};
 
 /// Why a request of the admin API was refused.
@@ -44,7 +45,8 @@ pub(crate) enum Problem {
     #[error("device {id} is revoked, which is final; make a device with another id")]
     DeviceRevoked { id: String },
     #[error(
-        "expected {expected} devices of this filter, found {found}; look at them again, then say that number"
+        "expected {} of this filter, found {found}; look at them again, then say that number",
+        counted(*.expected, "device")
     )]
     CountDiffers { expected: i64, found: i64 },
     #[error("device {id} is suspended; resume it first")]
@@ -79,7 +81,10 @@ pub(crate) enum Problem {
     Refused(Refused),
     #[error("expected {expected}, found {found}; see `GET /api/v1/ca`")]
     RolloverPhase { expected: &'static str, found: &'static str },
-    #[error("{devices} devices {lack}{}; wait until they have checked in, or force it: they need a new vault then", Examples(.examples))]
+    #[error(
+        "{} {lack} would be left behind{}; wait until all have checked in, or force it: they need a new vault then",
+        counted(*.devices, "device"), Examples(.examples)
+    )]
     DevicesBehind { devices: i64, examples: Vec<String>, lack: &'static str },
     #[error("the server is busy; ask again in {retry_after_s} s")]
     Busy { retry_after_s: u32 },
@@ -115,7 +120,9 @@ impl fmt::Display for Trusting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(trusting, others, in_part) = self;
         let of = if *in_part { "the first " } else { "" };
-        write!(f, "{trusting} of {of}{} devices that tell their keys trust it", trusting + others)
+        let devices = counted(trusting + others, "device");
+        let tell = if trusting + others == 1 { "tells its" } else { "tell their" };
+        write!(f, "{trusting} of {of}{devices} that {tell} keys trust it")
     }
 }
 

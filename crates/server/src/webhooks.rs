@@ -30,7 +30,7 @@ use crate::secret;
 use crate::store::{AuditRow, DeliveryRow, NewDelivery, Sent, StoreError, WebhookRow, json_or_text};
 
 /// What a webhook may be told, and when that is.
-pub(crate) const EVENTS: [(&str, &str); 17] = [
+pub(crate) const EVENTS: [(&str, &str); 18] = [
     ("release.publish", "a release was published"),
     (START, "a rollout began: by `release publish`, `rollout new` or `rollout start`"),
     ("rollout.open-wave", "the next wave is offered the release"),
@@ -44,6 +44,7 @@ pub(crate) const EVENTS: [(&str, &str); 17] = [
     ("rollout.abort", "an operator gave a rollout up"),
     ("rollout.supersede", "a newer rollout took a rollout's place"),
     ("device.quarantine", "a release failed too often on a device"),
+    ("device.suspect-clone", "two boards seem to come with one device's identity"),
     ("device.revoke", "a device was revoked"),
     ("device.revoke-bulk", "all devices of a filter were revoked or suspended"),
     ("device.suspend", "a device was suspended"),

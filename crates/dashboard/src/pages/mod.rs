@@ -38,6 +38,7 @@ pub(crate) fn router(state: Arc<Dashboard>) -> Router {
         .route("/approvals/ask", post(approvals::ask))
         .route("/products", get(products::list))
         .route("/products/{name}", get(products::show).post(products::edit))
+        .route("/products/{name}/layout", post(products::edit_layout))
         .route("/products/{name}/channels", post(products::add_channel))
         .route("/products/{name}/publisher-keys", post(products::add_key))
         .route("/products/{name}/publisher-keys/{id}/revoke", post(products::revoke_key))

@@ -53,7 +53,20 @@ pub(super) async fn add_key(Path(name): Path<String>, form: Form) -> Response {
 
 pub(super) async fn revoke_key(Path((name, id)): Path<(String, String)>, form: Form) -> Response {
     let of = format!("publisher-keys/{}/revoke", segment(&id));
-    add(&form.session, &name, &of, form.fields.filled("revision"), &json!({})).await
+    let body = match form.fields.filled("force") {
+        Some(_) => json!({ "force": true }),
+        None => json!({}),
+    };
+    add(&form.session, &name, &of, form.fields.filled("revision"), &body).await
+}
+
+/// Another layout, for a product without devices.
+pub(super) async fn edit_layout(Path(name): Path<String>, form: Form) -> Response {
+    let Form { session, fields } = form;
+    let path = format!("/products/{}", segment(&name));
+    let body = json!({ "layout": { "name": fields.text("layout-name"), "csv": fields.text("layout-csv") } });
+    let change: Result<Value, _> = session.api().patch(&path, fields.filled("revision"), &body).await;
+    session.answer_change(change, &path, page(&session, &name)).await
 }
 
 async fn add(
@@ -89,7 +102,7 @@ fn settings(fields: &Fields) -> Result<ProductSettingsBody, Failed> {
         quarantine_after: Some(whole("quarantine_after", "Quarantine after")?),
         min_run_s: Some(whole("min_run_s", "Shortest run")?),
         chip_revision: Some(chip_revision),
-        default_plan: None,
+        ..ProductSettingsBody::default()
     })
 }
 
@@ -149,7 +162,11 @@ async fn page(session: &Session, name: &str) -> Result<Page, Failed> {
         }
         div.columns {
             section { h2 { "Settings" } (facts(session, &product)) }
-            section { h2 { "Layout " (product.layout.name) } (layout(&product)) }
+            section {
+                h2 { "Layout " (product.layout.name) }
+                (layout(&product))
+                @if changes && summary.devices == 0 { (layout_form(session, &product)) }
+            }
         }
         @if changes { section { h2 { "Change settings" } (settings_form(session, &product)) } }
         section {
@@ -217,6 +234,29 @@ fn layout(product: &Product) -> Markup {
     }
 }
 
+fn layout_form(session: &Session, product: &Product) -> Markup {
+    html! {
+        details {
+            summary { "Change the layout" }
+            p.muted { "While there are no devices. Releases that would not fit are archived first." }
+            form method="post" action={ "/products/" (segment(&product.name)) "/layout" } {
+                (session.csrf_field())
+                input type="hidden" name="revision" value=(product.revision);
+                div.field {
+                    label for="layout-name" { "Name" }
+                    input #layout-name name="layout-name" value=(product.layout.name) required maxlength="64" autocomplete="off";
+                }
+                div.field {
+                    label for="layout-csv" { "Partition table as CSV" }
+                    textarea #layout-csv name="layout-csv" rows="12" required maxlength="16384" spellcheck="false"
+                        autocapitalize="none" { (product.layout.csv) }
+                }
+                div.field.buttons { button type="submit" { "Change layout" } }
+            }
+        }
+    }
+}
+
 fn settings_form(session: &Session, product: &Product) -> Markup {
     let seconds = product.silence_deadline_s;
     let (unit, unit_s) = UNITS.into_iter().find(|(_, unit)| seconds % unit == 0).unwrap_or(("minutes", 60));
@@ -259,6 +299,7 @@ fn settings_form(session: &Session, product: &Product) -> Markup {
 }
 
 fn key_table(session: &Session, product: &Product, keys: &[Key]) -> Markup {
+    let good = keys.iter().filter(|key| key.revoked_at.is_none()).count();
     let rows = keys.iter().map(|key| {
         let question = format!("revoke-{}", key.id);
         let revoke = view::confirm(&question, "Revoke…", "danger small", html! {
@@ -271,6 +312,16 @@ fn key_table(session: &Session, product: &Product, keys: &[Key]) -> Markup {
                 p {
                     "What it signs is not published any more. This is final. Devices that are provisioned already trust it "
                     "until they are provisioned again."
+                }
+                @if good == 1 {
+                    p {
+                        strong { "It is the last key of " (product.name) ":" }
+                        " nothing can be published for it until there is another one."
+                    }
+                    label {
+                        input type="checkbox" name="force" value="yes" required;
+                        " Revoke it although it is the last one"
+                    }
                 }
                 div.buttons {
                     button.danger type="submit" autofocus { "Revoke" }

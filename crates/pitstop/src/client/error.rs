@@ -98,7 +98,7 @@ pub(crate) enum ClientError {
 }
 
 /// Fields of the API that the server names, as options of these commands name them.
-const OPTIONS: [(&str, &str); 12] = [
+const OPTIONS: [(&str, &str); 13] = [
     ("same_image", "--same-image"),
     ("untrusted_key", "--untrusted-key"),
     ("without_descriptor", "--without-descriptor"),
@@ -111,6 +111,7 @@ const OPTIONS: [(&str, &str); 12] = [
     ("min_run_s", "--min-run"),
     ("silence_deadline_s", "--silence-deadline"),
     ("quarantine_after", "--quarantine-after"),
+    ("chip_revision", "--chip-revision"),
 ];
 
 /// A sentence of the server's with the options of these commands in place of the API's fields.

@@ -10,7 +10,7 @@ use crate::client::Connection;
 use crate::commands::consent::Consent;
 use crate::commands::options;
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Tone, Ui, ago, short_digest, size};
+use crate::ui::{Cell, Page, Tone, Ui, ago, counted, short_digest, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -147,7 +147,11 @@ impl Prune {
         }
         drop(progress);
         ui.result(&pruned, || {
-            let heading = format!("Deleted {} artifacts, {}", pruned.deleted.len(), size(pruned.freed_bytes));
+            let heading = format!(
+                "Deleted {}, {}",
+                counted(pruned.deleted.len() as u64, "artifact"),
+                size(pruned.freed_bytes)
+            );
             pruned.kept.iter().fold(Page::titled(heading), |page, kept| {
                 page.note(format!("{} stays: {}", short_digest(&kept.digest), kept.because))
             })

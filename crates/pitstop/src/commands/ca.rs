@@ -133,11 +133,17 @@ fn page(ca: &Ca, title: Option<&str>) -> Page {
     let count =
         |devices: i64| Cell::new(if devices == 0 { Tone::Good } else { Tone::Warn }, devices.to_string());
     let examples = Some(behind.examples.join(", ")).filter(|examples| !examples.is_empty());
-    page.facts([
+    let mut facts = vec![
         ("rollover", Cell::from(&ca.phase)),
         ("devices without the new anchor", count(behind.without_new_anchor)),
         ("devices with an old certificate", count(behind.with_old_certificate)),
         ("such as", Cell::or_dash(examples.as_ref())),
-        ("next", Cell::from(&ca.next)),
-    ])
+    ];
+    if behind.suspended > 0 {
+        let (suspended, named) = (behind.suspended, behind.suspended_examples.join(", "));
+        let text = format!("{suspended} ({named}): no step waits for them, and then they need a new vault");
+        facts.push(("suspended devices", Cell::new(Tone::Warn, text)));
+    }
+    facts.push(("next", Cell::from(&ca.next)));
+    page.facts(facts)
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal as _, Write as _};
 use clap::Args;
 
 use crate::failure::Failure;
-use crate::ui::printable;
+use crate::ui::{counted, printable};
 
 /// The number of more devices than this is to be typed.
 const MANY: u64 = 100;
@@ -68,7 +68,7 @@ fn is_yes(input: &mut impl BufRead, number: Option<u64>) -> io::Result<bool> {
 
 /// `1 device`, `2 devices`.
 pub(crate) fn devices(count: u64) -> String {
-    if count == 1 { "1 device".to_owned() } else { format!("{count} devices") }
+    counted(count, "device")
 }
 
 #[cfg(test)]

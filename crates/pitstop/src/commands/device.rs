@@ -23,7 +23,7 @@ use crate::commands::consent::{Consent, devices};
 use crate::commands::fleet::health_tone;
 use crate::commands::options;
 use crate::failure::Failure;
-use crate::ui::{Cell, Page, Tone, Ui, ago, bytes};
+use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, counted};
 
 const NEW_EXAMPLES: &str = "\
 Examples:
@@ -37,6 +37,7 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   pitstop device list --product lamp --health crashing
   pitstop device list --tag lab --channel beta
+  pitstop device list --clone-suspected
   pitstop device list --search 0001 --json | jq -r '.items[].id'";
 
 const SET_EXAMPLES: &str = "\
@@ -192,6 +193,10 @@ pub(crate) struct List {
     /// Only devices with this in their id
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
+
+    /// Only devices of which two boards seem to have the identity
+    #[arg(long)]
+    clone_suspected: bool,
 
     /// The most entries to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::limit)]
@@ -396,7 +401,7 @@ impl New {
             return Ok(());
         }
         ui.result(&serde_json::json!({ "count": count, "csv": path }), || {
-            Page::titled(format!("Made {count} devices of product {}", self.product))
+            Page::titled(format!("Made {} of product {}", counted(count as u64, "device"), self.product))
                 .facts([("ids and tokens", Cell::from(path.display().to_string()))])
                 .note("Each token is good once. The server does not have them: whoever has this file can enroll these devices.")
                 .next("Afterwards:", [format!("pitstop device list --product {} --health new", self.product)])
@@ -531,7 +536,18 @@ impl Set {
 
 impl List {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { product, channel, tag, state, health, sequence, search, limit, connection } = self;
+        let Self {
+            product,
+            channel,
+            tag,
+            state,
+            health,
+            sequence,
+            search,
+            clone_suspected,
+            limit,
+            connection,
+        } = self;
         let filter = ListParams {
             product: product.unwrap_or_default(),
             channel: channel.unwrap_or_default(),
@@ -540,6 +556,7 @@ impl List {
             health,
             sequence: sequence.map(options::signed),
             q: search.unwrap_or_default(),
+            clone_suspected,
             ..ListParams::default()
         };
         let devices = connection.client()?.devices(&filter, limit)?;
@@ -656,6 +673,14 @@ fn device_page(device: &Device, heading: String, now: OffsetDateTime) -> Page {
         let since = ago(&quarantine.since, now);
         let text = format!("not offered again, since {since}; pitstop device clear-quarantine {}", device.id);
         facts.push(("quarantine", Cell::new(Tone::Bad, text)));
+    }
+    if let Some(since) = &device.clone_suspected_since {
+        let since = ago(since, now);
+        let text = format!(
+            "two boards seem to have its identity, since {since}; pitstop device token {}",
+            device.id
+        );
+        facts.push(("clone", Cell::new(Tone::Bad, text)));
     }
     let page = Page::titled(heading).facts(facts);
     if device.last_seen_at.is_none() {

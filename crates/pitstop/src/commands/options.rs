@@ -121,6 +121,33 @@ where
     PossibleValuesParser::new(names).try_map(|name| name.parse())
 }
 
+/// The lowest revision of a product's chips, as datasheets write it: `v0.4`, `0.4`, or 4 (major * 100 + minor).
+pub(crate) fn chip_revision(text: &str) -> Result<i64, String> {
+    let number = match text.strip_prefix('v').unwrap_or(text).split_once('.') {
+        Some((major, minor)) => match (major.parse::<u16>(), minor.parse::<u16>()) {
+            (Ok(major), Ok(minor @ 0..100)) => {
+                major.checked_mul(100).and_then(|major| major.checked_add(minor))
+            }
+            _ => None,
+        },
+        None => text.parse().ok(),
+    };
+    number.map(i64::from).ok_or_else(|| "expected a chip revision such as v0.4".to_owned())
+}
+
+/// As [`chip_revision`]; `any` for a product whose chips may be of any.
+pub(crate) fn chip_revision_or_any(text: &str) -> Result<MinRevision, String> {
+    if text == "any" {
+        return Ok(MinRevision(None));
+    }
+    let revision = chip_revision(text).map_err(|error| format!("{error}, or any"))?;
+    Ok(MinRevision(Some(revision)))
+}
+
+/// The lowest revision of a product's chips; `None`: any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MinRevision(pub(crate) Option<i64>);
+
 /// As the API takes moments.
 pub(crate) fn rfc3339(moment: OffsetDateTime) -> Result<String, Failure> {
     let year = |_| Failure::usage("expected a moment before the year 10000");
@@ -179,10 +206,24 @@ mod tests {
             count("0").unwrap_err(),
             count("many").unwrap_err(),
             number("-1").unwrap_err(),
+            chip_revision("new").unwrap_err(),
+            chip_revision_or_any("v1").unwrap_err(),
         ] {
             assert!(error.starts_with("expected "), "{error}");
         }
         assert_eq!(duration("90m"), Ok(Duration::from_secs(5400)));
+    }
+
+    #[test]
+    fn chip_revisions_are_as_datasheets_write_them() {
+        for (text, expected) in [("v0.4", 4), ("0.4", 4), ("v1.01", 101), ("v3.99", 399), ("4", 4), ("0", 0)]
+        {
+            assert_eq!(chip_revision(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "v", "v1", "1.", ".4", "v0.100", "-1", "v0.4.1", "any", "65536", "v656.0"] {
+            assert!(chip_revision(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(chip_revision_or_any("any"), Ok(MinRevision(None)));
     }
 
     #[test]

@@ -10,16 +10,17 @@ use serde_json::json;
 
 use crate::client::Connection;
 use crate::commands::consent::Consent;
-use crate::commands::options;
+use crate::commands::options::{self, MinRevision};
 use crate::commands::plan::{self, PlanOptions};
 use crate::failure::Failure;
 use crate::layouts::NamedLayout;
 use crate::publisher::Publisher;
-use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, size};
+use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, counted, size};
 
 const EXAMPLES: &str = "\
 Examples:
   pitstop product new lamp --chip esp32c3 --key publisher.key
+  pitstop product new lamp --chip esp32c3 --chip-revision v0.4 --key publisher.key
   pitstop product new lamp --chip esp32c6 --layout partitions.csv \\
       --key alice.key --key bob=02a1…";
 
@@ -27,7 +28,9 @@ const SET_EXAMPLES: &str = "\
 Examples:
   pitstop product set lamp --silence-deadline 12h --quarantine-after 3
   pitstop product set lamp --plan '1%,10%,100%' --soak 1h     for every release from now on
-  pitstop product set lamp --enrollment-approval true";
+  pitstop product set lamp --enrollment-approval true
+  pitstop product set lamp --chip-revision v0.4
+  pitstop product set lamp --layout partitions.csv            while it has no devices";
 
 const DELETE_EXAMPLES: &str = "\
 Examples:
@@ -53,7 +56,7 @@ pub(crate) enum ProductCommand {
     /// Show one product
     Show(Show),
 
-    /// Change silence deadline, quarantine, approval of enrollments, or the default plan
+    /// Change silence deadline, quarantine, approval of enrollments, chip revision, layout, or the default plan
     #[command(after_help = SET_EXAMPLES)]
     Set(Box<Set>),
 
@@ -107,6 +110,11 @@ pub(crate) struct New {
     /// Its flash layout: 4mb, 8mb, 16mb, 8mb-rollback, or a partition CSV of your own
     #[arg(long, value_name = "LAYOUT", default_value = "4mb")]
     layout: String,
+
+    /// The lowest revision of its chips, as `pitstop image inspect` shows what an image asks for: v0.4. Images for newer
+    /// ones are not published
+    #[arg(long, value_name = "REVISION", value_parser = options::chip_revision)]
+    chip_revision: Option<i64>,
 
     /// Whose releases its devices accept: a key file, a public key file (PEM), or a public key as [NAME=]HEX; may be
     /// given more than once
@@ -176,6 +184,15 @@ pub(crate) struct Set {
     /// A shorter run of the application shows nothing, and five in a row are a failure: 60s; 0s for none
     #[arg(long, value_name = "TIME", value_parser = options::duration)]
     min_run: Option<Duration>,
+
+    /// The lowest revision of its chips: v0.4; any. Images for newer ones are not published
+    #[arg(long, value_name = "REVISION", value_parser = options::chip_revision_or_any)]
+    chip_revision: Option<MinRevision>,
+
+    /// Its flash layout, while it has no devices: 4mb, 8mb, 16mb, 8mb-rollback, or a partition CSV of your own. Releases
+    /// that would not fit are archived first
+    #[arg(long, value_name = "LAYOUT")]
+    layout: Option<String>,
 
     /// Published releases go to all devices at once again
     #[arg(
@@ -274,14 +291,16 @@ impl Set {
         if let Some(Some(plan)) = &default_plan {
             plan::warn_of_rest(ui, plan);
         }
+        let layout = self.layout.as_deref().map(NamedLayout::read).transpose()?;
         let seconds = |time: Duration| options::signed(time.as_secs());
         let settings = ProductSettingsBody {
+            layout: layout.map(|NamedLayout { name, csv, .. }| LayoutBody { name, csv }),
+            chip_revision: self.chip_revision.map(|MinRevision(revision)| revision),
             silence_deadline_s: self.silence_deadline.map(seconds),
             quarantine_after: self.quarantine_after.map(options::signed),
             enrollment_approval: self.enrollment_approval,
             min_run_s: self.min_run.map(seconds),
             default_plan: default_plan.map(|plan| plan.map(|plan| json!(plan))),
-            chip_revision: None,
         };
         if settings == ProductSettingsBody::default() {
             return Err(Failure::usage("expected something to change, found nothing")
@@ -376,19 +395,13 @@ impl ChannelCommand {
 
 impl New {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { name, chip, layout, keys, connection } = self;
+        let Self { name, chip, layout, chip_revision, keys, connection } = self;
         let publisher_keys =
             keys.iter().map(|key| Publisher::read(key).map(NewKey::from)).collect::<Result<_, _>>()?;
         let NamedLayout { name: layout_name, csv, .. } = NamedLayout::read(&layout)?;
         let layout = LayoutBody { name: layout_name, csv };
-        let product = NewProductBody {
-            name,
-            chip: chip.name().to_owned(),
-            layout,
-            chip_revision: None,
-            min_run_s: None,
-            publisher_keys,
-        };
+        let chip = chip.name().to_owned();
+        let product = NewProductBody { name, chip, layout, chip_revision, min_run_s: None, publisher_keys };
         let product = connection.client()?.create_product(&product)?;
         ui.result(&product, || {
             page(&product, format!("Made the product {}", product.name)).next(
@@ -429,6 +442,14 @@ impl List {
     }
 }
 
+/// With the lowest revision, when that is set.
+fn chip(product: &Product) -> String {
+    match product.chip_revision {
+        Some(revision) => format!("{}, v{}.{} and up", product.chip, revision / 100, revision % 100),
+        None => product.chip.clone(),
+    }
+}
+
 fn page(product: &Product, heading: String) -> Page {
     let slots =
         product.slots.iter().map(|slot| [Cell::from(&slot.label), bytes(slot.size_bytes.into()).into()]);
@@ -437,13 +458,20 @@ fn page(product: &Product, heading: String) -> Page {
     let enrollment = if product.enrollment_approval { "waits for an approval" } else { "by token alone" };
     Page::titled(heading)
         .facts([
-            ("chip", Cell::from(&product.chip)),
+            ("chip", chip(product).into()),
             ("layout", Cell::from(&product.layout.name)),
             ("hand-over", Cell::from(&product.strategy)),
             ("default plan", plan.into()),
             ("silent after", plan::time(product.silence_deadline_s.unsigned_abs()).into()),
             ("short run", format!("less than {}", plan::time(product.min_run_s.unsigned_abs())).into()),
-            ("quarantine", format!("after {} failures of one release", product.quarantine_after).into()),
+            (
+                "quarantine",
+                format!(
+                    "after {} of one release",
+                    counted(product.quarantine_after.unsigned_abs(), "failure")
+                )
+                .into(),
+            ),
             ("enrollment", Cell::from(enrollment)),
             (
                 "artifacts",

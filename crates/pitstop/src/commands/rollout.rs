@@ -354,8 +354,9 @@ fn is_healthy(rollout: &Rollout, first: usize) -> String {
     let missing = offered.saturating_sub(healthy + failed + crashed);
     let tolerated = rollout.plan.waves().get(wave.index).map(|planned| planned.limits.silence_percent);
     format!(
-        "healthy: of {offered} devices of wave {} that were offered it {healthy} are, {} had to be; {missing} are not heard \
+        "healthy: of {} of wave {} that were offered it {healthy} are, {} had to be; {missing} are not heard \
          again, up to {} may be",
+        devices(offered),
         wave.index + 1,
         wave.needed.unwrap_or_default(),
         tolerated.unwrap_or_default(),
@@ -398,11 +399,11 @@ fn halted(halt: &RolloutHalt) -> String {
     let more = halt.observed.saturating_sub(halt.devices.len().min(SHOWN_DEVICES) as u64);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!(
-        "{} in wave {}: {} of {} devices, more than {}: {shown}{more}",
+        "{} in wave {}: {} of {}, more than {}: {shown}{more}",
         halt.cause.name(),
         halt.wave + 1,
         halt.observed,
-        halt.sample,
+        devices(halt.sample),
         halt.limit_percent,
     )
 }
@@ -432,7 +433,10 @@ pub(super) fn page(rollout: &Rollout) -> Page {
     if let Some((required, waiting)) = rollout.release.requires.zip(rollout.waiting) {
         facts.push((
             "waiting",
-            Cell::from(format!("{waiting} devices run less than release #{required}, which it requires")),
+            Cell::from(format!(
+                "{} with less than release #{required}, which it requires",
+                devices(waiting.unsigned_abs())
+            )),
         ));
     }
     if rollout.plan.on_halt() == OnHalt::Revert {

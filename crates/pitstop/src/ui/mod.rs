@@ -12,7 +12,7 @@ mod text;
 pub(crate) use page::{Cell, Page};
 pub(crate) use progress::{ByteProgress, CountProgress, Spinner};
 pub(crate) use style::{CLAP_STYLES, Tone, paint};
-pub(crate) use text::{ago, bytes, printable, short_digest, size};
+pub(crate) use text::{ago, bytes, counted, printable, short_digest, size};
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

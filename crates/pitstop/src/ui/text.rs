@@ -30,6 +30,11 @@ pub(super) fn in_a_line(text: &str) -> String {
         .collect()
 }
 
+/// `1 artifact`, `2 artifacts`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Bytes with thousands set apart: `3 080 192 bytes`.
 pub(crate) fn bytes(count: u64) -> String {
     let digits = count.to_string();

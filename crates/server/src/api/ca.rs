@@ -13,6 +13,7 @@ use super::routes::Routes;
 use crate::app::App;
 use crate::authorities::Authorities;
 use crate::clock;
+use crate::counted::counted;
 use crate::endings;
 use crate::problem::Problem;
 use crate::store::{Behind, InForce, Phase, Rollover};
@@ -28,6 +29,7 @@ async fn show(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ca>, P
     if let Some(left) = ca.behind.as_mut().filter(|_| !caller.scope().is_empty()) {
         // They are of any product.
         left.examples.clear();
+        left.suspended_examples.clear();
     }
     Ok(Json(ca))
 }
@@ -78,7 +80,7 @@ async fn finish(
             return Err(Problem::DevicesBehind {
                 devices: with_old_certificate,
                 examples: Vec::new(),
-                lack: "have a certificate of the old CA",
+                lack: "with a certificate of the old CA",
             });
         }
     }
@@ -91,7 +93,7 @@ async fn finish(
 
 fn all_trust_the_new_ca(behind: Behind) -> Result<(), Problem> {
     let (devices, examples) = (behind.without_new_anchor, behind.examples);
-    let lack = "have not told that they trust the new CA";
+    let lack = "that did not tell to trust the new CA";
     if devices > 0 { Err(Problem::DevicesBehind { devices, examples, lack }) } else { Ok(()) }
 }
 
@@ -141,14 +143,14 @@ async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
     let phase = authorities.rollover().map(|rollover| rollover.phase);
     let next = match (phase, &behind) {
         (Some(Phase::Begun), Some(behind)) if behind.without_new_anchor > 0 => {
-            format!("wait until {} more devices have checked in, then switch", behind.without_new_anchor)
+            wait_for(behind.without_new_anchor, "switch")
         }
         (Some(Phase::Begun), Some(_) | None) => "switch".to_owned(),
         (Some(Phase::Switched), Some(behind))
             if behind.without_new_anchor > 0 || behind.with_old_certificate > 0 =>
         {
             let devices = behind.without_new_anchor.max(behind.with_old_certificate);
-            format!("wait until {devices} more devices have checked in, then finish")
+            wait_for(devices, "finish")
         }
         (Some(Phase::Switched), Some(_) | None) => "finish".to_owned(),
         (Some(Phase::Finished) | None, Some(_) | None) => "nothing".to_owned(),
@@ -160,11 +162,18 @@ async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
             without_new_anchor: behind.without_new_anchor,
             with_old_certificate: behind.with_old_certificate,
             examples: behind.examples,
+            suspended: behind.suspended,
+            suspended_examples: behind.suspended_examples,
         }),
         next,
         server_not_after: clock::rfc3339(app.ca.server_not_after().unix_timestamp() * 1000),
         notices: endings::notices(app, app.config.clock.now_utc()),
     }))
+}
+
+fn wait_for(devices: i64, then: &str) -> String {
+    let (devices, have) = (counted(devices, "more device"), if devices == 1 { "has" } else { "have" });
+    format!("wait until {devices} {have} checked in, then {then}")
 }
 
 fn in_phase(authorities: &Authorities, phase: Phase, expected: &'static str) -> Result<Rollover, Problem> {

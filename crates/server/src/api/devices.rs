@@ -161,6 +161,7 @@ async fn list(
         attempt: params.attempt.map_or("", rollout::Attempt::name).to_owned(),
         epoch: params.epoch,
         waits: params.waiting,
+        is_cloned: params.clone_suspected,
     };
     let rows = app.people.devices(&filter, page.place(), page.rows()?).await?;
     let total = match params.total {
@@ -532,6 +533,7 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
             code,
             at: clock::rfc3339(at_ms),
         }),
+        clone_suspected_since: row.clone_suspected_at_ms.map(clock::rfc3339),
         attempt: row.attempt_state.map(|state| Attempt {
             rollout: row.attempt_rollout,
             wave: row.attempt_wave,

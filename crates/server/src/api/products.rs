@@ -21,9 +21,12 @@ use super::request::{Body, InPath, Params, check_product_name, check_text};
 use super::routes::{IfMatchHeader, Routes};
 use crate::app::App;
 use crate::clock;
+use crate::counted::counted_up_to;
 use crate::problem::{Problem, Refused};
 use crate::publish::check_chip;
-use crate::store::{KeyRow, MAX_COUNTED, NewProduct, ProductDeletion, ProductRow, SettingsChange};
+use crate::store::{
+    KeyRow, LayoutChange, MAX_COUNTED, NewProduct, ProductChange, ProductDeletion, ProductRow, SettingsChange,
+};
 
 /// Bounds of a deadline: a minute, ten years.
 const MIN_DEADLINE_S: i64 = 60;
@@ -62,17 +65,11 @@ async fn create(
     let chip: Chip = body.chip.parse().map_err(|error| Problem::Unsuitable(format!("{error}")))?;
     check_chip_revision(body.chip_revision)?;
     check_min_run(body.min_run_s)?;
-    check_text("layout name", &body.layout.name, 1, 64)?;
-    check_text("layout", &body.layout.csv, 1, MAX_LAYOUT_CHARS)?;
-    let layout = Layout::parse_csv(&body.layout.csv)
-        .map_err(|error| Problem::Unsuitable(format!("layout {}: {error}", body.layout.name)))?;
+    let layout = check_layout(&body.layout, chip)?;
     if body.publisher_keys.len() > MAX_KEYS {
         let found = body.publisher_keys.len();
         return Err(Problem::Invalid(format!("expected at most {MAX_KEYS} publisher keys, found {found}")));
     }
-    Places::find(&layout)
-        .map_err(|problem| Problem::Unsuitable(format!("layout {}: {problem}", body.layout.name)))?;
-    check_chip(chip, &layout).map_err(|problem| Problem::Unsuitable(problem.to_string()))?;
     let slots = app_slots(&layout);
     let now_ms = app.config.clock.now_ms();
     let keys =
@@ -153,7 +150,7 @@ async fn change(
     InPath(name): InPath<String>,
     Body(body): Body<ProductSettingsBody>,
 ) -> Result<Tagged<Product>, Problem> {
-    product::find(&app, &caller, name.clone()).await?;
+    let product = product::find(&app, &caller, name.clone()).await?;
     check_seconds("silence_deadline_s", body.silence_deadline_s)?;
     if let Some(found) = body.quarantine_after.filter(|count| !(1..=MAX_FAILURES).contains(count)) {
         return Err(Problem::Invalid(format!(
@@ -162,7 +159,12 @@ async fn change(
     }
     check_chip_revision(body.chip_revision.flatten())?;
     check_min_run(body.min_run_s)?;
+    let layout = match body.layout {
+        Some(layout) => Some(layout_change(layout, product.chip.parse().map_err(Problem::internal)?)?),
+        None => None,
+    };
     let settings = SettingsChange {
+        layout,
         silence_deadline_s: body.silence_deadline_s,
         quarantine_after: body.quarantine_after,
         enrollment_approval: body.enrollment_approval,
@@ -175,8 +177,54 @@ async fn change(
         min_run_s: body.min_run_s,
     };
     let row = app.people.change_product(&name, settings, &caller.change(), &condition.0).await?;
-    let row = row.done("product", &name)?;
-    tagged(&app, row).await
+    match row.done("product", &name)? {
+        ProductChange::Done(row) => tagged(&app, *row).await,
+        ProductChange::HasDevices { devices } => Err(Problem::Refused(Refused {
+            status: StatusCode::CONFLICT,
+            kind: "product-has-devices",
+            title: "The product has devices",
+            detail: format!(
+                "expected a product without devices for another layout, found {name} with {}: what is on their flash \
+                 would be another one; make a new product for the layout",
+                counted_up_to(devices, MAX_COUNTED, "device")
+            ),
+        })),
+        ProductChange::DoNotFit { releases, slot_bytes, strategy } => Err(Problem::Refused(Refused {
+            status: StatusCode::CONFLICT,
+            kind: "releases-do-not-fit",
+            title: "Releases do not fit the layout",
+            detail: format!(
+                "expected releases for slots of {slot_bytes} bytes that are handed over to by {strategy}, found \
+                 {releases}; archive them first, or take another layout",
+                releases = releases.join(", ")
+            ),
+        })),
+    }
+}
+
+/// A layout that was found good for the chip, as it is stored.
+fn layout_change(body: LayoutBody, chip: Chip) -> Result<LayoutChange, Problem> {
+    let layout = check_layout(&body, chip)?;
+    let slots = app_slots(&layout);
+    Ok(LayoutChange {
+        strategy: strategy(&layout),
+        slot_bytes: slots.iter().map(|slot| i64::from(slot.size_bytes)).min().unwrap_or_default(),
+        slots: serde_json::to_string(&slots)?,
+        name: body.name,
+        csv: body.csv,
+    })
+}
+
+/// Refuses a layout that is none, that lacks what an updater needs, or that is not for the chip.
+fn check_layout(body: &LayoutBody, chip: Chip) -> Result<Layout, Problem> {
+    check_text("layout name", &body.name, 1, 64)?;
+    check_text("layout", &body.csv, 1, MAX_LAYOUT_CHARS)?;
+    let of =
+        |problem: &dyn std::fmt::Display| Problem::Unsuitable(format!("layout {}: {problem}", body.name));
+    let layout = Layout::parse_csv(&body.csv).map_err(|error| of(&error))?;
+    Places::find(&layout).map_err(|problem| of(&problem))?;
+    check_chip(chip, &layout).map_err(|problem| Problem::Unsuitable(problem.to_string()))?;
+    Ok(layout)
 }
 
 /// Deletes a product without devices and releases. Its channels, publisher keys, API tokens and webhooks go with it; its
@@ -199,18 +247,15 @@ async fn remove(
     match app.people.delete_product(&name, &caller.change(), &condition.0).await?.done("product", &name)? {
         ProductDeletion::Done => Ok(Json(shown)),
         ProductDeletion::InUse { devices, releases } => {
-            let count = |count: i64| match count {
-                MAX_COUNTED => format!("{count} or more"),
-                count => count.to_string(),
-            };
-            let (devices, releases) = (count(devices), count(releases));
+            let devices = counted_up_to(devices, MAX_COUNTED, "device");
+            let releases = counted_up_to(releases, MAX_COUNTED, "release");
             Err(Problem::Refused(Refused {
                 status: StatusCode::CONFLICT,
                 kind: "product-in-use",
                 title: "The product is in use",
                 detail: format!(
-                    "expected a product without devices and releases, found {name} with {devices} devices and \
-                     {releases} releases; delete the devices first, and keep a product that has releases"
+                    "expected a product without devices and releases, found {name} with {devices} and {releases}; \
+                     delete the devices first, and keep a product that has releases"
                 ),
             }))
         }

@@ -187,7 +187,7 @@ pub fn backup(
     let text =
         serde_json::to_vec_pretty(&list).map_err(|error| BackupError::file("write", &path)(error.into()))?;
     files::write_private(&path, &text).map_err(BackupError::file("write", &path))?;
-    draft.publish(to)?;
+    draft.publish()?;
     Ok(list.summary())
 }
 
@@ -223,7 +223,7 @@ pub fn restore(
             return Err(BackupError::Damaged { path: source, expected, found: copied.to_string() });
         }
     }
-    draft.publish(data_dir)?;
+    draft.publish()?;
     Ok(list.summary())
 }
 
@@ -272,18 +272,36 @@ fn copy_database(data_dir: &Path, to: &Path) -> Result<Option<Entry>, BackupErro
     Ok(Some(Entry::of(Path::new(DATABASE), digest_of(&target)?)))
 }
 
+/// More symbolic links in a row than any path has, as Linux counts them.
+const MAX_LINKS: usize = 40;
+
+/// Where a path leads by symbolic links, whether there is something or not.
+fn end_of_links(path: &Path) -> PathBuf {
+    let mut place = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&place) {
+            Ok(target) => place = place.parent().unwrap_or(Path::new("")).join(target),
+            Err(_) => break,
+        }
+    }
+    place
+}
+
 /// A directory that is being made beside its place, and removed unless it got there.
 struct Draft {
     path: PathBuf,
+    /// Past all links: a link stays.
+    place: PathBuf,
     is_done: bool,
 }
 
 impl Draft {
     fn beside(place: &Path) -> Result<Self, BackupError> {
-        match fs::read_dir(place) {
+        let place = end_of_links(place);
+        match fs::read_dir(&place) {
             Ok(mut entries) => {
                 if entries.next().is_some() {
-                    return Err(BackupError::NotEmpty { path: place.to_owned() });
+                    return Err(BackupError::NotEmpty { path: place });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -292,7 +310,7 @@ impl Draft {
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let path = place.with_file_name(format!(".{name}.{}", hex::encode(secret::random::<4>())));
         files::create_private_dir(&path).map_err(BackupError::file("make", &path))?;
-        Ok(Self { path, is_done: false })
+        Ok(Self { path, place, is_done: false })
     }
 
     fn is_inside(&self, directory: &Path) -> Result<bool, BackupError> {
@@ -300,11 +318,11 @@ impl Draft {
         Ok(real(&self.path)?.starts_with(real(directory)?))
     }
 
-    fn publish(mut self, place: &Path) -> Result<(), BackupError> {
+    fn publish(mut self) -> Result<(), BackupError> {
         // An empty directory is replaced, a full one is not.
-        fs::rename(&self.path, place).map_err(BackupError::file("make", place))?;
+        fs::rename(&self.path, &self.place).map_err(BackupError::file("make", &self.place))?;
         self.is_done = true;
-        files::sync_parent(place).map_err(BackupError::file("sync", place))
+        files::sync_parent(&self.place).map_err(BackupError::file("sync", &self.place))
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) async fn check_in(
     if let Some(news) = seen.outcome.filter(|outcome| Some(*outcome) != known.outcome()) {
         tracker.outcome(news, &plan);
     }
-    tracker.seen(running.as_ref(), last_run, seen.starts, &plan);
+    tracker.seen(running.as_ref(), last_run, check_in.starts.into(), &plan);
 
     let tags: Vec<String> = serde_json::from_str(&known.tags).map_err(Refusal::internal)?;
     let facts = DeviceFacts {
@@ -115,7 +115,14 @@ async fn write(
     // The number and the version of an image may be learned after the image.
     let is_named_anew =
         (seen.running_sequence, &seen.running_version) != (known.running_sequence, &known.running_version);
-    let is_news = !changes.is_empty() || is_named_anew || attempt.is_some() || failure.is_some();
+    let is_cloned = seen.counts.suspected_at_ms.is_some();
+    let is_cloned = Some(is_cloned).filter(|is| *is != known.counts().suspected_at_ms.is_some());
+    if is_cloned == Some(true) {
+        tracing::warn!(device = known.id, "two boards seem to come with this device's certificate");
+        app.metrics.clones_suspected.inc();
+    }
+    let is_news =
+        !changes.is_empty() || is_named_anew || attempt.is_some() || failure.is_some() || is_cloned.is_some();
     let write = DeviceWrite {
         device: known.id.clone(),
         at_ms: seen.at_ms,
@@ -123,6 +130,7 @@ async fn write(
         event: (!changes.is_empty()).then_some(("check-in", Value::Object(changes))),
         attempt,
         failure,
+        is_cloned,
     };
     if is_news {
         app.store.write(write).await?;
@@ -183,7 +191,7 @@ fn seen(check_in: &CheckIn, known: &Known, now_ms: i64) -> (Seen, LastRun) {
         slots: Value::from(slots).to_string(),
         updater_version: clean(&check_in.updater_version),
         reset_cause: reset_cause_name(check_in.reset_cause),
-        starts: check_in.starts.into(),
+        counts: known.counts().after(check_in.starts.into(), now_ms),
         cadence,
         short_runs: short_runs.into(),
         strategy: strategy_name(check_in.strategy),

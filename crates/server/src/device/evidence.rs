@@ -87,6 +87,7 @@ pub(crate) async fn hear(
         event: Some(("evidence", detail)),
         attempt,
         failure,
+        is_cloned: None,
     };
     app.store.write(write).await?;
     Ok(Ok(Heeded::Counted))

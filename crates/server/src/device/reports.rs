@@ -63,6 +63,7 @@ pub(super) async fn report(
         event: Some(("report", detail)),
         attempt,
         failure,
+        is_cloned: None,
     };
     app.store.write(write).await?;
     Ok(StatusCode::NO_CONTENT)

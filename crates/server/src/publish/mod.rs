@@ -256,8 +256,12 @@ pub(crate) async fn publish(
         }
     }
 
-    for (digest, size_bytes) in uploads {
-        claim(app, &product.name, digest, size_bytes, change).await?;
+    for (digest, size_bytes) in &uploads {
+        app.people.note_artifact(*digest, *size_bytes, &change.aside()).await?;
+        // It may have been deleted since it was read; what is noted and there by now stays.
+        if app.artifacts.size_bytes(*digest).await?.is_none() {
+            return Err(PublishError::ArtifactGone { digest: digest.to_string() });
+        }
     }
     let found = manifest.sequence.0;
     let sequence = i64::try_from(found).map_err(|_| PublishError::Sequence { newest: i64::MAX, found })?;
@@ -287,7 +291,8 @@ pub(crate) async fn publish(
         created_at_ms: change.at_ms,
         archived_at_ms: None,
     };
-    match app.people.add_release(&release, publication.starts_rollout, change).await? {
+    let quota_bytes = app.config.artifact_quota_bytes;
+    match app.people.add_release(&release, publication.starts_rollout, quota_bytes, change).await? {
         Added::Done => {}
         Added::NotNewer => {
             let newest = app.people.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
@@ -295,32 +300,21 @@ pub(crate) async fn publish(
         }
         Added::Archived(sequence) => return Err(PublishError::Archived { sequence }),
         Added::ArtifactGone(digest) => return Err(PublishError::ArtifactGone { digest }),
+        Added::OverQuota(of) => {
+            let needed = uploads.iter().find(|(digest, _)| digest.to_string() == of);
+            return Err(PublishError::Quota(OverQuota {
+                product: product.name.clone(),
+                quota_bytes,
+                stored_bytes: app.people.uploaded_bytes(&product.name).await?,
+                needed_bytes: needed.map_or(0, |(_, size_bytes)| *size_bytes),
+            }));
+        }
         Added::NoRollout(refusal) => {
             return Err(PublishError::Rollout { product: product.name.clone(), refusal });
         }
     }
     tracing::info!(product = product.name, sequence, digest = release.digest, ?warnings, "published");
     Ok(Published::New(release))
-}
-
-/// Counts an artifact that was uploaded for no product towards the one that publishes it.
-async fn claim(
-    app: &App,
-    product: &str,
-    digest: Digest,
-    size_bytes: u64,
-    change: &Change,
-) -> Result<(), PublishError> {
-    let quota_bytes = app.config.artifact_quota_bytes;
-    if app.people.claim_artifact(digest, product, size_bytes, quota_bytes, &change.aside()).await? {
-        // It may have been deleted since it was read; what is noted and there by now stays.
-        return match app.artifacts.size_bytes(digest).await? {
-            Some(_) => Ok(()),
-            None => Err(PublishError::ArtifactGone { digest: digest.to_string() }),
-        };
-    }
-    let stored_bytes = app.people.uploaded_bytes(product).await?;
-    Err(OverQuota { product: product.to_owned(), quota_bytes, stored_bytes, needed_bytes: size_bytes }.into())
 }
 
 /// The release of exactly this manifest, if it was published.

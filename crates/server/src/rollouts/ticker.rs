@@ -259,5 +259,6 @@ fn silence(device: &OverdueRow, watch: &Watch, now_ms: i64) -> Option<DeviceWrit
         event,
         attempt: Some(AttemptWrite { from: Some(from), to: Some(to), moves }),
         failure: None,
+        is_cloned: None,
     })
 }

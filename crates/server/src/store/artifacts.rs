@@ -170,40 +170,18 @@ impl Store {
         Ok(touched.rows_affected() == 1)
     }
 
-    /// Makes an artifact that is of no product one of a product's, and notes one that is stored and was not noted. `false`: the
-    /// product's quota has no room for it. One of another product stays there.
-    pub(crate) async fn claim_artifact(
+    /// Notes an artifact that is stored and was not noted, as one of no product: the server was stopped in between. When
+    /// somebody deletes it just now, publishing finds that out.
+    pub(crate) async fn note_artifact(
         &self,
         digest: Digest,
-        product: &str,
         size_bytes: u64,
-        quota_bytes: u64,
         change: &Change,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         if !self.has_artifact(digest).await? {
-            // The server was stopped between storing it and noting it. When somebody deletes it just now, publishing finds that
-            // out.
             self.add_artifact(digest, "", size_bytes, change).await?;
         }
-        let digest = digest.to_string();
-        let claimed = sqlx::query(
-            "UPDATE artifacts SET product = $1 WHERE digest = $2 AND product = '' AND size_bytes <= $3 - \
-                 (SELECT CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM artifacts WHERE product = $1)",
-        )
-        .bind(product)
-        .bind(&digest)
-        .bind(i64::try_from(quota_bytes).unwrap_or(i64::MAX))
-        .execute(&self.pool)
-        .await?;
-        if claimed.rows_affected() == 1 {
-            return Ok(true);
-        }
-        let owner: Option<String> = sqlx::query_scalar("SELECT product FROM artifacts WHERE digest = $1")
-            .bind(&digest)
-            .fetch_optional(&self.pool)
-            .await?;
-        // One that is gone is not a matter of room: publishing finds that out.
-        Ok(owner.is_none_or(|owner| !owner.is_empty()))
+        Ok(())
     }
 
     /// Whether an artifact was noted.
@@ -278,6 +256,33 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+/// Makes an artifact that was taken, and is of no product, one of a product's. `false`: the product's quota has no room for
+/// it. One of another product stays there.
+pub(super) async fn claim_artifact(
+    connection: &mut AnyConnection,
+    digest: &str,
+    product: &str,
+    quota_bytes: u64,
+) -> Result<bool, StoreError> {
+    let claimed = sqlx::query(
+        "UPDATE artifacts SET product = $1 WHERE digest = $2 AND product = '' AND size_bytes <= $3 - \
+             (SELECT CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT) FROM artifacts WHERE product = $1)",
+    )
+    .bind(product)
+    .bind(digest)
+    .bind(i64::try_from(quota_bytes).unwrap_or(i64::MAX))
+    .execute(&mut *connection)
+    .await?;
+    if claimed.rows_affected() == 1 {
+        return Ok(true);
+    }
+    let owner: String = sqlx::query_scalar("SELECT product FROM artifacts WHERE digest = $1")
+        .bind(digest)
+        .fetch_one(connection)
+        .await?;
+    Ok(!owner.is_empty())
 }
 
 /// Takes an artifact for a release that is about to be added. `false`: it is not there, or is being deleted.

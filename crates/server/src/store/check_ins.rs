@@ -9,6 +9,7 @@ use sqlx::AnyConnection;
 
 use super::enrollment::confirm_certificate;
 use super::{Change, Event, Record, StoreError};
+use crate::clones::Counts;
 
 row! {
     /// What is known of a device when it makes a request, found by the serial number of its certificate.
@@ -57,6 +58,7 @@ row! {
     with {
         cadence: CadenceColumns,
         attempt: AttemptColumns,
+        clones: CloneColumns,
     }
 }
 
@@ -66,6 +68,17 @@ row! {
     pub(super) struct CadenceColumns {
         cadence_ms: Option<i64>,
         cadence_intervals: i64,
+    }
+}
+
+row! {
+    /// The columns of [`Counts`] but the first.
+    #[derive(Clone, Debug)]
+    struct CloneColumns {
+        other_starts: Option<i64>,
+        starts_returns: i64,
+        starts_returned_at_ms: Option<i64>,
+        clone_suspected_at_ms: Option<i64>,
     }
 }
 
@@ -113,7 +126,8 @@ pub(crate) struct Seen {
     pub(crate) slots: String,
     pub(crate) updater_version: String,
     pub(crate) reset_cause: &'static str,
-    pub(crate) starts: i64,
+    /// With the starts.
+    pub(crate) counts: Counts,
     pub(crate) cadence: Option<Cadence>,
     /// Short runs in a row.
     pub(crate) short_runs: i64,
@@ -163,6 +177,8 @@ pub(crate) struct DeviceWrite {
     pub(crate) event: Option<(&'static str, Value)>,
     pub(crate) attempt: Option<AttemptWrite>,
     pub(crate) failure: Option<FailureWrite>,
+    /// Whether two boards seem to have its identity, when that is news.
+    pub(crate) is_cloned: Option<bool>,
 }
 
 /// An attempt that goes on. It is written only when the device is still where the decision found it, so that nothing is
@@ -220,6 +236,17 @@ impl Known {
         Some(SeenOutcome { sequence: self.outcome_sequence, code, at_ms })
     }
 
+    /// The counts of starts that it was heard with.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            starts: self.starts,
+            other: self.clones.other_starts,
+            returns: self.clones.starts_returns,
+            returned_at_ms: self.clones.starts_returned_at_ms,
+            suspected_at_ms: self.clones.clone_suspected_at_ms,
+        }
+    }
+
     /// How it does with the release that a rollout offered it last.
     pub(crate) fn attempt(&self) -> Option<AttemptRow> {
         self.attempt.row()
@@ -268,7 +295,7 @@ impl DeviceWrite {
     /// The device has stored its newest certificate.
     pub(crate) fn certificate(device: String, serial: String, at_ms: i64) -> Self {
         let said = Said::Certificate { serial };
-        Self { device, at_ms, said, event: None, attempt: None, failure: None }
+        Self { device, at_ms, said, event: None, attempt: None, failure: None, is_cloned: None }
     }
 
     /// Whether a check-in that rests has nothing to add to this.
@@ -313,6 +340,9 @@ impl DeviceWrite {
             failure.apply(connection, &self.device, self.at_ms).await?;
             failure.tell(connection, &self.device, self.at_ms).await?;
         }
+        if let Some(is_cloned) = self.is_cloned {
+            tell_of_clone(connection, &self.device, is_cloned, self.at_ms).await?;
+        }
         if let Some((kind, detail)) = &self.event {
             let event = Event { device: &self.device, at_ms: self.at_ms, kind, detail: detail.clone() };
             match self.said {
@@ -335,8 +365,9 @@ impl Seen {
     async fn apply_facts(&self, connection: &mut AnyConnection, device: &str) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE devices SET chip_id = $1, running_digest = $2, running_sequence = $3, running_version = $4, \
-                 updater_version = $5, outcome_sequence = $6, outcome_code = $7, outcome_at_ms = $8 \
-             WHERE id = $9",
+                 updater_version = $5, outcome_sequence = $6, outcome_code = $7, outcome_at_ms = $8, \
+                 clone_suspected_at_ms = $9 \
+             WHERE id = $10",
         )
         .bind(self.chip_id)
         .bind(&self.running_digest)
@@ -346,6 +377,7 @@ impl Seen {
         .bind(self.outcome.and_then(|outcome| outcome.sequence))
         .bind(self.outcome.map(|outcome| outcome.code))
         .bind(self.outcome.map(|outcome| outcome.at_ms))
+        .bind(self.counts.suspected_at_ms)
         .bind(device)
         .execute(connection)
         .await?;
@@ -357,13 +389,14 @@ impl Seen {
         sqlx::query(
             "UPDATE devices SET last_seen_at_ms = $1, slots = $2, reset_cause = $3, starts = $4, strategy = $5, \
                  free_heap_bytes = $6, critical_errors = $7, last_critical = $8, cadence_ms = $9, \
-                 cadence_intervals = $10, short_runs = $11 \
-             WHERE id = $12 AND (last_seen_at_ms IS NULL OR last_seen_at_ms <= $1 OR last_seen_at_ms > $13)",
+                 cadence_intervals = $10, short_runs = $11, other_starts = $12, starts_returns = $13, \
+                 starts_returned_at_ms = $14 \
+             WHERE id = $15 AND (last_seen_at_ms IS NULL OR last_seen_at_ms <= $1 OR last_seen_at_ms > $16)",
         )
         .bind(self.at_ms)
         .bind(&self.slots)
         .bind(self.reset_cause)
-        .bind(self.starts)
+        .bind(self.counts.starts)
         .bind(self.strategy)
         .bind(self.free_heap_bytes)
         .bind(self.critical_errors)
@@ -371,12 +404,44 @@ impl Seen {
         .bind(self.cadence.map(|cadence| cadence.interval_ms))
         .bind(self.cadence.map_or(0, |cadence| i64::from(cadence.intervals)))
         .bind(self.short_runs)
+        .bind(self.counts.other)
+        .bind(self.counts.returns)
+        .bind(self.counts.returned_at_ms)
         .bind(device)
         .bind(self.at_ms.saturating_add(LATE_MS))
         .execute(connection)
         .await?;
         Ok(())
     }
+}
+
+/// That two boards seem to have one identity, or do no longer, stands in the audit log and among the device's events.
+async fn tell_of_clone(
+    connection: &mut AnyConnection,
+    device: &str,
+    is_cloned: bool,
+    at_ms: i64,
+) -> Result<(), StoreError> {
+    let (action, kind) = match is_cloned {
+        true => ("device.suspect-clone", "clone-suspected"),
+        false => ("device.clear-clone", "clone-cleared"),
+    };
+    let product = product_of(connection, device).await?;
+    let record = Record {
+        action,
+        kind: "device",
+        subject: device,
+        product: product.as_deref(),
+        before: None,
+        after: None,
+    };
+    Change::by_server(at_ms).record(connection, record).await?;
+    Event { device, at_ms, kind, detail: json!({}) }.insert(connection).await
+}
+
+async fn product_of(connection: &mut AnyConnection, device: &str) -> Result<Option<String>, StoreError> {
+    let product = sqlx::query_scalar("SELECT product FROM devices WHERE id = $1").bind(device);
+    Ok(product.fetch_optional(connection).await?)
 }
 
 async fn apply_report(
@@ -475,10 +540,7 @@ impl FailureWrite {
         if was_before {
             return Ok(());
         }
-        let product: Option<String> = sqlx::query_scalar("SELECT product FROM devices WHERE id = $1")
-            .bind(device)
-            .fetch_optional(&mut *connection)
-            .await?;
+        let product = product_of(connection, device).await?;
         let record = Record {
             action: "device.quarantine",
             kind: "device",

@@ -53,6 +53,7 @@ row! {
         pub(crate) outcome_sequence: Option<i64>,
         pub(crate) outcome_code: Option<i64>,
         pub(crate) outcome_at_ms: Option<i64>,
+        pub(crate) clone_suspected_at_ms: Option<i64>,
         pub(crate) attempt_rollout: Option<String>,
         pub(crate) attempt_wave: Option<i64>,
         pub(crate) attempt_sequence: Option<i64>,
@@ -99,6 +100,8 @@ pub(crate) struct DeviceFilter {
     pub(crate) epoch: Option<i64>,
     /// Only devices whose enrollment waits for approval.
     pub(crate) waits: bool,
+    /// Only devices of which two boards seem to have the identity.
+    pub(crate) is_cloned: bool,
 }
 
 /// How devices are revoked.
@@ -131,7 +134,7 @@ macro_rules! select_devices {
                  c.not_after_ms AS certificate_not_after_ms, d.running_digest, d.running_sequence, \
                  d.running_version, d.slots, d.updater_version, d.reset_cause, d.starts, d.strategy, \
                  d.free_heap_bytes, d.critical_errors, d.last_critical, d.outcome_sequence, d.outcome_code, \
-                 d.outcome_at_ms, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, \
+                 d.outcome_at_ms, d.clone_suspected_at_ms, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, \
                  d.attempt_at_ms, d.failed_sequence, d.failed_count, d.quarantined_at_ms, d.revision \
              FROM devices d LEFT JOIN certificates c ON c.serial = d.certificate_serial ",
             $rest
@@ -199,13 +202,16 @@ impl DeviceFilter {
                      AND w.approved_at_ms IS NULL AND COALESCE(w.revoked_at_ms, 0) = 0)",
             );
         }
+        if self.is_cloned {
+            conditions.and("id IN (SELECT w.id FROM devices w WHERE w.clone_suspected_at_ms IS NOT NULL)");
+        }
         conditions
     }
 
     /// What of it was asked for, as an audit line tells it.
     pub(super) fn told(&self) -> Value {
         let Self { scope: _, product, channel, tag, state, health, sequence, part, .. } = self;
-        let Self { rollout, wave, attempt, epoch, waits, .. } = self;
+        let Self { rollout, wave, attempt, epoch, waits, is_cloned, .. } = self;
         let texts = [("product", product), ("channel", channel), ("tag", tag), ("state", state)];
         let texts = texts.into_iter().chain([
             ("health", health),
@@ -221,8 +227,10 @@ impl DeviceFilter {
         told.extend(
             numbers.iter().filter_map(|(name, number)| Some(((*name).to_owned(), json!((**number)?)))),
         );
-        if *waits {
-            told.insert("waits".to_owned(), json!(true));
+        for (name, is) in [("waits", waits), ("clone_suspected", is_cloned)] {
+            if *is {
+                told.insert(name.to_owned(), json!(true));
+            }
         }
         Value::Object(told)
     }
@@ -726,6 +734,7 @@ mod tests {
                 epoch: (has_rollout && bits >> 10 & 1 == 1).then_some(0),
                 attempt: text(if has_rollout && bits >> 10 & 1 == 1 { bits } else { 0 }, 11, "crashed"),
                 waits: bits >> 12 & 1 == 1,
+                is_cloned: bits % 5 == 1,
             };
             for is_common in [false, true] {
                 let place = match (bits >> 8 & 1, is_common) {
@@ -748,13 +757,19 @@ mod tests {
                     let is_by_rows = step.contains("devices") && !step.contains("COVERING INDEX");
                     // The rare tag's devices, one by one.
                     let is_one = step.contains("devices_1 (id=?)")
-                        || (!is_common || filter.waits) && step.contains("(id=?");
+                        || (!is_common || filter.waits || filter.is_cloned) && step.contains("(id=?");
                     assert!(!is_by_rows || is_one, "{filter:?}: {step}");
                     plans.insert(step);
                 }
             }
         }
-        for index in ["devices_by_health", "devices_by_attempt", "devices_by_rollout", "devices_waiting"] {
+        for index in [
+            "devices_by_health",
+            "devices_by_attempt",
+            "devices_by_rollout",
+            "devices_waiting",
+            "devices_with_clone",
+        ] {
             assert!(plans.iter().any(|step| step.contains(index)), "{index}: {plans:#?}");
         }
     }

@@ -213,7 +213,8 @@ impl Store {
         // certificate of before is good no longer: whoever has the token has the device in hand.
         let redeemed = sqlx::query(
             "UPDATE devices SET token_redeemed_key = $1, certificate_serial = $2, previous_serial = NULL, \
-                 enrolled_at_ms = COALESCE(enrolled_at_ms, $3), enrollment_pending_at_ms = NULL \
+                 enrolled_at_ms = COALESCE(enrolled_at_ms, $3), enrollment_pending_at_ms = NULL, \
+                 other_starts = NULL, starts_returns = 0, starts_returned_at_ms = NULL, clone_suspected_at_ms = NULL \
              WHERE id = $4 AND token_hash = $5 AND revoked_at_ms IS NULL AND token_void_at_ms IS NULL \
                  AND (token_redeemed_key IS NULL OR token_redeemed_key = $1)",
         )

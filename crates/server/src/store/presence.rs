@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::TryStreamExt as _;
 use rollout::StandIn;
 
-use super::rollouts::bump_generation;
+use super::product_row::bump_generation;
 use super::{RolloutRow, Store, StoreError};
 
 row! {

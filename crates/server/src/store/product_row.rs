@@ -57,3 +57,12 @@ pub(super) async fn take(
         false => Changed::Not(Unchanged::Stale { revision }),
     })
 }
+
+/// What is in memory of a product is old from the commit on.
+pub(super) async fn bump_generation(connection: &mut AnyConnection, product: &str) -> Result<(), StoreError> {
+    sqlx::query("UPDATE products SET generation = generation + 1 WHERE name = $1")
+        .bind(product)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -2,8 +2,11 @@
 
 use super::product_row::{ProductRow, SELECT_PRODUCTS, take};
 use super::publisher_keys::INSERT_KEY;
-use super::{Change, Changed, IfMatch, KeyRow, Record, Store, StoreError, differences, json_or_text};
+use super::{
+    Change, Changed, IfMatch, KeyRow, MAX_COUNTED, Record, Store, StoreError, differences, json_or_text,
+};
 use serde_json::{Value, json};
+use sqlx::AnyConnection;
 
 /// A product to add, with its first publisher keys.
 #[derive(Clone, Debug)]
@@ -23,7 +26,39 @@ pub(crate) struct SettingsChange {
     /// `Some(None)`: nobody knows any more.
     pub(crate) chip_revision: Option<Option<i64>>,
     pub(crate) min_run_s: Option<i64>,
+    pub(crate) layout: Option<LayoutChange>,
 }
+
+/// A layout that a product is to have.
+#[derive(Clone, Debug)]
+pub(crate) struct LayoutChange {
+    pub(crate) name: String,
+    pub(crate) csv: String,
+    pub(crate) strategy: &'static str,
+    /// JSON list of slots.
+    pub(crate) slots: String,
+    /// Of the smallest slot.
+    pub(crate) slot_bytes: i64,
+}
+
+/// How the change of a product's settings ended.
+#[derive(Clone, Debug)]
+pub(crate) enum ProductChange {
+    Done(Box<ProductRow>),
+    /// It has devices, counted up to [`MAX_COUNTED`], and its layout was to be another one; nothing was changed.
+    HasDevices {
+        devices: i64,
+    },
+    /// These releases, which are not archived, do not fit the layout; nothing was changed.
+    DoNotFit {
+        releases: Vec<String>,
+        slot_bytes: i64,
+        strategy: &'static str,
+    },
+}
+
+/// Releases that do not fit a layout are named so far.
+const MAX_NAMED: usize = 10;
 
 impl ProductRow {
     /// What operators can set, as an audit line tells it.
@@ -35,6 +70,7 @@ impl ProductRow {
             "default_plan": self.default_plan.as_deref().map(json_or_text),
             "chip_revision": self.chip_revision,
             "min_run_s": self.min_run_s,
+            "layout": { "name": self.layout_name, "csv": self.layout_csv },
         })
     }
 }
@@ -124,13 +160,21 @@ impl Store {
         settings: SettingsChange,
         change: &Change,
         if_match: &IfMatch,
-    ) -> Result<Changed<ProductRow>, StoreError> {
+    ) -> Result<Changed<ProductChange>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let before = match take(&mut transaction, name, if_match).await? {
             Changed::Done(before) => before,
             Changed::Not(why) => return Ok(Changed::Not(why)),
         };
-        let after = ProductRow {
+        let layout = settings
+            .layout
+            .filter(|layout| (&layout.name, &layout.csv) != (&before.layout_name, &before.layout_csv));
+        if let Some(layout) = &layout
+            && let Some(refused) = refuse_layout(&mut transaction, &before, layout).await?
+        {
+            return Ok(Changed::Done(refused));
+        }
+        let mut after = ProductRow {
             silence_deadline_s: settings.silence_deadline_s.unwrap_or(before.silence_deadline_s),
             quarantine_after: settings.quarantine_after.unwrap_or(before.quarantine_after),
             enrollment_approval: settings.enrollment_approval.map_or(before.enrollment_approval, i64::from),
@@ -139,9 +183,14 @@ impl Store {
             min_run_s: settings.min_run_s.unwrap_or(before.min_run_s),
             ..before.clone()
         };
+        if let Some(LayoutChange { name, csv, strategy, slots, slot_bytes: _ }) = layout {
+            (after.layout_name, after.layout_csv, after.slots) = (name, csv, slots);
+            after.strategy = strategy.to_owned();
+        }
         sqlx::query(
             "UPDATE products SET silence_deadline_s = $1, quarantine_after = $2, enrollment_approval = $3, \
-                 default_plan = $4, chip_revision = $5, min_run_s = $6, \
+                 default_plan = $4, chip_revision = $5, min_run_s = $6, layout_name = $8, layout_csv = $9, \
+                 strategy = $10, slots = $11, \
                  looked_until = CASE WHEN silence_deadline_s = $1 THEN looked_until ELSE '' END \
              WHERE name = $7",
         )
@@ -152,6 +201,10 @@ impl Store {
         .bind(after.chip_revision)
         .bind(after.min_run_s)
         .bind(name)
+        .bind(&after.layout_name)
+        .bind(&after.layout_csv)
+        .bind(&after.strategy)
+        .bind(&after.slots)
         .execute(&mut *transaction)
         .await?;
         let (was, is) = differences(&before.settings(), &after.settings());
@@ -165,6 +218,45 @@ impl Store {
         };
         change.record(&mut transaction, record).await?;
         transaction.commit().await?;
-        Ok(Changed::Done(after))
+        Ok(Changed::Done(ProductChange::Done(Box::new(after))))
     }
+}
+
+/// Why a product that was taken for it cannot have another layout: devices have the old one on their flash, and what was
+/// published was checked against it.
+async fn refuse_layout(
+    connection: &mut AnyConnection,
+    product: &ProductRow,
+    layout: &LayoutChange,
+) -> Result<Option<ProductChange>, StoreError> {
+    let devices: i64 = sqlx::query_scalar(
+        "SELECT CAST(COUNT(*) AS BIGINT) FROM (SELECT id FROM devices WHERE product = $1 LIMIT $2) AS counted",
+    )
+    .bind(&product.name)
+    .bind(MAX_COUNTED)
+    .fetch_one(&mut *connection)
+    .await?;
+    if devices > 0 {
+        return Ok(Some(ProductChange::HasDevices { devices }));
+    }
+    let unfit: Vec<(i64, String, i64)> = sqlx::query_as(
+        "SELECT sequence, version, min_slot_bytes FROM releases \
+         WHERE product = $1 AND archived_at_ms IS NULL AND (min_slot_bytes > $2 OR $3 = 1) \
+         ORDER BY sequence DESC LIMIT $4",
+    )
+    .bind(&product.name)
+    .bind(layout.slot_bytes)
+    .bind(i64::from(product.strategy != layout.strategy))
+    .bind(MAX_COUNTED)
+    .fetch_all(connection)
+    .await?;
+    if unfit.is_empty() {
+        return Ok(None);
+    }
+    let others = unfit.len().saturating_sub(MAX_NAMED);
+    let named = unfit.iter().take(MAX_NAMED).map(|(sequence, version, bytes)| {
+        format!("{version} (number {sequence}, for {bytes} bytes by {})", product.strategy)
+    });
+    let releases = named.chain((others > 0).then(|| format!("and {others} more"))).collect();
+    Ok(Some(ProductChange::DoNotFit { releases, slot_bytes: layout.slot_bytes, strategy: layout.strategy }))
 }

@@ -7,8 +7,9 @@ use serde_json::json;
 use sqlx::AnyConnection;
 
 use super::archived::archived;
-use super::artifacts::hold_artifact;
-use super::rollouts::{bump_generation, create_rollout};
+use super::artifacts::{claim_artifact, hold_artifact};
+use super::product_row::bump_generation;
+use super::rollout_changes::create_rollout;
 use super::{Change, NewRollout, Record, RolloutRefusal, Store, StoreError, json_or_text};
 
 row! {
@@ -69,6 +70,8 @@ pub(crate) enum Added {
     Archived(i64),
     /// An artifact of it is not there any more; nothing was added.
     ArtifactGone(String),
+    /// An artifact of it was uploaded for no product, and the product's quota has no room for it; nothing was added.
+    OverQuota(String),
     /// Its rollout would not start; nothing was added.
     NoRollout(RolloutRefusal),
 }
@@ -92,11 +95,12 @@ impl Store {
     }
 
     /// Adds a release when its sequence number is higher than all others of its product. Its rollout starts in the same
-    /// transaction, if one is to start.
+    /// transaction, if one is to start, and its artifacts are the product's from then on, within `quota_bytes`.
     pub(crate) async fn add_release(
         &self,
         release: &NewRelease,
         starts_rollout: bool,
+        quota_bytes: u64,
         change: &Change,
     ) -> Result<Added, StoreError> {
         let mut transaction = self.pool.begin().await?;
@@ -114,6 +118,9 @@ impl Store {
         for digest in digests {
             if !hold_artifact(&mut transaction, digest).await? {
                 return Ok(Added::ArtifactGone(digest.to_owned()));
+            }
+            if !claim_artifact(&mut transaction, digest, &release.product, quota_bytes).await? {
+                return Ok(Added::OverQuota(digest.to_owned()));
             }
         }
         let added = sqlx::query(

@@ -57,6 +57,9 @@ pub(crate) struct Behind {
     pub(crate) with_old_certificate: i64,
     /// Some of the first kind.
     pub(crate) examples: Vec<String>,
+    /// Suspended devices that are of either kind. Nobody waits for them: they may never come back.
+    pub(crate) suspended: i64,
+    pub(crate) suspended_examples: Vec<String>,
 }
 
 /// What there is about a certificate that a device may come with: the one before, until the newest is first used.
@@ -67,6 +70,10 @@ const HELD: &str =
 /// that is good, and devices that were made before the rollover and have yet to enroll: their vault has the old anchor.
 const WITHOUT_NEW_ANCHOR: &str = "d.revoked_at_ms IS NULL AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2)) \
      AND (c.not_after_ms > $3 OR (c.serial IS NULL AND d.created_at_ms < $4))";
+
+/// `$1`, `$2` and `$3` as above, `$4` the new CA. Suspended devices that would need a new vault when they are resumed.
+const SUSPENDED: &str = "d.health = 'revoked' AND d.suspended = 1 AND c.not_after_ms > $3 \
+     AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2) OR c.issuer IS NULL OR c.issuer <> $4)";
 
 row! {
     /// The certificate of a revoked device.
@@ -197,7 +204,23 @@ impl Store {
             .bind(&rollover.next)
             .fetch_one(&self.pool)
             .await?;
-        Ok(Behind { without_new_anchor, with_old_certificate, examples })
+        let count = format!("SELECT CAST(COUNT(*) AS BIGINT) FROM {HELD} WHERE {SUSPENDED}");
+        let suspended = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+            .bind(both)
+            .bind(new)
+            .bind(now_ms)
+            .bind(&rollover.next)
+            .fetch_one(&self.pool)
+            .await?;
+        let some = format!("SELECT d.id FROM {HELD} WHERE {SUSPENDED} ORDER BY d.id LIMIT {EXAMPLES}");
+        let suspended_examples = sqlx::query_scalar(sqlx::AssertSqlSafe(some))
+            .bind(both)
+            .bind(new)
+            .bind(now_ms)
+            .bind(&rollover.next)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(Behind { without_new_anchor, with_old_certificate, examples, suspended, suspended_examples })
     }
 
     /// Stores the digest of the trust anchors that a device said it has.

@@ -128,6 +128,11 @@ impl Store {
     /// Removes a webhook and what is still to be sent to it; `false`: there is none.
     pub(crate) async fn remove_webhook(&self, id: &str, change: &Change) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await?;
+        let product: Option<Option<String>> =
+            sqlx::query_scalar("SELECT product FROM webhooks WHERE id = $1")
+                .bind(id)
+                .fetch_optional(&mut *transaction)
+                .await?;
         sqlx::query("DELETE FROM webhook_deliveries WHERE webhook = $1")
             .bind(id)
             .execute(&mut *transaction)
@@ -137,14 +142,12 @@ impl Store {
             .execute(&mut *transaction)
             .await?
             .rows_affected();
-        if removed == 0 {
-            return Ok(false);
-        }
+        let Some(product) = product.filter(|_| removed == 1) else { return Ok(false) };
         let record = Record {
             action: "webhook.remove",
             kind: "webhook",
             subject: id,
-            product: None,
+            product: product.as_deref(),
             before: Some(json!({ "id": id })),
             after: None,
         };

@@ -377,7 +377,7 @@ mod tests {
             slots: "[]".to_owned(),
             updater_version: String::new(),
             reset_cause: "unknown",
-            starts: 1,
+            counts: crate::clones::Counts { starts: Some(1), ..Default::default() },
             cadence: None,
             short_runs: 0,
             strategy: "other",
@@ -399,7 +399,15 @@ mod tests {
             Told::Report => Said::Report { outcome, installed_sequence: None, running_digest: None },
         };
         let device = device.to_owned();
-        let write = Box::new(DeviceWrite { device, at_ms, said, event: None, attempt: None, failure: None });
+        let write = Box::new(DeviceWrite {
+            device,
+            at_ms,
+            said,
+            event: None,
+            attempt: None,
+            failure: None,
+            is_cloned: None,
+        });
         match told {
             Told::Rest => Job::Resting(write),
             Told::News | Told::Report => Job::Durable(Write { write, done: Some(oneshot::channel().0) }),

@@ -148,7 +148,7 @@ async fn a_damaged_artifact_is_told_and_mended_by_another_upload() {
         loop {
             let ready = admin.get("/readyz", &[]).await.expect(200).json();
             let notice = ready["notices"][0].as_str().unwrap_or_default().to_owned();
-            if notice.contains("1 artifacts are damaged") && notice.contains(&name) {
+            if notice.contains("1 artifact damaged") && notice.contains(&name) {
                 break;
             }
             assert!(Instant::now() < ends, "{ready}");
@@ -231,6 +231,24 @@ async fn what_was_uploaded_for_no_product_counts_for_the_one_that_publishes_it()
     for (product, bytes) in [("lamp", images[0].len()), ("heater", 0)] {
         assert_eq!(app.get(&format!("/products/{product}")).await["artifact_bytes"], bytes, "{product}");
     }
+}
+
+#[tokio::test]
+async fn a_publication_that_is_refused_counts_towards_no_quota() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let [first, second] = ["1.0.0", "2.0.0"].map(image);
+    for image in [&first, &second] {
+        app.upload(image).await.expect(201);
+    }
+    app.publish("lamp", &sign(&describe(&first, 2, "1.0.0"))).await.expect(201);
+    let counted = json!(first.len());
+    assert_eq!(app.get("/products/lamp").await["artifact_bytes"], counted);
+    let refused = app.publish("lamp", &sign(&describe(&second, 1, "2.0.0"))).await.expect(409).json();
+    assert_eq!(refused["type"], "urn:pitstop:problem:sequence-not-newer", "{refused}");
+    assert_eq!(app.get("/products/lamp").await["artifact_bytes"], counted);
+    app.publish("lamp", &sign(&describe(&second, 3, "2.0.0"))).await.expect(201);
+    assert_eq!(app.get("/products/lamp").await["artifact_bytes"], first.len() + second.len());
 }
 
 /// Whatever is stored is noted, although nobody waits for the answer.

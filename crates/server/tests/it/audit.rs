@@ -139,6 +139,21 @@ async fn every_change_leaves_its_line() {
     change(&path, null(), "webhook.remove", json!({ "id": id }), null()).await;
 }
 
+/// Who looks at what happened to a product finds what was made for it, and how that ended.
+#[tokio::test]
+async fn the_end_of_a_webhook_is_told_of_its_product() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    for product in [json!("lamp"), json!(null)] {
+        let body = json!({ "url": "http://127.0.0.1:9/", "product": product });
+        let made = app.post("/webhooks", &body).await.expect(201).json();
+        let path = format!("/webhooks/{}", made["id"].as_str().unwrap());
+        app.admin(Method::DELETE, &path, "").await;
+        let line = &app.get("/audit?kind=webhook&limit=1").await["items"][0];
+        assert_eq!((&line["action"], &line["product"]), (&json!("webhook.remove"), &product));
+    }
+}
+
 /// Both or neither: a line that is written on its own may be lost.
 #[tokio::test]
 async fn a_change_whose_line_cannot_be_written_is_not_made() {

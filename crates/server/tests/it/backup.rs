@@ -238,6 +238,39 @@ async fn what_is_no_data_directory_or_no_backup_is_told() {
     assert!(matches!(&result, Err(BackupError::Damaged { path, .. }) if *path == artifact), "{result:?}");
 }
 
+/// As a unit with DynamicUser has it: /var/lib/pitstop leads to /var/lib/private/pitstop.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_restored_directory_is_where_a_link_leads_and_the_link_stays() {
+    let (folder, _, copy) = backed_up().await;
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("private")).unwrap();
+    for (link, leads_to, is_there) in [
+        ("empty", "private/empty", true),
+        ("dangling", "private/dangling", false),
+        ("whole", at("private/whole").to_str().unwrap(), true),
+        ("twice", "dangling-too", false),
+    ] {
+        std::os::unix::fs::symlink(leads_to, at(link)).unwrap();
+        if link == "twice" {
+            std::os::unix::fs::symlink("private/twice", at("dangling-too")).unwrap();
+        }
+        let place = at("private").join(link);
+        if is_there {
+            fs::create_dir(&place).unwrap();
+        }
+        restore(&copy, &at(link), |_, _| {}).unwrap();
+        assert_eq!(fs::read_link(at(link)).unwrap(), Path::new(leads_to), "{link}");
+        assert!(
+            fs::symlink_metadata(&place).unwrap().is_dir() && place.join("ca/ca.pem").is_file(),
+            "{link}"
+        );
+        let again = restore(&copy, &at(link), |_, _| {});
+        assert!(matches!(&again, Err(BackupError::NotEmpty { path }) if *path == place), "{link}: {again:?}");
+    }
+    assert_eq!(fs::read_dir(at("private")).unwrap().count(), 4, "no draft is left");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_backup_is_for_its_owner_only() {

@@ -65,13 +65,20 @@ async fn one_ca_takes_the_place_of_the_other_and_leaves_nobody_behind() {
     let mut connection = connect(&app, &old, Some(&old_identity)).await;
     connection.check_in(&says(&[&old, new])).await.expect(200);
     let ca = step(&app, "switch").await.expect(200).json();
-    assert_eq!(ca["behind"], json!({ "without_new_anchor": 0, "with_old_certificate": 1, "examples": [] }));
+    assert_eq!(
+        ca["behind"],
+        json!({
+            "without_new_anchor": 0, "with_old_certificate": 1, "examples": [], "suspended": 0, "suspended_examples": [],
+        })
+    );
 
     // Switched: the server is of the new CA, clients of both are let in.
     assert!(is_refused(&app, &old, Some(&old_identity)).await);
     let mut connection = connect(&app, new, Some(&old_identity)).await;
     let problem = step(&app, "finish").await.expect(409).json();
-    assert!(problem["detail"].as_str().unwrap().starts_with("1 devices have a certificate of the old CA"));
+    assert!(
+        problem["detail"].as_str().unwrap().starts_with("1 device with a certificate of the old CA would")
+    );
     let body = BASE64_STANDARD.encode(csr(&device.key));
     let certificate = connection.post(REENROLL, "application/pkcs10", body).await.expect(200).certificate();
     let (_, new_ca) = X509Certificate::from_der(new).unwrap();
@@ -114,9 +121,33 @@ async fn a_device_that_has_yet_to_enroll_holds_up_a_rollover_unless_it_is_forced
     app.create_device("lamp-2", "lamp").await;
     let problem = step(&app, "switch").await.expect(409).json();
     let detail = problem["detail"].as_str().unwrap();
-    assert!(detail.starts_with("1 devices have not told") && detail.contains("(lamp-1)"), "{detail}");
+    assert!(
+        detail.starts_with("1 device that did not tell to trust the new CA") && detail.contains("(lamp-1)"),
+        "{detail}"
+    );
     app.post("/ca/rollover/switch", &json!({ "force": true })).await.expect(200);
     app.post("/ca/rollover/finish", &json!({ "force": true })).await.expect(200);
+}
+
+/// Nobody knows whether it comes back: it holds up nothing, and is named.
+#[tokio::test]
+async fn a_suspended_device_is_named_and_not_waited_for() {
+    let app = TestApp::start().await;
+    let (_, identity) = app.enrolled().await;
+    app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(200);
+    app.post("/devices/lamp-1/suspend", &json!({})).await.expect(200);
+    step(&app, "begin").await.expect(200);
+    for next in ["switch", "finish"] {
+        let ca = app.get("/ca").await;
+        assert_eq!((&ca["behind"]["without_new_anchor"], &ca["next"]), (&json!(0), &json!(next)), "{ca:#}");
+        let suspended = (&ca["behind"]["suspended"], &ca["behind"]["suspended_examples"]);
+        assert_eq!(suspended, (&json!(1), &json!(["lamp-1"])));
+        step(&app, next).await.expect(200);
+    }
+    // One that is revoked for good needs nothing any more.
+    app.post("/devices/lamp-1/revoke", &json!({})).await.expect(200);
+    let ca = step(&app, "begin").await.expect(200).json();
+    assert_eq!(ca["behind"]["suspended"], 0);
 }
 
 #[tokio::test]

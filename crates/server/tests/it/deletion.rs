@@ -287,7 +287,7 @@ async fn a_product_without_devices_and_releases_goes_with_all_that_is_its() {
     app.post("/webhooks", &json!({ "url": "http://127.0.0.1:9/", "product": "lamp" })).await.expect(201);
     app.admin(Method::PUT, &format!("/artifacts/{}?product=lamp", Digest::of(b"x")), "x").await.expect(201);
     let detail = app.refused(Method::DELETE, "/products/lamp", 409, "product-in-use").await;
-    assert!(detail.contains("1 devices and 0 releases"), "{detail}");
+    assert!(detail.contains("1 device and 0 releases"), "{detail}");
     app.admin(Method::POST, "/devices/lamp-1/revoke", "").await.expect(200);
     app.delete("/devices/lamp-1").await.expect(200);
     app.delete("/products/lamp").await.expect(200);
@@ -308,7 +308,7 @@ async fn a_product_without_devices_and_releases_goes_with_all_that_is_its() {
     let mut connection = app.connect(Some(&device.identity(certificate))).await;
     assert!(connection.check_in(&check_in(None)).await.expect(200).decision().manifest.is_some());
     let detail = app.refused(Method::DELETE, "/products/lamp", 409, "product-in-use").await;
-    assert!(detail.contains("1 devices and 1 releases"), "{detail}");
+    assert!(detail.contains("1 device and 1 release"), "{detail}");
 }
 
 #[tokio::test]

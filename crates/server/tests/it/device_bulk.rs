@@ -44,7 +44,10 @@ async fn no_more_devices_are_revoked_than_were_seen() {
         let problem =
             app.post("/devices/bulk/revoke", &expected(lab.clone(), wrong)).await.expect(409).json();
         assert_eq!(problem["type"], "urn:pitstop:problem:count-differs");
-        let numbers = format!("expected {wrong} devices of this filter, found 2");
+        let numbers = format!(
+            "expected {wrong} {} of this filter, found 2",
+            if wrong == 1 { "device" } else { "devices" }
+        );
         assert!(problem["detail"].as_str().unwrap().contains(&numbers), "{problem}");
     }
     assert!(ids(&app, "health=revoked").await.is_empty());

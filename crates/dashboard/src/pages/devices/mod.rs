@@ -49,6 +49,7 @@ pub(super) struct Filter {
     wave: String,
     attempt: String,
     epoch: String,
+    clone_suspected: String,
     order: String,
     cursor: String,
     before: String,
@@ -68,6 +69,7 @@ impl Filter {
             .maybe("wave", Some(&self.wave))
             .maybe("attempt", Some(&self.attempt))
             .maybe("epoch", Some(&self.epoch))
+            .maybe("clone_suspected", Some(&self.clone_suspected))
             .maybe("order", Some(&self.order))
     }
 }
@@ -159,6 +161,15 @@ fn filter_form(products: &[Product], filter: &Filter) -> Markup {
             (text("channel", "Channel", &filter.channel))
             (text("tag", "Tag", &filter.tag))
             (text("sequence", "Runs number", &filter.sequence))
+            @if !filter.clone_suspected.is_empty() {
+                div.field {
+                    label for="clone_suspected" { "Two boards" }
+                    select #clone_suspected name="clone_suspected" {
+                        (view::option("true", "suspected", true))
+                        (view::option("", "any", false))
+                    }
+                }
+            }
             (view::order(&filter.order, [("", "A to Z"), ("descending", "Z to A")]))
             @if !filter.rollout.is_empty() {
                 @if !filter.wave.is_empty() {

@@ -39,6 +39,7 @@ pub(in crate::pages) async fn act(Path((id, action)): Path<(String, String)>, fo
     let page = format!("/devices/{}", segment(&id));
     let body = match action.as_str() {
         "revoke" => json!({ "reason": fields.filled("reason").unwrap_or("revoked in the dashboard") }),
+        "suspend" => json!({ "reason": fields.filled("reason").unwrap_or("suspended in the dashboard") }),
         _ => json!({}),
     };
     let path = format!("{page}/{}", segment(&action));
@@ -99,10 +100,24 @@ async fn device_page(session: &Session, id: &str) -> Result<Page, Failed> {
 fn warnings(session: &Session, device: &Device) -> Markup {
     html! {
         @if let Some(at) = &device.revoked_at {
+            @let (class, what) = if device.suspended { ("warn", "Suspended ") } else { ("bad", "Revoked ") };
+            div class={ "callout " (class) } {
+                p {
+                    strong { (what) (when(at, session.now)) "." } " Every request of it is refused"
+                    @if device.suspended { ", until somebody resumes it" }
+                    "."
+                    @if let Some(reason) = &device.revoked_reason { " Reason: " (reason) "." }
+                }
+            }
+        }
+        @if let Some(since) = &device.clone_suspected_since {
             div.callout.bad {
                 p {
-                    strong { "Revoked " (when(at, session.now)) "." } " Every request of it is refused."
-                    @if let Some(reason) = &device.revoked_reason { " Reason: " (reason) "." }
+                    strong { "Two boards seem to have this identity since " (when(since, session.now)) "." }
+                    " What is shown here is now of one of them, now of the other. A new token and a new vault for the \
+                     board that is meant shut the other one out: "
+                    code { "pitstop device token " (device.id) }
+                    ". " a href="/devices?clone_suspected=true" { "All such devices" }
                 }
             }
         }
@@ -141,7 +156,25 @@ fn actions(session: &Session, device: &Device) -> Markup {
         div.actions {
             @if device.state == DeviceState::New && device.approved_at.is_none() { (plain("approve", "Approve enrollment")) }
             @if device.quarantine.is_some() { (plain("clear-quarantine", "Clear quarantine")) }
-            @if device.revoked_at.is_none() {
+            @if device.suspended {
+                (view::confirm("resume", "Resume…", "", form("resume", html! {
+                    p { strong { "Resume " (device.id) "?" } }
+                    p {
+                        "Its next request is answered. If its certificate has ended meanwhile, it needs a new token and a "
+                        "new vault."
+                    }
+                    div.buttons { button type="submit" autofocus { "Resume" } (view::cancel("resume")) }
+                })))
+            } @else if device.revoked_at.is_none() {
+                (view::confirm("suspend", "Suspend…", "", form("suspend", html! {
+                    p { strong { "Suspend " (device.id) "?" } }
+                    p { "Its next request is refused, and so is every one after it, until somebody resumes it." }
+                    label for="suspend-reason" { "Reason, for the audit" }
+                    input #suspend-reason name="reason" maxlength="200" autofocus;
+                    div.buttons { button type="submit" { "Suspend" } (view::cancel("suspend")) }
+                })))
+            }
+            @if device.revoked_at.is_none() || device.suspended {
                 (view::confirm("revoke", "Revoke…", "danger", form("revoke", html! {
                     p { strong { "Revoke " (device.id) "?" } }
                     p { "Its next request is refused, and so is every one after it. This is final." }
@@ -197,7 +230,7 @@ fn identity(session: &Session, device: &Device) -> Markup {
     let now = session.now;
     view::facts([
         ("Product", Some(html! { a href={ "/products/" (segment(&device.product)) } { (device.product) } })),
-        ("State", some(device.state.name())),
+        ("State", some(if device.suspended { "suspended" } else { device.state.name() })),
         ("Created", Some(when(&device.created_at, now))),
         ("Waits for approval", device.waiting_since.as_deref().map(|at| html! { "since " (when(at, now)) })),
         ("Approved", device.approved_at.as_deref().map(|at| when(at, now))),
@@ -322,10 +355,13 @@ fn describe(event: &Event) -> (Tone, String) {
             Some("updater-crash") => return (Tone::Bad, "Check-in after a crash of the updater".to_owned()),
             Some(_) | None => Tone::Plain,
         },
-        "enrolled" | "certificate-renewed" | "approved" | "healthy" => Tone::Good,
+        "enrolled" | "certificate-renewed" | "approved" | "healthy" | "clone-cleared" | "resumed" => {
+            Tone::Good
+        }
         "offered" | "installed" => Tone::Busy,
         "enrollment-refused" | "events-left-out" | "quarantined" | "failed" | "silent" => Tone::Warn,
-        "crashed" | "revoked" => Tone::Bad,
+        "suspended" => Tone::Warn,
+        "crashed" | "revoked" | "clone-suspected" => Tone::Bad,
         _ => Tone::Plain,
     };
     let mut text = event.kind.replace('-', " ").replace("check in", "check-in");

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::private_file;
 use crate::client::Connection;
+use crate::commands::consent::devices as counted_devices;
 use crate::commands::options;
 use crate::failure::Failure;
 use crate::ui::{Cell, Page, Ui, hints};
@@ -94,7 +95,7 @@ impl Import {
                 match made + before.len() {
                     0 => failure,
                     made => failure.hint(format!(
-                        "{made} devices were made and are in {0}; `pitstop device import {1} --product {product} --csv \
+                        "{made} of the devices were made and are in {0}; `pitstop device import {1} --product {product} --csv \
                          {0} --resume` makes the others",
                         hints::word(&csv.display().to_string()),
                         hints::word(&file.display().to_string())
@@ -108,7 +109,7 @@ impl Import {
         drop(progress);
         let report = Report { count: made, skipped: before.len(), csv: &csv };
         ui.result(&report, || {
-            Page::titled(format!("Made {made} devices of product {product}"))
+            Page::titled(format!("Made {} of product {product}", counted_devices(made as u64)))
                 .facts([
                     ("made before", Cell::from(before.len().to_string())),
                     ("ids and tokens", Cell::from(csv.display().to_string())),
