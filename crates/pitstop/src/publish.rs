@@ -361,6 +361,7 @@ mod tests {
             quarantine_after: 3,
             enrollment_approval: false,
             default_plan: None,
+            chip_revision: None,
             artifact_bytes: 0,
             artifact_quota_bytes: 0,
             created_at: "2026-11-22T17:00:00Z".to_owned(),
