@@ -20,7 +20,7 @@ use crate::ui::{Cell, Page, Tone, Ui, ago, bytes, counted, size};
 const EXAMPLES: &str = "\
 Examples:
   pitstop product new lamp --chip esp32c3 --key publisher.key
-  pitstop product new lamp --chip esp32c3 --chip-revision v0.4 --key publisher.key
+  pitstop product new lamp --chip esp32c3 --chip-revision v0.4 --key my.key
   pitstop product new lamp --chip esp32c6 --layout partitions.csv \\
       --key alice.key --key bob=02a1…";
 
@@ -30,7 +30,7 @@ Examples:
   pitstop product set lamp --plan '1%,10%,100%' --soak 1h     for every release from now on
   pitstop product set lamp --enrollment-approval true
   pitstop product set lamp --chip-revision v0.4
-  pitstop product set lamp --layout partitions.csv            while it has no devices";
+  pitstop product set lamp --layout partitions.csv   while it has no devices";
 
 const DELETE_EXAMPLES: &str = "\
 Examples:
