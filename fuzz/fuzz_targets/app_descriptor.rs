@@ -1,20 +1,5 @@
-//! Any bytes as an app descriptor; an odd first byte gives them the magic word.
-
 #![no_main]
 
-use flashfmt::AppDescriptor;
-use flashfmt::app_desc::APP_DESC_MAGIC;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| {
-    let (choice, bytes) = fuzz::choice(data);
-    let mut bytes = bytes.to_vec();
-    if choice & 1 == 1 {
-        bytes.splice(..bytes.len().min(4), APP_DESC_MAGIC.to_le_bytes());
-    }
-    let Ok(descriptor) = AppDescriptor::parse(&bytes) else { return };
-    assert_eq!(AppDescriptor::parse(&descriptor.emit()), Ok(descriptor));
-    for text in [descriptor.version.as_str(), descriptor.project_name.as_str(), descriptor.idf_ver.as_str()] {
-        assert!(text.len() <= 32 && !text.contains('\0'), "{text:?}");
-    }
-});
+libfuzzer_sys::fuzz_target!(
+    |input: fuzz::targets::app_descriptor::Input| fuzz::targets::app_descriptor::run(input)
+);

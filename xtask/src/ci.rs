@@ -137,11 +137,11 @@ mod tests {
     #[test]
     fn what_only_one_step_uses_is_removed_by_the_service_alone() {
         let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("target/fuzz");
+        let folder = root.path().join("target/mutants/build");
         for strict in [false, true] {
             fs::create_dir_all(&folder).unwrap();
             let gate = Gate { root: root.path(), strict };
-            gate.discard("target/fuzz").unwrap();
+            gate.discard("target/mutants/build").unwrap();
             assert_eq!(folder.exists(), !strict);
             gate.discard("target/none").unwrap();
         }

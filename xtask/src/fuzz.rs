@@ -1,4 +1,4 @@
-//! The fuzz targets of `fuzz/`, each for a moment: its corpus, and so many inputs made of it.
+//! `cargo xtask fuzz`: libFuzzer's search on the fuzz targets of `fuzz/`. The gate has their tests.
 //!
 //! cargo-fuzz wants a nightly compiler for the sanitizer's and the coverage's flags. The stable one knows them too and takes
 //! them with `RUSTC_BOOTSTRAP`, which is set here and nowhere else: what is shipped is built without.
@@ -11,24 +11,74 @@ use anyhow::{Context as _, bail};
 
 use crate::process;
 
-/// Inputs of a run: half a minute for all targets together, of which the slowest manages some hundred a second.
-const RUNS: u32 = 1000;
+/// What is built and where, for `build` and `run` alike.
+const BUILD: [&str; 4] = ["--features", "libfuzzer", "--target-dir", "target/fuzz"];
 
-/// The same inputs each time.
-const SEED: u32 = 1;
+/// Where a search keeps what it finds, a folder for each target; the next one begins with that.
+const FOUND: &str = "target/fuzz/found";
 
-/// No run takes longer, however slow the machine, in seconds.
-const MAX_RUN_S: u32 = 10;
+/// Where an input that breaks a target is left, a folder for each.
+const ARTIFACTS: &str = "target/fuzz/artifacts";
 
-/// Where the targets are built, and where an input that breaks one is left.
-const TARGET_DIR: &str = "target/fuzz";
-const ARTIFACTS: &str = "target/fuzz/artifacts/";
+#[derive(clap::Args)]
+#[command(
+    after_help = "Needs cargo-fuzz and a C++ compiler. A search begins with the target's corpus in fuzz/corpus/ and with what the
+last one left in target/fuzz/found/; CONTRIBUTING.md (Fuzzing) says what to do with what it finds.
 
-/// Where inputs are put that a run finds worth keeping.
-const SCRATCH: &str = "target/fuzz/scratch";
+Examples:
+  cargo xtask fuzz                       every target for a minute
+  cargo xtask fuzz vault --seconds 3600  one of them for an hour
+  cargo test -p fuzz                     what the gate runs: the corpora, and the same inputs made of them each time"
+)]
+pub(crate) struct Arguments {
+    /// The target; all of them, one after the other, when it is not given
+    target: Option<String>,
+    /// How long each is searched
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+}
+
+/// Builds targets and searches each.
+///
+/// # Errors
+/// A tool that is missing, a target that there is not or that cannot be built, and all that an input broke, with the command
+/// that runs that input again.
+pub(crate) fn search(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(reason) = missing(root) {
+        bail!(reason);
+    }
+    let listed = process::read(&mut cargo_fuzz(root, "list"))?;
+    let mut targets: Vec<_> = listed.lines().collect();
+    if let Some(target) = &arguments.target {
+        if !targets.contains(&target.as_str()) {
+            bail!("there is no fuzz target {target}; there are {}", targets.join(", "));
+        }
+        targets.retain(|name| name == target);
+    }
+    process::run(cargo_fuzz(root, "build").args(BUILD).args(&arguments.target))?;
+    let mut broken = Vec::new();
+    for (index, target) in targets.iter().enumerate() {
+        println!("{target} ({} of {}), {} s", index + 1, targets.len(), arguments.seconds);
+        if !search_target(root, target, arguments.seconds)? {
+            broken.push(*target);
+        }
+    }
+    if broken.is_empty() {
+        println!("nothing was broken; inputs that reach new code are in {FOUND}/TARGET/");
+        return Ok(());
+    }
+    let commands: String = broken
+        .iter()
+        .map(|target| {
+            let file = format!("{ARTIFACTS}/{target}/FILE");
+            format!("\n  FUZZ_INPUT={file} cargo test -p fuzz --test targets {target} -- --exact --nocapture")
+        })
+        .collect();
+    bail!("broken: {}; see the inputs and run them again with{commands}", broken.join(", "))
+}
 
 /// What is missing to run them here; `None` when nothing is.
-pub(crate) fn missing(root: &Path) -> Option<String> {
+fn missing(root: &Path) -> Option<String> {
     if !process::succeeds(cargo_fuzz(root, "--version").env_remove("RUSTC_BOOTSTRAP")) {
         return Some("cargo-fuzz is not installed: `cargo install --locked cargo-fuzz`".into());
     }
@@ -36,42 +86,18 @@ pub(crate) fn missing(root: &Path) -> Option<String> {
     (!compiler).then(|| "there is no C++ compiler for libFuzzer: `apt-get install g++`".into())
 }
 
-/// Builds all targets and runs each.
-///
-/// # Errors
-/// A target that cannot be built, and the first one that an input broke, with the command that runs that input again.
-pub(crate) fn smoke(root: &Path) -> anyhow::Result<()> {
-    let targets = process::read(&mut cargo_fuzz(root, "list"))?;
-    process::run(cargo_fuzz(root, "build").args(["--release", "--target-dir", TARGET_DIR]))?;
-    fs::create_dir_all(root.join(ARTIFACTS)).with_context(|| format!("cannot create {ARTIFACTS}"))?;
-    for target in targets.lines() {
-        run_target(root, target)?;
-    }
-    Ok(())
-}
-
-fn run_target(root: &Path, target: &str) -> anyhow::Result<()> {
-    // The first folder is added to, and what is new is not kept.
-    let scratch = root.join(SCRATCH);
-    if scratch.is_dir() {
-        fs::remove_dir_all(&scratch).with_context(|| format!("cannot empty {SCRATCH}"))?;
-    }
-    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {SCRATCH}"))?;
-    let corpus = format!("fuzz/corpus/{target}");
-    if !root.join(&corpus).is_dir() {
-        bail!("{target} has no corpus: fuzz it, and keep a few small inputs in {corpus}");
+/// Says whether the target withstood it all.
+fn search_target(root: &Path, target: &str, seconds: u32) -> anyhow::Result<bool> {
+    let (found, artifacts) = (format!("{FOUND}/{target}"), format!("{ARTIFACTS}/{target}/"));
+    for folder in [&found, &artifacts] {
+        fs::create_dir_all(root.join(folder)).with_context(|| format!("cannot create {folder}"))?;
     }
     let mut command = cargo_fuzz(root, "run");
-    command.args(["--release", "--target-dir", TARGET_DIR, target]).arg(SCRATCH).arg(corpus).arg("--");
-    command.arg(format!("-runs={RUNS}")).arg(format!("-seed={SEED}"));
-    command.arg(format!("-max_total_time={MAX_RUN_S}")).arg(format!("-artifact_prefix={ARTIFACTS}"));
-    command.args(["-max_len=4096", "-timeout=10", "-verbosity=0", "-print_funcs=0"]);
-    process::run(&mut command).with_context(|| {
-        format!(
-            "an input that breaks {target} is in {ARTIFACTS}; run it again with\n  \
-             RUSTC_BOOTSTRAP=1 cargo fuzz run --release --target-dir {TARGET_DIR} {target} {ARTIFACTS}<FILE>"
-        )
-    })
+    // The first folder is added to.
+    command.args(BUILD).args([target, &found, &format!("fuzz/corpus/{target}"), "--"]);
+    command.arg(format!("-max_total_time={seconds}")).arg(format!("-artifact_prefix={artifacts}"));
+    command.args(["-max_len=4096", "-timeout=10", "-print_funcs=0"]);
+    Ok(process::status(&mut command)?.success())
 }
 
 fn cargo_fuzz(root: &Path, command: &str) -> Command {

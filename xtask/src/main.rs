@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `ci` | the whole gate: everything that must pass before a change is merged |
 //! | `campaign` | everything that can go wrong on a device or on the server, and whether the promise holds |
+//! | `fuzz` | searches for inputs that break a fuzz target, with libFuzzer |
 //! | `mutants` | plants faults in the code, and shows which test catches each |
 //! | `firmware` | builds updater and example applications into ESP images |
 //! | `dist` | makes a release: program, updaters, container image, bill of materials, licences |
@@ -90,12 +91,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the whole gate: format, lints, tests, fuzz targets, browser, docs, device builds, firmware, emulator, licences, layering, golden files
+    /// Run the whole gate: format, lints, tests, browser, docs, device builds, firmware, emulator, licences, layering, golden files
     #[cfg(feature = "gate")]
     Ci(ci::Arguments),
     /// Let everything go wrong on virtual devices and on the server, and check the promise of docs/fault-model.md
     #[cfg(feature = "gate")]
     Campaign(campaign::Arguments),
+    /// Search for inputs that break a fuzz target, with libFuzzer; what the gate runs of them is among its tests
+    #[cfg(feature = "gate")]
+    Fuzz(fuzz::Arguments),
     /// Plant faults in engine, shell and formats, and show which test catches each
     #[cfg(feature = "gate")]
     Mutants(mutants::Arguments),
@@ -138,6 +142,8 @@ fn main() -> ExitCode {
         Command::Ci(arguments) => ci::run(root, &arguments),
         #[cfg(feature = "gate")]
         Command::Campaign(arguments) => campaign::run_campaigns(root, &arguments),
+        #[cfg(feature = "gate")]
+        Command::Fuzz(arguments) => fuzz::search(root, &arguments),
         #[cfg(feature = "gate")]
         Command::Mutants(arguments) => mutants::run_mutants(root, &arguments),
         Command::Firmware(arguments) => firmware::run(root, &arguments),

@@ -10,7 +10,7 @@ use super::{Gate, Outcome, Step};
 use crate::toolchain::{self, TARGET, TARGET_WITH_CAS};
 use crate::workspace::ALL;
 use crate::{
-    api as promises, backends, browser as dashboard, default_firmware_dir, firmware, fuzz, golden, layering,
+    api as promises, backends, browser as dashboard, default_firmware_dir, firmware, golden, layering,
     process, workflows as actions, workspace,
 };
 use crate::{emulate, lab, mutants as planted};
@@ -26,7 +26,6 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "mutants", run: mutants },
     Step { name: "server-backends", run: server_backends },
     Step { name: "api-fuzz", run: api_fuzz },
-    Step { name: "fuzz", run: fuzz },
     Step { name: "features", run: features },
     Step { name: "browser", run: browser },
     Step { name: "doc-tests", run: doc_tests },
@@ -50,8 +49,8 @@ const NO_STD_CRATES_WITH_ARC: [&str; 2] = ["tls-crypto", "updater-io"];
 /// Exit code of `cargo deny fetch` when the data cannot be had (wrong usage would be 2).
 const DENY_FETCH_FAILED: i32 = 1;
 
-/// All workspaces, as `--manifest-path` takes them.
-const MANIFESTS: [&str; 3] = ["Cargo.toml", "firmware/Cargo.toml", "fuzz/Cargo.toml"];
+/// Both workspaces, as `--manifest-path` takes them.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "firmware/Cargo.toml"];
 
 fn cargo(gate: &Gate<'_>) -> Command {
     let mut command = Command::new("cargo");
@@ -139,18 +138,6 @@ fn api_fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     }
     let test = ["--test", "it", "--", "--ignored", "--exact", "fuzz::schemathesis_finds_nothing"];
     run(workspace::test(gate.root).args(test))
-}
-
-/// Every fuzz target for a moment.
-fn fuzz(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
-    match fuzz::missing(gate.root) {
-        Some(reason) => gate.missing(reason),
-        None => {
-            fuzz::smoke(gate.root)?;
-            gate.discard("target/fuzz")?;
-            Ok(Outcome::Passed)
-        }
-    }
 }
 
 fn browser(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
