@@ -50,6 +50,7 @@ mod guesses;
 mod guests;
 mod health;
 mod listener;
+#[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "who opens an S3 store asks for its parts"))]
 mod location;
 mod metrics;
 mod observe;

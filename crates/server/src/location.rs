@@ -105,7 +105,6 @@ impl fmt::Display for Database {
     }
 }
 
-#[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "who opens a store asks for them"))]
 impl S3Location {
     pub(crate) fn bucket(&self) -> &str {
         &self.bucket

@@ -36,7 +36,8 @@ pub fn run(data: Input<'_>) {
 /// No step touches the chain-loader, reads past the slot or leaves the memory of the chip.
 fn check(map: &MemoryMap, plan: &LoadPlan) {
     let slot = u64::from(SLOT.offset)..u64::from(SLOT.offset + SLOT.size_bytes);
-    let mut taken: Vec<Range<u64>> = vec![u64::from(map.reserved.start)..u64::from(map.reserved.end)];
+    let mut taken: Vec<Range<u64>> = Vec::new();
+    taken.push(u64::from(map.reserved.start)..u64::from(map.reserved.end));
     for segment in plan.loaded() {
         let from = u64::from(segment.flash_addr);
         assert!(slot.contains(&from) && from + u64::from(segment.len_bytes) <= slot.end, "{segment:?}");

@@ -151,7 +151,7 @@ fn survey<'a>(device: &Device, world: &World, made_at: &impl Fn(u8) -> &'a crate
         if device.otadata { HandOverStrategy::OtadataRollback } else { HandOverStrategy::ChainLoad };
     survey.confirmed_itself = device.confirmed_itself;
     survey.jitter = device.jitter;
-    if let Some(vault) = survey.vault.as_mut().ok() {
+    if let Ok(vault) = survey.vault.as_mut() {
         vault.record = device
             .record
             .map(|(index, slot)| InstallRecord::of(&made_at(index).manifest, SlotIndex(slot % 5)));

@@ -1,6 +1,7 @@
 //! A TLS server whose bytes are changed, cut off, doubled, or preceded by others on their way to the device: what the
 //! device reads is what the server sent, or nothing.
 
+use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use crate::pki::{Authority, NOW_S};
@@ -59,7 +60,8 @@ fn world() -> &'static World {
         let server = authority.server();
         let provider = || Arc::new(rustls::crypto::ring::default_provider());
         let clock = Arc::new(FloorClock::new(NOW_S));
-        let client = client_config(device_provider(), clock, &[authority.certificate.clone()], None).unwrap();
+        let client =
+            client_config(device_provider(), clock, slice::from_ref(&authority.certificate), None).unwrap();
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()

@@ -34,8 +34,14 @@ fn change(input: &mut Vec<u8>, other: &[u8], random: &mut impl Rng) {
         return;
     }
     match random.gen_range(0..9) {
-        0 => input[random.gen_range(0..input.len())] ^= 1 << random.gen_range(0..8),
-        1 => input[random.gen_range(0..input.len())] = byte(random),
+        0 => {
+            let at = random.gen_range(0..input.len());
+            input[at] ^= 1 << random.gen_range(0..8);
+        }
+        1 => {
+            let at = random.gen_range(0..input.len());
+            input[at] = byte(random);
+        }
         2 => integer(input, random),
         3 => input.truncate(random.gen_range(0..input.len())),
         4 => drop(input.drain(range(input, random))),
