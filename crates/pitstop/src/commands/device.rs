@@ -62,6 +62,18 @@ Examples:
 An enrolled device is revoked first. Its certificates stay refused, and the
 audit log keeps its lines; its events go. The id is free again.";
 
+/// What `--health` takes, from good to bad.
+const HEALTHS: [Health; 8] = [
+    Health::Ok,
+    Health::New,
+    Health::Updating,
+    Health::Silent,
+    Health::Unheard,
+    Health::Crashing,
+    Health::Failing,
+    Health::Revoked,
+];
+
 /// As many of its newest events stand below a device.
 const SHOWN_EVENTS: usize = 8;
 
@@ -183,7 +195,7 @@ pub(crate) struct List {
     state: Option<DeviceState>,
 
     /// Only devices that do like this
-    #[arg(long, value_name = "HEALTH", value_parser = options::one_of::<Health>(Health::ALL.map(Health::name)))]
+    #[arg(long, value_name = "HEALTH", value_parser = options::one_of::<Health>(HEALTHS.map(Health::name)))]
     health: Option<Health>,
 
     /// Only devices that run the release with this sequence number
