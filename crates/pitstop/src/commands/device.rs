@@ -680,9 +680,13 @@ fn events_table(page: Page, events: &[Event], now: OffsetDateTime) -> Page {
     page.table(["WHEN", "EVENT", "DETAIL"], rows)
 }
 
-/// An event's detail in one line: `sequence 2, reason installed`.
+/// An event's detail in one line: `sequence 2, reason installed, attempt (state installed)`.
 fn detail(detail: &Value) -> String {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Object(_) => format!("({})", self::detail(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+    };
     let Some(fields) = detail.as_object() else { return text(detail) };
     let fields = fields.iter().filter(|(_, value)| !value.is_null());
     fields.map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")
