@@ -92,11 +92,6 @@ pub(crate) enum BootloaderError {
     },
 }
 
-/// Where the chip's ROM looks for the bootloader, in bytes from the start of the flash.
-pub(crate) fn offset(chip: Chip) -> Result<u32, BootloaderError> {
-    Ok(espflash_chip(chip)?.boot_address())
-}
-
 /// espflash's bundled bootloader with its default mode and frequency for the chip, for a flash of `flash_bytes`.
 pub(crate) fn bundled(chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, BootloaderError> {
     let target = espflash_chip(chip)?;
@@ -106,7 +101,7 @@ pub(crate) fn bundled(chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, Bootloade
     // espflash gives its bootloaders away only together with an application, so it gets an empty one.
     let image = IdfBootloaderFormat::new(&EMPTY_ELF, &flash, None, None, None, None)
         .map_err(|source| BootloaderError::NotBundled { chip, source: Box::new(source) })?;
-    let bootloader = image.flash_segments().find(|segment| segment.addr == target.boot_address());
+    let bootloader = image.flash_segments().find(|segment| segment.addr == chip.bootloader_offset());
     Ok(bootloader.map(|segment| segment.data.into_owned()).unwrap_or_default())
 }
 
@@ -222,13 +217,21 @@ mod tests {
             (Chip::Esp32, 2 * MB),
         ] {
             let bytes = bundled(chip, flash_bytes).unwrap();
-            assert!(bytes.len() + offset(chip).unwrap() as usize <= 0x8000, "{chip}");
+            assert!(bytes.len() + chip.bootloader_offset() as usize <= 0x8000, "{chip}");
             // Verifies checksum and SHA-256.
             let image = ImageFile::parse(bytes).unwrap();
             let header = image.summary.header;
             assert_eq!((header.chip, header.flash_bytes()), (chip, Some(flash_bytes)));
             assert!(header.hash_appended);
             assert_eq!(image.trailing_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn the_rom_looks_where_espflash_says() {
+        let known = Chip::ALL.map(|chip| (chip, espflash_chip(chip)));
+        for (chip, target) in known.into_iter().filter_map(|(chip, target)| Some((chip, target.ok()?))) {
+            assert_eq!(chip.bootloader_offset(), target.boot_address(), "{chip}");
         }
     }
 
