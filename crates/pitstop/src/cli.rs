@@ -14,7 +14,7 @@ use crate::ui::{CLAP_STYLES, Ui};
 const EXAMPLES: &str = "\
 Examples:
   pitstop demo                         the main job, on a virtual device
-  pitstop quickstart                   from nothing to a board; asks for the rest
+  pitstop quickstart                   from nothing to a board that runs it
   pitstop serve                        run the server
   pitstop keys new                     make a publisher key
   pitstop product new lamp --chip esp32c3 --key publisher.key

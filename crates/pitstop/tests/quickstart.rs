@@ -181,6 +181,7 @@ fn what_is_missing_is_asked_for() {
         "release publish app.bin",
         &format!("flash --port {}", chip.port),
         "--wifi workshop",
+        &format!("The dashboard is at http://{admin}"),
     ] {
         assert!(shown.contains(part), "{part:?} in {shown}");
     }

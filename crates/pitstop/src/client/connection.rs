@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::ui::{self, hints};
 
 /// The file of the admin token in the server's data directory.
-const TOKEN_FILE: &str = "admin.token";
+pub(crate) const TOKEN_FILE: &str = "admin.token";
 
 /// Where a server listens, and keeps its data, that was told nothing else.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";

@@ -12,7 +12,7 @@ mod rollouts;
 mod tls;
 pub(crate) mod types;
 
-pub(crate) use connection::{Connection, admin_token};
+pub(crate) use connection::{Connection, TOKEN_FILE, admin_token};
 pub(crate) use error::ClientError;
 pub(crate) use rollouts::{Watch, Watched};
 

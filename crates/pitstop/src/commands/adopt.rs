@@ -19,10 +19,11 @@ use crate::ui::{Page, Ui, size};
 
 const EXAMPLES: &str = "\
 Examples:
-  pitstop layout adopt --port /dev/ttyUSB0 > parts.csv     of the board on this port
+  pitstop layout adopt --port /dev/ttyUSB0 > parts.csv      of a board
   pitstop layout adopt default.csv --chip esp32c3 > parts.csv
-                                                           of Arduino's or ESP-IDF's CSV
-  pitstop layout adopt build/partition_table/partition-table.bin --flash-size 8MB
+  pitstop layout adopt partition-table.bin --chip esp32c3 --flash-size 8MB
+
+A table is Arduino's or ESP-IDF's CSV, a binary one, or all of a flash.
 
 Then: pitstop product new lamp --layout parts.csv … and pitstop flash --port …
 Applications and otadata give up their places; every other partition keeps its

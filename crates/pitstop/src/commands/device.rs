@@ -576,9 +576,13 @@ fn enrollment_page(client: &Client, heading: String, id: &str, token: &str) -> P
             ("server URL", Cell::or_dash(url)),
         ])
         .note(
-            "The token is shown this once, and the device uses it once. Put id, token, URL, the server's CA \
-             (ca/ca.pem in its data directory) and the product's publisher keys into the device's vault; it \
-             enrolls at its first start.",
+            "The token is shown this once, and the device uses it once. `pitstop flash` makes another one and puts all \
+             that a board needs into its vault; another tool puts id, token, URL, the server's CA (ca/ca.pem in its \
+             data directory) and the product's publisher keys there. The device enrolls at its first start.",
+        )
+        .next(
+            "To make a board this device:",
+            [format!("pitstop flash --port PORT --device {id} --wifi SSID")],
         )
         .next(
             "Afterwards:",

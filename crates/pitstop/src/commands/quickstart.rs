@@ -15,7 +15,7 @@ use server::{Config, RunningServer};
 use tokio::runtime::Runtime;
 
 use crate::client::types::DeviceState;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, TOKEN_FILE};
 use crate::commands::serve;
 use crate::commands::{ask, options, wifi};
 use crate::failure::Failure;
@@ -156,6 +156,8 @@ struct Report {
     product: String,
     device: String,
     admin_url: String,
+    /// The file that has it.
+    admin_token: PathBuf,
     steps: Vec<Step>,
     /// What the user can do next: commands.
     next: Vec<String>,
@@ -187,6 +189,7 @@ impl Quickstart {
             product: self.product.clone(),
             device: self.device(),
             admin_url: format!("http://{}", self.admin),
+            admin_token: self.data.join(TOKEN_FILE),
             steps: steps.into_done(),
             next,
         });
@@ -402,9 +405,9 @@ impl Quickstart {
     ) -> Result<Option<String>, Failure> {
         let product = &self.product;
         if !self.has_target() {
-            return Ok(Some(format!(
-                "pitstop flash --port PORT --product {product} --device {device} --wifi SSID"
-            )));
+            let line =
+                ["flash", "--port", "PORT", "--product", product, "--device", device, "--wifi", "SSID"];
+            return Ok(Some(shell(&steps.at_server(&line.map(str::to_owned)))));
         }
         let known = there(client.device(device))?;
         let has_enrolled =
@@ -497,6 +500,11 @@ impl Report {
         Page::titled("\nDone")
             .next("Without quickstart, in this order:", commands.collect::<Vec<_>>())
             .next("Next:", &self.next)
+            .note(format_args!(
+                "The dashboard is at {}: open it in a browser, and log in with the token in {}.",
+                self.admin_url,
+                self.admin_token.display()
+            ))
     }
 }
 
