@@ -94,7 +94,7 @@ impl Terminal {
         // The last of it is still on its way.
         let mut length = 0;
         loop {
-            std::thread::sleep(Duration::from_millis(30));
+            std::thread::sleep(Duration::from_millis(200));
             let shown = self.shown();
             if shown.len() == length {
                 let since = shown[self.seen_bytes..].to_owned();
