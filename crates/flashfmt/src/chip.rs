@@ -85,6 +85,24 @@ impl Chip {
         }
     }
 
+    /// Where the ROM looks for the second-stage bootloader, in bytes from the start of the flash.
+    ///
+    /// Source: `BOOTLOADER_FLASH_OFFSET` of esptool 5, `esptool/targets/`.
+    pub const fn bootloader_offset(self) -> u32 {
+        match self {
+            Chip::Esp32 | Chip::Esp32S2 => 0x1000,
+            Chip::Esp32S3
+            | Chip::Esp32C2
+            | Chip::Esp32C3
+            | Chip::Esp32C6
+            | Chip::Esp32C61
+            | Chip::Esp32H2
+            | Chip::Esp32H21 => 0,
+            // What is before it is kept for keys.
+            Chip::Esp32P4 | Chip::Esp32C5 | Chip::Esp32H4 | Chip::Esp32S31 => 0x2000,
+        }
+    }
+
     /// Virtual addresses through which the chip reads flash: data (DROM), then instructions (IROM).
     ///
     /// The two are equal on chips with one window for both. Source: `soc/<chip>/include/soc/soc.h` of ESP-IDF and

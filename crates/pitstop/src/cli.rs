@@ -13,8 +13,8 @@ use crate::ui::{CLAP_STYLES, Ui};
 
 const EXAMPLES: &str = "\
 Examples:
-  pitstop demo                                              the main job end to end, on a virtual device
-  pitstop quickstart --port /dev/ttyUSB0 --app app.bin      from nothing to a board that runs it
+  pitstop demo                         the main job, on a virtual device
+  pitstop quickstart                   from nothing to a board that runs it
   pitstop serve                        run the server
   pitstop keys new                     make a publisher key
   pitstop product new lamp --chip esp32c3 --key publisher.key

@@ -146,3 +146,54 @@ fn a_layout_is_adopted_from_a_table_of_any_form() {
     pitstop(folder.path()).args(["layout", "adopt"]).assert().code(2);
     pitstop(folder.path()).args(["layout", "adopt", "other.csv", "--flash-size", "4"]).assert().code(2);
 }
+
+#[test]
+fn a_layout_is_adopted_for_a_chip() {
+    let folder = folder(1000);
+    let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
+    let adopt = |file: &str, more: &[&str], code: i32| {
+        let arguments = [&["layout", "adopt", file], more].concat();
+        let output = pitstop(folder.path()).args(arguments).assert().code(code).get_output().clone();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let report = |file: &str, more: &[&str]| -> Value {
+        serde_json::from_str(&adopt(file, &[more, &["--json"]].concat(), 0).0).unwrap()
+    };
+    write("arduino.csv", ARDUINO.as_bytes());
+    assert_eq!(report("arduino.csv", &[])["chip"], Value::Null);
+    assert_eq!(report("arduino.csv", &["--chip", "esp32c6"])["chip"], "esp32c6");
+    // There is no chain-loader for it, so that no layout of this kind would ever hand over.
+    let refused = adopt("arduino.csv", &["--chip", "esp32s3"], 1).1;
+    assert!(
+        refused.contains("expected a layout with otadata and without `factory` for esp32s3"),
+        "{refused}"
+    );
+    let refused = adopt("arduino.csv", &["--chip", "esp32h2"], 1).1;
+    assert!(refused.contains("expected a chip that there is an updater for"), "{refused}");
+    let classic = pitstop(folder.path()).args(["layout", "show", "8mb-rollback"]).assert().success();
+    write("classic.csv", &classic.get_output().stdout);
+    assert_eq!(report("classic.csv", &["--chip", "esp32s3"])["strategy"], "otadata-rollback");
+
+    // All of a flash says which chip it is of, by its bootloader, and how large it is.
+    let table = Layout::parse_csv(ARDUINO).unwrap().to_binary();
+    let mut flash = vec![0xFF; 0x80_0000];
+    flash[..support::bootloader().len()].copy_from_slice(&support::bootloader());
+    flash[0x8000..][..table.len()].copy_from_slice(&table);
+    write("flash.bin", &flash);
+    let of_flash = report("flash.bin", &[]);
+    assert_eq!((&of_flash["chip"], &of_flash["flash_bytes"]), (&"esp32c3".into(), &0x80_0000.into()));
+    let refused = adopt("flash.bin", &["--chip", "esp32c6"], 1).1;
+    assert!(refused.contains("expected a flash of esp32c6, found the bootloader of esp32c3"), "{refused}");
+
+    // The application would not find its data through a table that is moved.
+    flash.copy_within(0x8000..0x9000, 0x1_0000);
+    flash[0x8000..0x9000].fill(0xFF);
+    write("flash.bin", &flash);
+    let refused = adopt("flash.bin", &[], 1).1;
+    for part in [
+        "expected the partition table at 0x8000, found it at 0x10000",
+        "CONFIG_PARTITION_TABLE_OFFSET=0x8000",
+    ] {
+        assert!(refused.contains(part), "{part:?} in {refused}");
+    }
+}

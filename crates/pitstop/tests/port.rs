@@ -211,3 +211,24 @@ fn a_layout_of_a_chip_without_a_table_is_told() {
     let refused = String::from_utf8(output.stderr).unwrap();
     assert!(refused.contains("has no data to keep") && refused.contains("layout list"), "{refused}");
 }
+
+#[test]
+fn a_layout_is_adopted_for_the_chip_on_the_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let adopt = |chip: &MockChip, code: i32| {
+        let line = ["layout", "adopt", "--port", &chip.port, "--no-reset", "--json"];
+        let output = pitstop(folder.path()).args(line).assert().code(code).get_output().clone();
+        String::from_utf8(if code == 0 { output.stdout } else { output.stderr }).unwrap()
+    };
+    let chip = MockChip::start(Chip::Esp32C6, with_arduino(), Fault::None);
+    assert!(adopt(&chip, 0).contains("\"chip\": \"esp32c6\""));
+    let chip = MockChip::start(Chip::Esp32S3, with_arduino(), Fault::None);
+    let refused = adopt(&chip, 1);
+    assert!(refused.contains("expected a layout with otadata"), "{refused}");
+    let mut elsewhere = with_arduino();
+    elsewhere.copy_within(0x8000..0x9000, 0x1_0000);
+    elsewhere[0x8000..0x9000].fill(0xFF);
+    let chip = MockChip::start(Chip::Esp32C3, elsewhere, Fault::None);
+    let refused = adopt(&chip, 1);
+    assert!(refused.contains("expected the partition table at 0x8000, found it at 0x10000"), "{refused}");
+}

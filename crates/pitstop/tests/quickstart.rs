@@ -8,6 +8,7 @@ use std::net::TcpListener;
 
 use flashfmt::Chip;
 use serde_json::Value;
+use support::pty::Terminal;
 use support::rom::{Fault, MockChip};
 use support::{Bench, image, pitstop, start, updater};
 
@@ -88,6 +89,8 @@ fn a_virtual_device_runs_what_was_published_and_is_kept() {
         "lamp",
         "--chip",
         "esp32c3",
+        "--flash-size",
+        "4MB",
         "--image",
         "flash.bin",
         "--admin",
@@ -122,9 +125,122 @@ fn a_virtual_device_runs_what_was_published_and_is_kept() {
 
     // A board of another kind is no more of this product.
     let chip = MockChip::start(Chip::Esp32C6, vec![0xFF; 0x40_0000], Fault::None);
-    let other = ["quickstart", "lamp", "--port", &chip.port, "--no-reset", "--admin", &admin, "--data"];
-    let output =
-        pitstop(bench.folder.path()).args(other).arg(&bench.data).assert().code(1).get_output().clone();
+    let other = ["quickstart", "lamp", "--port", &chip.port, "--no-reset", "--no-app", "--no-wifi"];
+    let output = pitstop(bench.folder.path())
+        .args(other)
+        .args(["--admin", &admin, "--data"])
+        .arg(&bench.data)
+        .assert()
+        .code(1)
+        .get_output()
+        .clone();
     let refused = String::from_utf8(output.stderr).unwrap();
     assert!(refused.contains("the product lamp is for esp32c3, the board is an esp32c6"), "{refused}");
+}
+
+#[test]
+fn what_is_missing_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
+    write("updater.bin", &updater(5000));
+    write("app.bin", &image(Chip::Esp32C3, "1.0.0", 30_000));
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let server = [
+        "quickstart",
+        "--address",
+        "127.0.0.1",
+        "--allow-loopback",
+        "--device-port",
+        "0",
+        "--admin",
+        &admin,
+        "--once",
+        "--updater",
+        "updater.bin",
+    ];
+    let mut terminal = Terminal::new(100);
+    let start = |terminal: &Terminal, more: &[&str]| {
+        let mut command = terminal.command(folder.path(), &[&server[..], more].concat());
+        command.env("PITSTOP_WIFI_PASSPHRASE", PASSPHRASE).spawn().unwrap()
+    };
+
+    // A port where nothing is, then the right one.
+    let chip = MockChip::start(Chip::Esp32C3, vec![0xFF; 0x80_0000], Fault::None);
+    let mut child = start(&terminal, &["--port", "/dev/absent", "--no-reset"]);
+    terminal.see("warning: the serial port /dev/absent cannot be opened");
+    terminal.answer("without a board", &chip.port);
+    terminal.answer("Application to publish", "absent.bin");
+    terminal.see("absent.bin cannot be read");
+    terminal.answer("Application to publish", "app.bin");
+    terminal.answer("Wi-Fi that the board joins", "workshop");
+    let (status, shown) = terminal.end(&mut child);
+    assert!(status.success(), "{shown}");
+    // What was answered is in the commands that it stands for.
+    for part in [
+        "product new lamp --chip esp32c3 --layout 8mb",
+        "release publish app.bin",
+        &format!("flash --port {}", chip.port),
+        "--wifi workshop",
+        &format!("The dashboard is at http://{admin}"),
+    ] {
+        assert!(shown.contains(part), "{part:?} in {shown}");
+    }
+    assert!(chip.flash()[0x10_0000..0x10_8000].windows(8).any(|window| window == b"workshop"));
+
+    // Without a board its chip and the size of its flash are asked for, what is none is told, and Enter is what is usual.
+    let image = ["fan", "--image", "fan.bin"];
+    let mut child = start(&terminal, &image);
+    terminal.answer("Chip of the boards", "esp8266");
+    terminal.see("unknown chip name");
+    terminal.answer("Chip of the boards", "esp32c3");
+    terminal.answer("Size of their flash [4MB]", "");
+    terminal.answer("Application to publish", "");
+    terminal.answer("Wi-Fi that the board joins", "");
+    let (status, shown) = terminal.end(&mut child);
+    assert!(status.success(), "{shown}");
+    assert!(shown.contains("product new fan --chip esp32c3 --layout 4mb"), "{shown}");
+    assert!(shown.contains("release publish app.bin --product fan"), "what is left to do: {shown}");
+    assert_eq!(std::fs::metadata(folder.path().join("fan.bin")).unwrap().len(), 0x40_0000);
+
+    // The product says which chip, and how large its flash is: what is there is not asked for again.
+    let mut child =
+        start(&terminal, &["fan", "--image", "fan-2.bin", "--device", "fan-2", "--no-app", "--no-wifi"]);
+    let (status, shown) = terminal.end(&mut child);
+    assert!(status.success() && shown.contains("the product fan is there"), "{shown}");
+    assert!(!shown.contains("Chip of the boards") && !shown.contains("Size of"), "{shown}");
+}
+
+#[test]
+fn without_a_terminal_a_missing_option_is_named_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |more: &[&str]| {
+        let mut command = pitstop(folder.path());
+        let command = command.args(["quickstart", "lamp"]).args(more);
+        String::from_utf8(command.assert().code(2).get_output().stderr.clone()).unwrap()
+    };
+    for (line, option) in [
+        (&["--image", "x.bin"][..], "--app FILE"),
+        (&["--image", "x.bin", "--no-app"], "--wifi SSID"),
+        (&["--no-app"], "--chip CHIP"),
+        (&["--no-app", "--chip", "esp32c3"], "--flash-size SIZE"),
+    ] {
+        let told = refused(line);
+        assert!(told.contains(option), "{option} in {told}");
+    }
+    // There is no updater for every chip.
+    let line = [
+        "quickstart",
+        "--chip",
+        "esp32h2",
+        "--flash-size",
+        "4MB",
+        "--image",
+        "x.bin",
+        "--no-app",
+        "--no-wifi",
+    ];
+    let output = pitstop(folder.path()).args(line).assert().code(1).get_output().clone();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("expected a chip that an updater is built for"), "{told}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

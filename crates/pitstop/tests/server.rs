@@ -4,6 +4,7 @@
 mod support;
 
 use flashfmt::Chip;
+use serde_json::Value;
 use support::{Bench, image};
 
 /// Slot `ota_0` of the layout 4mb.
@@ -340,4 +341,101 @@ fn what_the_server_refuses_keeps_its_name_for_scripts() {
     let problem: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(problem["type"], "urn:pitstop:problem:not-found");
     assert!(problem["detail"].as_str().unwrap().contains("absent"), "{problem}");
+}
+
+/// Every command that lists or shows, on the narrowest terminal: no word is broken or left out, and nothing is wider but what has no
+/// place to be broken at, or is to be copied.
+#[cfg(unix)]
+#[test]
+fn lists_are_whole_on_42_columns() {
+    use support::pty::Terminal;
+
+    const COLUMNS: usize = 42;
+
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.10.0-rc.2", 30_000));
+    bench.publish("app.bin", &["--plan", "1%,10%,100%", "--soak", "1h"]);
+    let new = ["device", "new", "--product", "lamp", "--id", "AA:BB:CC:DD:EE:FF"];
+    bench.json(&[&new[..], &["--tags", "hall,attic,second-floor", "--channel", "stable"]].concat());
+    bench.json(&["device", "suspend", "AA:BB:CC:DD:EE:FF", "--reason", "lent to the workshop next door"]);
+    bench.json(&["token", "new", "continuous-integration", "--role", "publisher", "--product", "lamp"]);
+    bench.json(&["webhook", "new", "http://127.0.0.1:9/a/path/that/is/rather/long"]);
+    let rollout = bench.json(&["rollout", "list"])["items"][0]["id"].as_str().unwrap().to_owned();
+    let mut terminal = Terminal::new(COLUMNS as u16);
+    for line in [
+        &["product", "list"][..],
+        &["product", "show", "lamp"],
+        &["product", "key", "list", "lamp"],
+        &["product", "channel", "list", "lamp"],
+        &["device", "list"],
+        &["device", "show", "AA:BB:CC:DD:EE:FF"],
+        &["release", "list", "--product", "lamp"],
+        &["artifact", "list"],
+        &["rollout", "list"],
+        &["rollout", "show", &rollout],
+        &["fleet", "status"],
+        &["token", "list"],
+        &["webhook", "list"],
+        &["audit", "list"],
+        &["ca", "status"],
+        &["whoami"],
+        &["layout", "list"],
+        &["image", "inspect", "app.bin"],
+        &["layout", "check", "4mb", "app.bin"],
+    ] {
+        let wide = bench.text(line);
+        let mut command = terminal.command(bench.folder.path(), line);
+        command.env("PITSTOP_URL", &bench.url).env("PITSTOP_DATA", &bench.data);
+        let (status, narrow) = terminal.end(&mut command.spawn().unwrap());
+        assert!(status.success(), "{line:?}: {narrow}");
+        for shown in narrow.lines().filter(|shown| shown.chars().count() > COLUMNS) {
+            // A label, and a word that has no blank.
+            let words = shown.split_whitespace().count();
+            assert!(words <= 2 || shown.contains("pitstop "), "{line:?}: {shown:?} in\n{narrow}");
+        }
+        let words: Vec<_> = narrow.split_whitespace().collect();
+        for word in wide.split_whitespace() {
+            assert!(words.contains(&word), "{line:?}: {word:?} of\n{wide}\nis not in\n{narrow}");
+        }
+    }
+}
+
+#[test]
+fn with_json_every_failure_is_a_problem_in_the_last_line() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{nobody}");
+    for (line, code, kind) in [
+        (&["device", "show"][..], 2, "command-usage"),
+        (&["device", "list", "--limit", "0"], 2, "command-usage"),
+        (&["device", "revoke", "--filter", "health=ok"], 2, "command-usage"),
+        (&["device", "revoke", "absent"], 1, "not-found"),
+        (&["device", "show", "absent"], 1, "not-found"),
+        (&["product", "show", "absent"], 1, "not-found"),
+        (&["product", "new", "lamp", "--chip", "esp32c3", "--key", "publisher.key"], 1, "exists"),
+        (&["product", "delete", "lamp"], 2, "command-usage"),
+        (
+            &["release", "publish", "absent.bin", "--product", "lamp", "--key", "publisher.key"],
+            1,
+            "command-failed",
+        ),
+        (&["image", "inspect", "publisher.key"], 1, "command-failed"),
+        (&["device", "import", "absent.csv", "--product", "lamp", "--csv", "out.csv"], 1, "command-failed"),
+        (&["device", "list", "--url", &nobody], 1, "command-failed"),
+        (&["device", "list", "--token", "nobodys"], 1, "token-unknown"),
+        (&["flash", "--port", "/dev/absent", "--product", "lamp", "--allow-loopback"], 1, "command-failed"),
+    ] {
+        let output = bench.command(line).arg("--json").assert().code(code).get_output().clone();
+        let told = String::from_utf8(output.stderr).unwrap();
+        let last = told.lines().last().unwrap_or_default();
+        let problem: Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("{line:?}: {told}"));
+        assert_eq!(problem["type"], format!("urn:pitstop:problem:{kind}"), "{line:?}: {told}");
+        assert_eq!(problem["exit_code"], code, "{line:?}");
+        assert!(
+            problem["title"].is_string() && problem["detail"].as_str().is_some_and(|text| !text.is_empty())
+        );
+        assert_eq!(output.stdout, b"", "{line:?}");
+    }
 }

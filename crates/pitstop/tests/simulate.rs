@@ -80,3 +80,14 @@ fn what_cannot_be_simulated_is_told() {
     let other = bench.refusal(&["simulate", "--product", "fan", "--state", "fleet"]);
     assert!(other.contains("found those of product lamp") && other.contains("--state DIR"), "{other}");
 }
+
+#[test]
+fn where_there_is_no_terminal_lines_say_how_far_it_is() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    let line = [&FLEET[..], &["--rate", "5", "--seconds", "4"]].concat();
+    let told = bench.command(&line).assert().success().get_output().stderr.clone();
+    let told = String::from_utf8(told).unwrap();
+    assert!(told.contains("seconds: 3 of 4 (5/s, p99 "), "{told}");
+    assert!(told.lines().count() < 5, "a line every few seconds: {told}");
+}

@@ -75,7 +75,7 @@ pub use config::{Config, Limits, Retention};
 pub use error::StartError;
 pub use listener::PeerCertificate;
 pub use location::{Artifacts, Database, LocationError, PostgresUrl, S3Location};
-pub use publish::{Unpublishable, check_image, check_start};
+pub use publish::{ChipProblem, Unpublishable, check_chip, check_image, check_start};
 pub use server::{RunningServer, start};
 
 /// The strategy of a product whose layout has an otadata partition (docs/handover.md).

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::ui::{self, hints};
 
 /// The file of the admin token in the server's data directory.
-const TOKEN_FILE: &str = "admin.token";
+pub(crate) const TOKEN_FILE: &str = "admin.token";
 
 /// Where a server listens, and keeps its data, that was told nothing else.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -54,7 +54,7 @@ impl Connection {
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let token = match &self.token {
             Some(token) => token.trim().to_owned(),
-            None => read_token(&self.data.join(TOKEN_FILE))?,
+            None => admin_token(&self.data)?,
         };
         hints::talks_to(self.given());
         let tls = match host_in_clear(&self.url) {
@@ -124,8 +124,13 @@ fn is_loopback(host: &str) -> bool {
     is_local_name || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
-    match std::fs::read_to_string(path) {
+/// The admin token of the server whose data is in `data`.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub(crate) fn admin_token(data: &Path) -> Result<String, Failure> {
+    let path = data.join(TOKEN_FILE);
+    match std::fs::read_to_string(&path) {
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Failure::new(format!("no admin token: {} is not there", path.display())).hint(

@@ -11,7 +11,7 @@ mod removal;
 mod rollouts;
 mod tls;
 
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, TOKEN_FILE, admin_token};
 pub(crate) use error::ClientError;
 pub(crate) use rollouts::{Watch, Watched};
 

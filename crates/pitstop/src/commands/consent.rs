@@ -1,11 +1,10 @@
 //! A question before what cannot be undone.
 
-use std::io::{self, BufRead, IsTerminal as _, Write as _};
-
 use clap::Args;
 
+use crate::commands::ask;
 use crate::failure::Failure;
-use crate::ui::{counted, printable};
+use crate::ui::counted;
 
 /// The number of more devices than this is to be typed.
 const MANY: u64 = 100;
@@ -39,7 +38,7 @@ impl Consent {
         if self.yes {
             return Ok(());
         }
-        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        if !ask::is_somebody_there() {
             return Err(Failure::usage(format!("there is no terminal to ask at: {question}"))
                 .hint("--yes does it without asking"));
         }
@@ -47,23 +46,17 @@ impl Consent {
             Some(number) => format!("Type {number} to go on:"),
             None => "[y/N]".to_owned(),
         };
-        // Nobody can answer what cannot be asked: the answer is read all the same, and is not a yes.
-        let _ = write!(anstream::stderr().lock(), "{} {wanted} ", printable(question));
-        let is_meant = is_yes(&mut io::stdin().lock(), number)
-            .map_err(|error| Failure::new(format!("the answer cannot be read: {error}")))?;
-        if is_meant { Ok(()) } else { Err(Failure::new("nothing was changed")) }
+        let answer = ask::line(&format!("{question} {wanted}"))?.unwrap_or_default();
+        if is_yes(&answer, number) { Ok(()) } else { Err(Failure::new("nothing was changed")) }
     }
 }
 
 /// Whether the answer is yes, or the number where one is asked for.
-fn is_yes(input: &mut impl BufRead, number: Option<u64>) -> io::Result<bool> {
-    let mut line = String::new();
-    input.read_line(&mut line)?;
-    let answer = line.trim();
-    Ok(match number {
+fn is_yes(answer: &str, number: Option<u64>) -> bool {
+    match number {
         Some(number) => answer == number.to_string(),
         None => answer.eq_ignore_ascii_case("y") || answer.eq_ignore_ascii_case("yes"),
-    })
+    }
 }
 
 /// `1 device`, `2 devices`.
@@ -77,16 +70,15 @@ mod tests {
 
     #[test]
     fn a_yes_is_said_and_a_number_is_typed() {
-        let answers = |text: &str, number| is_yes(&mut text.as_bytes(), number).unwrap();
-        for yes in ["y\n", "Yes\r\n", " y \n"] {
-            assert!(answers(yes, None), "{yes:?}");
+        for yes in ["y", "Yes"] {
+            assert!(is_yes(yes, None), "{yes:?}");
         }
-        for no in ["", "\n", "n\n", "yeah\n", "1\n"] {
-            assert!(!answers(no, None), "{no:?}");
+        for no in ["", "n", "yeah", "1"] {
+            assert!(!is_yes(no, None), "{no:?}");
         }
-        assert!(answers("101\n", Some(101)));
-        for no in ["y\n", "100\n", "1010\n", "", "0101\n"] {
-            assert!(!answers(no, Some(101)), "{no:?}");
+        assert!(is_yes("101", Some(101)));
+        for no in ["y", "100", "1010", "", "0101"] {
+            assert!(!is_yes(no, Some(101)), "{no:?}");
         }
     }
 

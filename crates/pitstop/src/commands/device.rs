@@ -614,9 +614,13 @@ fn enrollment_page(client: &Client, heading: String, id: &str, token: &str) -> P
             ("server URL", Cell::or_dash(url)),
         ])
         .note(
-            "The token is shown this once, and the device uses it once. Put id, token, URL, the server's CA \
-             (ca/ca.pem in its data directory) and the product's publisher keys into the device's vault; it \
-             enrolls at its first start.",
+            "The token is shown this once, and the device uses it once. `pitstop flash` makes another one and puts all \
+             that a board needs into its vault; another tool puts id, token, URL, the server's CA (ca/ca.pem in its \
+             data directory) and the product's publisher keys there. The device enrolls at its first start.",
+        )
+        .next(
+            "To make a board this device:",
+            [format!("pitstop flash --port PORT --device {id} --wifi SSID")],
         )
         .next(
             "Afterwards:",
@@ -726,9 +730,13 @@ fn events_table(page: Page, events: &[Event], now: OffsetDateTime) -> Page {
     page.table(["WHEN", "EVENT", "DETAIL"], rows)
 }
 
-/// An event's detail in one line: `sequence 2, reason installed`.
+/// An event's detail in one line: `sequence 2, reason installed, attempt (state installed)`.
 fn detail(detail: &Value) -> String {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Object(_) => format!("({})", self::detail(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+    };
     let Some(fields) = detail.as_object() else { return text(detail) };
     let fields = fields.iter().filter(|(_, value)| !value.is_null());
     fields.map(|(name, value)| format!("{name} {}", text(value))).collect::<Vec<_>>().join(", ")

@@ -37,8 +37,9 @@ impl Target {
     ///
     /// # Errors
     /// When the lines break off, or cannot be written.
-    pub(crate) fn take(self, ui: &Ui, what: &str, mut lines: impl Read) -> Result<(), Failure> {
+    pub(crate) fn take(self, ui: &Ui, what: &str, lines: impl Read) -> Result<(), Failure> {
         let Some(path) = self.out else {
+            let mut lines = lines;
             return match io::copy(&mut lines, &mut io::stdout().lock()) {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                     Err(Failure::new(format!("{what} broke off: {error}")))
@@ -51,8 +52,10 @@ impl Target {
         let mut open = File::options();
         open.write(true).truncate(true).create(self.force).create_new(!self.force);
         let mut file = open.open(&path).map_err(cannot)?;
+        let mut lines = progress.watch(lines);
         let size =
             io::copy(&mut lines, &mut file).and_then(|size| file.flush().map(|()| size)).map_err(cannot)?;
+        drop(lines);
         drop(progress);
         ui.result(&serde_json::json!({ "path": path, "size_bytes": size }), || {
             Page::titled(format!("Exported {what} to {}", path.display()))

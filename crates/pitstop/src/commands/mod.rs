@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 mod adopt;
 pub(crate) mod artifact;
+mod ask;
 pub(crate) mod audit;
 pub(crate) mod ca;
 pub(crate) mod completions;

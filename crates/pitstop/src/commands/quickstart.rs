@@ -1,37 +1,45 @@
 //! `pitstop quickstart`: from nothing to a board that runs a release, by the commands that it stands for. Each of them is run as
 //! a person would, and shown.
 
+mod answers;
+mod steps;
+
+use api::device::DeviceState;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
 use flashfmt::Chip;
 use serde::Serialize;
-use serde_json::Value;
 use server::{Config, RunningServer};
 use tokio::runtime::Runtime;
 
-use crate::commands::options;
+use crate::client::{Client, ClientError, TOKEN_FILE};
 use crate::commands::serve;
+use crate::commands::{ask, options, wifi};
 use crate::failure::Failure;
 use crate::flash::serial::SerialChip;
 use crate::flash::serial_options::SerialOptions;
-use crate::ui::hints::word;
-use crate::ui::{Page, Tone, Ui, paint, size};
+use crate::flash::updater;
+use crate::ui::{Page, Ui, size};
+use steps::{Step, Steps, shell};
 
 const EXAMPLES: &str = "\
 Examples:
+  pitstop quickstart                          asks for what it is not told
   pitstop quickstart --port /dev/ttyUSB0 --app app.bin --wifi workshop
-  pitstop quickstart lamp --chip esp32c3 --image lamp.bin --app app.bin
-  pitstop quickstart lamp --chip esp32c3 --address 192.168.1.20
+  pitstop quickstart lamp --chip esp32c3 --flash-size 4MB --image lamp.bin \\
+      --app app.bin --no-wifi
+  pitstop quickstart lamp --chip esp32c3 --flash-size 4MB --no-app \\
+      --address 192.168.1.20
 
 Makes a publisher key, serves on this machine's address in its network, makes a
 product, publishes the application, flashes the board, and shows each step as
 the command it stands for. What is there already is kept: give it again after
 whatever went wrong, or with another --device for the next board. Then it
-serves until Ctrl-C.";
+serves until Ctrl-C. Where there is no terminal to ask at, a missing option is
+an error that names it.";
 
 /// Where a server listens for people that was told nothing else, and keeps its data.
 const DEFAULT_ADMIN: &str = "127.0.0.1:8080";
@@ -51,7 +59,8 @@ pub(crate) struct Quickstart {
     #[arg(value_name = "PRODUCT", default_value = "lamp", value_parser = options::product)]
     product: String,
 
-    /// The serial port that the board is on; its chip and the size of its flash are asked of it
+    /// The serial port that the board is on; its chip and the size of its flash are read from it [default: you are asked, unless
+    /// --chip or --image is given]
     #[arg(long, value_name = "PORT", help_heading = "Board")]
     port: Option<String>,
 
@@ -66,7 +75,11 @@ pub(crate) struct Quickstart {
     #[arg(long, value_name = "CHIP", value_parser = options::chip, help_heading = "Board")]
     chip: Option<Chip>,
 
-    /// The flash layout [default: the built-in one for the size of the board's flash, or 4mb]
+    /// The size of the flash, where there is no board to ask and no product yet, such as 4MB
+    #[arg(long, value_name = "SIZE", value_parser = options::flash_size, conflicts_with = "layout", help_heading = "Board")]
+    flash_size: Option<u32>,
+
+    /// The flash layout [default: the built-in one for the size of the flash]
     #[arg(long, value_name = "LAYOUT", help_heading = "Board")]
     layout: Option<String>,
 
@@ -86,13 +99,21 @@ pub(crate) struct Quickstart {
     #[arg(long, value_name = "FILE", help_heading = "Application")]
     app: Option<PathBuf>,
 
+    /// Publish none yet
+    #[arg(long, conflicts_with = "app", help_heading = "Application")]
+    no_app: bool,
+
     /// The publisher's key file, made if it is not there
     #[arg(long, value_name = "FILE", default_value = "publisher.key", help_heading = "Application")]
     key: PathBuf,
 
     /// A network that the device joins, best first
-    #[arg(long = "wifi", value_name = "SSID", help_heading = "Wi-Fi")]
+    #[arg(long = "wifi", value_name = "SSID", value_parser = wifi::ssid, help_heading = "Wi-Fi")]
     networks: Vec<String>,
+
+    /// Give it none: a browser does, over the serial port (docs/hardware.md)
+    #[arg(long, conflicts_with = "networks", help_heading = "Wi-Fi")]
+    no_wifi: bool,
 
     /// A file with the passphrases, as for `pitstop flash`; without it, you are asked
     #[arg(long = "wifi-passphrase-file", value_name = "FILE", requires = "networks", help_heading = "Wi-Fi")]
@@ -130,49 +151,47 @@ pub(crate) struct Quickstart {
     once: bool,
 }
 
-/// One step, for people and scripts.
-#[derive(Debug, Serialize)]
-struct Step {
-    /// As a shell takes it.
-    command: String,
-    /// Nothing was done, because it is there already.
-    kept: bool,
-}
-
 /// What was done.
 #[derive(Serialize)]
 struct Report {
     product: String,
     device: String,
     admin_url: String,
+    /// The file that has it.
+    admin_token: PathBuf,
     steps: Vec<Step>,
     /// What the user can do next: commands.
     next: Vec<String>,
 }
 
-/// A board: its chip and the built-in layout for its flash.
+/// What a board says of itself.
 struct Board {
     chip: Chip,
-    layout: &'static str,
+    flash_bytes: Option<u32>,
 }
 
 impl Quickstart {
     /// Runs the command.
-    pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
+    pub(crate) fn run(mut self, ui: &Ui) -> Result<(), Failure> {
         for path in [&self.app, &self.updater].into_iter().flatten() {
             crate::inspect::ImageFile::read(path)?;
         }
-        let board = self.port.as_deref().map(|port| self.board(port, ui)).transpose()?;
+        if !ask::is_somebody_there() {
+            self.check_answers()?;
+        }
+        let board = self.find_board(ui)?;
+        self.check_updater(board.as_ref())?;
         let runtime = Runtime::new()
             .map_err(|error| Failure::new(format!("the server's threads cannot be started: {error}")))?;
-        let mut steps = Steps { ui, data: &self.data, admin: self.admin, done: Vec::new() };
+        let mut steps = Steps::new(ui, self.data.clone(), self.admin);
         let mut running = self.serve(&runtime, &mut steps)?;
         let done = self.steps(board.as_ref(), &mut steps);
         let report = done.map(|next| Report {
             product: self.product.clone(),
             device: self.device(),
             admin_url: format!("http://{}", self.admin),
-            steps: steps.done,
+            admin_token: self.data.join(TOKEN_FILE),
+            steps: steps.into_done(),
             next,
         });
         let shown = report.and_then(|report| ui.result(&report, || report.page()));
@@ -198,9 +217,67 @@ impl Quickstart {
         self.device.clone().unwrap_or_else(|| format!("{}-1", self.product))
     }
 
+    /// Whether there is something to write to.
+    fn has_target(&self) -> bool {
+        self.port.is_some() || self.image.is_some()
+    }
+
+    /// Refuses before anything is made what would be asked for later, where there is nobody to ask.
+    fn check_answers(&self) -> Result<(), Failure> {
+        if self.app.is_none() && !self.no_app {
+            return Err(Failure::usage(
+                "expected --app FILE, the application to publish, and there is no terminal to ask at",
+            )
+            .hint("--no-app publishes none yet"));
+        }
+        if self.has_target() && self.networks.is_empty() && !self.no_wifi {
+            return Err(Failure::usage(
+                "expected --wifi SSID, the network that the device joins, and there is no terminal to ask at",
+            )
+            .hint("--no-wifi gives it none"));
+        }
+        if self.port.is_none() && self.chip.is_none() {
+            return Err(Failure::usage("expected --chip CHIP, or --port PORT to ask the board for it"));
+        }
+        if self.port.is_none() && self.flash_size.is_none() && self.layout.is_none() {
+            return Err(Failure::usage(
+                "expected --flash-size SIZE or --layout LAYOUT, or --port PORT to ask the board for it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses a chip for which there is no updater to flash, before anything is made.
+    fn check_updater(&self, board: Option<&Board>) -> Result<(), Failure> {
+        match board.map(|board| board.chip).or(self.chip) {
+            Some(chip) if self.has_target() && self.updater.is_none() => Ok(updater::check(chip)?),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The board on the port that was given, or on one that is asked for. Where nothing answers, another one may be named.
+    fn find_board(&mut self, ui: &Ui) -> Result<Option<Board>, Failure> {
+        let may_ask = ask::is_somebody_there();
+        if !self.has_target() && self.chip.is_none() && may_ask {
+            self.port = answers::port()?;
+        }
+        loop {
+            let Some(port) = &self.port else { return Ok(None) };
+            match SerialChip::connect(port, &self.serial, ui) {
+                Ok(chip) => return self.board(port, chip).map(Some),
+                Err(error) if error.is_of_port() && may_ask => {
+                    let failure = Failure::from(error);
+                    let hint = failure.next_step().map_or(String::new(), |hint| format!("; {hint}"));
+                    ui.warning(&format!("{}{hint}", failure.message()));
+                    self.port = answers::port()?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// What is on the port, left as it was.
-    fn board(&self, port: &str, ui: &Ui) -> Result<Board, Failure> {
-        let mut found = SerialChip::connect(port, &self.serial, ui)?;
+    fn board(&self, port: &str, mut found: SerialChip) -> Result<Board, Failure> {
         let (name, flash_bytes) = (found.name(), found.flash_bytes()?);
         found.finish()?;
         let chip = options::chip(&name).map_err(Failure::new)?;
@@ -208,17 +285,27 @@ impl Quickstart {
             return Err(Failure::new(format!("expected {asked} on {port}, found {chip}"))
                 .hint("leave --chip away: the board is asked for it"));
         }
-        let layout = layout_for(flash_bytes.unwrap_or(4 << 20)).ok_or_else(|| {
-            let found = size(flash_bytes.unwrap_or(0).into());
-            Failure::new(format!("expected a flash of 4 MiB or more on {port}, found {found}"))
-                .hint("give a layout of your own with --layout; `pitstop layout show 4mb` is a beginning")
-        });
-        match (layout, &self.layout) {
-            (Ok(layout), _) => Ok(Board { chip, layout }),
-            // The user's own is asked for, whatever the flash.
-            (Err(_), Some(_)) => Ok(Board { chip, layout: "4mb" }),
-            (Err(failure), None) => Err(failure),
+        if let (Some(asked), Some(found)) = (self.flash_size, flash_bytes)
+            && asked != found
+        {
+            let (asked, found) = (size(asked.into()), size(found.into()));
+            return Err(Failure::new(format!("expected a flash of {asked} on {port}, found {found}"))
+                .hint("leave --flash-size away: the board is asked for it"));
         }
+        // The user's own layout is asked for, whatever the flash.
+        if let (Some(flash_bytes), None) = (flash_bytes, &self.layout) {
+            layout_for(flash_bytes)?;
+        }
+        Ok(Board { chip, flash_bytes })
+    }
+
+    /// The layout of a new product.
+    fn layout(&self, board: Option<&Board>) -> Result<String, Failure> {
+        if let Some(layout) = &self.layout {
+            return Ok(layout.clone());
+        }
+        let known = board.and_then(|board| board.flash_bytes).or(self.flash_size);
+        Ok(layout_for(known.map_or_else(answers::flash_size, Ok)?)?.to_owned())
     }
 
     /// A server of this process, unless one answers.
@@ -256,8 +343,8 @@ impl Quickstart {
     }
 
     /// Everything but the server; what is left to do.
-    fn steps(&self, board: Option<&Board>, steps: &mut Steps<'_>) -> Result<Vec<String>, Failure> {
-        let (product, device) = (self.product.as_str(), self.device());
+    fn steps(&mut self, board: Option<&Board>, steps: &mut Steps<'_>) -> Result<Vec<String>, Failure> {
+        let (product, device) = (self.product.clone(), self.device());
         let key = self.key.display().to_string();
         let new_key = ["keys", "new", "--out", &key].map(str::to_owned);
         if self.key.exists() {
@@ -266,26 +353,26 @@ impl Quickstart {
             steps.run(&new_key)?;
         }
 
-        let products = steps.ask(&["product", "list", "--limit", "1000"])?;
-        let is_named = |item: &&Value, field: &str, name: &str| item[field] == name;
-        let known = items(&products).find(|item| is_named(item, "name", product));
-        let chip = match (board, known) {
-            (Some(board), _) => board.chip.name().to_owned(),
-            (None, Some(known)) => known["chip"].as_str().unwrap_or_default().to_owned(),
-            (None, None) => self.chip.map(|chip| chip.name().to_owned()).ok_or_else(|| {
-                Failure::usage("the chip is not known: expected --port PORT to ask the board, or --chip CHIP")
-            })?,
+        let client = steps.client()?;
+        let known = there(client.product(&product))?;
+        let chip = match (board.map(|board| board.chip).or(self.chip), &known) {
+            (Some(chip), _) => chip.name().to_owned(),
+            (None, Some(known)) => known.chip.clone(),
+            (None, None) => answers::chip()?.name().to_owned(),
         };
-        let layout = self.layout.as_deref().or(board.map(|board| board.layout)).unwrap_or("4mb");
-        let new_product = ["product", "new", product, "--chip", &chip, "--layout", layout, "--key", &key]
+        let layout = match &known {
+            Some(known) => known.layout.name.clone(),
+            None => self.layout(board)?,
+        };
+        let new_product = ["product", "new", &product, "--chip", &chip, "--layout", &layout, "--key", &key]
             .map(str::to_owned);
         match known {
             None => steps.run(&steps.at_server(&new_product))?,
-            Some(known) if known["chip"] == chip.as_str() => {
+            Some(known) if known.chip == chip => {
                 steps.kept(&steps.at_server(&new_product), &format!("the product {product} is there"))?;
             }
             Some(known) => {
-                let of_product = known["chip"].as_str().unwrap_or_default();
+                let of_product = known.chip;
                 return Err(Failure::new(format!(
                     "the product {product} is for {of_product}, the board is an {chip}"
                 ))
@@ -295,36 +382,57 @@ impl Quickstart {
 
         let mut next = Vec::new();
         let publish =
-            |app: &str| ["release", "publish", app, "--product", product, "--key", &key].map(str::to_owned);
+            |app: &str| ["release", "publish", app, "--product", &product, "--key", &key].map(str::to_owned);
+        if self.app.is_none() && !self.no_app {
+            self.app = answers::app()?;
+        }
         match &self.app {
             Some(app) => steps.run(&steps.at_server(&publish(&app.display().to_string())))?,
             None => next.push(shell(&steps.at_server(&publish("app.bin")))),
         }
 
-        let flash = self.flash(&device);
-        let devices = steps.ask(&["device", "list", "--product", product, "--limit", "1000"])?;
-        let enrolled =
-            items(&devices).any(|item| is_named(&item, "id", &device) && item["state"] == "enrolled");
-        match flash {
-            Some(flash) if enrolled => {
-                steps.kept(&steps.at_server(&flash), &format!("{device} has enrolled"))?;
-            }
-            Some(flash) => steps.run(&steps.at_server(&flash))?,
-            None => next
-                .push(format!("pitstop flash --port PORT --product {product} --device {device} --wifi SSID")),
-        }
+        let flash = self.flash_step(&client, &device, steps)?;
+        next.extend(flash);
         next.push(shell(&steps.at_server(&["device", "show", &device].map(str::to_owned))));
         Ok(next)
     }
 
-    /// `flash` with its options, when there is something to write to.
-    fn flash(&self, device: &str) -> Option<Vec<String>> {
+    /// Flashes the device, unless it has enrolled; without a target, what flashes it.
+    fn flash_step(
+        &mut self,
+        client: &Client,
+        device: &str,
+        steps: &mut Steps<'_>,
+    ) -> Result<Option<String>, Failure> {
+        let product = &self.product;
+        if !self.has_target() {
+            let line =
+                ["flash", "--port", "PORT", "--product", product, "--device", device, "--wifi", "SSID"];
+            return Ok(Some(shell(&steps.at_server(&line.map(str::to_owned)))));
+        }
+        let known = there(client.device(device))?;
+        let has_enrolled =
+            known.is_some_and(|known| known.product == *product && known.state == DeviceState::Enrolled);
+        if has_enrolled {
+            steps.kept(&steps.at_server(&self.flash(device)), &format!("{device} has enrolled"))?;
+            return Ok(None);
+        }
+        if self.networks.is_empty() && !self.no_wifi {
+            self.networks.extend(answers::network()?);
+        }
+        steps.run(&steps.at_server(&self.flash(device)))?;
+        Ok(None)
+    }
+
+    /// `flash` with its options.
+    fn flash(&self, device: &str) -> Vec<String> {
         let mut line = vec!["flash".to_owned()];
         let mut add = |option: &str, value: String| line.extend([option.to_owned(), value]);
-        match (&self.port, &self.image) {
-            (Some(port), _) => add("--port", port.clone()),
-            (None, Some(image)) => add("--image", image.display().to_string()),
-            (None, None) => return None,
+        if let Some(port) = &self.port {
+            add("--port", port.clone());
+        }
+        if let Some(image) = &self.image {
+            add("--image", image.display().to_string());
         }
         add("--product", self.product.clone());
         add("--device", device.to_owned());
@@ -344,106 +452,30 @@ impl Quickstart {
         for (flag, is_given) in [("--allow-loopback", self.allow_loopback), ("--yes", self.yes)] {
             line.extend(is_given.then(|| flag.to_owned()));
         }
-        Some(line)
-    }
-}
-
-/// Runs steps, and keeps what it ran.
-struct Steps<'a> {
-    ui: &'a Ui,
-    data: &'a PathBuf,
-    admin: SocketAddr,
-    done: Vec<Step>,
-}
-
-impl Steps<'_> {
-    /// A command with the options by which it finds the server.
-    fn at_server(&self, line: &[String]) -> Vec<String> {
-        let mut line = line.to_vec();
-        if self.admin.to_string() != DEFAULT_ADMIN {
-            line.extend(["--url".to_owned(), format!("http://{}", self.admin)]);
-        }
-        if self.data.as_os_str() != DEFAULT_DATA {
-            line.extend(["--data".to_owned(), self.data.display().to_string()]);
-        }
         line
     }
-
-    fn shown(&mut self, line: &[String]) -> Result<(), Failure> {
-        let command = shell(line);
-        self.ui.line(format_args!("\n{} {}", paint(Tone::Dim, "$"), paint(Tone::Command, &command)))?;
-        self.done.push(Step { command, kept: false });
-        Ok(())
-    }
-
-    fn kept(&mut self, line: &[String], why: &str) -> Result<(), Failure> {
-        let command = shell(line);
-        self.ui.line(format_args!(
-            "\n{} {}",
-            paint(Tone::Dim, "#"),
-            paint(Tone::Dim, &format!("{command}   ({why})"))
-        ))?;
-        self.done.push(Step { command, kept: true });
-        Ok(())
-    }
-
-    /// Runs a command of this program as the user would.
-    fn run(&mut self, line: &[String]) -> Result<(), Failure> {
-        self.shown(line)?;
-        let stdout = if self.ui.is_json() { Stdio::null() } else { Stdio::inherit() };
-        let status = this_program(line)?.stdout(stdout).status().map_err(not_run)?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(Failure::new(format!("`{}` failed, as told above", shell(line)))
-            .hint("when that is mended, give the same `pitstop quickstart` again: what is done is kept"))
-    }
-
-    /// What a command of this program says as JSON.
-    fn ask(&self, line: &[&str]) -> Result<Value, Failure> {
-        let mut line = self.at_server(&line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-        line.push("--json".to_owned());
-        let output = this_program(&line)?.stderr(Stdio::inherit()).output().map_err(not_run)?;
-        let answer = serde_json::from_slice(&output.stdout).ok().filter(|_| output.status.success());
-        answer.ok_or_else(|| {
-            Failure::new(format!("`{}` failed, as told above", shell(&line)))
-                .hint("is it another server that answers there? --admin and --data choose one")
-        })
-    }
 }
 
-/// This program with a command. Which server it talks to is said by options alone.
-fn this_program(line: &[String]) -> Result<Command, Failure> {
-    let program = std::env::current_exe().map_err(not_run)?;
-    let mut command = Command::new(program);
-    command.args(line);
-    for variable in ["PITSTOP_URL", "PITSTOP_TOKEN", "PITSTOP_DATA"] {
-        command.env_remove(variable);
+/// What the server has, or `None` when it says that there is no such thing.
+fn there<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(command)
-}
-
-fn not_run(error: std::io::Error) -> Failure {
-    Failure::new(format!("pitstop could not be started once more: {error}"))
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list["items"].as_array().into_iter().flatten()
-}
-
-/// A command as a shell takes it.
-fn shell(line: &[String]) -> String {
-    let words: Vec<_> = line.iter().map(|text| word(text)).collect();
-    format!("pitstop {}", words.join(" "))
 }
 
 /// The built-in layout for a flash of this size.
-fn layout_for(flash_bytes: u32) -> Option<&'static str> {
+fn layout_for(flash_bytes: u32) -> Result<&'static str, Failure> {
     match flash_bytes >> 20 {
-        0..4 => None,
-        4..8 => Some("4mb"),
-        8..16 => Some("8mb"),
-        16.. => Some("16mb"),
+        0..4 => {
+            let found = size(flash_bytes.into());
+            Err(Failure::new(format!("expected a flash of 4 MiB or more, found {found}"))
+                .hint("give a layout of your own with --layout; `pitstop layout show 4mb` is a beginning"))
+        }
+        4..8 => Ok("4mb"),
+        8..16 => Ok("8mb"),
+        16.. => Ok("16mb"),
     }
 }
 
@@ -469,6 +501,11 @@ impl Report {
         Page::titled("\nDone")
             .next("Without quickstart, in this order:", commands.collect::<Vec<_>>())
             .next("Next:", &self.next)
+            .note(format_args!(
+                "The dashboard is at {}: open it in a browser, and log in with the token in {}.",
+                self.admin_url,
+                self.admin_token.display()
+            ))
     }
 }
 
@@ -478,10 +515,9 @@ mod tests {
 
     #[test]
     fn a_layout_for_every_flash_that_has_room() {
-        let expected =
-            [(2, None), (4, Some("4mb")), (8, Some("8mb")), (16, Some("16mb")), (32, Some("16mb"))];
-        for (megabytes, layout) in expected {
-            assert_eq!(layout_for(megabytes << 20), layout);
+        for (megabytes, layout) in [(4, "4mb"), (8, "8mb"), (16, "16mb"), (32, "16mb")] {
+            assert_eq!(layout_for(megabytes << 20), Ok(layout));
         }
+        assert!(layout_for(2 << 20).unwrap_err().message().contains("found 2.00 MiB"));
     }
 }

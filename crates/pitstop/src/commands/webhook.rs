@@ -134,6 +134,10 @@ impl WebhookCommand {
             Self::List(List { connection }) => {
                 let webhooks = connection.client()?.webhooks()?;
                 ui.result(&webhooks, || {
+                    if webhooks.items.is_empty() {
+                        let command = "pitstop webhook new https://backend.example/pitstop";
+                        return Page::plain().next("No webhooks yet. Add one:", [command]);
+                    }
                     let now = OffsetDateTime::now_utc();
                     let rows = webhooks.items.iter().map(|listed| {
                         let webhook = &listed.webhook;
@@ -158,6 +162,12 @@ impl WebhookCommand {
             Self::Deliveries(Deliveries { id, limit, connection }) => {
                 let deliveries = connection.client()?.deliveries(&id, limit)?;
                 ui.result(&deliveries, || {
+                    if deliveries.items.is_empty() {
+                        return Page::plain().next(
+                            "Nothing was sent to it yet. Send it something:",
+                            [format!("pitstop webhook test {id}")],
+                        );
+                    }
                     let now = OffsetDateTime::now_utc();
                     let rows = deliveries.items.iter().map(|delivery| {
                         [

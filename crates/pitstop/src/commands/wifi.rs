@@ -137,7 +137,8 @@ fn country(text: &str) -> Result<CountryCode, String> {
         .ok_or_else(|| format!("expected one of the country codes that the radio knows ({COUNTRIES})"))
 }
 
-fn ssid(text: &str) -> Result<String, String> {
+/// A network's name.
+pub(super) fn ssid(text: &str) -> Result<String, String> {
     if (1..=MAX_SSID_BYTES).contains(&text.len()) {
         Ok(text.to_owned())
     } else {

@@ -20,12 +20,6 @@ const FLASH_SIZES: u8 = 8;
 /// Why a bootloader cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BootloaderError {
-    /// espflash does not know the chip.
-    #[error("espflash does not know the chip {chip}")]
-    UnknownChip {
-        /// Which.
-        chip: Chip,
-    },
     /// No header can name this size.
     #[error("expected a flash of 1 to 128 MB, found a layout for {found_bytes} bytes")]
     FlashSize {
@@ -85,14 +79,8 @@ pub(crate) enum BootloaderError {
     },
 }
 
-/// Where the chip's ROM looks for the bootloader, in bytes from the start of the flash.
-pub(crate) fn offset(chip: Chip) -> Result<u32, BootloaderError> {
-    bundled::offset(chip).ok_or(BootloaderError::UnknownChip { chip })
-}
-
 /// espflash's bundled bootloader with its default mode and frequency for the chip, for a flash of `flash_bytes`.
 pub(crate) fn bundled(chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, BootloaderError> {
-    offset(chip)?;
     spi_size(flash_bytes)?;
     bundled::bootloader(chip, flash_bytes).map_err(|source| BootloaderError::NotBundled { chip, source })
 }
@@ -140,7 +128,6 @@ impl BootloaderError {
     /// What to do about it.
     pub(crate) const fn next_step(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownChip { .. } => None,
             Self::FlashSize { .. } => Some("correct the layout's partition CSV"),
             Self::NotBundled { .. } => Some("build one with ESP-IDF and give it with --bootloader"),
             Self::NotABootloader { .. } => Some("give build/bootloader/bootloader.bin of an ESP-IDF project"),
@@ -185,7 +172,7 @@ mod tests {
             (Chip::Esp32, 2 * MB),
         ] {
             let bytes = bundled(chip, flash_bytes).unwrap();
-            assert!(bytes.len() + offset(chip).unwrap() as usize <= 0x8000, "{chip}");
+            assert!(bytes.len() + chip.bootloader_offset() as usize <= 0x8000, "{chip}");
             // Verifies checksum and SHA-256.
             let image = ImageFile::parse(bytes).unwrap();
             let header = image.summary.header;
@@ -223,7 +210,7 @@ mod tests {
         let app = Composer::new(Chip::Esp32C3, 0x4038_0000).segment(0x4038_0000, &[7; 400]).build().unwrap();
         let app = own(ImageFile::parse(app).unwrap(), Chip::Esp32C3, 4 * MB);
         assert!(matches!(app, Err(BootloaderError::NotABootloader { found: "undescribed" })));
-        assert!(matches!(bundled(Chip::Esp32H21, 4 * MB), Err(BootloaderError::UnknownChip { .. })));
+        assert!(matches!(bundled(Chip::Esp32H21, 4 * MB), Err(BootloaderError::NotBundled { .. })));
         assert!(matches!(bundled(Chip::Esp32C3, 3 * MB), Err(BootloaderError::FlashSize { .. })));
     }
 }

@@ -15,26 +15,17 @@ pub(crate) enum Error {
     Espflash(Box<espflash::Error>),
 }
 
-/// Where the chip's ROM looks for it; `None` for a chip that espflash does not know.
-pub(super) fn offset(chip: Chip) -> Option<u32> {
-    espflash_chip(chip).map(|chip| chip.boot_address())
-}
-
 /// The chip's bootloader with its default mode and frequency, for a flash of `flash_bytes`.
 pub(super) fn bootloader(chip: Chip, flash_bytes: u32) -> Result<Vec<u8>, Error> {
-    let target = espflash_chip(chip).ok_or(Error::Unknown)?;
+    let target: espflash::target::Chip = chip.name().parse().map_err(|_| Error::Unknown)?;
     let size = flash_size(flash_bytes).ok_or(Error::Unknown)?;
     let settings = FlashSettings::new(None, Some(size), None);
     let flash = FlashData::new(settings, 0, None, target, target.default_xtal_frequency());
     // espflash gives its bootloaders away only together with an application, so it gets an empty one.
     let image = IdfBootloaderFormat::new(&EMPTY_ELF, &flash, None, None, None, None)
         .map_err(|error| Error::Espflash(Box::new(error)))?;
-    let bootloader = image.flash_segments().find(|segment| segment.addr == target.boot_address());
+    let bootloader = image.flash_segments().find(|segment| segment.addr == chip.bootloader_offset());
     Ok(bootloader.map(|segment| segment.data.into_owned()).unwrap_or_default())
-}
-
-fn espflash_chip(chip: Chip) -> Option<espflash::target::Chip> {
-    chip.name().parse().ok()
 }
 
 /// A flash tells its size as a power of two (JEDEC id, its last byte).
@@ -61,3 +52,19 @@ const EMPTY_ELF: [u8; 52] = {
     header[40] = 52; // e_ehsize
     header
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rom_looks_where_espflash_says() {
+        let known = Chip::ALL.map(|chip| (chip, chip.name().parse::<espflash::target::Chip>()));
+        let known =
+            known.into_iter().filter_map(|(chip, target)| Some((chip, target.ok()?))).collect::<Vec<_>>();
+        assert!(known.len() >= 5, "{known:?}");
+        for (chip, target) in known {
+            assert_eq!(chip.bootloader_offset(), target.boot_address(), "{chip}");
+        }
+    }
+}

@@ -133,7 +133,7 @@ impl FlashPlan {
             (None, Strategy::OtadataRollback) => return Err(BootloaderError::NoRollback.into()),
         };
         let mut parts = vec![
-            Part { name: "bootloader".into(), offset: bootloader::offset(chip)?, bytes: bootloader },
+            Part { name: "bootloader".into(), offset: chip.bootloader_offset(), bytes: bootloader },
             Part { name: "partition table".into(), offset: TABLE_OFFSET, bytes: layout.layout.to_binary() },
             erased(&places.journal),
         ];

@@ -1,5 +1,6 @@
 //! A chip on a serial port, by espflash. Thin on purpose: what is written is the plan's matter.
 
+use std::path::Path;
 use std::time::Duration;
 
 use espflash::command::Command;
@@ -8,10 +9,10 @@ use espflash::flasher::Flasher;
 use espflash::image_format::Segment;
 use espflash::target::ProgressCallbacks;
 use flashfmt::partition::{TABLE_BYTES, TABLE_OFFSET};
-use serialport::{SerialPortType, UsbPortInfo};
+use serialport::{SerialPortInfo, SerialPortType, UsbPortInfo};
 
 use super::plan::Part;
-use super::serial_options::SerialOptions;
+use super::serial_options::{Port, SerialOptions};
 use super::with_causes;
 use crate::failure::Failure;
 use crate::ui::{ByteProgress, Ui};
@@ -148,10 +149,15 @@ impl SerialChip {
 
     /// Reads the partition table.
     pub(crate) fn read_table(&mut self) -> Result<Vec<u8>, SerialError> {
+        self.read(TABLE_OFFSET, TABLE_BYTES as u32)
+    }
+
+    /// Reads a part of the flash.
+    pub(crate) fn read(&mut self, offset: u32, size_bytes: u32) -> Result<Vec<u8>, SerialError> {
         let file = tempfile::NamedTempFile::new().map_err(SerialError::Temporary)?;
-        let (size_bytes, path) = (TABLE_BYTES as u32, file.path().to_owned());
+        let path = file.path().to_owned();
         self.flasher
-            .read_flash(TABLE_OFFSET, size_bytes, READ_BLOCK_BYTES, READ_BLOCKS_IN_FLIGHT, path)
+            .read_flash(offset, size_bytes, READ_BLOCK_BYTES, READ_BLOCKS_IN_FLIGHT, path)
             .map_err(|source| self.transfer("read", source))?;
         std::fs::read(file.path()).map_err(SerialError::Temporary)
     }
@@ -213,12 +219,33 @@ fn segment(part: &Part) -> Segment<'_> {
     segment
 }
 
+/// The serial ports that are there, those of USB first.
+pub(crate) fn ports() -> Vec<Port> {
+    let port = |found: SerialPortInfo| Port {
+        name: found.port_name,
+        usb: match found.port_type {
+            SerialPortType::UsbPort(info) => Some(info.product.unwrap_or_default()),
+            SerialPortType::PciPort | SerialPortType::BluetoothPort | SerialPortType::Unknown => None,
+        },
+    };
+    let mut ports: Vec<_> = listed().into_iter().map(port).collect();
+    ports.sort_by_key(|port| (port.usb.is_none(), port.name.clone()));
+    ports
+}
+
+fn listed() -> Vec<SerialPortInfo> {
+    // serialport panics where Linux has none of its lists.
+    if cfg!(target_os = "linux") && !Path::new("/sys/class/tty").is_dir() {
+        return Vec::new();
+    }
+    serialport::available_ports().unwrap_or_default()
+}
+
 /// What USB says of the port: espflash resets a chip's own USB differently from a converter.
 fn usb_info(port: &str) -> UsbPortInfo {
     // Ports are listed by their own names, and often asked for by a link such as /dev/serial/by-id/….
     let name = std::fs::canonicalize(port).map_or_else(|_| port.into(), |path| path.display().to_string());
-    let ports = serialport::available_ports().unwrap_or_default();
-    let usb = ports.into_iter().find_map(|known| match known.port_type {
+    let usb = listed().into_iter().find_map(|known| match known.port_type {
         SerialPortType::UsbPort(info) if known.port_name == name => Some(info),
         SerialPortType::UsbPort(_)
         | SerialPortType::PciPort
@@ -274,6 +301,13 @@ impl ProgressCallbacks for PartProgress<'_> {
     }
 }
 
+impl SerialError {
+    /// Nothing answered: the board may be on another port.
+    pub(crate) fn is_of_port(&self) -> bool {
+        matches!(self, Self::Open { .. } | Self::NoAnswer { .. })
+    }
+}
+
 impl From<SerialError> for Failure {
     fn from(error: SerialError) -> Self {
         let hint = match &error {
@@ -322,8 +356,7 @@ fn open_hint(error: &serialport::Error) -> Option<String> {
             "your user may not use it: on Linux, `sudo usermod -aG dialout $USER`, then log in again".into(),
         ),
         ErrorKind::NoDevice | ErrorKind::Io(_) | ErrorKind::InvalidInput | ErrorKind::Unknown => {
-            let ports = serialport::available_ports().unwrap_or_default();
-            let names: Vec<String> = ports.into_iter().map(|port| port.port_name).collect();
+            let names: Vec<String> = ports().into_iter().map(|port| port.name).collect();
             Some(match names.as_slice() {
                 [] => "no serial port is there: is the board connected?".to_owned(),
                 names => format!("serial ports that are there: {}", names.join(", ")),

@@ -1,7 +1,14 @@
-//! How a chip on a serial port is spoken to.
+//! Serial ports, and how a chip on one is spoken to.
 
 /// As fast as common converters go without loss.
 const DEFAULT_BAUD: u32 = 460_800;
+
+/// A serial port of this computer.
+pub(crate) struct Port {
+    pub(crate) name: String,
+    /// What the device on USB calls itself, when it is one.
+    pub(crate) usb: Option<String>,
+}
 
 /// Which port, and how.
 #[derive(Debug, Clone, clap::Args)]

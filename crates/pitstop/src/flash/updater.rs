@@ -64,6 +64,17 @@ pub(crate) fn carried(chip: Chip) -> Result<Option<ImageFile>, UpdaterError> {
     Ok(Some(ImageFile::parse(bytes.to_vec()).map_err(of_release)?))
 }
 
+/// Refuses a chip that this program neither carries an updater for nor can build one.
+///
+/// # Errors
+/// [`UpdaterError`]
+pub(crate) fn check(chip: Chip) -> Result<(), UpdaterError> {
+    match carried(chip)? {
+        Some(_) => Ok(()),
+        None => Buildable::find(chip).map(drop),
+    }
+}
+
 fn find(images: &'static [(&str, &[u8])], chip: Chip) -> Option<&'static [u8]> {
     images.iter().find(|(name, _)| *name == chip.name()).map(|(_, bytes)| *bytes)
 }

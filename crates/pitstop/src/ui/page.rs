@@ -3,9 +3,9 @@
 //! Texts come from images, devices and servers: what a terminal would obey is taken out of each before colours are added.
 
 use std::fmt::{self, Display};
-use std::io::IsTerminal;
 
 use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use console::Term;
 
 use super::hints;
 use super::style::{Tone, paint};
@@ -20,10 +20,14 @@ const GAP: usize = 2;
 /// The longest line of a paragraph: fits every terminal, and is easy to read on a wide one.
 const NOTE_COLUMNS: usize = 78;
 
-/// What a command shows to a person, built part by part; parts are set apart by one blank line.
+/// What a command shows to a person, built part by part; parts are set apart by one blank line. On a terminal all of it is held
+/// within the terminal's width, but for commands, which are to be copied; in a pipe lines of facts and tables are as long as they
+/// need to be.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     parts: Vec<String>,
+    /// Of the terminal.
+    columns: Option<usize>,
 }
 
 /// A table cell or the value of a fact: text with a tone.
@@ -63,42 +67,36 @@ impl<T: Into<String>> From<T> for Cell {
 impl Page {
     /// A page that begins with a heading.
     pub(crate) fn titled(heading: impl Display) -> Self {
-        Self { parts: vec![paint(Tone::Heading, heading).to_string()] }
+        let page = Self::plain();
+        let heading = page.filled(&heading.to_string());
+        Self { parts: vec![paint(Tone::Heading, heading).to_string()], ..page }
     }
 
     /// A page that begins without one.
     pub(crate) fn plain() -> Self {
-        Self::default()
+        Self { parts: Vec::new(), columns: columns() }
     }
 
     /// A page that is a text as it stands, such as a file's.
     pub(crate) fn verbatim(text: &str) -> Self {
-        Self { parts: vec![printable(text.trim_end()).into_owned()] }
+        Self { parts: vec![printable(text.trim_end()).into_owned()], columns: None }
     }
 
     /// Adds labels and values, aligned.
     pub(crate) fn facts<L: AsRef<str>>(mut self, facts: impl IntoIterator<Item = (L, Cell)>) -> Self {
         let facts: Vec<(L, Cell)> = facts.into_iter().collect();
-        let width = facts.iter().map(|(label, _)| label.as_ref().chars().count()).max().unwrap_or(0);
-        let lines = facts.iter().map(|(label, cell)| {
-            let label = format!("{:width$}", label.as_ref());
-            format!("{INDENT}{}  {}", paint(Tone::Dim, label), paint(cell.tone, &cell.text))
-        });
-        self.parts.push(lines.collect::<Vec<_>>().join("\n"));
+        let facts: Vec<_> = facts.iter().map(|(label, cell)| (label.as_ref(), cell)).collect();
+        self.parts.push(labelled(&facts, self.columns));
         self
     }
 
-    /// Adds a table. On a terminal it is held within the terminal's width; in a pipe lines are as long as they
-    /// need to be.
+    /// Adds a table.
     pub(crate) fn table<const N: usize>(
         mut self,
         headers: [&str; N],
         rows: impl IntoIterator<Item = [Cell; N]>,
     ) -> Self {
-        let rows: Vec<_> = rows.into_iter().collect();
-        // Serial consoles often say that they have no columns at all.
-        let columns = Table::new().width().filter(|columns| std::io::stdout().is_terminal() && *columns > 0);
-        self.parts.push(table(headers, rows, columns.map(usize::from)));
+        self.parts.push(table(headers, rows.into_iter().collect(), self.columns));
         self
     }
 
@@ -109,8 +107,9 @@ impl Page {
 
     /// Adds a paragraph of this tone.
     pub(crate) fn toned_note(mut self, tone: Tone, text: impl Display) -> Self {
-        let text = text.to_string();
-        self.parts.push(paint(tone, textwrap::fill(&printable(&text), by_words(NOTE_COLUMNS))).to_string());
+        let columns = self.columns.map_or(NOTE_COLUMNS, |columns| columns.min(NOTE_COLUMNS));
+        let text = textwrap::fill(&printable(&text.to_string()), by_words(columns));
+        self.parts.push(paint(tone, text).to_string());
         self
     }
 
@@ -121,13 +120,54 @@ impl Page {
 
     /// Adds what to do next: a sentence and the commands that do it.
     pub(crate) fn next<C: Display>(mut self, what: &str, commands: impl IntoIterator<Item = C>) -> Self {
-        let mut part = printable(what).into_owned();
+        let mut part = self.filled(what);
         for command in commands {
             part += &format!("\n{INDENT}{}", paint(Tone::Command, hints::command(&command.to_string())));
         }
         self.parts.push(part);
         self
     }
+
+    /// A sentence that is one line where it fits.
+    fn filled(&self, text: &str) -> String {
+        let text = printable(text);
+        match self.columns {
+            Some(columns) => textwrap::fill(&text, by_words(columns)),
+            None => text.into_owned(),
+        }
+    }
+}
+
+/// The columns of standard output, where that is a terminal.
+fn columns() -> Option<usize> {
+    let terminal = Term::stdout();
+    let (_, columns) = terminal.size_checked().filter(|_| terminal.is_term())?;
+    // Serial consoles often say that they have none at all.
+    Some(usize::from(columns)).filter(|columns| *columns > 0)
+}
+
+/// Labels and values, the values in a column of their own, or below their label where a word has no place there. Lines are broken
+/// between words.
+fn labelled(facts: &[(&str, &Cell)], columns: Option<usize>) -> String {
+    let label_columns = facts.iter().map(|(label, _)| label.chars().count()).max().unwrap_or_default();
+    let beside = INDENT.len() + label_columns + GAP;
+    let lines = facts.iter().filter(|(label, cell)| !(label.is_empty() && cell.text.is_empty()));
+    let lines = lines.map(|(label, cell)| {
+        let has_place =
+            columns.is_none_or(|columns| longest_word(&cell.text) <= columns.saturating_sub(beside));
+        let before = if has_place { beside } else { 2 * INDENT.len() };
+        let place = columns.map_or(usize::MAX, |columns| columns.saturating_sub(before).max(1));
+        let value = textwrap::wrap(&cell.text, by_words(place)).into_iter();
+        let value = value.map(|line| paint(cell.tone, line).to_string()).collect::<Vec<_>>();
+        let value = value.join(&format!("\n{:before$}", ""));
+        if has_place {
+            let label = paint(Tone::Dim, format!("{label:label_columns$}"));
+            format!("{INDENT}{label}{:GAP$}{value}", "")
+        } else {
+            format!("{INDENT}{}\n{:before$}{value}", paint(Tone::Dim, label), "")
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A table within so many columns, its cells broken between words; where that does not do, the cells of a row below each other.
@@ -168,17 +208,9 @@ fn table<const N: usize>(headers: [&str; N], rows: Vec<[Cell; N]>, columns: Opti
 
 /// Each row as labels and values, with a blank line between rows.
 fn below_each_other<const N: usize>(headers: [&str; N], rows: &[[Cell; N]], columns: usize) -> String {
-    let label_columns = headers.iter().map(|header| header.chars().count()).max().unwrap_or_default();
-    let before = INDENT.len() + label_columns + GAP;
-    let place = columns.saturating_sub(before).max(1);
     let rows = rows.iter().map(|row| {
-        let lines = headers.iter().zip(row).map(|(header, cell)| {
-            let label = paint(Tone::Dim, format!("{header:label_columns$}"));
-            let value = textwrap::wrap(&cell.text, by_words(place)).into_iter();
-            let value = value.map(|line| paint(cell.tone, line).to_string()).collect::<Vec<_>>();
-            format!("{INDENT}{label}  {}", value.join(&format!("\n{:before$}", "")))
-        });
-        lines.collect::<Vec<_>>().join("\n")
+        let facts: Vec<_> = headers.into_iter().zip(row).collect();
+        labelled(&facts, Some(columns))
     });
     rows.collect::<Vec<_>>().join("\n\n")
 }
@@ -261,6 +293,24 @@ mod tests {
         let narrow = shown(Some(42));
         assert!(narrow.starts_with("  ID            AA:BB:CC:DD:EE:FF\n  PRODUCT       lamp\n"), "{narrow}");
         assert!(shown(Some(90)).lines().count() > 3);
+    }
+
+    #[test]
+    fn pages_fit_42_columns_but_for_commands() {
+        let command = "pitstop rollout watch ro-0123456789abcdef0123456789abcdef";
+        let page = || Page { columns: Some(42), ..Page::default() };
+        let long = "Certificates of the old CA end on 2027-01-31, which is in 62 days";
+        let text =
+            plain(page().facts([("old certificates", Cell::from(long))]).note(long).next(long, [command]));
+        let (commands, others): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains(command));
+        assert_eq!(commands.len(), 1, "{text}");
+        assert!(others.iter().all(|line| line.len() <= 42), "{text}");
+        assert!(
+            text.starts_with("  old certificates  Certificates of the\n                    old CA end on\n"),
+            "{text}"
+        );
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(words.matches(long).count(), 3, "{text}");
     }
 
     fn plain(page: Page) -> String {

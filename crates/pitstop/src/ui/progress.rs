@@ -21,7 +21,7 @@ const SPINNER_TEMPLATE: &str = "  {spinner:.cyan} {msg} {elapsed:.dim}";
 const SPINNER_TICK: Duration = Duration::from_millis(100);
 
 /// Where there is no terminal, a line says so often how far it is. What is done before the first has none.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_EVERY: Duration = Duration::from_secs(3);
 
 /// Lines in place of what moves, where standard error is no terminal.
 #[derive(Debug)]
@@ -112,7 +112,10 @@ impl Drop for ByteProgress {
 
 /// A bar that counts things, drawn as [`ByteProgress`] is.
 #[derive(Debug)]
-pub(crate) struct CountProgress(ProgressBar);
+pub(crate) struct CountProgress {
+    bar: ProgressBar,
+    lines: Lines,
+}
 
 impl CountProgress {
     pub(super) fn new(label: &str, total: u64, hidden: bool) -> Self {
@@ -122,24 +125,35 @@ impl CountProgress {
         if let Ok(style) = ProgressStyle::with_template(COUNT_TEMPLATE) {
             bar.set_style(style.progress_chars("━╸─"));
         }
-        Self(bar)
+        Self { bar, lines: Lines::new(hidden) }
     }
 
     /// One more.
     pub(crate) fn one(&self) {
-        self.0.inc(1);
+        self.bar.inc(1);
+        self.line();
     }
 
     /// So many now, and what is to be said of it.
     pub(crate) fn set(&self, count: u64, message: impl Into<String>) {
-        self.0.set_position(count);
-        self.0.set_message(message.into());
+        self.bar.set_position(count);
+        self.bar.set_message(message.into());
+        self.line();
+    }
+
+    fn line(&self) {
+        let (done, all) = (self.bar.position(), self.bar.length().unwrap_or(0));
+        self.lines.sometimes(|| {
+            let message = self.bar.message();
+            let message = if message.is_empty() { String::new() } else { format!(" ({message})") };
+            format!("{}: {done} of {all}{message}", self.bar.prefix())
+        });
     }
 }
 
 impl Drop for CountProgress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -170,6 +184,11 @@ impl Spinner {
         self.bar.set_message(format!("{} ({})", self.label, in_a_line(text)));
         self.lines.sometimes(|| format!("{}: {text}", self.label));
     }
+
+    /// A reader that says how much has come.
+    pub(crate) fn watch<'a>(&'a self, reader: impl Read + 'a) -> impl Read + 'a {
+        Counted { spinner: self, reader, bytes: 0 }
+    }
 }
 
 impl Drop for Spinner {
@@ -187,6 +206,21 @@ impl<R: Read> Read for Watched<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read_bytes = self.reader.read(buffer)?;
         self.bar.advance(read_bytes as u64);
+        Ok(read_bytes)
+    }
+}
+
+struct Counted<'a, R> {
+    spinner: &'a Spinner,
+    reader: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read_bytes = self.reader.read(buffer)?;
+        self.bytes += read_bytes as u64;
+        self.spinner.note(&size(self.bytes));
         Ok(read_bytes)
     }
 }

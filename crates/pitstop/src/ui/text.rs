@@ -52,10 +52,12 @@ pub(crate) fn bytes(count: u64) -> String {
 pub(crate) fn size(count: u64) -> String {
     const KIB: u64 = 1024;
     const MIB: u64 = 1024 * KIB;
+    const GIB: u64 = 1024 * MIB;
     match count {
         0..KIB => format!("{count} B"),
         KIB..MIB => format!("{:.1} KiB", count as f64 / KIB as f64),
-        _ => format!("{:.2} MiB", count as f64 / MIB as f64),
+        MIB..GIB => format!("{:.2} MiB", count as f64 / MIB as f64),
+        GIB.. => format!("{:.2} GiB", count as f64 / GIB as f64),
     }
 }
 
@@ -94,6 +96,7 @@ mod tests {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(3_080_192), "2.94 MiB");
+        assert_eq!(size(8 << 30), "8.00 GiB");
     }
 
     #[test]

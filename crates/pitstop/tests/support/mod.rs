@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 #[cfg(unix)]
+pub(crate) mod pty;
+#[cfg(unix)]
 pub(crate) mod rom;
 
 use std::ffi::OsString;

@@ -35,16 +35,24 @@ pub enum Unpublishable {
 
 /// Why no device of a chip can work on a layout.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ChipProblem {
+pub enum ChipProblem {
+    /// Nobody has written one.
     #[error(
         "expected a chip that there is an updater for ({WITH_UPDATER}), found {found}; see docs/hardware.md"
     )]
-    NoUpdater { found: Chip },
+    NoUpdater {
+        /// The chip.
+        found: Chip,
+    },
+    /// Its hand-over is by otadata alone.
     #[error(
         "expected a layout with otadata and without `factory` for {found}, such as 8mb-rollback: its updater cannot start \
          an application itself (docs/handover.md)"
     )]
-    NoChainLoader { found: Chip },
+    NoChainLoader {
+        /// The chip.
+        found: Chip,
+    },
 }
 
 /// Chips that an updater is written for.
@@ -54,7 +62,7 @@ const WITH_UPDATER: &str = "esp32c3, esp32c6, esp32s3, esp32";
 ///
 /// # Errors
 /// [`ChipProblem`]
-pub(crate) fn check_chip(chip: Chip, layout: &Layout) -> Result<(), ChipProblem> {
+pub fn check_chip(chip: Chip, layout: &Layout) -> Result<(), ChipProblem> {
     match chip {
         _ if chain_loader(chip).is_some() => Ok(()),
         Chip::Esp32 | Chip::Esp32S3 if layout.hands_over_by_otadata() => Ok(()),

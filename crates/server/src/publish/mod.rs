@@ -15,8 +15,7 @@ use flashfmt::{Chip, ImageError, ImageSummary, Layout};
 use manifest::{Digest, Manifest, PublisherKey, PublisherKeys, Signed, VerifyError};
 use serde_json::json;
 
-pub(crate) use image::check_chip;
-pub use image::{Unpublishable, check_image, check_start};
+pub use image::{ChipProblem, Unpublishable, check_chip, check_image, check_start};
 
 use crate::app::App;
 use crate::artifact_store::ArtifactError;

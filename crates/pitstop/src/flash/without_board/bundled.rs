@@ -7,11 +7,6 @@ use flashfmt::Chip;
 #[error("{}", super::WITHOUT_BOARD)]
 pub(crate) struct Error;
 
-pub(super) fn offset(_: Chip) -> Option<u32> {
-    // Any: there is no bootloader to put there.
-    Some(0)
-}
-
 pub(super) fn bootloader(_: Chip, _: u32) -> Result<Vec<u8>, Error> {
     Err(Error)
 }

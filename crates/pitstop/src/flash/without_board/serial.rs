@@ -3,7 +3,7 @@
 use flashfmt::Chip;
 
 use super::plan::Part;
-use super::serial_options::SerialOptions;
+use super::serial_options::{Port, SerialOptions};
 use crate::failure::Failure;
 use crate::ui::Ui;
 
@@ -35,12 +35,26 @@ impl SerialChip {
         match *self {}
     }
 
+    pub(crate) fn read(&mut self, _: u32, _: u32) -> Result<Vec<u8>, SerialError> {
+        match *self {}
+    }
+
     pub(crate) fn write(&mut self, _: &[Part], _: &Ui) -> Result<(), SerialError> {
         match *self {}
     }
 
     pub(crate) fn finish(self) -> Result<(), SerialError> {
         match self {}
+    }
+}
+
+pub(crate) fn ports() -> Vec<Port> {
+    Vec::new()
+}
+
+impl SerialError {
+    pub(crate) fn is_of_port(&self) -> bool {
+        false
     }
 }
 
