@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact_store::{ArtifactStore, Chunks, Damaged};
 use crate::ca_keeper::CaKeeper;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::crl::RevocationLists;
 use crate::fleet::FleetCounts;
@@ -20,8 +21,7 @@ use crate::store::Store;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) store: Store,
-    /// The same database, for the API and for what is counted beside.
-    pub(crate) people: Store,
+    pub(crate) people: People,
     pub(crate) plans: Plans,
     pub(crate) artifacts: ArtifactStore,
     pub(crate) chunks: Chunks,
@@ -36,6 +36,20 @@ pub(crate) struct App {
     pub(crate) device_url: String,
     /// Cancelled when the server shuts down: what would never end by itself ends then.
     pub(crate) stop: CancellationToken,
+}
+
+/// What most requests of people need.
+#[derive(Clone)]
+pub(crate) struct People {
+    /// The same database as the devices', on connections of its own.
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+}
+
+impl FromRef<Arc<App>> for People {
+    fn from_ref(app: &Arc<App>) -> Self {
+        app.people.clone()
+    }
 }
 
 impl FromRef<Arc<App>> for RevocationLists {

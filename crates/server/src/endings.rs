@@ -76,7 +76,7 @@ async fn tell(app: &App) -> Result<(), StoreError> {
             after: Some(json!({ "not_after": at })),
         };
         let change = Change::by_server(app.config.clock.now_ms());
-        app.people.tell_once(&format!("end {certificate} {at}"), record, &change).await?;
+        app.people.store.tell_once(&format!("end {certificate} {at}"), record, &change).await?;
     }
     Ok(())
 }

@@ -61,29 +61,32 @@ pub(crate) async fn keep_sweeping(app: Arc<App>) {
 async fn sweep(app: &App, now_ms: i64) -> Result<(), RetentionError> {
     let retention = app.config.retention;
     if let Some(before_ms) = before(now_ms, retention.events_days) {
-        while more(app, "events", app.people.expire_events(before_ms, BATCH).await?).await? {}
+        while more(app, "events", app.people.store.expire_events(before_ms, BATCH).await?).await? {}
     }
     if let Some(before_ms) = before(now_ms, retention.certificates_days) {
         let mut after = (i64::MIN, String::new());
-        while let Some((last, count)) = app.people.expire_certificates(before_ms, &after, BATCH).await? {
+        while let Some((last, count)) = app.people.store.expire_certificates(before_ms, &after, BATCH).await?
+        {
             after = last;
             more(app, "certificates", count).await?;
         }
-        let expire = async || app.people.expire_deleted_certificates(before_ms, BATCH).await;
+        let expire = async || app.people.store.expire_deleted_certificates(before_ms, BATCH).await;
         while more(app, "certificates", expire().await?).await? {}
     }
     if let Some(before_ms) = before(now_ms, retention.audit_days) {
         // By whole days, so that there is one line a day about it.
         let before_ms = before_ms - before_ms.rem_euclid(DAY_MS);
-        if app.people.move_audit_horizon(before_ms, &Change::by_server(now_ms)).await? {
-            while more(app, "audit", app.people.expire_audit(before_ms, BATCH).await?).await? {}
+        if app.people.store.move_audit_horizon(before_ms, &Change::by_server(now_ms)).await? {
+            while more(app, "audit", app.people.store.expire_audit(before_ms, BATCH).await?).await? {}
         }
     }
-    while more(app, "idempotency-keys", app.people.expire_once(now_ms - KEYS_KEPT_MS, BATCH).await?).await? {}
-    for digest in app.people.broken_deletions(now_ms).await? {
+    while more(app, "idempotency-keys", app.people.store.expire_once(now_ms - KEYS_KEPT_MS, BATCH).await?)
+        .await?
+    {}
+    for digest in app.people.store.broken_deletions(now_ms).await? {
         let Ok(digest) = digest.parse() else { continue };
         timeout(REMOVE_TIMEOUT, app.artifacts.remove(digest)).await.map_err(|_| RetentionError::Late)??;
-        app.people.finish_deleting(digest).await?;
+        app.people.store.finish_deleting(digest).await?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(60);
 pub(crate) async fn keep_scrubbing(app: Arc<App>) {
     let period = app.config.scrub_period;
     loop {
-        let digests = match app.people.artifact_digests().await {
+        let digests = match app.people.store.artifact_digests().await {
             Ok(digests) => digests,
             Err(error) => {
                 tracing::error!("the artifacts are not read: {error}");

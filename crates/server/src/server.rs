@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{App, People};
 use crate::arrivals::{Arrivals, Misfits};
 use crate::artifact_store::{ArtifactStore, Chunks, Damaged};
 use crate::ca_keeper::CaKeeper;
@@ -82,10 +82,10 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 
     let limits = config.limits;
     let stop = CancellationToken::new();
-    let people = store.for_people();
+    let people = People { store: store.for_people(), clock: config.clock.clone() };
     let app = Arc::new(App {
         crl: RevocationLists::new(store.clone(), ca.clone(), config.clock.clone()),
-        fleet: Arc::new(FleetCounts::new(people.clone(), config.clock.clone())),
+        fleet: Arc::new(FleetCounts::new(people.store.clone(), config.clock.clone())),
         config,
         people,
         store,

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
-use crate::app::App;
+use crate::app::{App, People};
 use crate::clock::rfc3339;
 use crate::secret;
 use crate::store::{AuditRow, DeliveryRow, NewDelivery, Sent, StoreError, WebhookRow, json_or_text};
@@ -100,8 +100,8 @@ pub(crate) fn new_secret() -> String {
 }
 
 /// Notes a test for a webhook, which is sent at once.
-pub(crate) async fn test(app: &App, webhook: &WebhookRow) -> Result<(), StoreError> {
-    let now_ms = app.config.clock.now_ms();
+pub(crate) async fn test(people: &People, webhook: &WebhookRow) -> Result<(), StoreError> {
+    let now_ms = people.clock.now_ms();
     let body = json!({ "type": TEST, "timestamp": rfc3339(now_ms), "data": { "webhook": webhook.id } });
     let delivery = NewDelivery {
         id: format!("msg-{}", hex::encode(secret::random::<12>())),
@@ -109,7 +109,7 @@ pub(crate) async fn test(app: &App, webhook: &WebhookRow) -> Result<(), StoreErr
         event: TEST.to_owned(),
         body: body.to_string(),
     };
-    app.people.note_delivery(&webhook.id, &delivery, now_ms).await
+    people.store.note_delivery(&webhook.id, &delivery, now_ms).await
 }
 
 /// Goes on until the server stops.
@@ -128,7 +128,7 @@ pub(crate) async fn keep_telling(app: Arc<App>) {
         if Instant::now() >= next_forget {
             next_forget = Instant::now() + FORGET_PERIOD;
             if let Err(error) =
-                app.people.forget_deliveries(app.config.clock.now_ms().saturating_sub(KEPT_MS)).await
+                app.people.store.forget_deliveries(app.config.clock.now_ms().saturating_sub(KEPT_MS)).await
             {
                 tracing::error!("what was sent to webhooks is not forgotten: {error}");
             }
@@ -218,17 +218,17 @@ impl Turns {
 
 /// Notes what happened, and begins the turns of those that something is due for.
 async fn round(app: &Arc<App>, turns: &mut Turns, lines: &mut Lines) -> Result<(), StoreError> {
-    let webhooks = app.people.webhooks().await?;
+    let webhooks = app.people.store.webhooks().await?;
     if webhooks.is_empty() {
         return Ok(());
     }
     let now_ms = app.config.clock.now_ms();
-    if let Some(until) = lines.settled(app.people.newest_line().await?) {
+    if let Some(until) = lines.settled(app.people.store.newest_line().await?) {
         for webhook in webhooks.iter().filter(|webhook| webhook.told_until < until) {
             note(app, webhook, &until, now_ms).await?;
         }
     }
-    let due = app.people.due_webhooks(now_ms).await?;
+    let due = app.people.store.due_webhooks(now_ms).await?;
     for webhook in webhooks.iter().filter(|webhook| due.contains(&webhook.id)) {
         turns.begin(app, webhook);
     }
@@ -238,18 +238,18 @@ async fn round(app: &Arc<App>, turns: &mut Turns, lines: &mut Lines) -> Result<(
 /// Sends a webhook what is due, one after the other, until one fails.
 async fn turn(app: &App, client: &reqwest::Client, webhook: &WebhookRow) -> Result<(), StoreError> {
     let ends = Instant::now() + TURN;
-    for delivery in app.people.due_deliveries(&webhook.id, app.config.clock.now_ms(), BATCH).await? {
+    for delivery in app.people.store.due_deliveries(&webhook.id, app.config.clock.now_ms(), BATCH).await? {
         let now_ms = app.config.clock.now_ms();
         if app.stop.is_cancelled() || Instant::now() >= ends {
             return Ok(());
         }
-        if !app.people.take_delivery(&delivery, now_ms + TAKEN_MS).await? {
+        if !app.people.store.take_delivery(&delivery, now_ms + TAKEN_MS).await? {
             continue;
         }
         let sent = send(client, webhook, &delivery, now_ms).await;
         let is_delivered = sent.state == "delivered";
         app.metrics.webhook_deliveries.add(if is_delivered { "delivered" } else { "failed" });
-        app.people.note_sent(&delivery.id, &sent).await?;
+        app.people.store.note_sent(&delivery.id, &sent).await?;
         if !is_delivered {
             return Ok(());
         }
@@ -259,7 +259,7 @@ async fn turn(app: &App, client: &reqwest::Client, webhook: &WebhookRow) -> Resu
 
 /// Notes what the log has for a webhook.
 async fn note(app: &App, webhook: &WebhookRow, until: &str, now_ms: i64) -> Result<(), StoreError> {
-    let lines = app.people.lines_between(&webhook.told_until, until, BATCH).await?;
+    let lines = app.people.store.lines_between(&webhook.told_until, until, BATCH).await?;
     let is_all = i64::try_from(lines.len()).is_ok_and(|count| count < BATCH);
     let until = match lines.last() {
         Some(last) if !is_all => last.id.clone(),
@@ -281,7 +281,7 @@ async fn note(app: &App, webhook: &WebhookRow, until: &str, now_ms: i64) -> Resu
             body: body(event, line).to_string(),
         })
         .collect();
-    app.people.note_deliveries(webhook, &until, &deliveries, now_ms).await?;
+    app.people.store.note_deliveries(webhook, &until, &deliveries, now_ms).await?;
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use super::product;
 use super::request::{InPath, Params};
 use super::routes::Routes;
 use crate::MAX_ARTIFACT_BYTES;
-use crate::app::App;
+use crate::app::{App, People};
 use crate::artifact_store::{Upload, UploadError};
 use crate::clock;
 use crate::problem::{Problem, Refused};
@@ -41,15 +41,15 @@ const REMOVE_TIMEOUT: Duration = Duration::from_secs(60);
     responses((status = 200, body = Page<Artifact>))
 )]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(params): Params<ListParams>,
     Params(page): Params<PageParams>,
 ) -> Result<Json<Page<Artifact>>, Problem> {
-    product::require(&app, &caller, &params.product).await?;
+    product::require(&people, &caller, &params.product).await?;
     let filter =
         ArtifactFilter { product: params.product, scope: caller.scope().to_owned(), unused: params.unused };
-    let rows = app.people.artifacts(&filter, page.after(), page.rows()?).await?;
+    let rows = people.store.artifacts(&filter, page.after(), page.rows()?).await?;
     page.page(rows, |row| row.digest.clone(), |row| Ok(show(row))).map(Json)
 }
 
@@ -67,12 +67,12 @@ async fn remove(
 ) -> Result<Json<Artifact>, Problem> {
     let digest = parse(&digest)?;
     let not_found = || Problem::NotFound { kind: "artifact", name: digest.to_string() };
-    let row = app.people.artifact(digest).await?.filter(|row| caller.sees(&row.product));
+    let row = app.people.store.artifact(digest).await?.filter(|row| caller.sees(&row.product));
     let row = row.ok_or_else(not_found)?;
     let refused = |kind, title, detail| {
         Err(Problem::Refused(Refused { status: StatusCode::CONFLICT, kind, title, detail }))
     };
-    match app.people.begin_deleting(digest, &caller.change()).await? {
+    match app.people.store.begin_deleting(digest, &caller.change()).await? {
         ArtifactDeletion::Begun => {}
         ArtifactDeletion::NotFound => return Err(not_found()),
         ArtifactDeletion::BeingDeleted => return Err(being_deleted(digest)),
@@ -93,7 +93,7 @@ async fn remove(
     let removing = tokio::spawn(async move {
         let removed = timeout(REMOVE_TIMEOUT, app.artifacts.remove(digest)).await;
         removed.map_err(|_| being_deleted(digest))??;
-        app.people.finish_deleting(digest).await?;
+        app.people.store.finish_deleting(digest).await?;
         Ok::<_, Problem>(())
     });
     removing.await.map_err(Problem::internal)??;
@@ -142,7 +142,7 @@ async fn upload(
 ) -> Result<(StatusCode, Json<Uploaded>), Problem> {
     let product = match params.product {
         product if product.is_empty() => caller.scope().to_owned(),
-        product => product::find(&app, &caller, product).await?.name,
+        product => product::find(&app.people, &caller, product).await?.name,
     };
     let digest = parse(&digest)?;
     if app.artifacts.is_whole(digest).await? == Some(true)
@@ -150,8 +150,8 @@ async fn upload(
     {
         let change = caller.change();
         // The server may have been stopped before it was noted.
-        if !app.people.touch_artifact(digest, change.at_ms).await? {
-            note(&app, digest, &product, size_bytes, &change).await?;
+        if !app.people.store.touch_artifact(digest, change.at_ms).await? {
+            note(&app.people, digest, &product, size_bytes, &change).await?;
         }
         // Nobody deletes what is noted by now. Before, somebody may have.
         if app.artifacts.size_bytes(digest).await?.is_none() {
@@ -166,14 +166,14 @@ async fn upload(
         return Err(UploadError::TooLarge.into());
     }
     let reserved = app.uploads.reserve(&product, announced_bytes.unwrap_or(MAX_ARTIFACT_BYTES));
-    reserved.check(app.people.uploaded_bytes(&product).await?, app.config.artifact_quota_bytes)?;
+    reserved.check(app.people.store.uploaded_bytes(&product).await?, app.config.artifact_quota_bytes)?;
     let upload = app.artifacts.upload(digest).await?;
     let (upload, size_bytes) = receive(upload, body).await?;
     // All of it is here: it is stored and noted also when the client does not wait for the answer.
     let change = caller.change();
     let keeping = tokio::spawn(async move {
         keep(&app, digest, upload).await?;
-        note(&app, digest, &product, size_bytes, &change).await?;
+        note(&app.people, digest, &product, size_bytes, &change).await?;
         // Nobody deletes what is noted by now. Before, somebody may have.
         if app.artifacts.size_bytes(digest).await?.is_none() {
             return Err(being_deleted(digest));
@@ -186,13 +186,13 @@ async fn upload(
 }
 
 async fn note(
-    app: &App,
+    people: &People,
     digest: Digest,
     product: &str,
     size_bytes: u64,
     change: &Change,
 ) -> Result<(), Problem> {
-    match app.people.add_artifact(digest, product, size_bytes, change).await? {
+    match people.store.add_artifact(digest, product, size_bytes, change).await? {
         Noted::Done => Ok(()),
         Noted::BeingDeleted => Err(being_deleted(digest)),
     }

@@ -1,7 +1,5 @@
 //! `/api/v1/audit`: who changed what.
 
-use std::sync::Arc;
-
 use api::audit::{Actor, Filter, Line};
 use api::page::{Order, Page};
 use axum::Json;
@@ -17,7 +15,7 @@ use super::page::BothWays;
 use super::product;
 use super::request::{Params, parse_time};
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::problem::Problem;
 use crate::store::{AuditFilter, AuditRow, KINDS, Place};
@@ -48,14 +46,15 @@ struct PlaceParams {
 /// Lists the audit log, newest first.
 #[utoipa::path(get, path = "/audit", params(Filter, PlaceParams), responses((status = 200, body = Page<Line>)))]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(filter): Params<Filter>,
     Params(place): Params<PlaceParams>,
 ) -> Result<Json<Page<Line>>, Problem> {
     let page =
         BothWays::new(place.limit, place.cursor, place.before)?.in_order(place.order, Order::Descending);
-    let rows = app.people.audit(&visible(filter, &app, &caller).await?, page.place(), page.rows()?).await?;
+    let rows =
+        people.store.audit(&visible(filter, &people, &caller).await?, page.place(), page.rows()?).await?;
     page.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
@@ -67,18 +66,18 @@ async fn list(
     responses((status = 200, body = String, content_type = "application/x-ndjson"))
 )]
 async fn export(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
-    let filter = visible(filter, &app, &caller).await?;
+    let filter = visible(filter, &people, &caller).await?;
     // A window of the log at a time, each asked for when the one before was sent.
     let lines = futures_util::stream::try_unfold(Some(String::new()), move |before| {
-        let (app, filter) = (app.clone(), filter.clone());
+        let (people, filter) = (people.clone(), filter.clone());
         async move {
             let Some(before) = before else { return Ok(None) };
-            let rows = app
-                .people
+            let rows = people
+                .store
                 .audit(&filter, Place::After(&before), EXPORT_ROWS)
                 .await
                 .map_err(std::io::Error::other)?;
@@ -91,14 +90,14 @@ async fn export(
 }
 
 /// The filter for what the caller may see.
-async fn visible(filter: Filter, app: &App, caller: &Caller) -> Result<AuditFilter, Problem> {
+async fn visible(filter: Filter, people: &People, caller: &Caller) -> Result<AuditFilter, Problem> {
     if !filter.kind.is_empty() && !KINDS.contains(&filter.kind.as_str()) {
         let (kinds, found) = (KINDS.join(", "), &filter.kind);
         return Err(Problem::Unsuitable(format!("expected a kind of {kinds}, found {found:?}")));
     }
-    product::require(app, caller, &filter.product).await?;
+    product::require(people, caller, &filter.product).await?;
     Ok(AuditFilter {
-        actors: app.people.actors(&filter.actor).await?,
+        actors: people.store.actors(&filter.actor).await?,
         kind: filter.kind,
         subject: filter.subject,
         product: filter.product,

@@ -90,7 +90,7 @@ pub(super) async fn authenticate(
     let token = bearer(request.headers()).ok_or(Problem::Unauthorized)?;
     // Looked up by its hash: how long that takes tells nothing about a token.
     let hash = secret::hash(token);
-    let Some(found) = app.people.bearer(&hash).await? else {
+    let Some(found) = app.people.store.bearer(&hash).await? else {
         return Err(match app.guesses.admin.wrong(&app.metrics).await {
             Ok(()) => Problem::TokenUnknown,
             Err(TooMany) => {

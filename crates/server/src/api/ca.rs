@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::request::Body;
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::{App, People};
 use crate::authorities::Authorities;
 use crate::clock;
 use crate::counted::counted;
@@ -56,7 +56,7 @@ async fn switch(
 ) -> Result<Json<Ca>, Problem> {
     let authorities = take(&app, &caller).await?;
     let rollover = in_phase(&authorities, Phase::Begun, "a rollover that was begun")?;
-    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force) {
+    if let Some(behind) = behind(&app.people, &authorities).await?.filter(|_| !step.force) {
         all_trust_the_new_ca(behind)?;
     }
     let rollover = Rollover { phase: Phase::Switched, ..rollover };
@@ -73,7 +73,7 @@ async fn finish(
 ) -> Result<Json<Ca>, Problem> {
     let authorities = take(&app, &caller).await?;
     let rollover = in_phase(&authorities, Phase::Switched, "a rollover that was switched")?;
-    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force) {
+    if let Some(behind) = behind(&app.people, &authorities).await?.filter(|_| !step.force) {
         let with_old_certificate = behind.with_old_certificate;
         all_trust_the_new_ca(behind)?;
         if with_old_certificate > 0 {
@@ -105,7 +105,7 @@ async fn go(
     action: &'static str,
     caller: &Caller,
 ) -> Result<Json<Ca>, Problem> {
-    if !app.people.change_ca(&was.in_force, &is, action, &caller.change()).await? {
+    if !app.people.store.change_ca(&was.in_force, &is, action, &caller.change()).await? {
         return Err(wrong_phase("the CAs that were in force a moment ago", "others"));
     }
     refresh(app).await?;
@@ -120,20 +120,20 @@ async fn take(app: &App, caller: &Caller) -> Result<Arc<Authorities>, Problem> {
 }
 
 async fn refresh(app: &App) -> Result<(), Problem> {
-    let refreshed = app.ca.refresh(&app.people, app.config.clock.now_utc()).await;
+    let refreshed = app.ca.refresh(&app.people.store, app.config.clock.now_utc()).await;
     refreshed.map_err(Problem::internal)
 }
 
-async fn behind(app: &App, authorities: &Authorities) -> Result<Option<Behind>, Problem> {
+async fn behind(people: &People, authorities: &Authorities) -> Result<Option<Behind>, Problem> {
     let Some(rollover) = authorities.rollover() else { return Ok(None) };
     let new = wire::anchors_digest([authorities.for_devices().der().as_ref()]);
     let (both, new) = (hex::encode(*authorities.anchors_digest()), hex::encode(*new));
-    Ok(Some(app.people.behind(rollover, &both, &new, app.config.clock.now_ms()).await?))
+    Ok(Some(people.store.behind(rollover, &both, &new, people.clock.now_ms()).await?))
 }
 
 async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
     let authorities = app.ca.get();
-    let behind = behind(app, &authorities).await?;
+    let behind = behind(&app.people, &authorities).await?;
     let anchors = authorities.all().map(|ca| Anchor {
         fingerprint: ca.fingerprint().to_owned(),
         not_after: clock::rfc3339(ca.not_after().unix_timestamp() * 1000),

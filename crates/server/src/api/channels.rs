@@ -1,7 +1,5 @@
 //! `/api/v1/products/{product}/channels`: names for the groups of devices that releases go to.
 
-use std::sync::Arc;
-
 use api::page::Page;
 use api::product::{Channel, NewChannel};
 use axum::Json;
@@ -14,7 +12,7 @@ use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params, check_channel_name};
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::problem::Problem;
 use crate::store::ChannelRow;
@@ -31,13 +29,13 @@ pub(super) fn routes() -> Routes {
     responses((status = 200, body = Page<Channel>))
 )]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(name): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Channel>>, Problem> {
-    let product = product::find(&app, &caller, name).await?.name;
-    let rows = app.people.channels(&product, params.after(), params.rows()?).await?;
+    let product = product::find(&people, &caller, name).await?.name;
+    let rows = people.store.channels(&product, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.name.clone(), |row| Ok(show(row))).map(Json)
 }
 
@@ -50,15 +48,15 @@ async fn list(
     responses((status = 201, body = Channel))
 )]
 async fn create(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(name): InPath<String>,
     Body(body): Body<NewChannel>,
 ) -> Result<(StatusCode, Json<Channel>), Problem> {
-    let product = product::find(&app, &caller, name).await?.name;
+    let product = product::find(&people, &caller, name).await?.name;
     check_channel_name(&body.name)?;
     let change = caller.change();
-    match app.people.add_channel(&product, &body.name, &change).await {
+    match people.store.add_channel(&product, &body.name, &change).await {
         Ok(()) => {
             let row = ChannelRow { name: body.name, created_at_ms: change.at_ms };
             Ok((StatusCode::CREATED, Json(show(row))))
@@ -69,8 +67,8 @@ async fn create(
 }
 
 /// Refuses a channel that the product does not have.
-pub(super) async fn require(app: &App, product: &str, channel: &str) -> Result<(), Problem> {
-    if app.people.has_channel(product, channel).await? {
+pub(super) async fn require(people: &People, product: &str, channel: &str) -> Result<(), Problem> {
+    if people.store.has_channel(product, channel).await? {
         return Ok(());
     }
     Err(Problem::Unsuitable(format!(

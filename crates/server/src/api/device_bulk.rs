@@ -17,7 +17,7 @@ use super::devices::{MAX_BULK, MAX_TAGS, MAX_TEXT_CHARS, check_tags, existing_ch
 use super::request::{Body, check_device_id, check_text};
 use super::routes::Routes;
 use super::{channels, product};
-use crate::app::App;
+use crate::app::{App, People};
 use crate::problem::Problem;
 use crate::store::{Bulk, BulkAction, BulkPart, DeviceFilter, DeviceRevocation};
 
@@ -42,7 +42,7 @@ async fn import(
     caller: Caller,
     Body(body): Body<ImportBody>,
 ) -> Result<(StatusCode, Json<CreatedDevices>), Problem> {
-    let product = product::find(&app, &caller, body.product).await?.name;
+    let product = product::find(&app.people, &caller, body.product).await?.name;
     let found = i64::try_from(body.devices.len()).unwrap_or(i64::MAX);
     if !(1..=MAX_BULK).contains(&found) {
         return Err(Problem::Invalid(format!(
@@ -58,18 +58,18 @@ async fn import(
         }
         let channel = match channel {
             Some(channel) if known.contains(&channel) => channel,
-            channel => existing_channel(&app, &product, channel).await?,
+            channel => existing_channel(&app.people, &product, channel).await?,
         };
         known.insert(channel.clone());
         let (device, item) = with_token(id, channel, check_tags(tags)?);
         devices.push(device);
         items.push(item);
     }
-    match app.people.add_devices(&devices, &product, "", &caller.change()).await {
+    match app.people.store.add_devices(&devices, &product, "", &caller.change()).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(CreatedDevices { items }))),
         Err(error) if error.is_duplicate() => {
             for id in ids {
-                if app.people.device(&id).await?.is_some() {
+                if app.people.store.device(&id).await?.is_some() {
                     return Err(Problem::Exists { kind: "device", name: id });
                 }
             }
@@ -88,13 +88,13 @@ async fn import(
     responses((status = 200, body = BulkOutcome))
 )]
 async fn approve_bulk(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<ApproveBulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     let ApproveBulkBody { filter, expect, cursor } = body;
-    let filter = checked(filter, &app, &caller).await?;
-    act(&app, &caller, &filter, expect, &cursor, BulkAction::Approve).await
+    let filter = checked(filter, &people, &caller).await?;
+    act(&people, &caller, &filter, expect, &cursor, BulkAction::Approve).await
 }
 
 /// Revokes or suspends all devices of a filter, 1000 of them at most, when there are as many as were expected.
@@ -105,16 +105,16 @@ async fn approve_bulk(
     responses((status = 200, body = BulkOutcome))
 )]
 async fn revoke_bulk(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<RevokeBulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     let RevokeBulkBody { filter, expect, cursor, reason, suspend: suspends } = body;
-    let filter = checked(filter, &app, &caller).await?;
+    let filter = checked(filter, &people, &caller).await?;
     let reason = reason.unwrap_or_else(|| "revoked by an operator, with others".to_owned());
     check_text("reason", &reason, 1, MAX_TEXT_CHARS)?;
     let action = BulkAction::Revoke(DeviceRevocation { reason: &reason, suspends });
-    act(&app, &caller, &filter, expect, &cursor, action).await
+    act(&people, &caller, &filter, expect, &cursor, action).await
 }
 
 /// Changes channel and tags of all devices of a filter, 1000 of them at most, when there are as many as were expected.
@@ -125,14 +125,14 @@ async fn revoke_bulk(
     responses((status = 200, body = BulkOutcome))
 )]
 async fn change_bulk(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<ChangeBulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     let ChangeBulkBody { filter, expect, cursor, channel, add_tags, remove_tags } = body;
-    let filter = checked(filter, &app, &caller).await?;
+    let filter = checked(filter, &people, &caller).await?;
     if let Some(channel) = &channel {
-        channels::require(&app, &filter.product, channel).await?;
+        channels::require(&people, &filter.product, channel).await?;
     }
     let (add_tags, remove_tags) = (check_tags(add_tags)?, check_tags(remove_tags)?);
     if channel.is_none() && add_tags.is_empty() && remove_tags.is_empty() {
@@ -146,11 +146,11 @@ async fn change_bulk(
         remove_tags: &remove_tags,
         max_tags: MAX_TAGS,
     };
-    act(&app, &caller, &filter, expect, &cursor, action).await
+    act(&people, &caller, &filter, expect, &cursor, action).await
 }
 
 async fn act(
-    app: &App,
+    people: &People,
     caller: &Caller,
     filter: &DeviceFilter,
     expect: Option<i64>,
@@ -158,7 +158,7 @@ async fn act(
     action: BulkAction<'_>,
 ) -> Result<Json<BulkOutcome>, Problem> {
     let part = BulkPart { filter, after, expect, limit: MAX_BULK };
-    match app.people.do_to_devices(part, action, &caller.change()).await? {
+    match people.store.do_to_devices(part, action, &caller.change()).await? {
         Bulk::Done { count, changed, last } => Ok(Json(BulkOutcome { count, changed, next_cursor: last })),
         Bulk::Differs { count } => {
             Err(Problem::CountDiffers { expected: expect.unwrap_or_default(), found: count })
@@ -169,8 +169,8 @@ async fn act(
     }
 }
 
-async fn checked(selection: Selection, app: &App, caller: &Caller) -> Result<DeviceFilter, Problem> {
-    let product = product::find(app, caller, selection.product).await?.name;
+async fn checked(selection: Selection, people: &People, caller: &Caller) -> Result<DeviceFilter, Problem> {
+    let product = product::find(people, caller, selection.product).await?.name;
     if let Some(found) = selection.sequence.filter(|sequence| *sequence < 0) {
         return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }

@@ -1,7 +1,5 @@
 //! `/api/v1/devices`.
 
-use std::sync::Arc;
-
 use api::device::{
     Attempt, Certificate, Created, CreatedDevices, Device, DeviceSettingsBody, DeviceState, Event, Failures,
     Health, ListParams, NewDeviceBody, NewDevicesBody, NewToken, Outcome, Quarantine, RevokeBody, Running,
@@ -19,7 +17,7 @@ use super::page::{BothWays, COUNTED, PageParams, total};
 use super::request::{Body, InPath, Params, check_device_id, check_text, optional_body};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::device::reason_name;
 use crate::problem::{Problem, Refused};
@@ -60,11 +58,11 @@ pub(super) fn routes() -> Routes {
 /// Makes a device id with a one-time enrollment token, which is shown once.
 #[utoipa::path(post, path = "/devices", request_body = NewDeviceBody, responses((status = 201, body = Created)))]
 async fn create(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<NewDeviceBody>,
 ) -> Result<(StatusCode, Tagged<Created>), Problem> {
-    let product = product::find(&app, &caller, body.product).await?.name;
+    let product = product::find(&people, &caller, body.product).await?.name;
     let id = match body.id {
         Some(id) => id,
         None => format!("{product}-{}", hex::encode(secret::random::<ID_BYTES>())),
@@ -72,11 +70,11 @@ async fn create(
     check_device_id(&id)?;
     check_text("note", &body.note, 0, MAX_TEXT_CHARS)?;
     let tags = check_tags(body.tags)?;
-    let channel = existing_channel(&app, &product, body.channel).await?;
+    let channel = existing_channel(&people, &product, body.channel).await?;
     let (device, NewToken { id, enrollment_token }) = with_token(id, channel, tags);
-    match app.people.add_devices(&[device], &product, &body.note, &caller.change()).await {
+    match people.store.add_devices(&[device], &product, &body.note, &caller.change()).await {
         Ok(()) => {
-            let row = find(&app, &caller, &id).await?;
+            let row = find(&people, &caller, &id).await?;
             let revision = row.revision;
             let body = Created { device: show_device(row)?, enrollment_token };
             Ok((StatusCode::CREATED, Tagged { revision, body }))
@@ -101,11 +99,11 @@ pub(super) fn with_token(id: String, channel: String, tags: Vec<String>) -> (New
     responses((status = 201, body = CreatedDevices))
 )]
 async fn create_bulk(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<NewDevicesBody>,
 ) -> Result<(StatusCode, Json<CreatedDevices>), Problem> {
-    let product = product::find(&app, &caller, body.product).await?.name;
+    let product = product::find(&people, &caller, body.product).await?.name;
     if !(1..=MAX_BULK).contains(&body.count) {
         let found = body.count;
         return Err(Problem::Invalid(format!(
@@ -114,7 +112,7 @@ async fn create_bulk(
     }
     let prefix = body.prefix.unwrap_or_else(|| product.clone());
     let tags = check_tags(body.tags)?;
-    let channel = existing_channel(&app, &product, body.channel).await?;
+    let channel = existing_channel(&people, &product, body.channel).await?;
     let made = |_| {
         let id = format!("{prefix}-{}", hex::encode(secret::random::<ID_BYTES>()));
         with_token(id, channel.clone(), tags.clone())
@@ -123,7 +121,7 @@ async fn create_bulk(
     if let Some(NewToken { id, .. }) = items.first() {
         check_device_id(id)?;
     }
-    match app.people.add_devices(&devices, &product, "", &caller.change()).await {
+    match people.store.add_devices(&devices, &product, "", &caller.change()).await {
         Ok(()) => Ok((StatusCode::CREATED, Json(CreatedDevices { items }))),
         // One chance in a million millions for each pair of ids: the next call has other ones.
         Err(error) if error.is_duplicate() => {
@@ -136,15 +134,15 @@ async fn create_bulk(
 /// Lists devices by id.
 #[utoipa::path(get, path = "/devices", params(ListParams), responses((status = 200, body = Page<Device>)))]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Device>>, Problem> {
     if let Some(found) = params.sequence.filter(|sequence| *sequence < 0) {
         return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }
-    product::require(&app, &caller, &params.product).await?;
-    check_rollout(&app, &caller, &params).await?;
+    product::require(&people, &caller, &params.product).await?;
+    check_rollout(&people, &caller, &params).await?;
     let page =
         BothWays::new(params.limit, params.cursor, params.before)?.in_order(params.order, Order::Ascending);
     let filter = DeviceFilter {
@@ -163,16 +161,16 @@ async fn list(
         waits: params.waiting,
         is_cloned: params.clone_suspected,
     };
-    let rows = app.people.devices(&filter, page.place(), page.rows()?).await?;
+    let rows = people.store.devices(&filter, page.place(), page.rows()?).await?;
     let total = match params.total {
-        true => Some(total(app.people.devices_that_fit(&filter, COUNTED).await?)),
+        true => Some(total(people.store.devices_that_fit(&filter, COUNTED).await?)),
         false => None,
     };
     Ok(Json(Page { total, ..page.page(rows, |row| row.id.clone(), show_device)? }))
 }
 
 /// Refuses what asks for devices of no rollout that there is.
-async fn check_rollout(app: &App, caller: &Caller, params: &ListParams) -> Result<(), Problem> {
+async fn check_rollout(people: &People, caller: &Caller, params: &ListParams) -> Result<(), Problem> {
     let lacks = |name: &str, what: &str| {
         Err(Problem::Unsuitable(format!("expected a {what} with {name}, found none; add {what}=")))
     };
@@ -191,7 +189,7 @@ async fn check_rollout(app: &App, caller: &Caller, params: &ListParams) -> Resul
             return Err(Problem::Invalid(format!("expected {name} of 0 and up, found {found}")));
         }
     }
-    let row = app.people.rollout(&params.rollout).await?.filter(|row| caller.sees(&row.product));
+    let row = people.store.rollout(&params.rollout).await?.filter(|row| caller.sees(&row.product));
     match row {
         Some(_) => Ok(()),
         None => Err(Problem::NotFound { kind: "rollout", name: params.rollout.clone() }),
@@ -206,11 +204,11 @@ async fn check_rollout(app: &App, caller: &Caller, params: &ListParams) -> Resul
     responses((status = 200, body = Device))
 )]
 async fn show(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Device>, Problem> {
-    tagged(find(&app, &caller, &id).await?)
+    tagged(find(&people, &caller, &id).await?)
 }
 
 /// Changes the settings of a device. What is absent stays as it is.
@@ -222,21 +220,21 @@ async fn show(
     responses((status = 200, body = Device))
 )]
 async fn change(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
     Body(body): Body<DeviceSettingsBody>,
 ) -> Result<Tagged<Device>, Problem> {
-    let product = find(&app, &caller, &id).await?.product;
+    let product = find(&people, &caller, &id).await?.product;
     if let Some(note) = &body.note {
         check_text("note", note, 0, MAX_TEXT_CHARS)?;
     }
     if let Some(channel) = &body.channel {
-        channels::require(&app, &product, channel).await?;
+        channels::require(&people, &product, channel).await?;
     }
     if let Some(Some(sequence)) = body.pinned_sequence {
-        let found = match app.people.release(&product, sequence).await? {
+        let found = match people.store.release(&product, sequence).await? {
             Some(release) if release.archived_at_ms.is_some() => format!("{sequence}, which is archived"),
             Some(_) => String::new(),
             None => sequence.to_string(),
@@ -253,7 +251,7 @@ async fn change(
         tags: body.tags.map(check_tags).transpose()?,
         pinned_sequence: body.pinned_sequence,
     };
-    let changed = app.people.change_device(&id, settings, &caller.change(), &condition.0).await?;
+    let changed = people.store.change_device(&id, settings, &caller.change(), &condition.0).await?;
     tagged(changed.done("device", &id)?)
 }
 
@@ -266,14 +264,14 @@ async fn change(
     responses((status = 200, body = Device))
 )]
 async fn revoke(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
     body: Bytes,
 ) -> Result<Tagged<Device>, Problem> {
     let reason = revocation_reason(&body, "revoked by an operator")?;
-    end(&app, &caller, &condition, &id, DeviceRevocation { reason: &reason, suspends: false }).await
+    end(&people, &caller, &condition, &id, DeviceRevocation { reason: &reason, suspends: false }).await
 }
 
 /// Suspends a device: its next request is refused, until it is resumed. The body may be absent.
@@ -285,14 +283,14 @@ async fn revoke(
     responses((status = 200, body = Device))
 )]
 async fn suspend(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
     body: Bytes,
 ) -> Result<Tagged<Device>, Problem> {
     let reason = revocation_reason(&body, "suspended by an operator")?;
-    end(&app, &caller, &condition, &id, DeviceRevocation { reason: &reason, suspends: true }).await
+    end(&people, &caller, &condition, &id, DeviceRevocation { reason: &reason, suspends: true }).await
 }
 
 /// Takes the suspension of a device back.
@@ -303,32 +301,32 @@ async fn suspend(
     responses((status = 200, body = Device))
 )]
 async fn resume(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Device>, Problem> {
-    find(&app, &caller, &id).await?;
-    match app.people.resume_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
-        true => tagged(find(&app, &caller, &id).await?),
+    find(&people, &caller, &id).await?;
+    match people.store.resume_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
+        true => tagged(find(&people, &caller, &id).await?),
         false => Err(Problem::DeviceRevoked { id }),
     }
 }
 
 async fn end(
-    app: &App,
+    people: &People,
     caller: &Caller,
     condition: &Condition,
     id: &str,
     revocation: DeviceRevocation<'_>,
 ) -> Result<Tagged<Device>, Problem> {
-    find(app, caller, id).await?;
-    let ended = app.people.revoke_device(id, revocation, &caller.change(), &condition.0).await?;
+    find(people, caller, id).await?;
+    let ended = people.store.revoke_device(id, revocation, &caller.change(), &condition.0).await?;
     if !ended.done("device", id)? {
         return Err(Problem::DeviceRevoked { id: id.to_owned() });
     }
     tracing::info!(device = id, reason = revocation.reason, suspended = revocation.suspends, "revoked");
-    tagged(find(app, caller, id).await?)
+    tagged(find(people, caller, id).await?)
 }
 
 fn revocation_reason(body: &[u8], otherwise: &str) -> Result<String, Problem> {
@@ -339,8 +337,8 @@ fn revocation_reason(body: &[u8], otherwise: &str) -> Result<String, Problem> {
 }
 
 /// Why something is not done with a device that is revoked.
-async fn refused(app: &App, caller: &Caller, id: String) -> Result<Problem, Problem> {
-    Ok(match find(app, caller, &id).await?.is_suspended() {
+async fn refused(people: &People, caller: &Caller, id: String) -> Result<Problem, Problem> {
+    Ok(match find(people, caller, &id).await?.is_suspended() {
         true => Problem::DeviceSuspended { id },
         false => Problem::DeviceRevoked { id },
     })
@@ -355,13 +353,13 @@ async fn refused(app: &App, caller: &Caller, id: String) -> Result<Problem, Prob
     responses((status = 200, body = Device))
 )]
 async fn remove(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Json<Device>, Problem> {
-    find(&app, &caller, &id).await?;
-    match app.people.delete_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
+    find(&people, &caller, &id).await?;
+    match people.store.delete_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
         DeviceDeletion::Done(row) => show_device(*row).map(Json),
         DeviceDeletion::Enrolled => Err(Problem::Refused(Refused {
             status: StatusCode::CONFLICT,
@@ -383,18 +381,18 @@ async fn remove(
     responses((status = 201, body = NewToken))
 )]
 async fn renew_token(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<(StatusCode, Json<NewToken>), Problem> {
-    find(&app, &caller, &id).await?;
+    find(&people, &caller, &id).await?;
     let enrollment_token = secret::new_token();
     let token_hash = secret::hash(&enrollment_token);
-    let renewed = app.people.renew_token(&id, &token_hash, &caller.change(), &condition.0).await?;
+    let renewed = people.store.renew_token(&id, &token_hash, &caller.change(), &condition.0).await?;
     match renewed.done("device", &id)? {
         true => Ok((StatusCode::CREATED, Json(NewToken { id, enrollment_token }))),
-        false => Err(refused(&app, &caller, id).await?),
+        false => Err(refused(&people, &caller, id).await?),
     }
 }
 
@@ -406,15 +404,15 @@ async fn renew_token(
     responses((status = 200, body = Device))
 )]
 async fn approve(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Device>, Problem> {
-    find(&app, &caller, &id).await?;
-    match app.people.approve_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
-        true => tagged(find(&app, &caller, &id).await?),
-        false => Err(refused(&app, &caller, id).await?),
+    find(&people, &caller, &id).await?;
+    match people.store.approve_device(&id, &caller.change(), &condition.0).await?.done("device", &id)? {
+        true => tagged(find(&people, &caller, &id).await?),
+        false => Err(refused(&people, &caller, id).await?),
     }
 }
 
@@ -426,14 +424,14 @@ async fn approve(
     responses((status = 200, body = Device))
 )]
 async fn clear_quarantine(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Device>, Problem> {
-    find(&app, &caller, &id).await?;
-    app.people.clear_quarantine(&id, &caller.change(), &condition.0).await?.done("device", &id)?;
-    tagged(find(&app, &caller, &id).await?)
+    find(&people, &caller, &id).await?;
+    people.store.clear_quarantine(&id, &caller.change(), &condition.0).await?.done("device", &id)?;
+    tagged(find(&people, &caller, &id).await?)
 }
 
 /// Lists what happened to a device, newest first.
@@ -444,28 +442,28 @@ async fn clear_quarantine(
     responses((status = 200, body = Page<Event>))
 )]
 async fn events(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Event>>, Problem> {
-    find(&app, &caller, &id).await?;
-    let rows = app.people.events(&id, params.after(), params.rows()?).await?;
+    find(&people, &caller, &id).await?;
+    let rows = people.store.events(&id, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), show_event).map(Json)
 }
 
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeviceRow, Problem> {
-    let row = app.people.device(id).await?.filter(|row| caller.sees(&row.product));
+async fn find(people: &People, caller: &Caller, id: &str) -> Result<DeviceRow, Problem> {
+    let row = people.store.device(id).await?.filter(|row| caller.sees(&row.product));
     row.ok_or_else(|| Problem::NotFound { kind: "device", name: id.to_owned() })
 }
 
 pub(super) async fn existing_channel(
-    app: &App,
+    people: &People,
     product: &str,
     channel: Option<String>,
 ) -> Result<String, Problem> {
     let channel = channel.unwrap_or_else(|| "stable".to_owned());
-    channels::require(app, product, &channel).await?;
+    channels::require(people, product, &channel).await?;
     Ok(channel)
 }
 

@@ -1,7 +1,5 @@
 //! `GET /api/v1/events/export`: what happened to devices, all of it.
 
-use std::sync::Arc;
-
 use api::event::{Filter, Line};
 use axum::extract::State;
 use axum::response::Response;
@@ -12,7 +10,7 @@ use super::ndjson;
 use super::product;
 use super::request::{Params, parse_time};
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::problem::Problem;
 use crate::store::ExportedEvent;
@@ -32,20 +30,20 @@ pub(super) fn routes() -> Routes {
     responses((status = 200, body = String, content_type = "application/x-ndjson"))
 )]
 async fn export(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(filter): Params<Filter>,
 ) -> Result<Response, Problem> {
-    product::require(&app, &caller, &filter.product).await?;
+    product::require(&people, &caller, &filter.product).await?;
     let since_ms = filter.since.as_deref().map_or(Ok(0), parse_time)?;
     let until_ms = filter.until.as_deref().map_or(Ok(i64::MAX), parse_time)?;
     let wanted = [filter.product, caller.scope().to_owned()];
     // A window at a time, each asked for when the one before was sent. No id is as low as an empty one.
     let lines = futures_util::stream::try_unfold(Some((until_ms, String::new())), move |before| {
-        let (app, wanted) = (app.clone(), wanted.clone());
+        let (people, wanted) = (people.clone(), wanted.clone());
         async move {
             let Some((at_ms, id)) = before else { return Ok(None) };
-            let rows = app.people.export_events(since_ms, (at_ms, &id), EXPORT_ROWS).await;
+            let rows = people.store.export_events(since_ms, (at_ms, &id), EXPORT_ROWS).await;
             let rows = rows.map_err(std::io::Error::other)?;
             let Some(last) = rows.last() else { return Ok(None) };
             let next = (rows.len() as i64 == EXPORT_ROWS).then(|| (last.at_ms, last.id.clone()));

@@ -58,7 +58,7 @@ async fn add(
         all.push(Heard { device, alive_at_ms, failure });
     }
     let ids: HashSet<&str> = all.iter().map(|heard| heard.device.as_str()).collect();
-    let known = app.people.devices_by_id(&ids, caller.scope()).await?;
+    let known = app.people.store.devices_by_id(&ids, caller.scope()).await?;
     let mut taken = EvidenceTaken::default();
     for heard in &all {
         match hear(&app, &known, heard).await? {
@@ -90,6 +90,6 @@ async fn add(
             "ignored": taken.ignored.len(),
         })),
     };
-    app.people.note(record, &caller.change()).await?;
+    app.people.store.note(record, &caller.change()).await?;
     Ok(Json(taken))
 }

@@ -13,7 +13,7 @@ use super::auth::Caller;
 use super::product;
 use super::request::Params;
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::{App, People};
 use crate::clock;
 use crate::problem::Problem;
 use crate::store::NO_SEQUENCE;
@@ -35,11 +35,11 @@ async fn summary(
     caller: Caller,
     Params(params): Params<SummaryParams>,
 ) -> Result<Json<Summary>, Problem> {
-    product::require(&app, &caller, &params.product).await?;
+    product::require(&app.people, &caller, &params.product).await?;
     let counts = app.fleet.get().await?;
     let is_asked_for =
         |product: &str| caller.sees(product) && (params.product.is_empty() || params.product == product);
-    let mut tally = Tally::new(app.people.versions(&params.product).await?);
+    let mut tally = Tally::new(app.people.store.versions(&params.product).await?);
     let mut seen_last_24h = 0;
     for count in counts.iter().filter(|count| is_asked_for(&count.product)) {
         tally.add(&count.product, count.sequence, &count.health, count.devices);
@@ -50,7 +50,7 @@ async fn summary(
         devices: by_health.values().sum(),
         by_health,
         by_release,
-        active_rollouts: app.people.active_rollouts(caller.scope(), &params.product).await?,
+        active_rollouts: app.people.store.active_rollouts(caller.scope(), &params.product).await?,
         seen_last_24h,
     }))
 }
@@ -58,20 +58,20 @@ async fn summary(
 /// Devices by health and by what they run, over time.
 #[utoipa::path(get, path = "/fleet/history", params(HistoryParams), responses((status = 200, body = History)))]
 async fn history(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(params): Params<HistoryParams>,
 ) -> Result<Json<History>, Problem> {
-    product::require(&app, &caller, &params.product).await?;
-    let now_ms = app.config.clock.now_ms();
+    product::require(&people, &caller, &params.product).await?;
+    let now_ms = people.clock.now_ms();
     let since_ms = match &params.since {
         None => now_ms - DEFAULT_SPAN_MS,
         Some(since) => clock::parse_rfc3339(since)
             .ok_or_else(|| Problem::Invalid(format!("since: expected a time (RFC 3339), found {since:?}")))?,
     };
     let every_ms = (now_ms.saturating_sub(since_ms) / MAX_SAMPLES).max(1);
-    let rows = app.people.samples(caller.scope(), &params.product, since_ms, every_ms).await?;
-    let mut tally = Tally::new(app.people.versions(&params.product).await?);
+    let rows = people.store.samples(caller.scope(), &params.product, since_ms, every_ms).await?;
+    let mut tally = Tally::new(people.store.versions(&params.product).await?);
     let samples = rows.chunk_by(|one, other| one.at_ms == other.at_ms).map(|rows| {
         for row in rows {
             tally.add(&row.product, row.sequence, &row.health, row.devices);

@@ -3,8 +3,6 @@
 //! An answer may hold a secret that is shown once, so it is stored sealed, with a key that is made of the bearer's own secret
 //! and of the key that came: neither is stored.
 
-use std::sync::Arc;
-
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -20,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::Instrument as _;
 
 use super::auth::{Caller, bearer};
-use crate::app::App;
+use crate::app::People;
 use crate::problem::{Problem, Refused};
 use crate::secret;
 use crate::store::{Begun, Once};
@@ -54,7 +52,7 @@ struct Seal {
 
 /// Lets a request pass that has no key, or comes for the first time, and answers others as it did then.
 pub(super) async fn once(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
@@ -81,8 +79,8 @@ pub(super) async fn once(
     let id = secret::hash(&format!("{secret} {key}"));
     let once = Once { id: id.clone(), attempt: hex::encode(secret::random::<8>()) };
     let seal = Seal::new(&secret, &key, id)?;
-    let now_ms = app.config.clock.now_ms();
-    match app.people.begin_once(&once, &request_hash, now_ms).await? {
+    let now_ms = people.clock.now_ms();
+    match people.store.begin_once(&once, &request_hash, now_ms).await? {
         Begun::First => {}
         Begun::Answered { status, answer } => return seal.open(status, &answer),
         Begun::OtherRequest => {
@@ -123,22 +121,22 @@ pub(super) async fn once(
     // Also when the client does not wait for the answer: it may come back for it.
     let answering = async move {
         let response = next.run(request).await;
-        keep(&app, &once, &seal, response).await
+        keep(&people, &once, &seal, response).await
     };
     tokio::spawn(answering.in_current_span()).await.map_err(Problem::internal)?
 }
 
 /// Stores the answer of a request that went well, and forgets one that changed nothing.
-async fn keep(app: &App, once: &Once, seal: &Seal, response: Response) -> Result<Response, Problem> {
+async fn keep(people: &People, once: &Once, seal: &Seal, response: Response) -> Result<Response, Problem> {
     if !response.status().is_success() {
-        app.people.forget_once(once).await?;
+        people.store.forget_once(once).await?;
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.map_err(Problem::internal)?;
     let stored = match seal.close(&parts.headers, &body) {
         Ok(answer) => {
-            app.people.finish_once(once, parts.status.as_u16(), &answer).await.map_err(Problem::from)
+            people.store.finish_once(once, parts.status.as_u16(), &answer).await.map_err(Problem::from)
         }
         Err(problem) => Err(problem),
     };

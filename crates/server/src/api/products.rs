@@ -91,15 +91,15 @@ async fn create(
         revision: 1,
     };
     let product = NewProduct { row, keys };
-    match app.people.add_product(&product, &caller.change()).await {
+    match app.people.store.add_product(&product, &caller.change()).await {
         Ok(()) => {
-            let row = product::find(&app, &caller, product.row.name).await?;
+            let row = product::find(&app.people, &caller, product.row.name).await?;
             Ok((StatusCode::CREATED, tagged(&app, row).await?))
         }
         Err(error) if error.is_duplicate() => {
             // Either the name is taken, or the body names a key twice.
             let name = product.row.name;
-            match app.people.product(&name).await? {
+            match app.people.store.product(&name).await? {
                 Some(_) => Err(Problem::Exists { kind: "product", name }),
                 None => {
                     Err(Problem::Unsuitable("expected each publisher key once, found one twice".to_owned()))
@@ -117,7 +117,7 @@ async fn list(
     caller: Caller,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Product>>, Problem> {
-    let rows = app.people.products(caller.scope(), params.after(), params.rows()?).await?;
+    let rows = app.people.store.products(caller.scope(), params.after(), params.rows()?).await?;
     let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
         shown.push((beside(&app, &row.name).await?, row));
@@ -132,7 +132,7 @@ async fn show(
     caller: Caller,
     InPath(name): InPath<String>,
 ) -> Result<Tagged<Product>, Problem> {
-    tagged(&app, product::find(&app, &caller, name).await?).await
+    tagged(&app, product::find(&app.people, &caller, name).await?).await
 }
 
 /// Changes the settings of a product. What is absent stays as it is.
@@ -150,7 +150,7 @@ async fn change(
     InPath(name): InPath<String>,
     Body(body): Body<ProductSettingsBody>,
 ) -> Result<Tagged<Product>, Problem> {
-    let product = product::find(&app, &caller, name.clone()).await?;
+    let product = product::find(&app.people, &caller, name.clone()).await?;
     check_seconds("silence_deadline_s", body.silence_deadline_s)?;
     if let Some(found) = body.quarantine_after.filter(|count| !(1..=MAX_FAILURES).contains(count)) {
         return Err(Problem::Invalid(format!(
@@ -176,7 +176,7 @@ async fn change(
         chip_revision: body.chip_revision,
         min_run_s: body.min_run_s,
     };
-    let row = app.people.change_product(&name, settings, &caller.change(), &condition.0).await?;
+    let row = app.people.store.change_product(&name, settings, &caller.change(), &condition.0).await?;
     match row.done("product", &name)? {
         ProductChange::Done(row) => tagged(&app, *row).await,
         ProductChange::HasDevices { devices } => Err(Problem::Refused(Refused {
@@ -242,9 +242,15 @@ async fn remove(
     InPath(name): InPath<String>,
 ) -> Result<Json<Product>, Problem> {
     caller.require_unscoped()?;
-    let row = product::find(&app, &caller, name.clone()).await?;
+    let row = product::find(&app.people, &caller, name.clone()).await?;
     let shown = show_product(row, beside(&app, &name).await?)?;
-    match app.people.delete_product(&name, &caller.change(), &condition.0).await?.done("product", &name)? {
+    match app
+        .people
+        .store
+        .delete_product(&name, &caller.change(), &condition.0)
+        .await?
+        .done("product", &name)?
+    {
         ProductDeletion::Done => Ok(Json(shown)),
         ProductDeletion::InUse { devices, releases } => {
             let devices = counted_up_to(devices, MAX_COUNTED, "device");
@@ -277,8 +283,8 @@ struct Beside {
 
 async fn beside(app: &App, product: &str) -> Result<Beside, Problem> {
     Ok(Beside {
-        keys: app.people.publisher_keys(product).await?,
-        artifact_bytes: app.people.uploaded_bytes(product).await?,
+        keys: app.people.store.publisher_keys(product).await?,
+        artifact_bytes: app.people.store.uploaded_bytes(product).await?,
         artifact_quota_bytes: app.config.artifact_quota_bytes,
     })
 }

@@ -1,7 +1,5 @@
 //! `/api/v1/products/{product}/publisher-keys`: whose signatures a product trusts.
 
-use std::sync::Arc;
-
 use api::page::Page;
 use api::publisher_key::{Key, NewKey, RevokeKey};
 use axum::Json;
@@ -16,7 +14,7 @@ use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params, check_text, optional_body};
 use super::routes::{IfMatchHeader, Routes};
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::problem::Problem;
 use crate::publish::parse_key;
@@ -34,14 +32,14 @@ pub(super) fn routes() -> Routes {
     responses((status = 200, body = Page<Key>))
 )]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(name): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Key>>, Problem> {
-    let product = product::find(&app, &caller, name).await?;
+    let product = product::find(&people, &caller, name).await?;
     params.rows()?;
-    let rows = app.people.publisher_keys(&product.name).await?;
+    let rows = people.store.publisher_keys(&product.name).await?;
     Ok(Json(Page::whole(rows.into_iter().map(show_key).collect::<Result<_, _>>()?)))
 }
 
@@ -54,16 +52,16 @@ async fn list(
     responses((status = 201, body = Key))
 )]
 async fn add(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(name): InPath<String>,
     Body(body): Body<NewKey>,
 ) -> Result<(StatusCode, Json<Key>), Problem> {
-    let product = product::find(&app, &caller, name).await?.name;
+    let product = product::find(&people, &caller, name).await?.name;
     let change = caller.change();
     let key = new_key(body, change.at_ms)?;
-    match app.people.add_publisher_key(&product, &key, &change, &condition.0).await {
+    match people.store.add_publisher_key(&product, &key, &change, &condition.0).await {
         Ok(changed) => {
             changed.done("product", &product)?;
             Ok((StatusCode::CREATED, Json(show_key(key)?)))
@@ -86,27 +84,27 @@ async fn add(
     responses((status = 200, body = Key))
 )]
 async fn revoke(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath((name, id)): InPath<(String, String)>,
     body: Bytes,
 ) -> Result<Json<Key>, Problem> {
     let RevokeKey { force } = optional_body(&body, "{\"force\": true}")?;
-    let product = product::find(&app, &caller, name).await?.name;
-    let key = find(&app, &product, &id).await?;
+    let product = product::find(&people, &caller, name).await?.name;
+    let key = find(&people, &product, &id).await?;
     let revoked =
-        app.people.revoke_publisher_key(&product, &key, force, &caller.change(), &condition.0).await?;
+        people.store.revoke_publisher_key(&product, &key, force, &caller.change(), &condition.0).await?;
     if !revoked.done("product", &product)? {
-        let Trust { trusting, others, in_part } = app.people.trust(&product, &id).await?;
+        let Trust { trusting, others, in_part } = people.store.trust(&product, &id).await?;
         let key = format!("{} ({id})", key.name);
         return Err(Problem::LastPublisherKey { product, key, trusting, others, in_part });
     }
-    show_key(find(&app, &product, &id).await?).map(Json)
+    show_key(find(&people, &product, &id).await?).map(Json)
 }
 
-async fn find(app: &App, product: &str, id: &str) -> Result<KeyRow, Problem> {
-    for row in app.people.publisher_keys(product).await? {
+async fn find(people: &People, product: &str, id: &str) -> Result<KeyRow, Problem> {
+    for row in people.store.publisher_keys(product).await? {
         if key_id(&row)? == id {
             return Ok(row);
         }

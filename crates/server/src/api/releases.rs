@@ -18,7 +18,7 @@ use super::page::PageParams;
 use super::request::{Body, InPath, Params, check_text};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
-use crate::app::App;
+use crate::app::{App, People};
 use crate::clock;
 use crate::problem::{Problem, Refused};
 use crate::publish::{self, Publication, Published};
@@ -47,10 +47,10 @@ async fn publish(
     InPath(name): InPath<String>,
     Body(body): Body<PublishBody>,
 ) -> Result<(StatusCode, Json<Release>), Problem> {
-    let product = product::find(&app, &caller, name).await?;
+    let product = product::find(&app.people, &caller, name).await?;
     check_text("notes", &body.notes, 0, MAX_NOTES_CHARS)?;
     let channel = body.channel.unwrap_or_else(|| "stable".to_owned());
-    channels::require(&app, &product.name, &channel).await?;
+    channels::require(&app.people, &product.name, &channel).await?;
     let elf_digest = match body.elf_digest {
         Some(digest) => {
             Some(digest.parse().map_err(|error| Problem::Invalid(format!("elf_digest: {error}")))?)
@@ -79,12 +79,12 @@ async fn publish(
 /// Lists releases, newest first.
 #[utoipa::path(get, path = "/products/{product}/releases", params(("product" = String, Path), PageParams), responses((status = 200, body = Page<Release>)))]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(name): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Release>>, Problem> {
-    let product = product::find(&app, &caller, name).await?;
+    let product = product::find(&people, &caller, name).await?;
     let up_to = match params.after() {
         "" => i64::MAX,
         cursor => {
@@ -92,28 +92,28 @@ async fn list(
             last.saturating_sub(1)
         }
     };
-    let rows = app.people.releases(&product.name, up_to, params.rows()?).await?;
+    let rows = people.store.releases(&product.name, up_to, params.rows()?).await?;
     params.page(rows, |row| row.sequence.to_string(), show_release).map(Json)
 }
 
 /// Shows a release.
 #[utoipa::path(get, path = "/products/{product}/releases/{sequence}", params(("product" = String, Path), ("sequence" = i64, Path)), responses((status = 200, body = Release)))]
 async fn show(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Json<Release>, Problem> {
-    show_release(find(&app, &caller, name, &number).await?).map(Json)
+    show_release(find(&people, &caller, name, &number).await?).map(Json)
 }
 
 /// The signed manifest as it is: COSE_Sign1 (RFC 9052 section 2).
 #[utoipa::path(get, path = "/products/{product}/releases/{sequence}/manifest", params(("product" = String, Path), ("sequence" = i64, Path)), responses((status = 200, body = Vec<u8>, content_type = "application/cose")))]
 async fn manifest(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Response, Problem> {
-    let release = find(&app, &caller, name, &number).await?;
+    let release = find(&people, &caller, name, &number).await?;
     let manifest = BASE64_STANDARD.decode(release.manifest_base64).map_err(Problem::internal)?;
     Ok(([(header::CONTENT_TYPE, "application/cose; cose-type=\"cose-sign1\"")], manifest).into_response())
 }
@@ -123,13 +123,13 @@ async fn manifest(
 /// product.
 #[utoipa::path(post, path = "/products/{product}/releases/{sequence}/archive", params(("product" = String, Path), ("sequence" = i64, Path), IfMatchHeader), responses((status = 200, body = Release)))]
 async fn archive(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Json<Release>, Problem> {
-    let release = find(&app, &caller, name, &number).await?;
-    let archived = app.people.archive_release(&release, &caller.change(), &condition.0).await?;
+    let release = find(&people, &caller, name, &number).await?;
+    let archived = people.store.archive_release(&release, &caller.change(), &condition.0).await?;
     show_release(archived.done("product", &release.product)??).map(Json)
 }
 
@@ -137,13 +137,13 @@ async fn archive(
 /// requires or may return to is archived. `If-Match` is about the product.
 #[utoipa::path(post, path = "/products/{product}/releases/{sequence}/unarchive", params(("product" = String, Path), ("sequence" = i64, Path), IfMatchHeader), responses((status = 200, body = Release)))]
 async fn unarchive(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Json<Release>, Problem> {
-    let release = find(&app, &caller, name, &number).await?;
-    let taken_out = app.people.unarchive_release(&release, &caller.change(), &condition.0).await?;
+    let release = find(&people, &caller, name, &number).await?;
+    let taken_out = people.store.unarchive_release(&release, &caller.change(), &condition.0).await?;
     show_release(taken_out.done("product", &release.product)??).map(Json)
 }
 
@@ -160,9 +160,10 @@ impl From<ArchiveRefusal> for Problem {
     }
 }
 
-async fn find(app: &App, caller: &Caller, name: String, number: &str) -> Result<ReleaseRow, Problem> {
-    let product = product::find(app, caller, name).await?;
-    app.people
+async fn find(people: &People, caller: &Caller, name: String, number: &str) -> Result<ReleaseRow, Problem> {
+    let product = product::find(people, caller, name).await?;
+    people
+        .store
         .release(&product.name, sequence(number)?)
         .await?
         .ok_or_else(|| Problem::NotFound { kind: "release", name: format!("{} {number}", product.name) })

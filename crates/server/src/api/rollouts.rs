@@ -18,6 +18,7 @@ use futures_util::stream;
 use rollout::{Action, Observed, Progress, State as S, lack, next, soaks_until_ms};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -26,7 +27,7 @@ use super::page::BothWays;
 use super::request::{Body, InPath, Params};
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
-use crate::app::App;
+use crate::app::{App, People};
 use crate::clock;
 use crate::problem::Problem;
 use crate::store::{NewRollout, Place, RolloutFilter, RolloutRow, WaveRow, default_plan};
@@ -56,11 +57,11 @@ pub(super) fn routes() -> Routes {
 /// Lists rollouts, newest first.
 #[utoipa::path(get, path = "/rollouts", params(ListParams), responses((status = 200, body = Page<Rollout>)))]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Page<Rollout>>, Problem> {
-    product::require(&app, &caller, params.product.as_deref().unwrap_or_default()).await?;
+    product::require(&people, &caller, params.product.as_deref().unwrap_or_default()).await?;
     let filter = RolloutFilter {
         product: params.product.unwrap_or_default(),
         state: params.state.map(|state| state.name().to_owned()).unwrap_or_default(),
@@ -75,10 +76,10 @@ async fn list(
         Place::After(key) => (Some(place(key)?), false),
         Place::Before(key) => (Some(place(key)?), true),
     };
-    let rows = app.people.rollouts(&filter, key, newer, page.rows()?).await?;
-    let waves = app.people.waves_of(&rows).await?;
+    let rows = people.store.rollouts(&filter, key, newer, page.rows()?).await?;
+    let waves = people.store.waves_of(&rows).await?;
     let cursor = |row: &RolloutRow| format!("{}.{}", row.created_at_ms, row.id);
-    let now_ms = app.config.clock.now_ms();
+    let now_ms = people.clock.now_ms();
     page.page(rows, cursor, |row| {
         let waves = waves.get(&row.id).map(Vec::as_slice).unwrap_or_default();
         show_rollout(row, waves, now_ms)
@@ -89,19 +90,19 @@ async fn list(
 /// Makes a rollout of a release, as a draft or started. One that starts supersedes those of older releases on its channel.
 #[utoipa::path(post, path = "/rollouts", request_body = NewRolloutBody, responses((status = 201, body = Rollout)))]
 async fn create(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<NewRolloutBody>,
 ) -> Result<(StatusCode, Tagged<Rollout>), Problem> {
-    let product = product::find(&app, &caller, body.product).await?;
-    let channel = app.people.release_channel(&product.name, body.sequence).await?;
+    let product = product::find(&people, &caller, body.product).await?;
+    let channel = people.store.release_channel(&product.name, body.sequence).await?;
     let channel = channel.ok_or_else(|| Problem::NotFound {
         kind: "release",
         name: format!("{} {}", product.name, body.sequence),
     })?;
     let channel = match body.channel {
         Some(other) => {
-            channels::require(&app, &product.name, &other).await?;
+            channels::require(&people, &product.name, &other).await?;
             other
         }
         None => channel,
@@ -118,74 +119,74 @@ async fn create(
         start: body.start,
     };
     let change = caller.change();
-    let id = app.people.create_rollout(&new, &change).await??;
-    Ok((StatusCode::CREATED, tagged(&app, &id).await?))
+    let id = people.store.create_rollout(&new, &change).await??;
+    Ok((StatusCode::CREATED, tagged(&people, &id).await?))
 }
 
 /// Shows a rollout.
 #[utoipa::path(get, path = "/rollouts/{id}", params(("id" = String, Path)), responses((status = 200, body = Rollout)))]
 async fn show(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    find(&app, &caller, &id).await?;
-    tagged(&app, &id).await
+    find(&people, &caller, &id).await?;
+    tagged(&people, &id).await
 }
 
 /// Starts a draft: the first wave opens.
 #[utoipa::path(post, path = "/rollouts/{id}/start", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
 async fn start(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    act(&app, &caller, &condition, &id, Action::Start).await
+    act(&people, &caller, &condition, &id, Action::Start).await
 }
 
 /// Stops offering the release until it is resumed.
 #[utoipa::path(post, path = "/rollouts/{id}/pause", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
 async fn pause(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    act(&app, &caller, &condition, &id, Action::Pause).await
+    act(&people, &caller, &condition, &id, Action::Pause).await
 }
 
 /// Goes on after a pause or a halt: the newest wave soaks anew, and what led to a halt counts no more.
 #[utoipa::path(post, path = "/rollouts/{id}/resume", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
 async fn resume(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    act(&app, &caller, &condition, &id, Action::Resume).await
+    act(&people, &caller, &condition, &id, Action::Resume).await
 }
 
 /// Stops for good: devices that run the release go back where its signed manifest allows that.
 #[utoipa::path(post, path = "/rollouts/{id}/abort", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
 async fn abort(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    act(&app, &caller, &condition, &id, Action::Abort).await
+    act(&people, &caller, &condition, &id, Action::Abort).await
 }
 
 /// Opens the next wave, which waits for an approval or for evidence. While the wave before soaks none does (409).
 #[utoipa::path(post, path = "/rollouts/{id}/approve", params(("id" = String, Path), IfMatchHeader), responses((status = 200, body = Rollout)))]
 async fn approve(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     condition: Condition,
     InPath(id): InPath<String>,
 ) -> Result<Tagged<Rollout>, Problem> {
-    act(&app, &caller, &condition, &id, Action::Approve).await
+    act(&people, &caller, &condition, &id, Action::Approve).await
 }
 
 /// Server-sent events: the rollout now, and again whenever it changes.
@@ -195,9 +196,10 @@ async fn stream_changes(
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    find(&app, &caller, &id).await?;
-    let moved = app.people.rollouts_moved();
-    let changes = Changes { app, id, moved, last: None, ends: Instant::now() + STREAM_LIFE };
+    find(&app.people, &caller, &id).await?;
+    let moved = app.people.store.rollouts_moved();
+    let (people, stop) = (app.people.clone(), app.stop.clone());
+    let changes = Changes { people, stop, id, moved, last: None, ends: Instant::now() + STREAM_LIFE };
     let events = stream::unfold(changes, |mut changes| async move {
         let json = changes.next().await?;
         Some((Ok(Event::default().data(json)), changes))
@@ -207,7 +209,8 @@ async fn stream_changes(
 
 /// What one stream has told.
 struct Changes {
-    app: Arc<App>,
+    people: People,
+    stop: CancellationToken,
     id: String,
     moved: watch::Receiver<u64>,
     last: Option<Rollout>,
@@ -217,13 +220,13 @@ struct Changes {
 impl Changes {
     /// JSON of the rollout as soon as it is another one; `None` at the end of the stream.
     async fn next(&mut self) -> Option<String> {
-        let stop = self.app.stop.clone();
+        let stop = self.stop.clone();
         loop {
             if stop.is_cancelled() || Instant::now() >= self.ends {
                 return None;
             }
             self.moved.mark_unchanged();
-            let now = match read(&self.app, &self.id).await {
+            let now = match read(&self.people, &self.id).await {
                 Ok(now) => now,
                 Err(error) => {
                     tracing::error!("a stream of rollout {} ends: {error}", self.id);
@@ -246,33 +249,33 @@ impl Changes {
 }
 
 async fn act(
-    app: &App,
+    people: &People,
     caller: &Caller,
     condition: &Condition,
     id: &str,
     action: Action,
 ) -> Result<Tagged<Rollout>, Problem> {
-    find(app, caller, id).await?;
+    find(people, caller, id).await?;
     let change = caller.change();
-    app.people.act_on_rollout(id, action, &change, &condition.0).await?.done("rollout", id)??;
-    tagged(app, id).await
+    people.store.act_on_rollout(id, action, &change, &condition.0).await?.done("rollout", id)??;
+    tagged(people, id).await
 }
 
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<RolloutRow, Problem> {
-    let row = app.people.rollout(id).await?.filter(|row| caller.sees(&row.product));
+async fn find(people: &People, caller: &Caller, id: &str) -> Result<RolloutRow, Problem> {
+    let row = people.store.rollout(id).await?.filter(|row| caller.sees(&row.product));
     row.ok_or_else(|| Problem::NotFound { kind: "rollout", name: id.to_owned() })
 }
 
-async fn tagged(app: &App, id: &str) -> Result<Tagged<Rollout>, Problem> {
-    let body = read(app, id).await?;
+async fn tagged(people: &People, id: &str) -> Result<Tagged<Rollout>, Problem> {
+    let body = read(people, id).await?;
     Ok(Tagged { revision: body.revision, body })
 }
 
-async fn read(app: &App, id: &str) -> Result<Rollout, Problem> {
-    let row = app.people.rollout(id).await?;
+async fn read(people: &People, id: &str) -> Result<Rollout, Problem> {
+    let row = people.store.rollout(id).await?;
     let row = row.ok_or_else(|| Problem::NotFound { kind: "rollout", name: id.to_owned() })?;
-    let waves = app.people.waves(id).await?;
-    show_rollout(row, &waves, app.config.clock.now_ms())
+    let waves = people.store.waves(id).await?;
+    show_rollout(row, &waves, people.clock.now_ms())
 }
 
 fn show_rollout(row: RolloutRow, waves: &[WaveRow], now_ms: i64) -> Result<Rollout, Problem> {

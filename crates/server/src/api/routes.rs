@@ -10,12 +10,12 @@
 //! /// Stops offering the release.
 //! #[utoipa::path(post, path = "/rollouts/{id}/pause", params(("id" = String, Path)), responses((status = 200, body = Rollout)))]
 //! async fn pause(
-//!     State(app): State<Arc<App>>,
+//!     State(people): State<People>,
 //!     caller: Caller,
 //!     if_match: Condition,
 //!     InPath(id): InPath<String>,
 //! ) -> Result<Tagged<Rollout>, Problem> {
-//!     let row = app.people.pause_rollout(&id, &caller.change(), &if_match.0).await?;
+//!     let row = people.store.pause_rollout(&id, &caller.change(), &if_match.0).await?;
 //!     …
 //! }
 //! ```

@@ -1,7 +1,5 @@
 //! `/api/v1/sessions`: what a browser holds in place of an API token. It may what the token may, until somebody logs out.
 
-use std::sync::Arc;
-
 use api::access::BegunSession;
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +8,7 @@ use utoipa_axum::routes;
 
 use super::auth::Caller;
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::problem::Problem;
 use crate::secret;
@@ -25,7 +23,7 @@ pub(super) fn routes() -> Routes {
 /// Begins a session of the API token, whose secret is shown once. It ends with the token, after 12 hours, or by hand.
 #[utoipa::path(post, path = "/sessions", responses((status = 201, body = BegunSession)))]
 async fn begin(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
 ) -> Result<(StatusCode, Json<BegunSession>), Problem> {
     if caller.session.is_some() {
@@ -34,14 +32,14 @@ async fn begin(
     let secret = secret::new_token();
     let now_ms = caller.change().at_ms;
     let expires_at_ms = now_ms.saturating_add(LIFE_MS);
-    app.people.begin_session(&caller.id, &secret::hash(&secret), now_ms, expires_at_ms).await?;
+    people.store.begin_session(&caller.id, &secret::hash(&secret), now_ms, expires_at_ms).await?;
     Ok((StatusCode::CREATED, Json(BegunSession { secret, expires_at: clock::rfc3339(expires_at_ms) })))
 }
 
 /// Ends the session that the request comes with: its next request is refused. The API token stays good.
 #[utoipa::path(delete, path = "/sessions/current", responses((status = 204)))]
-async fn end(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode, Problem> {
+async fn end(State(people): State<People>, caller: Caller) -> Result<StatusCode, Problem> {
     let session = caller.session.ok_or(Problem::NoSession)?;
-    app.people.end_session(&session).await?;
+    people.store.end_session(&session).await?;
     Ok(StatusCode::NO_CONTENT)
 }

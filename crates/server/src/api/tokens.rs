@@ -1,7 +1,5 @@
 //! `/api/v1/tokens`: who may use the API. An admin whose token is for one product makes and sees none.
 
-use std::sync::Arc;
-
 use api::access::{ApiToken, CreatedToken, NewApiToken};
 use api::page::Page;
 use axum::Json;
@@ -14,7 +12,7 @@ use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params, check_text, parse_time};
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::problem::{Problem, Refused};
 use crate::secret;
@@ -31,7 +29,7 @@ pub(super) fn routes() -> Routes {
 /// Makes an API token, which is shown once.
 #[utoipa::path(post, path = "/tokens", request_body = NewApiToken, responses((status = 201, body = CreatedToken)))]
 async fn create(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<NewApiToken>,
 ) -> Result<(StatusCode, Json<CreatedToken>), Problem> {
@@ -44,7 +42,7 @@ async fn create(
         return Err(Problem::Unsuitable(format!("expected expires_at in the future, found {found}")));
     }
     let product = match body.product {
-        Some(name) => Some(product::find(&app, &caller, name).await?.name),
+        Some(name) => Some(product::find(&people, &caller, name).await?.name),
         None => None,
     };
     let token = secret::new_token();
@@ -57,19 +55,19 @@ async fn create(
         expires_at_ms,
         revoked_at_ms: None,
     };
-    app.people.add_token(&row, &secret::hash(&token), &change).await?;
+    people.store.add_token(&row, &secret::hash(&token), &change).await?;
     Ok((StatusCode::CREATED, Json(CreatedToken { description: show(row)?, token })))
 }
 
 /// Lists API tokens by id, those that are good no longer too.
 #[utoipa::path(get, path = "/tokens", params(PageParams), responses((status = 200, body = Page<ApiToken>)))]
 async fn list(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<ApiToken>>, Problem> {
     caller.require_unscoped()?;
-    let rows = app.people.tokens(params.after(), params.rows()?).await?;
+    let rows = people.store.tokens(params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), show).map(Json)
 }
 
@@ -81,12 +79,12 @@ async fn list(
     responses((status = 200, body = ApiToken))
 )]
 async fn revoke(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Json<ApiToken>, Problem> {
     caller.require_unscoped()?;
-    match app.people.revoke_token(&id, &caller.change()).await? {
+    match people.store.revoke_token(&id, &caller.change()).await? {
         Revocation::Done(row) => show(row).map(Json),
         Revocation::NotFound => Err(Problem::NotFound { kind: "token", name: id }),
         Revocation::Last => Err(Problem::LastAdmin { id }),
@@ -101,12 +99,12 @@ async fn revoke(
     responses((status = 200, body = ApiToken))
 )]
 async fn remove(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Json<ApiToken>, Problem> {
     caller.require_unscoped()?;
-    match app.people.delete_token(&id, &caller.change()).await? {
+    match people.store.delete_token(&id, &caller.change()).await? {
         TokenDeletion::Done(row) => show(row).map(Json),
         TokenDeletion::NotFound => Err(Problem::NotFound { kind: "token", name: id }),
         TokenDeletion::Good => Err(Problem::Refused(Refused {

@@ -1,7 +1,6 @@
 //! `/api/v1/webhooks`: where a team's own backend is told what happens.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use api::page::Page;
 use api::webhook::{CreatedWebhook, Delivery, ListedWebhook, NewWebhook, Webhook};
@@ -16,7 +15,7 @@ use super::page::PageParams;
 use super::product;
 use super::request::{Body, InPath, Params};
 use super::routes::Routes;
-use crate::app::App;
+use crate::app::People;
 use crate::clock;
 use crate::problem::Problem;
 use crate::secret;
@@ -37,10 +36,10 @@ pub(super) fn routes() -> Routes {
 
 /// Lists webhooks.
 #[utoipa::path(get, path = "/webhooks", responses((status = 200, body = Page<ListedWebhook>)))]
-async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Page<ListedWebhook>>, Problem> {
+async fn list(State(people): State<People>, caller: Caller) -> Result<Json<Page<ListedWebhook>>, Problem> {
     caller.require_unscoped()?;
-    let webhooks = app.people.webhooks().await?;
-    let waiting = app.people.waiting_deliveries().await?;
+    let webhooks = people.store.webhooks().await?;
+    let waiting = people.store.waiting_deliveries().await?;
     let listed = |row: WebhookRow| {
         let waits = waiting.iter().find(|(webhook, ..)| *webhook == row.id);
         ListedWebhook {
@@ -60,7 +59,7 @@ async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Page<L
     responses((status = 201, body = CreatedWebhook))
 )]
 async fn create(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     Body(body): Body<NewWebhook>,
 ) -> Result<(StatusCode, Json<CreatedWebhook>), Problem> {
@@ -76,7 +75,7 @@ async fn create(
     events.sort();
     events.dedup();
     let product = match body.product {
-        Some(name) => Some(product::find(&app, &caller, name).await?.name),
+        Some(name) => Some(product::find(&people, &caller, name).await?.name),
         None => None,
     };
     let change = caller.change();
@@ -89,7 +88,7 @@ async fn create(
         created_at_ms: change.at_ms,
         told_until: String::new(),
     };
-    app.people.add_webhook(&row, &change).await?;
+    people.store.add_webhook(&row, &change).await?;
     let secret = row.secret.clone();
     Ok((StatusCode::CREATED, Json(CreatedWebhook { webhook: show(row), secret })))
 }
@@ -119,13 +118,13 @@ fn is_here(url: &Url) -> bool {
 /// Removes a webhook. What has not been delivered is not sent any more.
 #[utoipa::path(delete, path = "/webhooks/{id}", params(("id" = String, Path)), responses((status = 200, body = Webhook)))]
 async fn remove(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<Json<Webhook>, Problem> {
     caller.require_unscoped()?;
-    let webhook = find(&app, id).await?;
-    if app.people.remove_webhook(&webhook.id, &caller.change()).await? {
+    let webhook = find(&people, id).await?;
+    if people.store.remove_webhook(&webhook.id, &caller.change()).await? {
         Ok(Json(show(webhook)))
     } else {
         Err(not_found(webhook.id))
@@ -140,32 +139,32 @@ async fn remove(
     responses((status = 200, body = Page<Delivery>))
 )]
 async fn deliveries(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<Page<Delivery>>, Problem> {
     caller.require_unscoped()?;
-    let webhook = find(&app, id).await?;
-    let rows = app.people.deliveries(&webhook.id, params.after(), params.rows()?).await?;
+    let webhook = find(&people, id).await?;
+    let rows = people.store.deliveries(&webhook.id, params.after(), params.rows()?).await?;
     params.page(rows, |row| row.id.clone(), |row| Ok(delivery(row))).map(Json)
 }
 
 /// Sends a webhook an event `webhook.test`, as soon as it can be.
 #[utoipa::path(post, path = "/webhooks/{id}/test", params(("id" = String, Path)), responses((status = 202, body = Webhook)))]
 async fn test(
-    State(app): State<Arc<App>>,
+    State(people): State<People>,
     caller: Caller,
     InPath(id): InPath<String>,
 ) -> Result<(StatusCode, Json<Webhook>), Problem> {
     caller.require_unscoped()?;
-    let webhook = find(&app, id).await?;
-    webhooks::test(&app, &webhook).await?;
+    let webhook = find(&people, id).await?;
+    webhooks::test(&people, &webhook).await?;
     Ok((StatusCode::ACCEPTED, Json(show(webhook))))
 }
 
-async fn find(app: &App, id: String) -> Result<WebhookRow, Problem> {
-    let found = app.people.webhooks().await?.into_iter().find(|webhook| webhook.id == id);
+async fn find(people: &People, id: String) -> Result<WebhookRow, Problem> {
+    let found = people.store.webhooks().await?.into_iter().find(|webhook| webhook.id == id);
     found.ok_or_else(|| not_found(id))
 }
 

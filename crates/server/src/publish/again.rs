@@ -19,9 +19,11 @@ pub(super) async fn published(
     trusted: &PublisherKeys,
 ) -> Result<Option<Result<NewRelease, PublishError>>, PublishError> {
     let digest = manifest.artifact.digest.to_string();
-    let Some(known) = app.people.release_of_image(&product.name, &digest).await? else { return Ok(None) };
+    let Some(known) = app.people.store.release_of_image(&product.name, &digest).await? else {
+        return Ok(None);
+    };
     let mut differs = differences(&known, manifest, publication, trusted);
-    let newest = app.people.newest_on_channel(&product.name, &known.channel).await?;
+    let newest = app.people.store.newest_on_channel(&product.name, &known.channel).await?;
     if newest.is_some_and(|newest| newest.sequence > known.sequence) {
         differs.push("its place, for newer ones are on its channel");
     }

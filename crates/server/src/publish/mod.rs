@@ -161,7 +161,7 @@ pub(crate) async fn publish(
 ) -> Result<Published, PublishError> {
     let bytes =
         BASE64_STANDARD.decode(publication.manifest_base64.trim()).map_err(|_| PublishError::Base64)?;
-    let keys = app.people.publisher_keys(&product.name).await?;
+    let keys = app.people.store.publisher_keys(&product.name).await?;
     let signed = Signed::<Manifest>::from_bytes(bytes);
     let trusted = trusted(product, &keys)?;
     let manifest = verify(&signed, product, &keys, &trusted)?;
@@ -226,26 +226,26 @@ pub(crate) async fn publish(
         }
     }
     warnings.extend(check_trust(app, product, &signed, &keys, publication.untrusted_key).await?);
-    let namesakes = app.people.namesakes(&product.name, &digest, &manifest.version).await?;
+    let namesakes = app.people.store.namesakes(&product.name, &digest, &manifest.version).await?;
     warnings.extend(warnings::mix_ups(&digest, &manifest.version, &namesakes));
-    let newest = app.people.newest_on_channel(&product.name, &publication.channel).await?;
+    let newest = app.people.store.newest_on_channel(&product.name, &publication.channel).await?;
     warnings.extend(newest.and_then(|newest| warnings::lower(&manifest.version, &newest)));
     match &required {
         Some(required) => {
             let (product, channel) = (&product.name, &publication.channel);
-            if !app.people.is_rolled_out(product, channel, required.sequence).await? {
+            if !app.people.store.is_rolled_out(product, channel, required.sequence).await? {
                 warnings.push(warnings::unreachable(required, channel));
             }
         }
         None => {
-            let newest = app.people.newest_requirement(&product.name, &publication.channel).await?;
+            let newest = app.people.store.newest_requirement(&product.name, &publication.channel).await?;
             warnings.extend(newest.map(warnings::around));
         }
     }
     if publication.starts_rollout {
-        let cut_short = app.people.rollouts_in_between(&product.name, &publication.channel).await?;
+        let cut_short = app.people.store.rollouts_in_between(&product.name, &publication.channel).await?;
         let needed = match publication.requires {
-            Some(required) => app.people.steps_to(&product.name, required).await?,
+            Some(required) => app.people.store.steps_to(&product.name, required).await?,
             None => Vec::new(),
         };
         let is_cut = |row: &&RolloutRow| !needed.contains(&row.sequence);
@@ -256,7 +256,7 @@ pub(crate) async fn publish(
     }
 
     for (digest, size_bytes) in &uploads {
-        app.people.note_artifact(*digest, *size_bytes, &change.aside()).await?;
+        app.people.store.note_artifact(*digest, *size_bytes, &change.aside()).await?;
         // It may have been deleted since it was read; what is noted and there by now stays.
         if app.artifacts.size_bytes(*digest).await?.is_none() {
             return Err(PublishError::ArtifactGone { digest: digest.to_string() });
@@ -291,10 +291,11 @@ pub(crate) async fn publish(
         archived_at_ms: None,
     };
     let quota_bytes = app.config.artifact_quota_bytes;
-    match app.people.add_release(&release, publication.starts_rollout, quota_bytes, change).await? {
+    match app.people.store.add_release(&release, publication.starts_rollout, quota_bytes, change).await? {
         Added::Done => {}
         Added::NotNewer => {
-            let newest = app.people.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
+            let newest =
+                app.people.store.newest_release(&product.name).await?.map_or(0, |newest| newest.sequence);
             return Err(PublishError::Sequence { newest, found });
         }
         Added::Archived(sequence) => return Err(PublishError::Archived { sequence }),
@@ -304,7 +305,7 @@ pub(crate) async fn publish(
             return Err(PublishError::Quota(OverQuota {
                 product: product.name.clone(),
                 quota_bytes,
-                stored_bytes: app.people.uploaded_bytes(&product.name).await?,
+                stored_bytes: app.people.store.uploaded_bytes(&product.name).await?,
                 needed_bytes: needed.map_or(0, |(_, size_bytes)| *size_bytes),
             }));
         }
@@ -324,7 +325,7 @@ async fn published_before(
     signed: &Signed<Manifest>,
 ) -> Result<Option<NewRelease>, PublishError> {
     let Ok(sequence) = i64::try_from(manifest.sequence.0) else { return Ok(None) };
-    let known = app.people.release(&product.name, sequence).await?;
+    let known = app.people.store.release(&product.name, sequence).await?;
     let encoded = BASE64_STANDARD.encode(signed.as_bytes());
     Ok(known.filter(|known| known.manifest_base64 == encoded))
 }
@@ -348,7 +349,7 @@ async fn check_required(
 ) -> Result<Option<NewRelease>, PublishError> {
     let Some(found) = requires else { return Ok(None) };
     let is_older = u64::try_from(found).is_ok_and(|found| found < manifest.sequence.0);
-    let release = if is_older { app.people.release(&product.name, found).await? } else { None };
+    let release = if is_older { app.people.store.release(&product.name, found).await? } else { None };
     let error = || PublishError::Requires { product: product.name.clone(), found };
     release.map(Some).ok_or_else(error)
 }
@@ -371,7 +372,7 @@ async fn check_trust(
         }
     }
     let Some((row, id)) = signer else { return Ok(None) };
-    let trust = app.people.trust(&product.name, &id).await?;
+    let trust = app.people.store.trust(&product.name, &id).await?;
     if trust.others == 0 {
         return Ok(None);
     }
@@ -393,7 +394,7 @@ async fn check_reverts(
     let mut missing = Vec::new();
     for sequence in manifest.reverts().iter().map(|sequence| sequence.0) {
         let known = match i64::try_from(sequence) {
-            Ok(stored) => app.people.release(&product.name, stored).await?.is_some(),
+            Ok(stored) => app.people.store.release(&product.name, stored).await?.is_some(),
             Err(_) => false,
         };
         if known && sequence < manifest.sequence.0 { &mut reverts } else { &mut missing }.push(sequence);
