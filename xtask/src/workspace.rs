@@ -23,9 +23,13 @@ const TESTS_PER_PROCESSOR: usize = 2;
 /// `cargo test`, of all packages.
 pub(crate) fn test(root: &Path) -> Command {
     let mut command = Command::new("cargo");
-    let threads = thread::available_parallelism().map_or(1, NonZero::get) * TESTS_PER_PROCESSOR;
-    command.current_dir(root).env("RUST_TEST_THREADS", threads.to_string()).arg("test").args(ALL);
+    command.current_dir(root).env("RUST_TEST_THREADS", tests_at_a_time()).arg("test").args(ALL);
     command
+}
+
+/// How many tests run at a time.
+pub(crate) fn tests_at_a_time() -> String {
+    (thread::available_parallelism().map_or(1, NonZero::get) * TESTS_PER_PROCESSOR).to_string()
 }
 
 /// Builds the command line; returns the program.

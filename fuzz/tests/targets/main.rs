@@ -161,11 +161,13 @@ fn libfuzzers_programs_only_call_their_targets() {
     for name in NAMES {
         let file = format!("fuzz_targets/{name}.rs");
         let expected = format!(
-            "#![no_main]\n\nlibfuzzer_sys::fuzz_target!(|input: fuzz::targets::{name}::Input| \
-             fuzz::targets::{name}::run(input));\n"
+            "#![no_main] libfuzzer_sys::fuzz_target!(|input: fuzz::targets::{name}::Input| \
+             fuzz::targets::{name}::run(input));"
         );
         let program = fs::read_to_string(root().join("fuzz").join(&file)).unwrap();
-        assert_eq!(program, expected, "fuzz/{file}");
+        // Long names are broken into lines.
+        let words = |text: &str| text.split_whitespace().collect::<String>();
+        assert_eq!(words(&program), words(&expected), "fuzz/{file}");
         let expected = format!(
             "name = \"{name}\"\npath = \"{file}\"\nrequired-features = [\"libfuzzer\"]\n\
              test = false\ndoc = false\nbench = false\n"

@@ -101,7 +101,8 @@ fn clippy(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
 
 fn tests(gate: &Gate<'_>) -> anyhow::Result<Outcome> {
     if process::succeeds(cargo(gate).args(["nextest", "--version"])) {
-        return run(cargo(gate).args(["nextest", "run", "--no-fail-fast"]).args(ALL));
+        let at_a_time = ["--test-threads", &workspace::tests_at_a_time()];
+        return run(cargo(gate).args(["nextest", "run", "--no-fail-fast"]).args(at_a_time).args(ALL));
     }
     println!("cargo-nextest is not installed, using cargo test");
     run(workspace::test(gate.root).args(["--lib", "--bins", "--tests", "--no-fail-fast"]))
