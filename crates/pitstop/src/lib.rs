@@ -64,12 +64,31 @@ fn usage(error: &clap::Error) -> ExitCode {
     let is_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && is_json {
         let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let failure = failure::Failure::usage(message).hint("see --help");
+        let message = without_usage(&text);
+        let failure = failure::Failure::usage(message.trim_start_matches("error: ")).hint("see --help");
         ui::Ui::new(true).failure(&failure);
         return failure.exit_code();
     }
     // Nobody is left to tell when the output is closed.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What clap says is wrong, in one line: what is missing or possible stands in lines of its own.
+fn without_usage(text: &str) -> String {
+    let told = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    told.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_told_what_is_missing() {
+        let text = "error: the following required arguments were not provided:\n  --product <NAME>\n\n\
+                    Usage: pitstop release list --product <NAME>\n\nFor more information, try '--help'.\n";
+        let expected = "error: the following required arguments were not provided: --product <NAME>";
+        assert_eq!(without_usage(text), expected);
+    }
 }

@@ -11,6 +11,13 @@ const RETURNS: i64 = 8;
 /// now and then, and is not heard at each start, may come near to an old count by chance.
 const APART: i64 = 8;
 
+/// The count wraps there (`STARTS_MODULUS` of the updater).
+const MODULUS: i64 = 2048;
+
+/// A board that starts about half as often between two check-ins as the count wraps at seems to go to and fro as well: by so much
+/// the way may differ from half the modulus.
+const NEAR_HALF: i64 = 160;
+
 /// Who has not returned for so long is one board.
 const FORGET_MS: i64 = 30 * 24 * 3_600_000;
 
@@ -68,7 +75,7 @@ impl Counts {
         let Some(last) = self.starts.filter(|last| *last != starts) else { return Step::On };
         match self.other.filter(|other| *other < starts) {
             // It is next above the other one.
-            Some(other) if last > starts || last < other => {
+            Some(other) if (last > starts || last < other) && !is_half_way(last - other) => {
                 match (starts - other).saturating_mul(APART) <= (starts - last).abs() {
                     true => Step::Return,
                     false => Step::Anew,
@@ -78,6 +85,11 @@ impl Counts {
             Some(_) | None => Step::Anew,
         }
     }
+}
+
+/// Whether one board may have gone so far that two of these ways are once around.
+fn is_half_way(way: i64) -> bool {
+    (way.rem_euclid(MODULUS) - MODULUS / 2).abs() <= NEAR_HALF
 }
 
 #[cfg(test)]
@@ -142,7 +154,7 @@ mod tests {
             ("power is cut every day", (0..50).flat_map(|_| 1..24).collect()),
             ("every second start has power cut before it", (0..50).flat_map(|_| [1, 2]).collect()),
             ("the answer is lost, and it asks again", (0..50).flat_map(|n| [n, n]).collect()),
-            ("the count wraps", (0..30_000).map(|n| n % 4096).collect()),
+            ("the count wraps", (0..30_000).map(|n| n % MODULUS).collect()),
             (
                 "it is heard now and then, and passes where it was",
                 vec![490, 1, 25, 49, 480, 514, 538, 1, 30, 520, 560],
@@ -153,6 +165,19 @@ mod tests {
         }
         let days = (0..50).flat_map(|day| (1..10 + day).step_by(3));
         assert!(!is_suspected(days), "a day longer than the one before");
+    }
+
+    /// A sleeper that wakes some thousand times between two check-ins goes once around with two of them.
+    #[test]
+    fn a_count_that_wraps_does_not_look_like_two_boards() {
+        for step in 1..2 * MODULUS {
+            let starts = (0..400).map(|n| {
+                let uneven = [0, 31, -47, 12, 50, -50, 7, -20][n as usize % 8];
+                (n * step + uneven).rem_euclid(MODULUS)
+            });
+            assert!(!is_suspected(starts), "{step} starts between two check-ins, more or less");
+            assert!(!is_suspected((0..400).map(|n| (n * step).rem_euclid(MODULUS))), "{step}");
+        }
     }
 
     /// Boards that lose power by chance and are heard by chance, of a million check-ins each.

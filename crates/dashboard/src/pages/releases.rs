@@ -148,7 +148,7 @@ async fn release_page(session: &Session, product: &str, sequence: &str) -> Resul
                     ("Published", Some(when(&release.created_at, session.now))),
                     ("Runs on", Some(html! { a href=(runs_it) { (view::count(devices, "device")) } })),
                     ("May go back to", Some(revert_to(&release))),
-                    ("Signed manifest", Some(html! {
+                    ("On the command line", Some(html! {
                         code { "pitstop release show " (release.sequence) " --product " (release.product) }
                     })),
                 ]))

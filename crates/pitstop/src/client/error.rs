@@ -24,9 +24,7 @@ fn hint(problem: &Problem) -> Option<&'static str> {
             "`pitstop whoami` shows what this token is good for; an admin makes another: `pitstop token new NAME \
                  --role ROLE`",
         ),
-        "not-found" => Some(
-            "`pitstop product list`, `pitstop device list` and `pitstop rollout list` show what there is",
-        ),
+        "not-found" => Some("the `list` of its kind shows what there is, such as `pitstop product list`"),
         "image-published" => Some(
             "bring that release to devices with `pitstop rollout new`, or publish the image anew with --same-image",
         ),

@@ -83,6 +83,11 @@ pub(super) fn refused(error: &ureq::Error) -> Option<(String, &'static str)> {
             format!("its certificate is good from {} on only", moment(*not_before)),
             "see that the clock of this machine is right",
         ),
+        other if other.to_string().contains("CaUsedAsEndEntity") => (
+            "its certificate is marked as a CA's, which no server may show".to_owned(),
+            "make the server a certificate of that CA, or one without CA:TRUE (openssl req -x509 -addext \
+             basicConstraints=critical,CA:FALSE), and give it with --ca-file",
+        ),
         other => (format!("its certificate is refused: {other}"), "give the proxy there another certificate"),
     })
 }

@@ -130,6 +130,9 @@ impl Filter {
     }
 }
 
+/// So many of a list are shown.
+const SHOWN_ITEMS: usize = 3;
+
 fn row(line: &audit::Line, now: OffsetDateTime) -> [Cell; 5] {
     [
         Cell::new(Tone::Dim, ago(&line.at, now)),
@@ -145,6 +148,12 @@ fn change(before: Option<&Value>, after: Option<&Value>) -> String {
     let text = |value: Option<&Value>| match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
+        // The devices of a bulk operation; all of them are in the export.
+        Some(Value::Array(items)) if items.len() > SHOWN_ITEMS => {
+            let shown = items.iter().take(SHOWN_ITEMS).map(|item| item.as_str().unwrap_or("…"));
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            format!("{shown} and {} more", items.len() - SHOWN_ITEMS)
+        }
         Some(other) => other.to_string(),
     };
     let (before, after) = match (before, after) {
@@ -180,6 +189,8 @@ mod tests {
         );
         assert_eq!(change(Some(&before), Some(&after)), "state running -> aborted, note - -> x");
         assert_eq!(change(None, Some(&after)), "state aborted, note x");
+        let many = json!({ "ids": ["a", "b", "c", "d", "e"] });
+        assert_eq!(change(None, Some(&many)), "ids a, b, c and 2 more");
         let made = json!({ "name": "ci", "role": "publisher", "product": null });
         assert_eq!(change(None, Some(&made)), "name ci, role publisher");
     }

@@ -280,6 +280,12 @@ impl Destination {
             }
             Self::File(path) => {
                 if path.exists() {
+                    if !path.is_file() {
+                        let message = format!("expected a file at {}, found something else", path.display());
+                        return Err(
+                            Failure::new(message).hint("--image makes a file; a board is named with --port")
+                        );
+                    }
                     consent.to(&format!("Overwrite {}, which is there already?", path.display()))?;
                 }
                 Ok(Vec::new())

@@ -54,7 +54,7 @@ pub(crate) fn chip(text: &str) -> Result<Chip, String> {
 /// A size of flash: whole megabytes.
 pub(crate) fn flash_size(text: &str) -> Result<u32, String> {
     let digits = text.trim_end_matches(['B', 'b']).trim_end_matches(['M', 'm']);
-    match digits.parse::<u32>() {
+    match digits.trim_end().parse::<u32>() {
         Ok(megabytes) if (1..=128).contains(&megabytes) && digits.len() < text.len() => Ok(megabytes << 20),
         Ok(_) | Err(_) => Err("expected a size of flash from 1MB to 128MB, such as 4MB".to_owned()),
     }

@@ -331,7 +331,24 @@ impl Quickstart {
             line.extend(["--data".to_owned(), self.data.display().to_string()]);
         }
         if answers {
-            steps.kept(&line, &format!("a server answers at {}", self.admin))?;
+            let of_another = |failure: Failure| {
+                failure.hint(format!(
+                    "what answers at {} is the server of another folder, or another program: name its folder with --data, \
+                     or another place for this one with --admin and --device-port",
+                    self.admin
+                ))
+            };
+            let info = steps.client().and_then(|client| Ok(client.info()?)).map_err(of_another)?;
+            let wanted = format!("https://{listen}");
+            if self.address.is_some() && info.device_url != wanted {
+                return Err(Failure::new(format!(
+                    "expected a server for devices at {wanted}, found one at {} for devices at {}",
+                    self.admin, info.device_url
+                ))
+                .hint("end that one, or leave --address and --device-port away to take it as it is"));
+            }
+            let there = format!("a server answers at {}, for devices at {}", self.admin, info.device_url);
+            steps.kept(&["serve".to_owned()], &there)?;
             return Ok(None);
         }
         steps.shown(&line)?;
@@ -374,7 +391,7 @@ impl Quickstart {
             Some(known) => {
                 let of_product = known.chip;
                 return Err(Failure::new(format!(
-                    "the product {product} is for {of_product}, the board is an {chip}"
+                    "expected a board with an {of_product}, as the product {product} is for, found {chip}"
                 ))
                 .hint("name another product: pitstop quickstart NAME"));
             }
@@ -408,7 +425,9 @@ impl Quickstart {
         if !self.has_target() {
             let line =
                 ["flash", "--port", "PORT", "--product", product, "--device", device, "--wifi", "SSID"];
-            return Ok(Some(shell(&steps.at_server(&line.map(str::to_owned)))));
+            let mut line = line.map(str::to_owned).to_vec();
+            line.extend(self.allow_loopback.then(|| "--allow-loopback".to_owned()));
+            return Ok(Some(shell(&steps.at_server(&line))));
         }
         let known = there(client.device(device))?;
         let has_enrolled =

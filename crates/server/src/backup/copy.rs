@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use manifest::Digest;
@@ -42,9 +42,17 @@ pub(super) fn data_files(data_dir: &Path) -> Result<Vec<DataFile>, BackupError> 
         let directory = data_dir.join(&folder);
         for entry in fs::read_dir(&directory).map_err(BackupError::file("read", &directory))? {
             let entry = entry.map_err(BackupError::file("read", &directory))?;
-            let path = folder.join(entry.file_name());
-            // A file that was renamed or removed meanwhile was one that was being written.
-            let Ok(metadata) = entry.metadata() else { continue };
+            let (path, place) = (folder.join(entry.file_name()), entry.path());
+            // What a link leads to is the server's as well: artifacts on a larger disk, a CA on another one.
+            let metadata = match fs::metadata(&place) {
+                Ok(metadata) => metadata,
+                Err(error) if place.is_symlink() => return Err(BackupError::file("follow", place)(error)),
+                // A file that was renamed or removed meanwhile was one that was being written.
+                Err(_) => continue,
+            };
+            if metadata.is_dir() && place.is_symlink() {
+                refuse_a_circle(data_dir, &place)?;
+            }
             if metadata.is_dir() {
                 folders.push(path);
             } else if metadata.is_file() && !is_left_out(&path) {
@@ -56,6 +64,16 @@ pub(super) fn data_files(data_dir: &Path) -> Result<Vec<DataFile>, BackupError> 
         }
     }
     Ok(found)
+}
+
+fn refuse_a_circle(data_dir: &Path, link: &Path) -> Result<(), BackupError> {
+    let real = |path: &Path| fs::canonicalize(path).map_err(BackupError::file("follow", path));
+    match real(data_dir)?.starts_with(real(link)?) {
+        true => {
+            Err(BackupError::file("follow", link)(io::Error::other("it leads to a folder that it is in")))
+        }
+        false => Ok(()),
+    }
 }
 
 fn is_left_out(path: &Path) -> bool {

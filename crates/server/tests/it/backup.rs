@@ -271,6 +271,33 @@ async fn a_restored_directory_is_where_a_link_leads_and_the_link_stays() {
     assert_eq!(fs::read_dir(at("private")).unwrap().count(), 4, "no draft is left");
 }
 
+/// Artifacts on a larger disk, and a CA on another one.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_a_link_leads_to_is_backed_up() {
+    let (folder, data, copy) = backed_up().await;
+    let at = |name: &str| folder.path().join(name);
+    for name in ["ca", "artifacts"] {
+        fs::rename(data.join(name), at(name)).unwrap();
+        std::os::unix::fs::symlink(at(name), data.join(name)).unwrap();
+    }
+    let (again, linked) = (at("again"), data.clone());
+    let save =
+        move |to: PathBuf, from: PathBuf| tokio::task::spawn_blocking(move || backup(&from, &to, |_, _| {}));
+    save(again.clone(), linked.clone()).await.unwrap().unwrap();
+    assert!(again.join("ca/ca.pem").is_file());
+    assert_eq!(files_below(&again.join("artifacts")).len(), files_below(&copy.join("artifacts")).len());
+    for leads_to in [folder.path(), Path::new("nowhere")] {
+        std::os::unix::fs::symlink(leads_to, linked.join("odd")).unwrap();
+        let refused = save(at("odd"), linked.clone()).await.unwrap();
+        assert!(
+            matches!(&refused, Err(BackupError::File { path, .. }) if path.ends_with("odd")),
+            "{refused:?}"
+        );
+        fs::remove_file(linked.join("odd")).unwrap();
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_backup_is_for_its_owner_only() {

@@ -2,7 +2,7 @@
 
 use anstream::{AutoStream, ColorChoice};
 use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -17,11 +17,28 @@ pub(super) struct Log {
     exporter: Option<Exporter>,
 }
 
+/// Levels, and modules with theirs. [`Targets`] takes any word for a module of which everything is logged, also a level that is
+/// misspelt.
+fn filter(text: &str) -> Result<Targets, String> {
+    let is_module =
+        |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_:".contains(letter));
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some((module, _)) if module.is_empty() || !is_module(module) => {
+                return Err(format!("{module:?} is no module"));
+            }
+            None if part.parse::<LevelFilter>().is_err() => return Err(format!("{part:?} is no level")),
+            Some(_) | None => {}
+        }
+    }
+    text.parse::<Targets>().map_err(|error| error.to_string())
+}
+
 impl Log {
     /// Sets up the log of this process, before there is an async runtime.
     pub(super) fn init(options: &LogOptions) -> Result<Self, Failure> {
-        let filter = options.filter.parse::<Targets>().map_err(|error| {
-            Failure::usage(format!("expected a log filter, found {:?}: {error}", options.filter))
+        let filter = filter(&options.filter).map_err(|why| {
+            Failure::usage(format!("expected a log filter, found {:?}: {why}", options.filter))
                 .hint("such as --log info, or --log warn,server=debug")
         })?;
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -58,6 +75,23 @@ impl Log {
         #[cfg(feature = "otlp")]
         if let Some(exporter) = &self.exporter {
             exporter.finish();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_of_levels_and_modules() {
+        for good in ["info", "off", "warn,server=debug", "info,rustls=off", "server::api=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for wrong in
+            ["", ",", "nonsense", "info;warn", "/re/", "server=loud", "=info", "info,server[span]=debug"]
+        {
+            assert!(filter(wrong).is_err(), "{wrong}");
         }
     }
 }
