@@ -20,10 +20,22 @@ pub(crate) const ALL: [&str; 4] = ["--workspace", "--features", "pitstop/otlp", 
 /// Tests at a time on each processor: many of them wait, for a time limit to pass or for a server to notice.
 const TESTS_PER_PROCESSOR: usize = 2;
 
+/// Cargo, as a person's shell would start it. The variables by which `cargo run` tells this program its own package have build
+/// scripts (ring's) run again, and half of the tree compiled again, whenever the two take turns.
+pub(crate) fn cargo(root: &Path) -> Command {
+    let mut command = Command::new("cargo");
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
+    command.current_dir(root);
+    command
+}
+
 /// `cargo test`, of all packages.
 pub(crate) fn test(root: &Path) -> Command {
-    let mut command = Command::new("cargo");
-    command.current_dir(root).env("RUST_TEST_THREADS", tests_at_a_time()).arg("test").args(ALL);
+    let mut command = cargo(root);
+    command.env("RUST_TEST_THREADS", tests_at_a_time()).arg("test").args(ALL);
     command
 }
 

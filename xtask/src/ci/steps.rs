@@ -53,9 +53,7 @@ const DENY_FETCH_FAILED: i32 = 1;
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "firmware/Cargo.toml"];
 
 fn cargo(gate: &Gate<'_>) -> Command {
-    let mut command = Command::new("cargo");
-    command.current_dir(gate.root);
-    command
+    workspace::cargo(gate.root)
 }
 
 fn run(command: &mut Command) -> anyhow::Result<Outcome> {
