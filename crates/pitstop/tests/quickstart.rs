@@ -113,13 +113,13 @@ fn a_virtual_device_runs_what_was_published_and_is_kept() {
     let kept = |report: &Value| {
         steps(report).into_iter().filter(|(_, kept)| *kept).map(|(verb, _)| verb).collect::<Vec<_>>()
     };
-    assert_eq!(kept(&run()), ["serve --listen", "keys new"]);
+    assert_eq!(kept(&run()), ["serve", "keys new"]);
 
     let app = start(&bench.folder.path().join("flash.bin"), PASSPHRASE);
     assert_eq!(app.version(), "1.0.0");
     // What it did is copyable: the last step, as it is shown, again.
     let report = run();
-    assert_eq!(kept(&report), ["serve --listen", "keys new", "product new", "flash --image"]);
+    assert_eq!(kept(&report), ["serve", "keys new", "product new", "flash --image"]);
     let publish = report["steps"][3]["command"].as_str().unwrap().replace("pitstop ", "");
     bench.command(&publish.split(' ').collect::<Vec<_>>()).assert().success();
 
