@@ -135,7 +135,10 @@ fn a_virtual_device_runs_what_was_published_and_is_kept() {
         .get_output()
         .clone();
     let refused = String::from_utf8(output.stderr).unwrap();
-    assert!(refused.contains("the product lamp is for esp32c3, the board is an esp32c6"), "{refused}");
+    assert!(
+        refused.contains("expected a board with an esp32c3, as the product lamp is for, found esp32c6"),
+        "{refused}"
+    );
 }
 
 #[test]
