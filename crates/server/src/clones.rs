@@ -118,7 +118,7 @@ mod tests {
             ("a copy that starts anew", two(|n| 500 + n, |n| 1 + n)),
             ("the copy comes first", two(|n| 1 + n, |n| 500 + n)),
             ("one is heard at every third start", two(|n| 500 + 3 * n, |n| 1 + n)),
-            ("one sleeps more often", two(|n| 4000 + 24 * n, |n| 1000 + 2 * n)),
+            ("one sleeps more often", two(|n| 1400 + 24 * n, |n| 1000 + 2 * n)),
         ] {
             assert!(is_suspected(starts), "{name}");
         }

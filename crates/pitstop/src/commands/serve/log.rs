@@ -27,7 +27,9 @@ fn filter(text: &str) -> Result<Targets, String> {
             Some((module, _)) if module.is_empty() || !is_module(module) => {
                 return Err(format!("{module:?} is no module"));
             }
-            None if part.parse::<LevelFilter>().is_err() => return Err(format!("{part:?} is no level")),
+            None if part.is_empty() || part.parse::<LevelFilter>().is_err() => {
+                return Err(format!("{part:?} is no level"));
+            }
             Some(_) | None => {}
         }
     }
