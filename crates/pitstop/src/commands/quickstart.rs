@@ -310,12 +310,11 @@ impl Quickstart {
 
     /// A server of this process, unless one answers.
     fn serve(&self, runtime: &Runtime, steps: &mut Steps<'_>) -> Result<Option<RunningServer>, Failure> {
-        let answers = TcpStream::connect_timeout(&self.admin, ANSWERS_WITHIN).is_ok();
-        let address = match self.address {
-            Some(address) => address,
-            None if answers => self.admin.ip(),
-            None => address_in_the_network()?,
-        };
+        if TcpStream::connect_timeout(&self.admin, ANSWERS_WITHIN).is_ok() {
+            self.take_server(steps)?;
+            return Ok(None);
+        }
+        let address = self.address.map_or_else(address_in_the_network, Ok)?;
         let listen = SocketAddr::new(address, self.device_port);
         let mut line = vec![
             "serve".to_owned(),
@@ -330,33 +329,36 @@ impl Quickstart {
         if self.data.as_os_str() != DEFAULT_DATA {
             line.extend(["--data".to_owned(), self.data.display().to_string()]);
         }
-        if answers {
-            let of_another = |failure: Failure| {
-                failure.hint(format!(
-                    "what answers at {} is the server of another folder, or another program: name its folder with --data, \
-                     or another place for this one with --admin and --device-port",
-                    self.admin
-                ))
-            };
-            let info = steps.client().and_then(|client| Ok(client.info()?)).map_err(of_another)?;
-            let wanted = format!("https://{listen}");
-            if self.address.is_some() && info.device_url != wanted {
-                return Err(Failure::new(format!(
-                    "expected a server for devices at {wanted}, found one at {} for devices at {}",
-                    self.admin, info.device_url
-                ))
-                .hint("end that one, or leave --address and --device-port away to take it as it is"));
-            }
-            let there = format!("a server answers at {}, for devices at {}", self.admin, info.device_url);
-            steps.kept(&["serve".to_owned()], &there)?;
-            return Ok(None);
-        }
         steps.shown(&line)?;
         let mut config = Config::new(&self.data);
         config.device_addr = listen;
         config.admin_addr = self.admin;
         config.server_names = vec![address.to_string()];
         runtime.block_on(server::start(config)).map(Some).map_err(serve::failure)
+    }
+
+    /// Goes on with the server that answers, if it is of this folder and is where it is expected.
+    fn take_server(&self, steps: &mut Steps<'_>) -> Result<(), Failure> {
+        let of_another = |failure: Failure| {
+            failure.hint(format!(
+                "what answers at {} is the server of another folder, or another program: name its folder with --data, or \
+                 another place for this one with --admin and --device-port",
+                self.admin
+            ))
+        };
+        let info = steps.client().and_then(|client| Ok(client.info()?)).map_err(of_another)?;
+        if let Some(address) = self.address {
+            let wanted = format!("https://{}", SocketAddr::new(address, self.device_port));
+            if info.device_url != wanted {
+                return Err(Failure::new(format!(
+                    "expected a server for devices at {wanted}, found one at {} for devices at {}",
+                    self.admin, info.device_url
+                ))
+                .hint("end that one, or leave --address and --device-port away to take it as it is"));
+            }
+        }
+        let there = format!("a server answers at {}, for devices at {}", self.admin, info.device_url);
+        steps.kept(&["serve".to_owned()], &there)
     }
 
     /// Everything but the server; what is left to do.
