@@ -11,6 +11,7 @@ use serde_json::Value;
 use support::pty::Terminal;
 use support::rom::{Fault, MockChip};
 use support::{Bench, image, pitstop, start, updater};
+use tempfile::TempDir;
 
 const PASSPHRASE: &str = "an unguessable passphrase";
 
@@ -26,16 +27,27 @@ fn steps(report: &Value) -> Vec<(String, bool)> {
         .collect()
 }
 
-#[test]
-fn a_board_on_a_port_from_nothing_and_again() {
+/// What there is before the first `quickstart`.
+fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
     write("updater.bin", &updater(5000));
     write("app.bin", &image(Chip::Esp32C3, "1.0.0", 30_000));
     write("pass", format!("{PASSPHRASE}\n").as_bytes());
+    folder
+}
+
+/// For an admin listener.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_board_on_a_port_from_nothing_and_again() {
+    let folder = folder();
     // 8 MB: the layout is chosen by what the board says.
     let chip = MockChip::start(Chip::Esp32C3, vec![0xFF; 0x80_0000], Fault::None);
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let admin = free_address();
     let line = [
         "quickstart",
         "--port",
@@ -143,11 +155,8 @@ fn a_virtual_device_runs_what_was_published_and_is_kept() {
 
 #[test]
 fn what_is_missing_is_asked_for() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, content: &[u8]| std::fs::write(folder.path().join(name), content).unwrap();
-    write("updater.bin", &updater(5000));
-    write("app.bin", &image(Chip::Esp32C3, "1.0.0", 30_000));
-    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let folder = folder();
+    let admin = free_address();
     let server = [
         "quickstart",
         "--address",

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::CertificateError;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, OtherError};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -83,11 +83,15 @@ pub(super) fn refused(error: &ureq::Error) -> Option<(String, &'static str)> {
             format!("its certificate is good from {} on only", moment(*not_before)),
             "see that the clock of this machine is right",
         ),
-        other if other.to_string().contains("CaUsedAsEndEntity") => (
-            "its certificate is marked as a CA's, which no server may show".to_owned(),
-            "make the server a certificate of that CA, or one without CA:TRUE (openssl req -x509 -addext \
+        CertificateError::Other(OtherError(why))
+            if matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)) =>
+        {
+            (
+                "its certificate is marked as a CA's, which no server may show".to_owned(),
+                "make the server a certificate of that CA, or one without CA:TRUE (openssl req -x509 -addext \
              basicConstraints=critical,CA:FALSE), and give it with --ca-file",
-        ),
+            )
+        }
         other => (format!("its certificate is refused: {other}"), "give the proxy there another certificate"),
     })
 }
@@ -97,4 +101,17 @@ fn moment(time: UnixTime) -> String {
     let at =
         i64::try_from(seconds).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
     at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{seconds} s after 1970"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_a_cas_is_told_as_that() {
+        let why = OtherError(Arc::new(webpki::Error::CaUsedAsEndEntity));
+        let error = rustls::Error::InvalidCertificate(CertificateError::Other(why));
+        let (what, hint) = refused(&ureq::Error::Rustls(error)).unwrap();
+        assert!(what.contains("marked as a CA's") && hint.contains("CA:FALSE"), "{what}; {hint}");
+    }
 }

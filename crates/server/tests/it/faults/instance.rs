@@ -226,4 +226,11 @@ impl Remote {
         let request = request(Method::POST, "/.well-known/est/simpleenroll", &headers, body);
         self.device(None).await?.send(request).await
     }
+
+    pub(crate) async fn renew(&self, identity: &Identity, csr: &[u8]) -> std::io::Result<Answer> {
+        let headers = [("content-type", "application/pkcs10")];
+        let body = BASE64_STANDARD.encode(csr);
+        let request = request(Method::POST, "/.well-known/est/simplereenroll", &headers, body);
+        self.device(Some(identity)).await?.send(request).await
+    }
 }
