@@ -25,6 +25,7 @@ pub mod artifact;
 pub mod audit;
 pub mod bulk;
 pub mod ca;
+pub mod chip_revision;
 pub mod device;
 pub mod event;
 pub mod evidence;

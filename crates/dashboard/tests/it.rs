@@ -535,7 +535,7 @@ async fn a_product_is_changed_by_those_who_may() {
     let csrf = browser.csrf("/products/lamp").await;
     let form = format!(
         "csrf={csrf}&revision=5&approval=automatic&silence=36&silence_unit=hours&quarantine_after=2&min_run_s=0\
-         &chip_revision=4"
+         &chip_revision=v0.4"
     );
     let answer = browser.post("/products/lamp", &form).await;
     assert_eq!(answer.header("location"), "/products/lamp");

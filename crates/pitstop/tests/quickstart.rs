@@ -220,6 +220,32 @@ fn what_is_missing_is_asked_for() {
     let (status, shown) = terminal.end(&mut child);
     assert!(status.success() && shown.contains("the product fan is there"), "{shown}");
     assert!(!shown.contains("Chip of the boards") && !shown.contains("Size of"), "{shown}");
+    // A smaller flash than its layout needs is refused.
+    let mut child = start(&terminal, &["fan", "--image", "fan-3.bin", "--flash-size", "2MB", "--no-app"]);
+    let (status, shown) = terminal.end(&mut child);
+    assert!(
+        !status.success() && shown.contains("expected a flash of 4.00 MiB or more, as the layout 4mb"),
+        "{shown}"
+    );
+}
+
+/// Who goes away while he is asked leaves nothing behind but the server's folder.
+#[test]
+fn all_is_asked_before_anything_is_made() {
+    let folder = folder();
+    let admin = free_address();
+    let mut terminal = Terminal::new(100);
+    let line =
+        ["quickstart", "fan", "--image", "fan.bin", "--chip", "esp32c3", "--flash-size", "4MB", "--address"];
+    let line =
+        [&line[..], &["127.0.0.1", "--allow-loopback", "--device-port", "0", "--admin", &admin]].concat();
+    let mut child = terminal.command(folder.path(), &line).spawn().unwrap();
+    terminal.answer("Application to publish", "");
+    terminal.see("Wi-Fi that the board joins");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let found = |name: &str| folder.path().join(name).exists();
+    assert!(found("pitstop-data") && !found("publisher.key") && !found("fan.bin"));
 }
 
 #[test]

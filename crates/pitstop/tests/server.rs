@@ -401,6 +401,29 @@ fn lists_are_whole_on_42_columns() {
     }
 }
 
+/// What has scrolled away cannot be drawn over.
+#[cfg(unix)]
+#[test]
+fn a_watched_rollout_fits_on_the_terminal() {
+    use support::pty::Terminal;
+
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench.write("app.bin", &image(Chip::Esp32C3, "1.0.0", 30_000));
+    let published = bench.publish("app.bin", &["--plan", "1%,10%,30%,100%", "--soak", "1h"]);
+    let id = published["rollout"]["id"].as_str().unwrap();
+    for (rows, columns, is_whole) in [(24, 80, false), (50, 120, true)] {
+        let mut terminal = Terminal::with_size(rows, columns);
+        let line = ["rollout", "watch", id, "--timeout", "1s"];
+        let mut command = terminal.command(bench.folder.path(), &line);
+        command.env("PITSTOP_URL", &bench.url).env("PITSTOP_DATA", &bench.data);
+        let (_, shown) = terminal.end(&mut command.spawn().unwrap());
+        let drawn = shown.lines().take_while(|line| !line.starts_with("error: "));
+        assert!(drawn.count() < usize::from(rows), "{rows}: {shown}");
+        assert_eq!((shown.contains("BAD"), shown.contains("UNHEARD")), (!is_whole, is_whole), "{shown}");
+    }
+}
+
 #[test]
 fn with_json_every_failure_is_a_problem_in_the_last_line() {
     let bench = Bench::start();

@@ -54,7 +54,7 @@ fn expected(trap: TlsTrap) -> Expected {
         TlsTrap::UnknownCa => refused("is of an issuer that is not trusted"),
         TlsTrap::CaOfSameName | TlsTrap::ForeignSignature => refused("has a wrong signature"),
         TlsTrap::ClientCertificate => refused("does not allow extended key usage for server authentication"),
-        // Without `std`, rustls does not keep what exactly it was; `crates/sim/tests/tls_traps.rs` looks at it.
+        // Without `std`, rustls does not keep what exactly it was; `crates/sim/tests/it/tls_traps.rs` looks at it.
         TlsTrap::DeviceAsCa => refused("breaks a rule for certificates"),
         TlsTrap::Expired => refused("certificate expired: "),
         TlsTrap::NotYetValid => refused("certificate not valid yet: "),

@@ -1,5 +1,6 @@
 //! `/products`, and one product: what it is, whom it trusts, and its settings.
 
+use api::chip_revision;
 use api::fleet::Summary;
 use api::product::{Channel, NewChannel, Product, ProductSettingsBody};
 use api::publisher_key::{Key, NewKey};
@@ -94,7 +95,9 @@ fn settings(fields: &Fields) -> Result<ProductSettingsBody, Failed> {
         })?;
     let chip_revision = match fields.filled("chip_revision") {
         None => None,
-        Some(_) => Some(whole("chip_revision", "Chip revision")?),
+        Some(text) => Some(chip_revision::parse(text).map_err(|error| {
+            Failed::invalid(format!("Chip revision: {error}, or nothing for any, found {text:?}"))
+        })?),
     };
     Ok(ProductSettingsBody {
         silence_deadline_s: Some(whole("silence", "Silent after")?.saturating_mul(unit_s)),
@@ -207,7 +210,10 @@ fn facts(session: &Session, product: &Product) -> Markup {
             Some(html! { "after " (view::count(product.quarantine_after, "failure")) " of a release" }),
         ),
         ("Shortest run", view::some(view::exact_duration(product.min_run_s))),
-        ("Chip revision", product.chip_revision.map(|revision| html! { (revision) " and up" })),
+        (
+            "Chip revision",
+            product.chip_revision.map(|revision| html! { (chip_revision::text(revision)) " and up" }),
+        ),
         (
             "Artifacts",
             Some(html! {
@@ -268,6 +274,7 @@ fn settings_form(session: &Session, product: &Product) -> Markup {
             }
         }
     };
+    let lowest_revision = product.chip_revision.map(chip_revision::text).unwrap_or_default();
     html! {
         form.grid method="post" action={ "/products/" (segment(&product.name)) } {
             (session.csrf_field())
@@ -288,11 +295,10 @@ fn settings_form(session: &Session, product: &Product) -> Markup {
             }
             (whole("quarantine_after", "Quarantine after failures", &product.quarantine_after.to_string()))
             (whole("min_run_s", "Shortest run, seconds", &product.min_run_s.to_string()))
-            (whole(
-                "chip_revision",
-                "Chip revision; empty: any",
-                &product.chip_revision.map(|revision| revision.to_string()).unwrap_or_default(),
-            ))
+            div.field {
+                label for="chip_revision" { "Chip revision, such as v0.4; empty: any" }
+                input #chip_revision name="chip_revision" value=(lowest_revision) autocomplete="off";
+            }
             div.field.buttons { button.primary type="submit" { "Save" } }
         }
     }

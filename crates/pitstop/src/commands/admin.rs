@@ -143,6 +143,7 @@ fn failure(error: BackupError) -> Failure {
     let hint = match &error {
         BackupError::NoData { .. } => Some("name the server's directory with --data"),
         BackupError::NoBackup { .. } => Some("make one with `pitstop admin backup DIR`"),
+        BackupError::NoCa { .. } => Some("no device trusts a server without it: name another directory"),
         BackupError::NotEmpty { .. }
         | BackupError::File { .. }
         | BackupError::Inside { .. }

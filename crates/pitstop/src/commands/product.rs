@@ -445,7 +445,7 @@ impl List {
 /// With the lowest revision, when that is set.
 fn chip(product: &Product) -> String {
     match product.chip_revision {
-        Some(revision) => format!("{}, v{}.{} and up", product.chip, revision / 100, revision % 100),
+        Some(revision) => format!("{}, {} and up", product.chip, api::chip_revision::text(revision)),
         None => product.chip.clone(),
     }
 }

@@ -4,11 +4,12 @@
 mod answers;
 mod steps;
 
-use api::device::DeviceState;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::device::{Device, DeviceState};
+use api::product::Product;
 use clap::Args;
 use flashfmt::Chip;
 use serde::Serialize;
@@ -22,6 +23,7 @@ use crate::failure::Failure;
 use crate::flash::serial::SerialChip;
 use crate::flash::serial_options::SerialOptions;
 use crate::flash::updater;
+use crate::layouts::NamedLayout;
 use crate::ui::{Page, Ui, size};
 use steps::{Step, Steps, shell};
 
@@ -162,6 +164,15 @@ struct Report {
     steps: Vec<Step>,
     /// What the user can do next: commands.
     next: Vec<String>,
+}
+
+/// What was found and answered.
+struct Answers {
+    chip: String,
+    layout: String,
+    has_product: bool,
+    /// The device is the product's, and has a certificate.
+    has_enrolled: bool,
 }
 
 /// What a board says of itself.
@@ -361,8 +372,60 @@ impl Quickstart {
         steps.kept(&["serve".to_owned()], &there)
     }
 
+    /// What the steps need to know. All that is asked for is asked here, before any of them.
+    fn ask(&mut self, board: Option<&Board>, client: &Client) -> Result<Answers, Failure> {
+        let known = there(client.product(&self.product))?;
+        let chip = match (board.map(|board| board.chip).or(self.chip), &known) {
+            (Some(chip), _) => chip.name().to_owned(),
+            (None, Some(known)) => known.chip.clone(),
+            (None, None) => answers::chip()?.name().to_owned(),
+        };
+        let layout = match &known {
+            Some(known) => {
+                self.check_known(known, &chip)?;
+                known.layout.name.clone()
+            }
+            None => self.layout(board)?,
+        };
+        if self.app.is_none() && !self.no_app {
+            self.app = answers::app()?;
+        }
+        let is_of_product =
+            |known: Device| known.product == self.product && known.state == DeviceState::Enrolled;
+        let has_enrolled = there(client.device(&self.device()))?.is_some_and(is_of_product);
+        if self.has_target() && !has_enrolled && self.networks.is_empty() && !self.no_wifi {
+            self.networks.extend(answers::network()?);
+        }
+        Ok(Answers { chip, layout, has_product: known.is_some(), has_enrolled })
+    }
+
+    /// Refuses a board that the product is not for.
+    fn check_known(&self, known: &Product, chip: &str) -> Result<(), Failure> {
+        let name = &self.product;
+        let other = "name another product: pitstop quickstart NAME";
+        if known.chip != chip {
+            let of_product = &known.chip;
+            return Err(Failure::new(format!(
+                "expected a board with an {of_product}, as the product {name} is for, found {chip}"
+            ))
+            .hint(other));
+        }
+        let needed = NamedLayout::parse(&known.layout.name, &known.layout.csv)?.flash_bytes();
+        match self.flash_size {
+            Some(flash_bytes) if flash_bytes < needed => Err(Failure::new(format!(
+                "expected a flash of {} or more, as the layout {} of the product {name} needs, found {}",
+                size(needed.into()),
+                known.layout.name,
+                size(flash_bytes.into())
+            ))
+            .hint(other)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Everything but the server; what is left to do.
     fn steps(&mut self, board: Option<&Board>, steps: &mut Steps<'_>) -> Result<Vec<String>, Failure> {
+        let Answers { chip, layout, has_product, has_enrolled } = self.ask(board, &steps.client()?)?;
         let (product, device) = (self.product.clone(), self.device());
         let key = self.key.display().to_string();
         let new_key = ["keys", "new", "--out", &key].map(str::to_owned);
@@ -372,88 +435,42 @@ impl Quickstart {
             steps.run(&new_key)?;
         }
 
-        let client = steps.client()?;
-        let known = there(client.product(&product))?;
-        let chip = match (board.map(|board| board.chip).or(self.chip), &known) {
-            (Some(chip), _) => chip.name().to_owned(),
-            (None, Some(known)) => known.chip.clone(),
-            (None, None) => answers::chip()?.name().to_owned(),
-        };
-        let layout = match &known {
-            Some(known) => known.layout.name.clone(),
-            None => self.layout(board)?,
-        };
-        let new_product = ["product", "new", &product, "--chip", &chip, "--layout", &layout, "--key", &key]
-            .map(str::to_owned);
-        match known {
-            None => steps.run(&steps.at_server(&new_product))?,
-            Some(known) if known.chip == chip => {
-                steps.kept(&steps.at_server(&new_product), &format!("the product {product} is there"))?;
-            }
-            Some(known) => {
-                let of_product = known.chip;
-                return Err(Failure::new(format!(
-                    "expected a board with an {of_product}, as the product {product} is for, found {chip}"
-                ))
-                .hint("name another product: pitstop quickstart NAME"));
-            }
+        let new_product = ["product", "new", &product, "--chip", &chip, "--layout", &layout, "--key", &key];
+        let new_product = steps.at_server(&new_product.map(str::to_owned));
+        if has_product {
+            steps.kept(&new_product, &format!("the product {product} is there"))?;
+        } else {
+            steps.run(&new_product)?;
         }
 
         let mut next = Vec::new();
-        let publish =
-            |app: &str| ["release", "publish", app, "--product", &product, "--key", &key].map(str::to_owned);
-        if self.app.is_none() && !self.no_app {
-            self.app = answers::app()?;
-        }
+        let publish = |app: &str| {
+            let line = ["release", "publish", app, "--product", &product, "--key", &key];
+            line.map(str::to_owned)
+        };
         match &self.app {
             Some(app) => steps.run(&steps.at_server(&publish(&app.display().to_string())))?,
             None => next.push(shell(&steps.at_server(&publish("app.bin")))),
         }
 
-        let flash = self.flash_step(&client, &device, steps)?;
-        next.extend(flash);
+        let flash = steps.at_server(&self.flash(&device));
+        match (self.has_target(), has_enrolled) {
+            (false, _) => next.push(shell(&flash)),
+            (true, true) => steps.kept(&flash, &format!("{device} has enrolled"))?,
+            (true, false) => steps.run(&flash)?,
+        }
         next.push(shell(&steps.at_server(&["device", "show", &device].map(str::to_owned))));
         Ok(next)
     }
 
-    /// Flashes the device, unless it has enrolled; without a target, what flashes it.
-    fn flash_step(
-        &mut self,
-        client: &Client,
-        device: &str,
-        steps: &mut Steps<'_>,
-    ) -> Result<Option<String>, Failure> {
-        let product = &self.product;
-        if !self.has_target() {
-            let line =
-                ["flash", "--port", "PORT", "--product", product, "--device", device, "--wifi", "SSID"];
-            let mut line = line.map(str::to_owned).to_vec();
-            line.extend(self.allow_loopback.then(|| "--allow-loopback".to_owned()));
-            return Ok(Some(shell(&steps.at_server(&line))));
-        }
-        let known = there(client.device(device))?;
-        let has_enrolled =
-            known.is_some_and(|known| known.product == *product && known.state == DeviceState::Enrolled);
-        if has_enrolled {
-            steps.kept(&steps.at_server(&self.flash(device)), &format!("{device} has enrolled"))?;
-            return Ok(None);
-        }
-        if self.networks.is_empty() && !self.no_wifi {
-            self.networks.extend(answers::network()?);
-        }
-        steps.run(&steps.at_server(&self.flash(device)))?;
-        Ok(None)
-    }
-
-    /// `flash` with its options.
+    /// `flash` with its options; with words in their places where there is no board yet.
     fn flash(&self, device: &str) -> Vec<String> {
         let mut line = vec!["flash".to_owned()];
         let mut add = |option: &str, value: String| line.extend([option.to_owned(), value]);
-        if let Some(port) = &self.port {
-            add("--port", port.clone());
-        }
-        if let Some(image) = &self.image {
-            add("--image", image.display().to_string());
+        match (&self.port, &self.image) {
+            (Some(port), _) => add("--port", port.clone()),
+            (None, Some(image)) => add("--image", image.display().to_string()),
+            (None, None) => add("--port", "PORT".to_owned()),
         }
         add("--product", self.product.clone());
         add("--device", device.to_owned());
@@ -465,6 +482,9 @@ impl Quickstart {
         }
         for ssid in &self.networks {
             add("--wifi", ssid.clone());
+        }
+        if self.networks.is_empty() && !self.has_target() && !self.no_wifi {
+            add("--wifi", "SSID".to_owned());
         }
         if let Some(path) = &self.passphrase_file {
             add("--wifi-passphrase-file", path.display().to_string());

@@ -271,12 +271,14 @@ impl WatchOne {
         let watched = connection.client()?.watch_rollout(id, ends, |rollout| {
             if is_drawn {
                 let _ = term.clear_last_lines(drawn_lines);
-                let text = page(&rollout).to_string();
-                let columns = usize::from(term.size().1).max(1);
-                drawn_lines = console::strip_ansi_codes(&text)
-                    .lines()
-                    .map(|line| console::measure_text_width(line).div_ceil(columns).max(1))
-                    .sum();
+                let (rows, columns) = term.size();
+                let mut text = page(&rollout).to_string();
+                drawn_lines = lines_on(columns, &text);
+                // What has scrolled away cannot be drawn over.
+                if drawn_lines >= rows.into() {
+                    text = short_page(&rollout).to_string();
+                    drawn_lines = lines_on(columns, &text);
+                }
                 shown = ui.line(text.trim_end());
             } else {
                 shown = ui.event(&rollout, || format!("{} {}\n", now(), printable(&in_a_line(&rollout))));
@@ -456,11 +458,7 @@ pub(super) fn page(rollout: &Rollout) -> Page {
                 None => planned.select.to_string(),
             }
             .into(),
-            match wave.state {
-                WaveState::Waiting => Cell::new(Tone::Dim, "waiting"),
-                WaveState::Open => Cell::new(Tone::Good, "open"),
-                WaveState::Done => Cell::from("done"),
-            },
+            wave_state(wave.state),
             counters.offered.to_string().into(),
             counters.installed.to_string().into(),
             Cell::new(
@@ -507,6 +505,47 @@ pub(super) fn page(rollout: &Rollout) -> Page {
             page.next("Stop for good, or go on all the same:", [command("abort"), command("resume")])
         }
         State::Completed | State::Aborted | State::Superseded => page,
+    }
+}
+
+/// What of a rollout's page changes, for a terminal that the page does not fit on.
+fn short_page(rollout: &Rollout) -> Page {
+    let facts = [
+        ("release", Cell::from(release(rollout))),
+        ("state", state(rollout.state)),
+        ("next", Cell::from(&rollout.next)),
+    ];
+    let rows = rollout.waves.iter().map(|wave| {
+        let counters = wave.counters;
+        let bad = counters.failed + counters.crashed + counters.silent;
+        [
+            Cell::from((wave.index + 1).to_string()),
+            wave_state(wave.state),
+            counters.offered.to_string().into(),
+            Cell::new(Tone::Good, counters.healthy.to_string()),
+            Cell::new(if bad > 0 { Tone::Bad } else { Tone::Dim }, bad.to_string()),
+        ]
+    });
+    let page = Page::titled(format!("Rollout {}", rollout.id)).facts(facts);
+    let page = page.table(["WAVE", "STATE", "OFFERED", "HEALTHY", "BAD"], rows);
+    match &rollout.halt {
+        Some(halt) => page.note(format!("Halted by {}", halted(halt))),
+        None => page,
+    }
+}
+
+/// How many lines of a terminal a text takes.
+fn lines_on(columns: u16, text: &str) -> usize {
+    let columns = usize::from(columns).max(1);
+    let lines = console::strip_ansi_codes(text);
+    lines.lines().map(|line| console::measure_text_width(line).div_ceil(columns).max(1)).sum()
+}
+
+fn wave_state(state: WaveState) -> Cell {
+    match state {
+        WaveState::Waiting => Cell::new(Tone::Dim, "waiting"),
+        WaveState::Open => Cell::new(Tone::Good, "open"),
+        WaveState::Done => Cell::from("done"),
     }
 }
 

@@ -63,7 +63,11 @@ Examples:
   pitstop simulate --product lamp --devices 200 --rate 20 --crash-percent 10
 
 The devices are made and enrolled first; with --state they are kept, and a second
-run begins at once. A rollout of a release that crashes shows how it halts.";
+run begins at once. A rollout of a release that crashes shows how it halts.
+
+They stay on the server. With --tags load, this deletes them when all is over:
+  pitstop device revoke --filter tag=load
+  pitstop device delete --filter tag=load";
 
 /// A time that is no limit; its end can still be added to a clock.
 const NO_LIMIT: Duration = Duration::from_secs(60 * 60 * 24 * 365);

@@ -27,11 +27,16 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
+    /// A tall one.
     pub(crate) fn new(columns: u16) -> Self {
+        Self::with_size(50, columns)
+    }
+
+    pub(crate) fn with_size(rows: u16, columns: u16) -> Self {
         let (mut master, slave) = TTYPort::pair().unwrap();
         let name = slave.name().unwrap();
         let slave = File::options().read(true).write(true).open(name).unwrap();
-        let size = ["rows", "50", "cols", &columns.to_string()];
+        let size = ["rows", &rows.to_string(), "cols", &columns.to_string()];
         let stty = Command::new("stty").args(size).stdin(slave.try_clone().unwrap()).status().unwrap();
         assert!(stty.success());
         master.set_timeout(Duration::from_millis(20)).unwrap();

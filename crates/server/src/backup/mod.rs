@@ -24,6 +24,9 @@ const LIST: &str = "backup.json";
 
 const DATABASE: &str = "pitstop.db";
 
+/// Certificate and key of the CA.
+const CA_FILES: [&str; 2] = ["ca/ca.pem", "ca/ca.key"];
+
 /// Version of [`List`].
 const FORMAT: u32 = 1;
 
@@ -99,6 +102,14 @@ pub enum BackupError {
         /// What is wrong with the list.
         reason: String,
     },
+    /// A part of the CA is missing, without which no device trusts the server that is made of a backup.
+    #[error("expected {file} in {}, found none", path.display())]
+    NoCa {
+        /// The data directory or the backup.
+        path: PathBuf,
+        /// What is missing.
+        file: &'static str,
+    },
     /// The backup was made by a newer version.
     #[error(
         "expected a backup of format {FORMAT}, found format {found}; restore it with the version that made it"
@@ -141,7 +152,7 @@ pub fn backup(
     to: &Path,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<BackupSummary, BackupError> {
-    if !data_dir.join("ca").join("ca.pem").is_file() {
+    if !data_dir.join(CA_FILES[0]).is_file() {
         return Err(BackupError::NoData { path: data_dir.to_owned() });
     }
     let draft = Draft::beside(to)?;
@@ -183,6 +194,7 @@ pub fn backup(
         entries.push(Entry::of(&file.path, copied));
     }
     let list = List { format: FORMAT, created_at, files: entries };
+    list.expect_ca(data_dir)?;
     let path = draft.path.join(LIST);
     let text =
         serde_json::to_vec_pretty(&list).map_err(|error| BackupError::file("write", &path)(error.into()))?;
@@ -208,6 +220,7 @@ pub fn restore(
     if list.format != FORMAT {
         return Err(BackupError::Format { found: list.format });
     }
+    list.expect_ca(from)?;
     let draft = Draft::beside(data_dir)?;
     let total_bytes = list.files.iter().map(|entry| entry.size_bytes).sum();
     let mut done_bytes = 0;
@@ -228,6 +241,13 @@ pub fn restore(
 }
 
 impl List {
+    fn expect_ca(&self, of: &Path) -> Result<(), BackupError> {
+        match CA_FILES.into_iter().find(|file| self.files.iter().all(|entry| entry.path != *file)) {
+            Some(file) => Err(BackupError::NoCa { path: of.to_owned(), file }),
+            None => Ok(()),
+        }
+    }
+
     fn summary(&self) -> BackupSummary {
         BackupSummary {
             created_at: self.created_at.clone(),

@@ -231,11 +231,32 @@ async fn what_is_no_data_directory_or_no_backup_is_told() {
     let result = restore(&copy, &target, |_, _| {});
     assert!(matches!(result, Err(BackupError::Format { found: 2 })), "{result:?}");
 
+    // Devices trust the CA: without it, or without its key, nothing can be made of a backup.
+    for missing in ["ca/ca.pem", "ca/ca.key"] {
+        let mut list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        list["files"].as_array_mut().unwrap().retain(|file| file["path"] != missing);
+        fs::write(copy.join("backup.json"), list.to_string()).unwrap();
+        let result = restore(&copy, &target, |_, _| {});
+        assert!(matches!(result, Err(BackupError::NoCa { file, .. }) if file == missing), "{result:?}");
+    }
+    assert!(!target.exists());
     // An artifact that is not what its name says is no backup's content.
     let artifact = files_below(&data.join("artifacts")).pop().unwrap();
     fs::write(&artifact, "something else").unwrap();
     let result = tokio::task::spawn_blocking(move || backup(&data, &target, |_, _| {})).await.unwrap();
     assert!(matches!(&result, Err(BackupError::Damaged { path, .. }) if *path == artifact), "{result:?}");
+}
+
+/// It would be worth nothing.
+#[tokio::test]
+async fn without_the_key_of_the_ca_there_is_no_backup() {
+    let (folder, data, _) = backed_up().await;
+    let target = folder.path().join("target");
+    fs::remove_file(data.join("ca/ca.key")).unwrap();
+    let to = target.clone();
+    let result = tokio::task::spawn_blocking(move || backup(&data, &to, |_, _| {})).await.unwrap();
+    assert!(matches!(result, Err(BackupError::NoCa { file: "ca/ca.key", .. })), "{result:?}");
+    assert!(!target.exists());
 }
 
 /// As a unit with DynamicUser has it: /var/lib/pitstop leads to /var/lib/private/pitstop.

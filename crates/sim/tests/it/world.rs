@@ -1,7 +1,5 @@
 //! The world that a virtual device lives in: what resets leave, what work takes, where a fault strikes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
 use std::time::Duration;
 
 use sim::End;

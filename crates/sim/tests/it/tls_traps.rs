@@ -1,8 +1,6 @@
 //! The updater's TLS client against every trap, with what it computes with on the chip and with ring. Then a client
 //! that believes any certificate, which shows that the traps are traps.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,13 +1,9 @@
 //! First campaign: power is lost at every flash operation of the first start and of one update, before, inside and
 //! after it. Afterwards the device must reach the target version with its identity intact.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Bed, PRODUCT, application};
+use crate::common::{Bed, PRODUCT, application};
 use serde_json::json;
 use sim::{End, PowerCut, Tear, VirtualDevice};
 use updater_io::pki;

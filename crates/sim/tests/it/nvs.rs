@@ -1,7 +1,5 @@
 //! esp-nvs, which keeps the vault, on the virtual flash: it keeps NOR rules, and no loss of power costs a value.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use esp_nvs::platform::{Crc, software_crc32};
 use esp_nvs::{Key, Nvs};

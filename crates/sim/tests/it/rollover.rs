@@ -1,10 +1,6 @@
 //! The CA is replaced under devices in the field, and enrollments wait for an operator, over real TCP and TLS.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod common;
-
-use common::{Bed, PRODUCT, application};
+use crate::common::{Bed, PRODUCT, application};
 use serde_json::{Value, json};
 use sim::{End, PowerCut, RunningApp, Tear, VirtualDevice};
 use updater_io::vault::Vault;

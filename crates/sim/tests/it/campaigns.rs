@@ -1,7 +1,5 @@
 //! The quick part of the campaigns: a sample of the cases. `cargo xtask campaign` runs them all.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
 use std::time::Duration;
 
 use sim::End;
@@ -117,7 +115,7 @@ fn a_server_that_goes_silent_in_an_install_is_given_up_soon() {
 /// The report in docs/reliability.md is of the cases that there are now.
 #[test]
 fn the_report_is_of_this_version() {
-    let report = include_str!("../../../docs/reliability.md");
+    let report = include_str!("../../../../docs/reliability.md");
     let report =
         report.split_once("<!-- power -->").unwrap().1.split_once("<!-- end of power -->").unwrap().0;
     let rows: Vec<Vec<&str>> = report

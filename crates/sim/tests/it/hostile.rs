@@ -2,20 +2,16 @@
 //! it likes. The installed application is started all the same, in time, and once the real server is back the device
 //! updates.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod common;
-
 use std::error::Error;
 use std::iter;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::common::{Bed, PRODUCT, application, offer, publisher};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use cms::cert::x509::Certificate;
 use cms::content_info::ContentInfo;
-use common::{Bed, PRODUCT, application, offer, publisher};
 use der::{Decode as _, Encode as _};
 use manifest::{Manifest, Sequence, Signed};
 use sim::device::host_time_s;

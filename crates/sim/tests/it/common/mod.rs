@@ -1,7 +1,5 @@
 //! A test bed: the real server on loopback, a product, and virtual devices for it.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flashfmt::image::compose;

@@ -1,10 +1,6 @@
 //! The life of a device against the real server, over real TCP and TLS.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod common;
-
-use common::{Bed, application};
+use crate::common::{Bed, application};
 use sim::flash::OperationKind;
 use sim::{End, RunningApp};
 use wire::{Reason, ResetCause};
@@ -103,7 +99,7 @@ async fn the_application_starts_without_server_network_or_updater() {
     device.network = sim::net::SimNetwork::new(sim::net::Link::Wifi(Vec::new()), device.power());
     let app = running(device.power_on().await.unwrap());
     assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::NetworkUnreachable)));
-    device.network.set_link(sim::net::Link::Wpa3Only(vec![common::workshop()]));
+    device.network.set_link(sim::net::Link::Wpa3Only(vec![crate::common::workshop()]));
     let app = running(device.power_on().await.unwrap());
     assert_eq!((app.version(), app.reason), ("1.0.0", Some(Reason::WifiWpa3Only)));
     assert!(device.flash.bytes() == written, "no server and no network: nothing is written");

@@ -1,7 +1,5 @@
 //! How much flash a device wears in a year: counted, not estimated.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
 use std::collections::BTreeMap;
 
 use manifest::Sequence;
@@ -124,7 +122,7 @@ fn year_under_attack(layout: &'static str, attack: &Attack) -> BTreeMap<String, 
 
 #[test]
 fn a_thief_wears_out_what_the_documents_say() {
-    let report = include_str!("../../../docs/reliability.md");
+    let report = include_str!("../../../../docs/reliability.md");
     let mut missing = Vec::new();
     for attack in &ATTACKS {
         for layout in LAYOUTS {
@@ -152,7 +150,7 @@ fn a_thief_wears_out_what_the_documents_say() {
 
 #[test]
 fn a_year_of_starts_wears_what_the_documents_say() {
-    let report = include_str!("../../../docs/reliability.md");
+    let report = include_str!("../../../../docs/reliability.md");
     let mut missing = Vec::new();
     for layout in LAYOUTS {
         let year = year(layout);

@@ -1,6 +1,7 @@
 //! Peak heap of the device: shell, engine and HTTP stay under 32 KiB besides TLS.
 //!
-//! A tracking allocator sees every allocation of the thread on which the device runs; the server runs on others.
+//! A tracking allocator sees every allocation of the thread on which the device runs; the server and all other tests run on
+//! others.
 //! Each allocation is attributed by its call stack, to the innermost function that says whose it is:
 //!
 //! - TLS: rustls, ring, webpki, and `updater_io::tls` with its buffers and its configuration;
@@ -12,17 +13,13 @@
 //! the old one. Pointers and lengths of the host have 64 bits, so that a chip with 32 needs less. The future of the
 //! pit stop is not on the heap, neither here nor on a chip.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod common;
-
 use std::alloc::System;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::{Bed, PRODUCT, application, offer, publisher};
+use crate::common::{Bed, PRODUCT, application, offer, publisher};
 use manifest::{CHUNK_BYTES, MAX_CHUNKS, Manifest, Sequence, Signed};
 use sim::impostor::Impostor;
 use sim::{End, RunningApp, VirtualDevice};

@@ -1,10 +1,6 @@
 //! The hand-over by otadata: layout `8mb-rollback`, the modelled bootloader with rollback, the real server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod common;
-
-use common::{Bed, application};
+use crate::common::{Bed, application};
 use flashfmt::otadata::{OtaState, select};
 use sim::flash::Operation;
 use sim::net::{Link, SimNetwork};

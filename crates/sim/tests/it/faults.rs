@@ -1,7 +1,5 @@
 //! Faults that a real chip showed and a kind world hid, each as the device must behave.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
 use std::time::Duration;
 
 use sim::campaign::fake_server::{Apply, Exchange, Twist};

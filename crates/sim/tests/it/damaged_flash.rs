@@ -1,13 +1,9 @@
 //! Starts on damaged flash, without a network: nothing panics, every start ends, and as long as partition table and
 //! slot are intact the application runs, whatever the rest of the flash holds.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Bed, application};
+use crate::common::{Bed, application};
 use flashfmt::Chip;
 use flashfmt::layout::Layout;
 use flashfmt::partition::{TABLE_BYTES, TABLE_OFFSET};
