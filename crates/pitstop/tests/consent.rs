@@ -116,7 +116,7 @@ fn ids_of_a_file_become_devices_and_a_broken_import_goes_on() {
     bench.write("ids.csv", b"\xef\xbb\xbfid,channel,tags\r\nAA:BB:CC:DD:EE:FF,beta,hall,attic\r\nSN-2\r\n");
     let import = ["device", "import", "ids.csv", "--product", "lamp", "--csv", "tokens.csv"];
     let made = bench.json(&import);
-    assert_eq!(made, json!({ "count": 2, "skipped": 0, "csv": "tokens.csv" }));
+    assert_eq!(made, json!({ "count": 2, "renewed": 0, "skipped": 0, "csv": "tokens.csv" }));
     let written = lines(&bench, "tokens.csv");
     assert_eq!((written.len(), written[0].as_str()), (3, "device_id,enrollment_token"));
     assert!(written[1].starts_with("AA:BB:CC:DD:EE:FF,"), "{written:?}");
@@ -132,11 +132,11 @@ fn ids_of_a_file_become_devices_and_a_broken_import_goes_on() {
     let import = ["device", "import", "more.csv", "--product", "lamp", "--csv", "more-tokens.csv"];
     let broken = bench.refusal(&import);
     assert!(broken.contains("there is a device SN-11234 already"), "{broken}");
-    assert!(broken.contains("1000 of the devices were made and are in more-tokens.csv"), "{broken}");
+    assert!(broken.contains("1000 of the devices are in more-tokens.csv"), "{broken}");
     assert_eq!(lines(&bench, "more-tokens.csv").len(), 1001);
     bench.write("more.csv", ids.replace("SN-11234\n", "").as_bytes());
     let resumed: Value = bench.json(&[&import[..], &["--resume"]].concat());
-    assert_eq!(resumed, json!({ "count": 499, "skipped": 1000, "csv": "more-tokens.csv" }));
+    assert_eq!(resumed, json!({ "count": 499, "renewed": 0, "skipped": 1000, "csv": "more-tokens.csv" }));
     assert_eq!(lines(&bench, "more-tokens.csv").len(), 1500);
 
     bench.write("wrong.csv", b"SN-7\n-rf\n");

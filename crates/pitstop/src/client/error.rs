@@ -161,12 +161,22 @@ impl ClientError {
 
     /// Whether the server answered that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
+        self.kind() == Some("not-found")
+    }
+
+    /// Whether the server answered that there is such a thing already.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.kind() == Some("exists")
+    }
+
+    /// The kind of the server's problem.
+    fn kind(&self) -> Option<&str> {
         match self {
-            Self::Refused { problem } => problem.kind() == Some("not-found"),
+            Self::Refused { problem } => problem.kind(),
             Self::Unreachable { .. }
             | Self::Broken { .. }
             | Self::Untrusted { .. }
-            | Self::NotPitstop { .. } => false,
+            | Self::NotPitstop { .. } => None,
         }
     }
 
