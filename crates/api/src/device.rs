@@ -89,7 +89,7 @@ pub enum DeviceState {
 
 named!(DeviceState { New = "new", Enrolled = "enrolled", Revoked = "revoked" });
 
-/// How it is. The first of these that holds: `revoked`; `new` (never seen); `silent` (not seen for longer than the product's
+/// How it is. The first of these that holds: `suspended` (until it is resumed) or `revoked`; `new` (never seen); `silent` (not seen for longer than the product's
 /// deadline and than is usual for it); `crashing`; `failing`; `unheard` (not seen for longer than the product's deadline, and
 /// what is usual for it is not known); `updating`; `ok`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,7 @@ named!(DeviceState { New = "new", Enrolled = "enrolled", Revoked = "revoked" });
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     Revoked,
+    Suspended,
     New,
     Silent,
     Crashing,
@@ -108,6 +109,7 @@ pub enum Health {
 
 named!(Health {
     Revoked = "revoked",
+    Suspended = "suspended",
     New = "new",
     Silent = "silent",
     Crashing = "crashing",
@@ -157,6 +159,9 @@ pub struct ListParams {
     /// Only devices whose enrollment waits for approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waiting: bool,
+    /// Only devices that are suspended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
     /// Only devices of which two boards seem to have the identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clone_suspected: bool,

@@ -58,7 +58,38 @@ fn a_suspension_is_taken_back() {
     assert!(shown.contains("state      suspended") && shown.contains("lent"), "{shown}");
     let token = bench.refusal(&["device", "token", "AA:BB:CC:DD:EE:FF"]);
     assert!(token.contains("is suspended; resume it first") && token.contains("device resume"), "{token}");
+    let again = bench.text(&["device", "suspend", "AA:BB:CC:DD:EE:FF", "--reason", "stolen"]);
+    assert!(again.contains("is suspended already") && again.contains("because: lent"), "{again}");
     assert_eq!(bench.json(&["device", "resume", "AA:BB:CC:DD:EE:FF"])["state"], "new");
+    let again = bench.text(&["device", "resume", "AA:BB:CC:DD:EE:FF"]);
+    assert!(again.contains("is not suspended") && again.contains("Nothing was changed"), "{again}");
+    bench.json(&["device", "revoke", "AA:BB:CC:DD:EE:FF", "--yes"]);
+    let again = bench.text(&["device", "revoke", "AA:BB:CC:DD:EE:FF"]);
+    assert!(again.contains("is revoked already"), "{again}");
+    let refused = bench.refusal(&["device", "resume", "AA:BB:CC:DD:EE:FF"]);
+    assert!(refused.contains("is revoked, which is final"), "{refused}");
+}
+
+#[test]
+fn all_suspended_devices_of_a_filter_are_listed_and_resumed() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench
+        .command(&["device", "new", "--product", "lamp", "--count", "1002", "--csv", "many.csv"])
+        .assert()
+        .success();
+    bench.json(&["device", "new", "--product", "lamp", "--id", "other"]);
+    let suspended = bench.text(&["device", "suspend", "--filter", "product=lamp,search=lamp-", "--yes"]);
+    assert!(suspended.contains("pitstop device resume --filter product=lamp"), "{suspended}");
+    let listed = bench.text(&["device", "list", "--suspended", "--limit", "1"]);
+    assert!(listed.contains("suspended") && !listed.contains("revoked"), "{listed}");
+    let asked = bench.question(&["device", "resume", "--filter", "product=lamp"]);
+    assert!(asked.contains("Resume 1002 devices of product lamp, all that are suspended"), "{asked}");
+    let resumed = bench.json(&["device", "resume", "--filter", "product=lamp", "--yes"]);
+    assert_eq!(resumed, json!({ "count": 1002, "changed": 1002 }));
+    assert_eq!(bench.devices(&["--suspended"]), 0);
+    let none = bench.text(&["device", "resume", "--filter", "product=lamp,clone-suspected=true"]);
+    assert!(none.contains("No device of the filter is suspended"), "{none}");
 }
 
 #[test]

@@ -159,6 +159,7 @@ async fn list(
         attempt: params.attempt.map_or("", rollout::Attempt::name).to_owned(),
         epoch: params.epoch,
         waits: params.waiting,
+        is_suspended: params.suspended,
         is_cloned: params.clone_suspected,
     };
     let rows = people.store.devices(&filter, page.place(), page.rows()?).await?;

@@ -150,6 +150,7 @@ async fn a_suspension_is_taken_back_and_a_revocation_is_not() {
     let act = async |action: &str| app.admin(Method::POST, &format!("/devices/lamp-1/{action}"), "").await;
     let suspended = act("suspend").await.expect(200).json();
     assert_eq!((&suspended["state"], &suspended["suspended"]), (&json!("revoked"), &json!(true)));
+    assert_eq!(suspended["health"], "suspended");
     app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
     for action in ["approve", "enrollment-token"] {
         assert_eq!(act(action).await.expect(409).json()["type"], "urn:pitstop:problem:device-suspended");
