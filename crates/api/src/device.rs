@@ -119,6 +119,20 @@ named!(Health {
     Ok = "ok",
 });
 
+/// What a list of devices is ordered by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceSort {
+    #[default]
+    Id,
+    /// Those that were never seen first. Of more than 5,000 devices to the hour, and by id within it.
+    LastSeen,
+    Created,
+}
+
+named!(DeviceSort { Id = "id", LastSeen = "last-seen", Created = "created" });
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
 #[cfg_attr(feature = "openapi", into_params(parameter_in = Query))]
@@ -178,7 +192,11 @@ pub struct ListParams {
     /// `previous_cursor` of the page after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Order of the ids; `ascending` when it is absent.
+    /// `id` when it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub sort: Option<DeviceSort>,
+    /// `ascending` when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(inline))]
     pub order: Option<Order>,

@@ -135,6 +135,30 @@ fn all_devices_of_a_filter_are_approved_changed_and_revoked() {
     }
 }
 
+#[test]
+fn devices_are_listed_in_the_order_that_is_asked_for() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    for id in ["b", "c", "a"] {
+        bench.json(&["device", "new", "--product", "lamp", "--id", id]);
+        // Of one millisecond they go by their ids.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let ids = |more: &[&str]| {
+        let list = bench.json(&[&["device", "list"][..], more].concat());
+        let ids: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|device| device["id"].clone()).collect();
+        ids
+    };
+    assert_eq!(ids(&[]), ["a", "b", "c"]);
+    assert_eq!(ids(&["--sort", "created"]), ["b", "c", "a"]);
+    assert_eq!(ids(&["--sort", "created", "--descending", "--limit", "2"]), ["a", "c"]);
+    assert_eq!(ids(&["--sort", "last-seen", "--descending"]), ["c", "b", "a"]);
+    let table = bench.text(&["device", "list", "--sort", "created"]);
+    assert!(table.contains("MADE") && !table.contains("never"), "{table}");
+    bench.command(&["device", "list", "--sort", "health"]).assert().code(2);
+}
+
 fn lines(bench: &Bench, file: &str) -> Vec<String> {
     let text = std::fs::read_to_string(bench.folder.path().join(file)).unwrap();
     text.lines().map(str::to_owned).collect()

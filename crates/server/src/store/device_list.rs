@@ -1,5 +1,6 @@
 //! Lists of devices.
 
+use api::device::DeviceSort;
 use serde_json::{Value, json};
 
 use super::device_row::select_devices;
@@ -7,7 +8,7 @@ use super::filter::{Filter, Place};
 use super::{DeviceRow, Store, StoreError};
 
 /// Which devices; empty texts fit all.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeviceFilter {
     /// The product that the reader is bound to.
     pub(crate) scope: String,
@@ -37,6 +38,8 @@ pub(crate) struct DeviceFilter {
 }
 
 const DEVICES: &str = select_devices!("WHERE d.id IN (SELECT id FROM devices");
+const FOUND_DEVICES: &str =
+    select_devices!("WHERE d.id IN (SELECT s.id FROM devices s WHERE s.id IN (SELECT id FROM devices");
 const DEVICE_IDS: &str = "SELECT id FROM devices";
 
 const DEVICES_IN_ORDER: &str = "ORDER BY id LIMIT {}) ORDER BY d.id";
@@ -44,10 +47,121 @@ const DEVICES_BEFORE: &str = "ORDER BY id DESC LIMIT {}) ORDER BY d.id";
 /// For counting.
 const ANY_DEVICES: &str = "SELECT 1 AS one FROM devices";
 
+/// So many devices are sorted one by one: their rows are read in well under 100 ms.
+const FEW: i64 = 5_000;
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+/// How a list is gone through that is ordered by a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// All that fit are found by an index of the filter, and sorted.
+    Found,
+    /// By the index of the order, until the page is full.
+    InOrder,
+}
+
+/// A list that is ordered by a time.
+#[derive(Clone, Copy, Debug)]
+struct ByTime {
+    way: Way,
+    /// The column, as an index has it or as it is sorted; in milliseconds, but for the hour.
+    key: &'static str,
+    index: &'static str,
+    unit_ms: i64,
+}
+
+impl ByTime {
+    fn new(sort: DeviceSort, way: Way) -> Option<Self> {
+        let (key, index, unit_ms) = match (sort, way) {
+            (DeviceSort::Id, _) => return None,
+            (DeviceSort::Created, Way::Found) => ("created_at_ms", "", 1),
+            (DeviceSort::Created, Way::InOrder) => ("created_at_ms", "devices_by_age", 1),
+            (DeviceSort::LastSeen, Way::Found) => ("last_seen_at_ms", "", 1),
+            (DeviceSort::LastSeen, Way::InOrder) => ("seen_hour", "devices_by_hour", HOUR_MS),
+        };
+        Some(Self { way, key, index, unit_ms })
+    }
+
+    /// What stands before the conditions of a page next to `place` and behind them, whose values it adds to them.
+    fn around(self, conditions: &mut Filter, place: Place<'_>, by_index: &str) -> (String, String) {
+        let Self { way, key, index: _, unit_ms } = self;
+        let (sign, direction) = match place {
+            Place::After(_) => (">", ""),
+            Place::Before(_) => ("<", " DESC"),
+        };
+        let (Place::After(text) | Place::Before(text)) = place;
+        let at = read_place(text).map(|(at_ms, id)| (at_ms.div_euclid(unit_ms), id));
+        match way {
+            Way::Found => {
+                let key = |row: &str| format!("COALESCE({row}.{key}, 0)");
+                let beyond = at.map_or_else(String::new, |(at, id)| {
+                    format!("AND ({}, s.id) {sign} {}", key("s"), conditions.places_of(at, id))
+                });
+                let order = format!(
+                    ") {beyond} ORDER BY {}{direction}, s.id{direction} LIMIT {{}}) ORDER BY {}, d.id",
+                    key("s"),
+                    key("d")
+                );
+                (FOUND_DEVICES.to_owned(), order)
+            }
+            Way::InOrder => {
+                if let Some((at, id)) = at {
+                    conditions.beyond(key, sign, at, id);
+                }
+                let order =
+                    format!("ORDER BY {key}{direction}, id{direction} LIMIT {{}}) ORDER BY d.{key}, d.id");
+                (format!("{DEVICES} {by_index}"), order)
+            }
+        }
+    }
+}
+
+/// Where a device stands in a list of this order, as a cursor has it.
+pub(crate) fn place_of(sort: DeviceSort, device: &DeviceRow) -> String {
+    match sort {
+        DeviceSort::Id => device.id.clone(),
+        DeviceSort::LastSeen => format!("{}.{}", device.last_seen_at_ms.unwrap_or_default(), device.id),
+        DeviceSort::Created => format!("{}.{}", device.created_at_ms, device.id),
+    }
+}
+
+/// Whether a cursor may be one of a list of this order; an empty one is of any.
+pub(crate) fn is_place(sort: DeviceSort, cursor: &str) -> bool {
+    sort == DeviceSort::Id || cursor.is_empty() || read_place(cursor).is_some()
+}
+
+/// A place in a list that is ordered by a time.
+fn read_place(cursor: &str) -> Option<(i64, &str)> {
+    let (at_ms, id) = cursor.split_once('.')?;
+    Some((at_ms.parse().ok()?, id))
+}
+
 /// A tag that no more devices than this have is where a search begins; of a commoner one a page is soon full.
 const COMMON_TAG: i64 = 20_000;
 
 impl DeviceFilter {
+    /// What of it an index finds by itself, each alone.
+    fn found_by_index(&self) -> Vec<Self> {
+        let none = Self::default();
+        let Self { scope, product, tag, health, state, rollout, wave, attempt, .. } = self.clone();
+        let Self { waits, is_suspended, is_cloned, .. } = *self;
+        // Who is enrolled is most of all.
+        let state = if state == "enrolled" { String::new() } else { state };
+        let parts = [
+            Self { scope, ..none.clone() },
+            Self { product, ..none.clone() },
+            Self { tag, ..none.clone() },
+            Self { health, ..none.clone() },
+            Self { state, ..none.clone() },
+            Self { rollout, wave, attempt, ..none.clone() },
+            Self { waits, ..none.clone() },
+            Self { is_suspended, ..none.clone() },
+            Self { is_cloned, ..none.clone() },
+        ];
+        parts.into_iter().filter(|part| *part != none).collect()
+    }
+
     /// `is_common`: many devices have the tag. `id_has`: as [`super::questions::Questions::id_has`] has it.
     fn conditions(&self, place: Place<'_>, is_common: bool, id_has: &'static str) -> Filter {
         let mut conditions = Filter::default();
@@ -134,6 +248,43 @@ impl DeviceFilter {
 }
 
 impl Store {
+    /// Devices in an order, those next to `place`. The page is found in an index, and only its rows are read; where devices are
+    /// sorted, those of a few. `None`: too many fit to be sorted, and the order's index does not have what is asked for.
+    pub(crate) async fn sorted_devices(
+        &self,
+        filter: &DeviceFilter,
+        sort: DeviceSort,
+        place: Place<'_>,
+        limit: i64,
+    ) -> Result<Option<Vec<DeviceRow>>, StoreError> {
+        if sort == DeviceSort::Id {
+            return self.devices(filter, place, limit).await.map(Some);
+        }
+        let way = if self.finds_few(filter).await? { Way::Found } else { Way::InOrder };
+        if way == Way::InOrder && !filter.rollout.is_empty() {
+            return Ok(None);
+        }
+        let Some(by_time) = ByTime::new(sort, way) else { return Ok(None) };
+        let mut conditions = self.conditions(filter, Place::After("")).await?;
+        let by_index = self.questions.by_index(by_time.index);
+        let (select, order) = by_time.around(&mut conditions, place, &by_index);
+        conditions.fetch(&self.questions, &select, &order, limit).await.map(Some)
+    }
+
+    /// Whether an index finds no more devices than are sorted one by one.
+    async fn finds_few(&self, filter: &DeviceFilter) -> Result<bool, StoreError> {
+        for part in [DeviceFilter::default()].into_iter().chain(filter.found_by_index()) {
+            if !part.tag.is_empty() && self.has_more(&part.tag, FEW).await? {
+                continue;
+            }
+            let conditions = part.conditions(Place::After(""), false, self.questions.id_has());
+            if conditions.count(&self.questions, ANY_DEVICES, FEW + 1).await? <= FEW {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Devices in the order of their ids, those next to `place`. The page is found in an index, and only its rows are read.
     pub(crate) async fn devices(
         &self,
@@ -177,23 +328,20 @@ impl Store {
     }
 
     async fn conditions(&self, filter: &DeviceFilter, place: Place<'_>) -> Result<Filter, StoreError> {
-        let is_common = !filter.tag.is_empty() && self.has_many(&filter.tag).await?;
+        let is_common = !filter.tag.is_empty() && self.has_more(&filter.tag, COMMON_TAG - 1).await?;
         Ok(filter.conditions(place, is_common, self.questions.id_has()))
     }
 
-    /// Whether a tag is one of many devices.
-    async fn has_many(&self, tag: &str) -> Result<bool, StoreError> {
-        if tag.is_empty() {
-            return Ok(false);
-        }
+    /// Whether more devices than this have a tag.
+    async fn has_more(&self, tag: &str, most: i64) -> Result<bool, StoreError> {
         let count: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM (SELECT 1 AS one FROM device_tags WHERE tag = $1 LIMIT $2) AS found",
         )
         .bind(tag)
-        .bind(COMMON_TAG)
+        .bind(most + 1)
         .fetch_one(&self.pool)
         .await?;
-        Ok(count >= COMMON_TAG)
+        Ok(count > most)
     }
 }
 
@@ -256,20 +404,37 @@ mod tests {
                     Place::After(_) => DEVICES_IN_ORDER,
                     Place::Before(_) => DEVICES_BEFORE,
                 };
-                let conditions = filter.conditions(place, is_common, "id LIKE {} ESCAPE '!'");
-                let statement = match bits % 3 {
+                let mut conditions = filter.conditions(place, is_common, "id LIKE {} ESCAPE '!'");
+                let by_id = match bits % 3 {
                     0 => conditions.count_statement(ANY_DEVICES),
                     _ => conditions.statement(DEVICES, order),
                 };
-                let plan = format!("EXPLAIN QUERY PLAN {statement}");
-                for step in sqlx::query(AssertSqlSafe(plan)).fetch_all(&store.pool).await.unwrap() {
-                    let step: String = step.get("detail");
-                    let is_by_rows = step.contains("devices") && !step.contains("COVERING INDEX");
-                    // The rare tag's devices, one by one.
-                    let is_one = step.contains("devices_1 (id=?)")
-                        || (!is_common || filter.waits || filter.is_cloned) && step.contains("(id=?");
-                    assert!(!is_by_rows || is_one, "{filter:?}: {step}");
-                    plans.insert(step);
+                let sort = if bits & 2 == 0 { DeviceSort::Created } else { DeviceSort::LastSeen };
+                // What is found by an index of the filter is sorted by its rows.
+                // A third of the combinations, any of them.
+                let is_looked_at = !has_rollout && bits.count_ones() % 3 == 0;
+                let by_time = ByTime::new(sort, Way::InOrder).filter(|_| is_looked_at).map(|by_time| {
+                    conditions = filter.conditions(Place::After(""), is_common, "id LIKE {} ESCAPE '!'");
+                    let place = match place {
+                        Place::After("") => Place::After(""),
+                        Place::After(_) => Place::After("7.lamp-3"),
+                        Place::Before(_) => Place::Before("7.lamp-3"),
+                    };
+                    let by_index = store.questions.by_index(by_time.index);
+                    let (select, order) = by_time.around(&mut conditions, place, &by_index);
+                    conditions.statement(&select, &order)
+                });
+                for statement in [Some(by_id), by_time].into_iter().flatten() {
+                    let plan = format!("EXPLAIN QUERY PLAN {statement}");
+                    for step in sqlx::query(AssertSqlSafe(plan)).fetch_all(&store.pool).await.unwrap() {
+                        let step: String = step.get("detail");
+                        let is_by_rows = step.contains("devices") && !step.contains("COVERING INDEX");
+                        // The rare tag's devices, one by one.
+                        let is_one = step.contains("devices_1 (id=?)")
+                            || (!is_common || filter.waits || filter.is_cloned) && step.contains("(id=?");
+                        assert!(!is_by_rows || is_one, "{filter:?}: {step}");
+                        plans.insert(step);
+                    }
                 }
             }
         }
@@ -279,8 +444,85 @@ mod tests {
             "devices_by_rollout",
             "devices_waiting",
             "devices_with_clone",
+            "devices_by_age",
+            "devices_by_hour",
         ] {
             assert!(plans.iter().any(|step| step.contains(index)), "{index}: {plans:#?}");
+        }
+    }
+
+    /// Devices `d-0` and up, of which many have the same time, and every third was never seen.
+    async fn store_with(dir: &std::path::Path, devices: i64) -> Store {
+        let store = Store::in_dir(dir).await;
+        for statement in [
+            "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, created_at_ms) \
+                 SELECT 'lamp', '', '', '', '', '[]', $1",
+            "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1) \
+             INSERT INTO devices (id, product, note, token_hash, created_at_ms, last_seen_at_ms, seen_hour, health) \
+                 SELECT 'd-' || i, 'lamp', '', '', i * 7919 % 50, CASE WHEN i % 3 > 0 THEN i * 7919 % 997 * 100000 END, \
+                     CASE WHEN i % 3 > 0 THEN i * 7919 % 997 * 100000 / 3600000 ELSE 0 END, \
+                     CASE WHEN i % 10 = 0 THEN 'silent' ELSE 'ok' END FROM n",
+        ] {
+            sqlx::query(statement).bind(devices).execute(&store.pool).await.unwrap();
+        }
+        store
+    }
+
+    /// All pages of a list, from its one end to the other.
+    async fn pages(
+        store: &Store,
+        filter: &DeviceFilter,
+        sort: DeviceSort,
+        is_forward: bool,
+    ) -> Vec<DeviceRow> {
+        let (mut all, mut at) = (Vec::new(), String::new());
+        loop {
+            let place = if is_forward { Place::After(&at) } else { Place::Before(&at) };
+            let mut page = store.sorted_devices(filter, sort, place, 700).await.unwrap().unwrap();
+            if page.is_empty() {
+                return all;
+            }
+            if !is_forward {
+                page.reverse();
+            }
+            at = place_of(sort, page.last().unwrap());
+            all.extend(page);
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_of_every_order_follow_each_other_both_ways() {
+        let silent = DeviceFilter { health: "silent".to_owned(), ..DeviceFilter::default() };
+        for (devices, filter, is_few) in [
+            (5000, DeviceFilter::default(), true),
+            (6001, DeviceFilter::default(), false),
+            (6001, silent, true),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = store_with(dir.path(), devices).await;
+            assert_eq!(store.finds_few(&filter).await.unwrap(), is_few);
+            for sort in DeviceSort::ALL {
+                let key = |row: &DeviceRow| {
+                    let seen_ms = row.last_seen_at_ms.unwrap_or_default();
+                    let at = match sort {
+                        DeviceSort::Id => 0,
+                        DeviceSort::Created => row.created_at_ms,
+                        DeviceSort::LastSeen if is_few => seen_ms,
+                        DeviceSort::LastSeen => seen_ms / HOUR_MS,
+                    };
+                    (at, row.id.clone())
+                };
+                let mut found: Vec<_> = pages(&store, &filter, sort, true).await.iter().map(key).collect();
+                let mut expected = found.clone();
+                expected.sort();
+                expected.dedup();
+                assert_eq!(found, expected, "{sort}");
+                let count = store.devices_that_fit(&filter, i64::MAX).await.unwrap();
+                assert_eq!(i64::try_from(found.len()).unwrap(), count);
+                found.reverse();
+                let back: Vec<_> = pages(&store, &filter, sort, false).await.iter().map(key).collect();
+                assert_eq!(back, found, "{sort}");
+            }
         }
     }
 }

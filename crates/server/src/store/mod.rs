@@ -68,7 +68,7 @@ pub(crate) use check_ins::{
 };
 pub(crate) use deletion::{DeviceDeletion, MAX_COUNTED, ProductDeletion};
 pub(crate) use device_bulk::{Bulk, BulkAction, BulkPart};
-pub(crate) use device_list::DeviceFilter;
+pub(crate) use device_list::{DeviceFilter, is_place, place_of};
 pub(crate) use device_row::DeviceRow;
 pub(crate) use devices::{DeviceChange, DeviceRevocation, NewDevice};
 pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};

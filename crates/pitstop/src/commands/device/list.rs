@@ -1,6 +1,7 @@
 //! `pitstop device list`.
 
-use api::device::{Device, DeviceState, Health, ListParams};
+use api::device::{Device, DeviceSort, DeviceState, Health, ListParams};
+use api::page::Order;
 use clap::Args;
 use time::OffsetDateTime;
 
@@ -16,6 +17,8 @@ Examples:
   pitstop device list --product lamp --health crashing
   pitstop device list --tag lab --channel beta
   pitstop device list --suspended
+  pitstop device list --product lamp --sort last-seen
+  pitstop device list --sort created --descending --limit 10
   pitstop device list --clone-suspected
   pitstop device list --search 0001 --json | jq -r '.items[].id'";
 
@@ -71,6 +74,14 @@ pub(crate) struct List {
     #[arg(long)]
     clone_suspected: bool,
 
+    /// What they are ordered by: the longest not seen first, or the oldest. Of more than 5,000 devices last-seen is to the hour
+    #[arg(long, value_name = "ORDER", value_parser = options::one_of::<DeviceSort>(DeviceSort::ALL.map(DeviceSort::name)))]
+    sort: Option<DeviceSort>,
+
+    /// The other way round
+    #[arg(long)]
+    descending: bool,
+
     /// The most entries to list
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::limit)]
     limit: usize,
@@ -91,6 +102,8 @@ impl List {
             search,
             suspended,
             clone_suspected,
+            sort,
+            descending,
             limit,
             connection,
         } = self;
@@ -104,6 +117,8 @@ impl List {
             q: search.unwrap_or_default(),
             suspended,
             clone_suspected,
+            sort,
+            order: descending.then_some(Order::Descending),
             ..ListParams::default()
         };
         let devices = connection.client()?.devices(&filter, limit)?;
@@ -112,8 +127,15 @@ impl List {
                 return empty(&filter);
             }
             let now = OffsetDateTime::now_utc();
-            let rows = devices.items.iter().map(|device| row(device, now));
-            let headers = ["ID", "PRODUCT", "CHANNEL", "HEALTH", "RUNS", "LAST SEEN", "LAST OUTCOME"];
+            // The time by which they are ordered.
+            let (heading, at): (_, fn(&Device) -> Option<&str>) = match sort.unwrap_or_default() {
+                DeviceSort::Id | DeviceSort::LastSeen => {
+                    ("LAST SEEN", |device| device.last_seen_at.as_deref())
+                }
+                DeviceSort::Created => ("MADE", |device| Some(&device.created_at)),
+            };
+            let rows = devices.items.iter().map(|device| row(device, at(device), now));
+            let headers = ["ID", "PRODUCT", "CHANNEL", "HEALTH", "RUNS", heading, "LAST OUTCOME"];
             let page = Page::plain().table(headers, rows);
             if devices.next_cursor.is_some() { page.more(limit) } else { page }
         })
@@ -121,7 +143,8 @@ impl List {
 }
 
 fn empty(filter: &ListParams) -> Page {
-    let all = ListParams { product: filter.product.clone(), ..ListParams::default() };
+    let ListParams { product, sort, order, .. } = filter.clone();
+    let all = ListParams { product, sort, order, ..ListParams::default() };
     if *filter != all {
         return Page::plain().next("No such devices. All of them:", ["pitstop device list"]);
     }
@@ -129,7 +152,7 @@ fn empty(filter: &ListParams) -> Page {
     Page::plain().next("No devices yet. Make one:", [format!("pitstop device new --product {product}")])
 }
 
-fn row(device: &Device, now: OffsetDateTime) -> [Cell; 7] {
+fn row(device: &Device, at: Option<&str>, now: OffsetDateTime) -> [Cell; 7] {
     let runs = device.running.as_ref().map(|running| {
         running.version.clone().unwrap_or_else(|| crate::ui::short_digest(&running.digest).to_owned())
     });
@@ -139,10 +162,7 @@ fn row(device: &Device, now: OffsetDateTime) -> [Cell; 7] {
         Cell::from(&device.channel),
         Cell::new(health_tone(device.health), device.health.name()),
         Cell::or_dash(runs),
-        device
-            .last_seen_at
-            .as_deref()
-            .map_or_else(|| Cell::new(Tone::Dim, "never"), |at| ago(at, now).into()),
+        at.map_or_else(|| Cell::new(Tone::Dim, "never"), |at| ago(at, now).into()),
         device.last_outcome.as_ref().map_or_else(|| Cell::or_dash(None::<String>), outcome),
     ]
 }
