@@ -3,6 +3,7 @@
 
 mod support;
 
+use flashfmt::Chip;
 use serde_json::{Value, json};
 use support::Bench;
 
@@ -35,10 +36,25 @@ fn commands_that_cannot_be_undone_ask_with_numbers() {
     assert_eq!(bench.json(&["device", "show", "lamp-1"])["state"], "new");
     assert_eq!(bench.json(&["ca", "status"])["phase"], "steady");
 
+    let unknown = bench.refusal(&["product", "key", "revoke", "lamp", "0011223344556677"]);
+    assert!(unknown.contains("product lamp has no publisher key 0011223344556677"), "{unknown}");
+    bench.write("app.bin", &support::image(Chip::Esp32C3, "1.0.0", 1000));
+    bench.publish("app.bin", &[]);
+    let rollouts = "1 rollout goes on to bring devices what it signed: ro-lamp-1.";
+    let question = bench.question(&["product", "key", "revoke", "lamp", &key]);
+    assert!(question.contains(rollouts), "{question}");
     let last = bench.refusal(&["product", "key", "revoke", "lamp", &key, "--yes"]);
     assert!(last.contains("is the last publisher key of product lamp") && last.contains("--force"), "{last}");
-    let revoked = bench.json(&["product", "key", "revoke", "lamp", &key, "--yes", "--force"]);
-    assert!(revoked["revoked_at"].is_string());
+    let revoked = bench.text(&["product", "key", "revoke", "lamp", &key, "--yes", "--force"]);
+    assert!(revoked.contains(rollouts) && revoked.contains("pitstop rollout abort ro-lamp-1"), "{revoked}");
+    let again = bench.text(&["product", "key", "revoke", "lamp", &key]);
+    assert!(again.contains("is revoked already"), "{again}");
+    bench.json(&["rollout", "abort", "ro-lamp-1", "--yes"]);
+    let keys = bench.json(&["product", "key", "list", "lamp"]);
+    assert_eq!(keys["items"][0]["rollouts"], Value::Null);
+    bench.json(&["device", "set", "lamp-1", "--pin", "1.0.0"]);
+    let archived = bench.text(&["release", "archive", "1.0.0", "--product", "lamp"]);
+    assert!(archived.contains("lamp-1, which are offered nothing"), "{archived}");
     bench.json(&["token", "revoke", &token, "--yes"]);
     bench.json(&["webhook", "remove", &webhook, "--yes"]);
     let behind = bench.json(&["ca", "rollover", "begin", "--yes"]);

@@ -43,6 +43,7 @@ fn hint(problem: &Problem) -> Option<&'static str> {
         "last-publisher-key" => {
             Some("`pitstop product key add` adds another; --force revokes it all the same")
         }
+        "releases-need-newer-chips" => Some("`pitstop release archive RELEASE --product NAME` archives one"),
         "device-suspended" => Some("`pitstop device resume ID` takes the suspension back"),
         "sequence-not-newer" => Some("leave out --sequence to take the next number"),
         "internal" => Some("look at what `pitstop serve` prints, then try again"),

@@ -299,6 +299,20 @@ impl Store {
         self.conditions(filter, place).await?.fetch(&self.questions, DEVICES, order, limit).await
     }
 
+    /// Devices that are pinned to a release, by id.
+    pub(crate) async fn pinned_to(
+        &self,
+        product: &str,
+        sequence: i64,
+        limit: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        let ids = sqlx::query_scalar(
+            "SELECT id FROM devices WHERE product = $1 AND pinned_sequence = $2 AND revoked_at_ms IS NULL \
+             ORDER BY id LIMIT $3",
+        );
+        Ok(ids.bind(product).bind(sequence).bind(limit).fetch_all(&self.pool).await?)
+    }
+
     /// How many devices fit, counted up to `most`.
     pub(crate) async fn devices_that_fit(&self, filter: &DeviceFilter, most: i64) -> Result<i64, StoreError> {
         self.conditions(filter, Place::After("")).await?.count(&self.questions, ANY_DEVICES, most).await
