@@ -1,6 +1,9 @@
 //! Tables. Where the screen is narrow they scroll by themselves; on a phone each row is a card.
 
+use std::cmp::Ordering;
+
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use crate::api::Query;
 
@@ -26,9 +29,10 @@ impl Row {
 
 /// How a list is sorted: the links in the heads of its columns go to the same list in another order.
 pub(crate) struct Sorting<'a> {
-    /// Columns that it can be sorted by, with what the API calls that. The first is the usual one.
-    pub(crate) columns: &'a [(&'static str, &'static str)],
-    /// As the API has it; empty for the usual one.
+    /// Columns that it can be sorted by, with the names of that in the address.
+    pub(crate) columns: Vec<(&'static str, &'static str)>,
+    /// What needs no name there.
+    pub(crate) usual: &'a str,
     pub(crate) sort: &'a str,
     pub(crate) is_descending: bool,
     /// The list, and its filter without an order.
@@ -39,9 +43,9 @@ pub(crate) struct Sorting<'a> {
 impl Sorting<'_> {
     /// Whether the list is sorted by a column, and the link in its head; `None` for one that it is not sorted by.
     fn of(&self, column: &str) -> Option<(Option<&'static str>, String)> {
-        let usual = self.columns.first()?.1;
+        let usual = self.usual;
         let (_, name) = self.columns.iter().find(|(known, _)| *known == column)?;
-        let is_chosen = *name == if self.sort.is_empty() { usual } else { self.sort };
+        let is_chosen = *name == self.sort;
         let turned = is_chosen && !self.is_descending;
         let link = self
             .filter
@@ -51,6 +55,43 @@ impl Sorting<'_> {
             .on(self.path);
         let direction = if self.is_descending { "descending" } else { "ascending" };
         Some((is_chosen.then_some(direction), link))
+    }
+}
+
+/// A column that a list is sorted by which is loaded whole: its head, its name in the address, and the order.
+pub(crate) type By<T> = (&'static str, &'static str, fn(&T, &T) -> Ordering);
+
+/// In which order somebody wants a list that is loaded whole; nothing: as the API has it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Asked {
+    sort: String,
+    order: String,
+}
+
+impl Asked {
+    /// Sorts a list, and tells what the heads of its columns say. `usual`: what the API has it by, and whether the other way round.
+    pub(crate) fn sort<'a, T>(
+        &'a self,
+        items: &mut [T],
+        by: &[By<T>],
+        usual: (&'a str, bool),
+        path: &'a str,
+        filter: &'a Query,
+    ) -> Sorting<'a> {
+        let chosen = by.iter().find(|(_, name, _)| *name == self.sort);
+        let (sort, is_descending) = match chosen {
+            Some((_, name, compare)) => {
+                items.sort_by(compare);
+                if self.order == "descending" {
+                    items.reverse();
+                }
+                (*name, self.order == "descending")
+            }
+            None => usual,
+        };
+        let columns = by.iter().map(|(column, name, _)| (*column, *name)).collect();
+        Sorting { columns, usual: "", sort, is_descending, path, filter }
     }
 }
 
@@ -128,12 +169,13 @@ mod tests {
     fn a_head_leads_to_the_other_order_and_says_which_one_it_is() {
         let filter = Query::new().and("product", "lamp");
         let head = |sort: &str, is_descending: bool| {
-            let columns = &[("Device", "id"), ("Last seen", "last-seen")];
-            let sorting = Sorting { columns, sort, is_descending, path: "/devices", filter: &filter };
+            let columns = vec![("Device", "id"), ("Last seen", "last-seen")];
+            let path = "/devices";
+            let sorting = Sorting { columns, usual: "id", sort, is_descending, path, filter: &filter };
             let columns = &[("Device", ""), ("Last seen", ""), ("Note", "")];
             sorted("Devices", columns, Some(&sorting), []).into_string()
         };
-        let by_id = head("", false);
+        let by_id = head("id", false);
         for part in [
             r#"aria-sort="ascending"><a href="/devices?product=lamp&amp;order=descending">Device</a>"#,
             r#"scope="col"><a href="/devices?product=lamp&amp;sort=last-seen">Last seen</a>"#,
@@ -147,6 +189,26 @@ mod tests {
             r#"aria-sort="descending"><a href="/devices?product=lamp&amp;sort=last-seen">Last seen</a>"#,
         ] {
             assert!(by_time.contains(part), "{part} in {by_time}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_loaded_whole_is_sorted_here() {
+        let by: [By<(u8, &str)>; 2] =
+            [("Number", "number", |a, b| a.0.cmp(&b.0)), ("Name", "name", |a, b| a.1.cmp(b.1))];
+        let filter = Query::new();
+        for (sort, order, expected, heads) in [
+            ("", "", [3, 2, 1], ("number", true)),
+            ("number", "", [1, 2, 3], ("number", false)),
+            ("name", "", [2, 3, 1], ("name", false)),
+            ("name", "descending", [1, 3, 2], ("name", true)),
+            ("colour", "descending", [3, 2, 1], ("number", true)),
+        ] {
+            let asked = Asked { sort: sort.to_owned(), order: order.to_owned() };
+            let mut items = [(3, "b"), (2, "a"), (1, "c")];
+            let sorting = asked.sort(&mut items, &by, ("number", true), "/", &filter);
+            assert_eq!(items.map(|(number, _)| number), expected, "{sort} {order}");
+            assert_eq!((sorting.sort, sorting.is_descending), heads, "{sort} {order}");
         }
     }
 }

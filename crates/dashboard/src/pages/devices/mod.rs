@@ -218,8 +218,9 @@ fn list_table(session: &Session, devices: &[Device], filter: &Filter) -> Markup 
         ])
     });
     let sorting = Sorting {
-        columns: &[("Device", "id"), ("Last seen", "last-seen"), ("Made", "created")],
-        sort: &filter.sort,
+        columns: vec![("Device", "id"), ("Last seen", "last-seen"), ("Made", "created")],
+        usual: "id",
+        sort: if filter.sort.is_empty() { "id" } else { &filter.sort },
         is_descending: filter.order == "descending",
         path: "/devices",
         filter: &filter.narrowing(),
