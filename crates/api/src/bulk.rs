@@ -50,6 +50,12 @@ pub struct Selection {
     /// Part of the id, in any case.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub q: String,
+    /// Only devices that are suspended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// Only devices of which two boards seem to have the identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clone_suspected: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +88,19 @@ pub struct RevokeBulkBody {
     /// Only until they are resumed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ResumeBulkBody {
+    pub filter: Selection,
+    /// How many there are, past `cursor`. Another number is refused. Without it, they are counted and nothing is changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect: Option<i64>,
+    /// `next_cursor` of the call before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cursor: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -89,7 +89,7 @@ pub enum DeviceState {
 
 named!(DeviceState { New = "new", Enrolled = "enrolled", Revoked = "revoked" });
 
-/// How it is. The first of these that holds: `revoked`; `new` (never seen); `silent` (not seen for longer than the product's
+/// How it is. The first of these that holds: `suspended` (until it is resumed) or `revoked`; `new` (never seen); `silent` (not seen for longer than the product's
 /// deadline and than is usual for it); `crashing`; `failing`; `unheard` (not seen for longer than the product's deadline, and
 /// what is usual for it is not known); `updating`; `ok`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,7 @@ named!(DeviceState { New = "new", Enrolled = "enrolled", Revoked = "revoked" });
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     Revoked,
+    Suspended,
     New,
     Silent,
     Crashing,
@@ -108,6 +109,7 @@ pub enum Health {
 
 named!(Health {
     Revoked = "revoked",
+    Suspended = "suspended",
     New = "new",
     Silent = "silent",
     Crashing = "crashing",
@@ -116,6 +118,20 @@ named!(Health {
     Updating = "updating",
     Ok = "ok",
 });
+
+/// What a list of devices is ordered by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceSort {
+    #[default]
+    Id,
+    /// Those that were never seen first. Of more than 5,000 devices to the hour, and by id within it.
+    LastSeen,
+    Created,
+}
+
+named!(DeviceSort { Id = "id", LastSeen = "last-seen", Created = "created" });
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::IntoParams))]
@@ -157,6 +173,9 @@ pub struct ListParams {
     /// Only devices whose enrollment waits for approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub waiting: bool,
+    /// Only devices that are suspended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
     /// Only devices of which two boards seem to have the identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clone_suspected: bool,
@@ -173,7 +192,11 @@ pub struct ListParams {
     /// `previous_cursor` of the page after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Order of the ids; `ascending` when it is absent.
+    /// `id` when it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline))]
+    pub sort: Option<DeviceSort>,
+    /// `ascending` when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(inline))]
     pub order: Option<Order>,

@@ -33,7 +33,8 @@ pub struct HistoryParams {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Summary {
     pub devices: i64,
-    /// Devices by health: `new` (never seen), `ok`, `updating`, `failing`, `crashing`, `silent`, `revoked`.
+    /// Devices by health: `new` (never seen), `ok`, `updating`, `failing`, `crashing`, `silent`, `unheard`, `suspended`,
+    /// `revoked`.
     pub by_health: BTreeMap<String, i64>,
     pub by_release: Vec<ByRelease>,
     /// Ids of rollouts that are running, awaiting approval, paused or halted.

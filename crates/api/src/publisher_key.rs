@@ -34,4 +34,8 @@ pub struct Key {
     pub created_at: String,
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub revoked_at: Option<String>,
+    /// Rollouts that bring devices what it signed, or may do so yet, newest first: a revocation ends none of them. In the list of
+    /// a product's keys and in the answer to a revocation alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<String>,
 }

@@ -78,6 +78,9 @@ pub struct Release {
     /// Since when it is offered to nobody; null when it is not archived.
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub archived_at: Option<String>,
+    /// Devices that are pinned to it, by id, ten at most. Not in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned: Vec<String>,
 }
 
 /// What an image's app descriptor says.

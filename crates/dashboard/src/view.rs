@@ -38,7 +38,7 @@ pub(crate) fn badge(tone: Tone, text: &str) -> Markup {
 }
 
 /// Healths in the order in which plots stack them, from good to bad, with what each means.
-pub(crate) const HEALTHS: [(Health, Tone, &str); 8] = [
+pub(crate) const HEALTHS: [(Health, Tone, &str); 9] = [
     (Health::Ok, Tone::Good, "seen lately, nothing wrong"),
     (Health::Updating, Tone::Busy, "was offered a release"),
     (Health::New, Tone::Plain, "never seen"),
@@ -50,6 +50,7 @@ pub(crate) const HEALTHS: [(Health, Tone, &str); 8] = [
     (Health::Silent, Tone::Warn, "not seen for longer than is usual for it"),
     (Health::Failing, Tone::Warn, "refused or failed to install a release"),
     (Health::Crashing, Tone::Bad, "its application crashed after an update"),
+    (Health::Suspended, Tone::Warn, "refused until somebody resumes it"),
     (Health::Revoked, Tone::Plain, "refused for good"),
 ];
 

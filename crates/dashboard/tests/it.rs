@@ -569,6 +569,34 @@ async fn a_product_is_changed_by_those_who_may() {
 }
 
 #[tokio::test]
+async fn heads_of_columns_sort_lists() {
+    let browser = Browser::logged_in("admin").await;
+    let devices = browser.get("/devices?product=lamp&sort=last-seen&order=descending").await.body;
+    for part in [
+        r#"aria-sort="descending"><a href="/devices?product=lamp&amp;sort=last-seen">Last seen</a>"#,
+        r#"<a href="/devices?product=lamp">Device</a>"#,
+        r#"<option value="last-seen" selected"#,
+        "sort=last-seen&amp;order=descending&amp;cursor=",
+    ] {
+        assert!(devices.contains(part), "{part}: {devices}");
+    }
+    let releases = browser.get("/releases?sort=number").await.body;
+    let number = releases.find("/releases/lamp/1\"").unwrap();
+    assert!(number < releases.find("/releases/lamp/3\"").unwrap(), "{releases}");
+    assert!(
+        browser
+            .get("/releases")
+            .await
+            .body
+            .contains(r#"aria-sort="descending"><a href="/releases?sort=number""#)
+    );
+    for path in ["/products?sort=chip&order=descending", "/tokens?sort=name"] {
+        let page = browser.get(path).await.body;
+        assert!(page.contains("aria-sort="), "{path}: {page}");
+    }
+}
+
+#[tokio::test]
 async fn a_device_is_suspended_and_resumed() {
     let browser = Browser::logged_in("operator").await;
     let csrf = browser.csrf("/").await;

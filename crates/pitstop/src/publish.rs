@@ -365,6 +365,7 @@ mod tests {
                 SlotSize { label: "ota_1".to_owned(), size_bytes: slot_bytes },
             ],
             publisher_keys: vec![Key {
+                rollouts: Vec::new(),
                 name: "alice".to_owned(),
                 key: hex::encode(trusted.public().to_sec1()),
                 id: hex::encode(trusted.public().id()),
@@ -500,6 +501,7 @@ mod tests {
 
     fn release(sequence: i64, version: &str) -> Release {
         Release {
+            pinned: Vec::new(),
             product: "lamp".to_owned(),
             sequence,
             version: version.to_owned(),

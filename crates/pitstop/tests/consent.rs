@@ -3,6 +3,7 @@
 
 mod support;
 
+use flashfmt::Chip;
 use serde_json::{Value, json};
 use support::Bench;
 
@@ -35,10 +36,25 @@ fn commands_that_cannot_be_undone_ask_with_numbers() {
     assert_eq!(bench.json(&["device", "show", "lamp-1"])["state"], "new");
     assert_eq!(bench.json(&["ca", "status"])["phase"], "steady");
 
+    let unknown = bench.refusal(&["product", "key", "revoke", "lamp", "0011223344556677"]);
+    assert!(unknown.contains("product lamp has no publisher key 0011223344556677"), "{unknown}");
+    bench.write("app.bin", &support::image(Chip::Esp32C3, "1.0.0", 1000));
+    bench.publish("app.bin", &[]);
+    let rollouts = "1 rollout goes on to bring devices what it signed: ro-lamp-1.";
+    let question = bench.question(&["product", "key", "revoke", "lamp", &key]);
+    assert!(question.contains(rollouts), "{question}");
     let last = bench.refusal(&["product", "key", "revoke", "lamp", &key, "--yes"]);
     assert!(last.contains("is the last publisher key of product lamp") && last.contains("--force"), "{last}");
-    let revoked = bench.json(&["product", "key", "revoke", "lamp", &key, "--yes", "--force"]);
-    assert!(revoked["revoked_at"].is_string());
+    let revoked = bench.text(&["product", "key", "revoke", "lamp", &key, "--yes", "--force"]);
+    assert!(revoked.contains(rollouts) && revoked.contains("pitstop rollout abort ro-lamp-1"), "{revoked}");
+    let again = bench.text(&["product", "key", "revoke", "lamp", &key]);
+    assert!(again.contains("is revoked already"), "{again}");
+    bench.json(&["rollout", "abort", "ro-lamp-1", "--yes"]);
+    let keys = bench.json(&["product", "key", "list", "lamp"]);
+    assert_eq!(keys["items"][0]["rollouts"], Value::Null);
+    bench.json(&["device", "set", "lamp-1", "--pin", "1.0.0"]);
+    let archived = bench.text(&["release", "archive", "1.0.0", "--product", "lamp"]);
+    assert!(archived.contains("lamp-1, which are offered nothing"), "{archived}");
     bench.json(&["token", "revoke", &token, "--yes"]);
     bench.json(&["webhook", "remove", &webhook, "--yes"]);
     let behind = bench.json(&["ca", "rollover", "begin", "--yes"]);
@@ -58,7 +74,38 @@ fn a_suspension_is_taken_back() {
     assert!(shown.contains("state      suspended") && shown.contains("lent"), "{shown}");
     let token = bench.refusal(&["device", "token", "AA:BB:CC:DD:EE:FF"]);
     assert!(token.contains("is suspended; resume it first") && token.contains("device resume"), "{token}");
+    let again = bench.text(&["device", "suspend", "AA:BB:CC:DD:EE:FF", "--reason", "stolen"]);
+    assert!(again.contains("is suspended already") && again.contains("because: lent"), "{again}");
     assert_eq!(bench.json(&["device", "resume", "AA:BB:CC:DD:EE:FF"])["state"], "new");
+    let again = bench.text(&["device", "resume", "AA:BB:CC:DD:EE:FF"]);
+    assert!(again.contains("is not suspended") && again.contains("Nothing was changed"), "{again}");
+    bench.json(&["device", "revoke", "AA:BB:CC:DD:EE:FF", "--yes"]);
+    let again = bench.text(&["device", "revoke", "AA:BB:CC:DD:EE:FF"]);
+    assert!(again.contains("is revoked already"), "{again}");
+    let refused = bench.refusal(&["device", "resume", "AA:BB:CC:DD:EE:FF"]);
+    assert!(refused.contains("is revoked, which is final"), "{refused}");
+}
+
+#[test]
+fn all_suspended_devices_of_a_filter_are_listed_and_resumed() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    bench
+        .command(&["device", "new", "--product", "lamp", "--count", "1002", "--csv", "many.csv"])
+        .assert()
+        .success();
+    bench.json(&["device", "new", "--product", "lamp", "--id", "other"]);
+    let suspended = bench.text(&["device", "suspend", "--filter", "product=lamp,search=lamp-", "--yes"]);
+    assert!(suspended.contains("pitstop device resume --filter product=lamp"), "{suspended}");
+    let listed = bench.text(&["device", "list", "--suspended", "--limit", "1"]);
+    assert!(listed.contains("suspended") && !listed.contains("revoked"), "{listed}");
+    let asked = bench.question(&["device", "resume", "--filter", "product=lamp"]);
+    assert!(asked.contains("Resume 1002 devices of product lamp, all that are suspended"), "{asked}");
+    let resumed = bench.json(&["device", "resume", "--filter", "product=lamp", "--yes"]);
+    assert_eq!(resumed, json!({ "count": 1002, "changed": 1002 }));
+    assert_eq!(bench.devices(&["--suspended"]), 0);
+    let none = bench.text(&["device", "resume", "--filter", "product=lamp,clone-suspected=true"]);
+    assert!(none.contains("No device of the filter is suspended"), "{none}");
 }
 
 #[test]
@@ -104,6 +151,30 @@ fn all_devices_of_a_filter_are_approved_changed_and_revoked() {
     }
 }
 
+#[test]
+fn devices_are_listed_in_the_order_that_is_asked_for() {
+    let bench = Bench::start();
+    bench.make_lamp();
+    for id in ["b", "c", "a"] {
+        bench.json(&["device", "new", "--product", "lamp", "--id", id]);
+        // Of one millisecond they go by their ids.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let ids = |more: &[&str]| {
+        let list = bench.json(&[&["device", "list"][..], more].concat());
+        let ids: Vec<_> =
+            list["items"].as_array().unwrap().iter().map(|device| device["id"].clone()).collect();
+        ids
+    };
+    assert_eq!(ids(&[]), ["a", "b", "c"]);
+    assert_eq!(ids(&["--sort", "created"]), ["b", "c", "a"]);
+    assert_eq!(ids(&["--sort", "created", "--descending", "--limit", "2"]), ["a", "c"]);
+    assert_eq!(ids(&["--sort", "last-seen", "--descending"]), ["c", "b", "a"]);
+    let table = bench.text(&["device", "list", "--sort", "created"]);
+    assert!(table.contains("MADE") && !table.contains("never"), "{table}");
+    bench.command(&["device", "list", "--sort", "health"]).assert().code(2);
+}
+
 fn lines(bench: &Bench, file: &str) -> Vec<String> {
     let text = std::fs::read_to_string(bench.folder.path().join(file)).unwrap();
     text.lines().map(str::to_owned).collect()
@@ -116,7 +187,7 @@ fn ids_of_a_file_become_devices_and_a_broken_import_goes_on() {
     bench.write("ids.csv", b"\xef\xbb\xbfid,channel,tags\r\nAA:BB:CC:DD:EE:FF,beta,hall,attic\r\nSN-2\r\n");
     let import = ["device", "import", "ids.csv", "--product", "lamp", "--csv", "tokens.csv"];
     let made = bench.json(&import);
-    assert_eq!(made, json!({ "count": 2, "skipped": 0, "csv": "tokens.csv" }));
+    assert_eq!(made, json!({ "count": 2, "renewed": 0, "skipped": 0, "csv": "tokens.csv" }));
     let written = lines(&bench, "tokens.csv");
     assert_eq!((written.len(), written[0].as_str()), (3, "device_id,enrollment_token"));
     assert!(written[1].starts_with("AA:BB:CC:DD:EE:FF,"), "{written:?}");
@@ -132,11 +203,11 @@ fn ids_of_a_file_become_devices_and_a_broken_import_goes_on() {
     let import = ["device", "import", "more.csv", "--product", "lamp", "--csv", "more-tokens.csv"];
     let broken = bench.refusal(&import);
     assert!(broken.contains("there is a device SN-11234 already"), "{broken}");
-    assert!(broken.contains("1000 of the devices were made and are in more-tokens.csv"), "{broken}");
+    assert!(broken.contains("1000 of the devices are in more-tokens.csv"), "{broken}");
     assert_eq!(lines(&bench, "more-tokens.csv").len(), 1001);
     bench.write("more.csv", ids.replace("SN-11234\n", "").as_bytes());
     let resumed: Value = bench.json(&[&import[..], &["--resume"]].concat());
-    assert_eq!(resumed, json!({ "count": 499, "skipped": 1000, "csv": "more-tokens.csv" }));
+    assert_eq!(resumed, json!({ "count": 499, "renewed": 0, "skipped": 1000, "csv": "more-tokens.csv" }));
     assert_eq!(lines(&bench, "more-tokens.csv").len(), 1500);
 
     bench.write("wrong.csv", b"SN-7\n-rf\n");

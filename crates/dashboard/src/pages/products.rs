@@ -4,7 +4,7 @@ use api::chip_revision;
 use api::fleet::Summary;
 use api::product::{Channel, NewChannel, Product, ProductSettingsBody};
 use api::publisher_key::{Key, NewKey};
-use axum::extract::Path;
+use axum::extract::{Path, Query as Params};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Serialize;
@@ -14,7 +14,7 @@ use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
 use crate::page::{Page, Section};
 use crate::session::Session;
-use crate::table::{self, Column};
+use crate::table::{self, Asked, By, Column};
 use crate::view::{self, Tone, badge, number, when};
 
 const COLUMNS: [Column; 5] =
@@ -23,8 +23,16 @@ const KEYS: [Column; 5] = [("Name", ""), ("Key", "wrap"), ("State", ""), ("Added
 /// Units of a time in a form, the largest first.
 const UNITS: [(&str, i64); 3] = [("days", 86_400), ("hours", 3600), ("minutes", 60)];
 
-pub(super) async fn list(session: Session) -> Response {
-    session.answer(list_page(&session).await)
+/// What they are sorted by.
+const BY: [By<Product>; 4] = [
+    ("Product", "name", |a, b| a.name.cmp(&b.name)),
+    ("Chip", "chip", |a, b| a.chip.cmp(&b.chip)),
+    ("Layout", "layout", |a, b| a.layout.name.cmp(&b.layout.name)),
+    ("Silent after", "silence", |a, b| a.silence_deadline_s.cmp(&b.silence_deadline_s)),
+];
+
+pub(super) async fn list(session: Session, Params(asked): Params<Asked>) -> Response {
+    session.answer(list_page(&session, &asked).await)
 }
 
 pub(super) async fn show(session: Session, Path(name): Path<String>) -> Response {
@@ -109,8 +117,10 @@ fn settings(fields: &Fields) -> Result<ProductSettingsBody, Failed> {
     })
 }
 
-async fn list_page(session: &Session) -> Result<Page, Failed> {
-    let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
+async fn list_page(session: &Session, asked: &Asked) -> Result<Page, Failed> {
+    let mut products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
+    let filter = Query::new();
+    let sorting = asked.sort(&mut products, &BY, ("name", false), "/products", &filter);
     let rows = products.iter().map(|product| {
         table::row([
             html! { a href={ "/products/" (segment(&product.name)) } { (product.name) } },
@@ -129,7 +139,7 @@ async fn list_page(session: &Session) -> Result<Page, Failed> {
                 &["pitstop keys new", "pitstop product new lamp --chip esp32c3 --layout 4mb --key publisher.key"],
             ))
         } @else {
-            (table::table("Products", &COLUMNS, rows))
+            (table::sorted("Products", &COLUMNS, Some(&sorting), rows))
         }
     };
     Ok(Page { title: "Products".to_owned(), section: Section::Products, body })
@@ -304,6 +314,9 @@ fn settings_form(session: &Session, product: &Product) -> Markup {
     }
 }
 
+/// Rollouts that a revoked key leaves are named so far.
+const NAMED_ROLLOUTS: usize = 10;
+
 fn key_table(session: &Session, product: &Product, keys: &[Key]) -> Markup {
     let good = keys.iter().filter(|key| key.revoked_at.is_none()).count();
     let rows = keys.iter().map(|key| {
@@ -318,6 +331,17 @@ fn key_table(session: &Session, product: &Product, keys: &[Key]) -> Markup {
                 p {
                     "What it signs is not published any more. This is final. Devices that are provisioned already trust it "
                     "until they are provisioned again."
+                }
+                @if !key.rollouts.is_empty() {
+                    p {
+                        "Rollouts that go on to bring devices what it signed: "
+                        @for (index, id) in key.rollouts.iter().take(NAMED_ROLLOUTS).enumerate() {
+                            @if index > 0 { ", " }
+                            a href={ "/rollouts/" (segment(id)) } { (id) }
+                        }
+                        @if key.rollouts.len() > NAMED_ROLLOUTS { " and others" }
+                        ". Abort them to end that."
+                    }
                 }
                 @if good == 1 {
                     p {

@@ -15,7 +15,7 @@ use super::rollouts;
 use crate::api::{Failed, Query, segment};
 use crate::page::{Page, Section};
 use crate::session::Session;
-use crate::table::{self, Column};
+use crate::table::{self, Asked, By, Column};
 use crate::view::{self, number, some, when};
 
 const COLUMNS: [Column; 8] = [
@@ -29,21 +29,32 @@ const COLUMNS: [Column; 8] = [
     ("Warnings", ""),
 ];
 
+/// What those of a product are sorted by.
+const BY: [By<Release>; 3] = [
+    ("Number", "number", |a, b| a.sequence.cmp(&b.sequence)),
+    ("Channel", "channel", |a, b| a.channel.cmp(&b.channel)),
+    ("Size", "size", |a, b| a.size_bytes.cmp(&b.size_bytes)),
+];
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Filter {
     product: String,
 }
 
-pub(super) async fn list(session: Session, Params(filter): Params<Filter>) -> Response {
-    session.answer(list_page(&session, &filter).await)
+pub(super) async fn list(
+    session: Session,
+    Params(filter): Params<Filter>,
+    Params(asked): Params<Asked>,
+) -> Response {
+    session.answer(list_page(&session, &filter, &asked).await)
 }
 
 pub(super) async fn show(session: Session, Path((product, sequence)): Path<(String, String)>) -> Response {
     session.answer(release_page(&session, &product, &sequence).await)
 }
 
-async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
+async fn list_page(session: &Session, filter: &Filter, asked: &Asked) -> Result<Page, Failed> {
     let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
     let mut sections = Vec::new();
     for product in
@@ -63,7 +74,7 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
                 &["pitstop product new lamp --chip esp32c3 --layout 4mb --key publisher.key"],
             ))
         }
-        @for (product, releases, runs) in &sections {
+        @for (product, releases, runs) in &mut sections {
             section {
                 h2 { a href={ "/products/" (segment(&product.name)) } { (product.name) } " " span.muted { (product.chip) } }
                 @if releases.is_empty() {
@@ -73,7 +84,7 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
                         &[&format!("pitstop release publish app.bin --product {} --key publisher.key", product.name)],
                     ))
                 } @else {
-                    (list_table(session, releases, runs))
+                    (list_table(session, releases, runs, asked, filter))
                 }
             }
         }
@@ -81,7 +92,15 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
     Ok(Page { title: "Releases".to_owned(), section: Section::Releases, body })
 }
 
-fn list_table(session: &Session, releases: &[Release], runs: &HashMap<i64, i64>) -> Markup {
+fn list_table(
+    session: &Session,
+    releases: &mut [Release],
+    runs: &HashMap<i64, i64>,
+    asked: &Asked,
+    filter: &Filter,
+) -> Markup {
+    let filter = Query::new().maybe("product", Some(&filter.product));
+    let sorting = asked.sort(releases, &BY, ("number", true), "/releases", &filter);
     let rows = releases.iter().map(|release| {
         let warnings = html! {
             @if release.warnings.is_empty() { span.muted { "none" } } @else {
@@ -100,7 +119,7 @@ fn list_table(session: &Session, releases: &[Release], runs: &HashMap<i64, i64>)
             warnings,
         ])
     });
-    table::table("Releases", &COLUMNS, rows)
+    table::sorted("Releases", &COLUMNS, Some(&sorting), rows)
 }
 
 /// The devices that run a release.

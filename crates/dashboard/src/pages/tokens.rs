@@ -2,7 +2,7 @@
 
 use api::access::{ApiToken, CreatedToken, NewApiToken, Role};
 use api::product::Product;
-use axum::extract::Path;
+use axum::extract::{Path, Query as Params};
 use axum::http::StatusCode;
 use axum::response::Response;
 use maud::{Markup, html};
@@ -13,7 +13,7 @@ use crate::api::{Failed, Query, segment};
 use crate::form::{Fields, Form};
 use crate::page::{Page, Section};
 use crate::session::Session;
-use crate::table::{self, Column};
+use crate::table::{self, Asked, By, Column};
 use crate::view::{self, Tone, badge, when, when_or};
 
 const COLUMNS: [Column; 7] = [
@@ -26,8 +26,17 @@ const COLUMNS: [Column; 7] = [
     ("Revoke", "bare"),
 ];
 
-pub(super) async fn list(session: Session) -> Response {
-    session.answer(page(&session, None).await)
+/// What they are sorted by.
+const BY: [By<ApiToken>; 5] = [
+    ("Name", "name", |a, b| a.name.cmp(&b.name)),
+    ("Role", "role", |a, b| a.role.name().cmp(b.role.name())),
+    ("Product", "product", |a, b| a.product.cmp(&b.product)),
+    ("Created", "created", |a, b| a.created_at.cmp(&b.created_at)),
+    ("Ends", "ends", |a, b| a.expires_at.cmp(&b.expires_at)),
+];
+
+pub(super) async fn list(session: Session, Params(asked): Params<Asked>) -> Response {
+    session.answer(page(&session, None, &asked).await)
 }
 
 /// The new token is on the page that answers, and on no other: the API keeps its hash only.
@@ -39,18 +48,22 @@ pub(super) async fn create(form: Form) -> Response {
     };
     match made {
         Ok(token) => {
-            let mut response = session.answer(page(&session, Some(&token)).await);
+            let mut response = session.answer(page(&session, Some(&token), &Asked::default()).await);
             *response.status_mut() = StatusCode::CREATED;
             response
         }
-        Err(failed) => session.answer_change(Err::<(), _>(failed), "/tokens", page(&session, None)).await,
+        Err(failed) => {
+            session
+                .answer_change(Err::<(), _>(failed), "/tokens", page(&session, None, &Asked::default()))
+                .await
+        }
     }
 }
 
 pub(super) async fn revoke(Path(id): Path<String>, form: Form) -> Response {
     let path = format!("/tokens/{}/revoke", segment(&id));
     let change: Result<Value, _> = form.session.api().post(&path, None, &json!({})).await;
-    form.session.answer_change(change, "/tokens", page(&form.session, None)).await
+    form.session.answer_change(change, "/tokens", page(&form.session, None, &Asked::default())).await
 }
 
 fn request(fields: &Fields) -> Result<NewApiToken, Failed> {
@@ -69,13 +82,15 @@ fn request(fields: &Fields) -> Result<NewApiToken, Failed> {
     })
 }
 
-async fn page(session: &Session, made: Option<&CreatedToken>) -> Result<Page, Failed> {
-    let tokens: Vec<ApiToken> = session.api().all("/tokens", &Query::new()).await?;
+async fn page(session: &Session, made: Option<&CreatedToken>, asked: &Asked) -> Result<Page, Failed> {
+    let mut tokens: Vec<ApiToken> = session.api().all("/tokens", &Query::new()).await?;
+    let filter = Query::new();
+    let sorting = asked.sort(&mut tokens, &BY, ("", false), "/tokens", &filter);
     let products: Vec<Product> = session.api().all("/products", &Query::new()).await?;
     let body = html! {
         h1 { "Tokens" }
         @if let Some(made) = made { (shown_once(made)) }
-        (table::table("Tokens", &COLUMNS, tokens.iter().map(|token| row(session, token))))
+        (table::sorted("Tokens", &COLUMNS, Some(&sorting), tokens.iter().map(|token| row(session, token))))
         section { h2 { "New token" } (form(session, &products)) }
     };
     Ok(Page { title: "Tokens".to_owned(), section: Section::Tokens, body })

@@ -43,6 +43,7 @@ fn hint(problem: &Problem) -> Option<&'static str> {
         "last-publisher-key" => {
             Some("`pitstop product key add` adds another; --force revokes it all the same")
         }
+        "releases-need-newer-chips" => Some("`pitstop release archive RELEASE --product NAME` archives one"),
         "device-suspended" => Some("`pitstop device resume ID` takes the suspension back"),
         "sequence-not-newer" => Some("leave out --sequence to take the next number"),
         "internal" => Some("look at what `pitstop serve` prints, then try again"),
@@ -161,12 +162,22 @@ impl ClientError {
 
     /// Whether the server answered that there is no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
+        self.kind() == Some("not-found")
+    }
+
+    /// Whether the server answered that there is such a thing already.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.kind() == Some("exists")
+    }
+
+    /// The kind of the server's problem.
+    fn kind(&self) -> Option<&str> {
         match self {
-            Self::Refused { problem } => problem.kind() == Some("not-found"),
+            Self::Refused { problem } => problem.kind(),
             Self::Unreachable { .. }
             | Self::Broken { .. }
             | Self::Untrusted { .. }
-            | Self::NotPitstop { .. } => false,
+            | Self::NotPitstop { .. } => None,
         }
     }
 

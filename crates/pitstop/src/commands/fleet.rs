@@ -104,7 +104,7 @@ pub(super) fn health_tone(health: Health) -> Tone {
     match health {
         Health::Ok => Tone::Good,
         Health::New | Health::Updating => Tone::Plain,
-        Health::Silent | Health::Unheard => Tone::Warn,
+        Health::Silent | Health::Unheard | Health::Suspended => Tone::Warn,
         Health::Crashing | Health::Failing | Health::Revoked => Tone::Bad,
     }
 }

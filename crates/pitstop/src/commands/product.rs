@@ -86,6 +86,9 @@ pub(crate) enum KeyCommand {
     Revoke(RevokeKey),
 }
 
+/// Rollouts that a revoked key leaves are named so far.
+const NAMED_ROLLOUTS: usize = 10;
+
 /// Channels of a product.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChannelCommand {
@@ -343,20 +346,47 @@ impl KeyCommand {
                 let keys = client.publisher_keys(&name)?.items;
                 let good = keys.iter().filter(|key| key.revoked_at.is_none());
                 let left = good.filter(|key| key.id != id).count();
-                let whose = keys.iter().find(|key| key.id == id).map_or("nobody", |key| key.name.as_str());
+                let key = keys.iter().find(|key| key.id == id).ok_or_else(|| {
+                    Failure::new(format!("product {name} has no publisher key {id}"))
+                        .hint(format!("`pitstop product key list {name}` shows their ids"))
+                })?;
+                if let Some(at) = &key.revoked_at {
+                    return ui.result(key, || {
+                        Page::titled(format!("The key {id} of {} is revoked already", key.name))
+                            .note(format!("Nothing was changed: it is revoked since {at}."))
+                    });
+                }
                 consent.to(&format!(
-                    "Revoke the publisher key {id} of {whose}, which leaves product {name} with {left} of them? It is \
-                     final: what it signs is not published any more."
+                    "Revoke the publisher key {id} of {}, which leaves product {name} with {left} of them? It is \
+                     final: what it signs is not published any more.{}",
+                    key.name,
+                    going_on(&key.rollouts).map_or_else(String::new, |told| format!(" {told}"))
                 ))?;
                 let key = client.revoke_publisher_key(&name, &id, force)?;
                 ui.result(&key, || {
-                    Page::titled(format!("Revoked the key {id} of {}", key.name)).note(
+                    let page = Page::titled(format!("Revoked the key {id} of {}", key.name)).note(
                         "The server takes no more releases that it signed. Releases of before stay, and devices \
                          trust the keys in their vaults until they are provisioned again.",
-                    )
+                    );
+                    let Some(told) = going_on(&key.rollouts) else { return page };
+                    let commands = key.rollouts.iter().take(NAMED_ROLLOUTS);
+                    page.toned_note(Tone::Warn, told)
+                        .next("To end them:", commands.map(|id| format!("pitstop rollout abort {id}")))
                 })
             }
         }
+    }
+}
+
+/// What a revocation does not end.
+fn going_on(rollouts: &[String]) -> Option<String> {
+    let named = rollouts.iter().take(NAMED_ROLLOUTS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let others = rollouts.len().saturating_sub(NAMED_ROLLOUTS);
+    let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+    match rollouts.len() {
+        0 => None,
+        1 => Some(format!("1 rollout goes on to bring devices what it signed: {named}.")),
+        count => Some(format!("{count} rollouts go on to bring devices what it signed: {named}{more}.")),
     }
 }
 

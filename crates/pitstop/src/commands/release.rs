@@ -38,7 +38,8 @@ Examples:
   pitstop release unarchive 1.3.2 --product lamp
 
 A release is archived once its rollout is over, and no newer one that is not
-archived requires it or may return to it. Devices keep it.";
+archived requires it or may return to it. Devices keep it. Those that are pinned
+to it are named: they are offered nothing until they are unpinned.";
 
 /// The rollout that a release started is among so many of its product's newest.
 const NEWEST_ROLLOUTS: usize = 20;
@@ -477,6 +478,14 @@ fn page(release: &Release, heading: String) -> Page {
         let idf =
             if app.idf_version.is_empty() { String::new() } else { format!(", ESP-IDF {}", app.idf_version) };
         facts.push(("app", format!("{} {}{idf}", app.project_name, app.version).into()));
+    }
+    if !release.pinned.is_empty() {
+        let what = if release.archived_at.is_some() {
+            ", which are offered nothing: device set ID --unpin"
+        } else {
+            ""
+        };
+        facts.push(("pinned", Cell::new(Tone::Warn, format!("{}{what}", release.pinned.join(", ")))));
     }
     if let Some(at) = &release.archived_at {
         facts.push(("archived", Cell::new(Tone::Warn, ago(at, OffsetDateTime::now_utc()))));

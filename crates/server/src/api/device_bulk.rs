@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::bulk::{
-    ApproveBulkBody, BulkOutcome, ChangeBulkBody, ImportBody, ImportedDevice, RevokeBulkBody, Selection,
+    ApproveBulkBody, BulkOutcome, ChangeBulkBody, ImportBody, ImportedDevice, ResumeBulkBody, RevokeBulkBody,
+    Selection,
 };
 use api::device::{CreatedDevices, DeviceState, Health};
 use axum::Json;
@@ -26,6 +27,7 @@ pub(super) fn routes() -> Routes {
         .operator(routes!(import))
         .operator(routes!(approve_bulk))
         .operator(routes!(revoke_bulk))
+        .operator(routes!(resume_bulk))
         .operator(routes!(change_bulk))
 }
 
@@ -117,6 +119,24 @@ async fn revoke_bulk(
     act(&people, &caller, &filter, expect, &cursor, action).await
 }
 
+/// Takes the suspension of all devices of a filter back, 1000 of them at most, when there are as many as were expected. Those
+/// that are not suspended stay as they are.
+#[utoipa::path(
+    post,
+    path = "/devices/bulk/resume",
+    request_body = ResumeBulkBody,
+    responses((status = 200, body = BulkOutcome))
+)]
+async fn resume_bulk(
+    State(people): State<People>,
+    caller: Caller,
+    Body(body): Body<ResumeBulkBody>,
+) -> Result<Json<BulkOutcome>, Problem> {
+    let ResumeBulkBody { filter, expect, cursor } = body;
+    let filter = checked(filter, &people, &caller).await?;
+    act(&people, &caller, &filter, expect, &cursor, BulkAction::Resume).await
+}
+
 /// Changes channel and tags of all devices of a filter, 1000 of them at most, when there are as many as were expected.
 #[utoipa::path(
     post,
@@ -183,6 +203,8 @@ async fn checked(selection: Selection, people: &People, caller: &Caller) -> Resu
         health: selection.health.map_or("", Health::name).to_owned(),
         sequence: selection.sequence,
         part: selection.q,
+        is_suspended: selection.suspended,
+        is_cloned: selection.clone_suspected,
         ..DeviceFilter::default()
     })
 }

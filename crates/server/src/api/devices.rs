@@ -23,7 +23,8 @@ use crate::device::reason_name;
 use crate::problem::{Problem, Refused};
 use crate::secret;
 use crate::store::{
-    DeviceChange, DeviceDeletion, DeviceFilter, DeviceRevocation, DeviceRow, EventRow, NewDevice,
+    DeviceChange, DeviceDeletion, DeviceFilter, DeviceRevocation, DeviceRow, EventRow, NewDevice, Place,
+    is_place, place_of,
 };
 
 /// The longest note and reason.
@@ -159,14 +160,27 @@ async fn list(
         attempt: params.attempt.map_or("", rollout::Attempt::name).to_owned(),
         epoch: params.epoch,
         waits: params.waiting,
+        is_suspended: params.suspended,
         is_cloned: params.clone_suspected,
     };
-    let rows = people.store.devices(&filter, page.place(), page.rows()?).await?;
+    let sort = params.sort.unwrap_or_default();
+    if let Place::After(cursor) | Place::Before(cursor) = page.place()
+        && !is_place(sort, cursor)
+    {
+        return Err(Problem::cursor(cursor));
+    }
+    let rows = people.store.sorted_devices(&filter, sort, page.place(), page.rows()?).await?;
+    let rows = rows.ok_or_else(|| {
+        Problem::Unsuitable(format!(
+            "expected a list of at most 5,000 devices of a rollout to sort it by {sort}, found more; leave out sort, or name \
+             a wave with an attempt, a health or a tag that fewer have"
+        ))
+    })?;
     let total = match params.total {
         true => Some(total(people.store.devices_that_fit(&filter, COUNTED).await?)),
         false => None,
     };
-    Ok(Json(Page { total, ..page.page(rows, |row| row.id.clone(), show_device)? }))
+    Ok(Json(Page { total, ..page.page(rows, |row| place_of(sort, row), show_device)? }))
 }
 
 /// Refuses what asks for devices of no rollout that there is.

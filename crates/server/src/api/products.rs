@@ -7,9 +7,12 @@ use api::product::{LayoutBody, NewProductBody, Product, ProductSettingsBody, Slo
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use flashfmt::image::HEADER_BYTES;
 use flashfmt::layout::Places;
-use flashfmt::{Chip, Layout};
+use flashfmt::{Chip, ImageHeader, Layout};
+use manifest::Digest;
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -43,6 +46,12 @@ const MAX_KEYS: usize = 16;
 
 /// The longest layout: a partition table has 95 entries at most.
 const MAX_LAYOUT_CHARS: usize = 16 * 1024;
+
+/// The newest images are looked at for what chips they are for, so many of them: of each the header is read.
+const MAX_IMAGES: i64 = 200;
+
+/// Releases that are in the way are named so far.
+const MAX_NAMED: usize = 10;
 
 pub(super) fn routes() -> Routes {
     Routes::of("products")
@@ -158,6 +167,11 @@ async fn change(
         )));
     }
     check_chip_revision(body.chip_revision.flatten())?;
+    if let Some(Some(revision)) = body.chip_revision
+        && product.chip_revision.is_none_or(|before| revision < before)
+    {
+        check_releases(&app, &name, revision).await?;
+    }
     check_min_run(body.min_run_s)?;
     let layout = match body.layout {
         Some(layout) => Some(layout_change(layout, product.chip.parse().map_err(Problem::internal)?)?),
@@ -319,6 +333,44 @@ fn check_chip_revision(revision: Option<i64>) -> Result<(), Problem> {
             "expected a chip_revision of 0 to {} (major * 100 + minor, such as 4 for v0.4), found {found}",
             u16::MAX
         ))),
+    }
+}
+
+/// Refuses a lower chip revision while there are releases that chips of it do not start.
+async fn check_releases(app: &App, product: &str, revision: i64) -> Result<(), Problem> {
+    let mut unfit = Vec::new();
+    for (version, sequence, digest) in app.people.store.images(product, MAX_IMAGES).await? {
+        let needed = min_chip_revision(app, digest.parse().map_err(Problem::internal)?).await?;
+        if let Some(needed) = needed.filter(|needed| i64::from(*needed) > revision) {
+            unfit.push(format!("{version} (number {sequence}, for {needed} and up)"));
+        }
+    }
+    if unfit.is_empty() {
+        return Ok(());
+    }
+    let others = unfit.len().saturating_sub(MAX_NAMED);
+    unfit.truncate(MAX_NAMED);
+    unfit.extend((others > 0).then(|| format!("and {others} more")));
+    Err(Problem::Refused(Refused {
+        status: StatusCode::CONFLICT,
+        kind: "releases-need-newer-chips",
+        title: "Releases are for newer chips",
+        detail: format!(
+            "expected releases that chips of chip_revision {revision} start, found {}; archive them first, or leave \
+             chip_revision higher",
+            unfit.join(", ")
+        ),
+    }))
+}
+
+/// The lowest chip revision that the header of an artifact asks for; `None` when it is not there or has no header.
+async fn min_chip_revision(app: &App, digest: Digest) -> Result<Option<u16>, Problem> {
+    let Some(mut reader) = app.artifacts.read(digest, 0, HEADER_BYTES as u64).await? else { return Ok(None) };
+    let mut header = [0; HEADER_BYTES];
+    match reader.read_exact(&mut header).await {
+        Ok(_) => Ok(ImageHeader::parse(&header).ok().map(|header| header.min_chip_rev_full)),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(app.artifacts.body_error(error).into()),
     }
 }
 

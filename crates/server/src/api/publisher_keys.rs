@@ -6,6 +6,9 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use manifest::{Manifest, PublisherKeys, Signed};
 use utoipa_axum::routes;
 
 use super::auth::Caller;
@@ -19,6 +22,9 @@ use crate::clock;
 use crate::problem::Problem;
 use crate::publish::parse_key;
 use crate::store::{KeyRow, Trust};
+
+/// So many rollouts are looked at for whose releases they bring: a signature takes part of a millisecond.
+const MAX_ROLLOUTS: i64 = 100;
 
 pub(super) fn routes() -> Routes {
     Routes::of("publisher-keys").viewer(routes!(list)).admin(routes!(add)).admin(routes!(revoke))
@@ -40,7 +46,8 @@ async fn list(
     let product = product::find(&people, &caller, name).await?;
     params.rows()?;
     let rows = people.store.publisher_keys(&product.name).await?;
-    Ok(Json(Page::whole(rows.into_iter().map(show_key).collect::<Result<_, _>>()?)))
+    let keys = rows.into_iter().map(show_key).collect::<Result<_, _>>()?;
+    Ok(Json(Page::whole(with_rollouts(&people, &product.name, keys).await?)))
 }
 
 /// Lets a product trust one more publisher key. It is a change of the product.
@@ -74,7 +81,8 @@ async fn add(
 }
 
 /// Revokes a publisher key, which is final: what it signed is not published any more. Releases of before stay, and a
-/// device trusts the keys in its vault until it is provisioned again. It is a change of the product. The body may be absent;
+/// device trusts the keys in its vault until it is provisioned again: the answer names the rollouts that go on to bring devices
+/// what it signed. It is a change of the product. The body may be absent;
 /// the last key that is good is revoked with `force` alone.
 #[utoipa::path(
     post,
@@ -100,7 +108,29 @@ async fn revoke(
         let key = format!("{} ({id})", key.name);
         return Err(Problem::LastPublisherKey { product, key, trusting, others, in_part });
     }
-    show_key(find(&people, &product, &id).await?).map(Json)
+    let key = show_key(find(&people, &product, &id).await?)?;
+    with_rollouts(&people, &product, vec![key])
+        .await?
+        .pop()
+        .map(Json)
+        .ok_or(Problem::NotFound { kind: "publisher key", name: id })
+}
+
+/// The keys with the rollouts that bring devices what they signed.
+async fn with_rollouts(people: &People, product: &str, mut keys: Vec<Key>) -> Result<Vec<Key>, Problem> {
+    let known: Vec<PublisherKeys> = keys
+        .iter()
+        .map(|key| parse_key(&key.key).map(|key| [key].into_iter().collect()).map_err(Problem::Invalid))
+        .collect::<Result<_, _>>()?;
+    for (rollout, manifest_base64) in people.store.rollouts_that_bring(product, MAX_ROLLOUTS).await? {
+        let manifest = BASE64_STANDARD.decode(manifest_base64).map_err(Problem::internal)?;
+        let signed = Signed::<Manifest>::from_bytes(manifest);
+        let signer = known.iter().position(|known| signed.verify(known).is_ok());
+        if let Some(key) = signer.and_then(|signer| keys.get_mut(signer)) {
+            key.rollouts.push(rollout);
+        }
+    }
+    Ok(keys)
 }
 
 async fn find(people: &People, product: &str, id: &str) -> Result<KeyRow, Problem> {
@@ -128,6 +158,7 @@ pub(super) fn show_key(row: KeyRow) -> Result<Key, Problem> {
         key: row.key_hex,
         created_at: clock::rfc3339(row.created_at_ms),
         revoked_at: row.revoked_at_ms.map(clock::rfc3339),
+        rollouts: Vec::new(),
     })
 }
 

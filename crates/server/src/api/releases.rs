@@ -27,6 +27,9 @@ use crate::store::{ArchiveRefusal, ReleaseRow};
 /// The longest notes.
 const MAX_NOTES_CHARS: usize = 64 * 1024;
 
+/// Devices that are pinned to a release are named so far.
+const MAX_PINNED: i64 = 10;
+
 pub(super) fn routes() -> Routes {
     Routes::of("releases")
         .viewer(routes!(list))
@@ -103,7 +106,7 @@ async fn show(
     caller: Caller,
     InPath((name, number)): InPath<(String, String)>,
 ) -> Result<Json<Release>, Problem> {
-    show_release(find(&people, &caller, name, &number).await?).map(Json)
+    with_pins(&people, show_release(find(&people, &caller, name, &number).await?)?).await.map(Json)
 }
 
 /// The signed manifest as it is: COSE_Sign1 (RFC 9052 section 2).
@@ -119,8 +122,8 @@ async fn manifest(
 }
 
 /// Archives a release: it is offered to nobody, and not its channel's newest any more. Devices keep it. Refused while a rollout
-/// of it is not finished, or another release that is not archived may return to it or requires it. `If-Match` is about the
-/// product.
+/// of it is not finished, or another release that is not archived may return to it or requires it. `pinned` names devices that
+/// are pinned to it: they are offered nothing from then on. `If-Match` is about the product.
 #[utoipa::path(post, path = "/products/{product}/releases/{sequence}/archive", params(("product" = String, Path), ("sequence" = i64, Path), IfMatchHeader), responses((status = 200, body = Release)))]
 async fn archive(
     State(people): State<People>,
@@ -130,7 +133,7 @@ async fn archive(
 ) -> Result<Json<Release>, Problem> {
     let release = find(&people, &caller, name, &number).await?;
     let archived = people.store.archive_release(&release, &caller.change(), &condition.0).await?;
-    show_release(archived.done("product", &release.product)??).map(Json)
+    with_pins(&people, show_release(archived.done("product", &release.product)??)?).await.map(Json)
 }
 
 /// Takes a release out of the archive: what brought it to devices before does so again. Refused while a release that it
@@ -158,6 +161,12 @@ impl From<ArchiveRefusal> for Problem {
         };
         Self::Refused(Refused { status: StatusCode::CONFLICT, kind, title, detail: refusal.to_string() })
     }
+}
+
+/// A release with the devices that are pinned to it.
+async fn with_pins(people: &People, release: Release) -> Result<Release, Problem> {
+    let pinned = people.store.pinned_to(&release.product, release.sequence, MAX_PINNED).await?;
+    Ok(Release { pinned, ..release })
 }
 
 async fn find(people: &People, caller: &Caller, name: String, number: &str) -> Result<ReleaseRow, Problem> {
@@ -191,5 +200,6 @@ fn show_release(row: ReleaseRow) -> Result<Release, Problem> {
         notes: row.notes,
         created_at: clock::rfc3339(row.created_at_ms),
         archived_at: row.archived_at_ms.map(clock::rfc3339),
+        pinned: Vec::new(),
     })
 }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use super::devices::{DEVICE_BY_ID, DeviceFilter, DeviceRevocation, DeviceRow, approve, store_settings};
+use super::device_list::DeviceFilter;
+use super::device_row::{DEVICE_BY_ID, DeviceRow};
+use super::devices::{DeviceRevocation, approve, resume, store_settings};
 use super::{Change, Event, Record, Store, StoreError, json_or_text};
 
 /// What is done to each.
@@ -11,6 +13,7 @@ use super::{Change, Event, Record, Store, StoreError, json_or_text};
 pub(crate) enum BulkAction<'a> {
     Approve,
     Revoke(DeviceRevocation<'a>),
+    Resume,
     Change {
         channel: Option<&'a str>,
         add_tags: &'a [String],
@@ -48,6 +51,7 @@ impl BulkAction<'_> {
         match self {
             Self::Approve => "device.approve-bulk",
             Self::Revoke(_) => "device.revoke-bulk",
+            Self::Resume => "device.resume-bulk",
             Self::Change { .. } => "device.change-bulk",
         }
     }
@@ -66,6 +70,10 @@ impl BulkAction<'_> {
                 "UPDATE devices SET revision = revision + 1 \
                  WHERE id = $1 AND (revoked_at_ms IS NULL OR suspended = 1)"
             }
+            Self::Resume => {
+                "UPDATE devices SET revision = revision + 1 \
+                 WHERE id = $1 AND revoked_at_ms IS NOT NULL AND suspended = 1"
+            }
             Self::Change { .. } => "UPDATE devices SET revision = revision + 1 WHERE id = $1",
         }
     }
@@ -73,7 +81,7 @@ impl BulkAction<'_> {
     /// What an audit line tells of it.
     fn told(self) -> Value {
         match self {
-            Self::Approve => json!({}),
+            Self::Approve | Self::Resume => json!({}),
             Self::Revoke(DeviceRevocation { reason, suspends }) => {
                 json!({ "state": if suspends { "suspended" } else { "revoked" }, "reason": reason })
             }
@@ -93,6 +101,7 @@ impl BulkAction<'_> {
         match self {
             Self::Approve => approve(connection, &device.id, change).await?,
             Self::Revoke(revocation) => revocation.apply(connection, device, change).await?,
+            Self::Resume => resume(connection, &device.id, change).await?,
             Self::Change { channel, add_tags, remove_tags, max_tags } => {
                 let mut tags: Vec<String> =
                     serde_json::from_value(json_or_text(&device.tags)).unwrap_or_default();

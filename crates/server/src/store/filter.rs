@@ -56,6 +56,19 @@ impl Filter {
         self.add(&condition.replace("{number}", &places[0]).replace("{text}", &places[1]));
     }
 
+    /// That a key of a number and the id is beyond another one.
+    pub(super) fn beyond(&mut self, key: &'static str, sign: &'static str, number: i64, id: &str) {
+        let places = self.places_of(number, id);
+        self.add(&format!("({key}, id) {sign} {places}"));
+    }
+
+    /// The places of a number and a text for what stands behind the conditions: `($3, $4)`.
+    pub(super) fn places_of(&mut self, number: i64, text: &str) -> String {
+        let first = self.values.len() + 1;
+        self.values.extend([Value::Number(number), Value::Text(text.to_owned())]);
+        format!("({})", places(first, 2))
+    }
+
     /// A condition by itself, or one about the value that was added last.
     pub(super) fn and(&mut self, condition: &'static str) {
         self.add(&condition.replace("{}", &format!("${}", self.values.len())));
@@ -71,8 +84,8 @@ impl Filter {
     pub(super) async fn fetch<T>(
         mut self,
         questions: &Questions,
-        select: &'static str,
-        order: &'static str,
+        select: &str,
+        order: &str,
         limit: i64,
     ) -> Result<Vec<T>, StoreError>
     where
@@ -101,7 +114,7 @@ impl Filter {
         format!("SELECT COUNT(*) FROM ({found}) AS found")
     }
 
-    pub(super) fn statement(&self, select: &'static str, order: &'static str) -> String {
+    pub(super) fn statement(&self, select: &str, order: &str) -> String {
         let limit = format!("${}", self.values.len() + 1);
         format!("{select} {} {}", self.sql, order.replace("{}", &limit))
     }

@@ -31,13 +31,14 @@ macro_rules! patience_ends_sql {
 
 /// The health of a device of table `devices` at the moment `$1` (milliseconds).
 ///
-/// The first that holds: `revoked`; `new` (never seen); `silent` (not seen for longer than the product's deadline and than
+/// The first that holds: `suspended` or `revoked`; `new` (never seen); `silent` (not seen for longer than the product's deadline and than
 /// is usual for it); `crashing`; `failing` (the release failed, or is in quarantine); `unheard` (not seen for longer than the
 /// product's deadline, and what is usual for it is not known); `updating`; `ok`.
 macro_rules! health_sql {
     () => {
         concat!(
-            "CASE WHEN revoked_at_ms IS NOT NULL THEN 'revoked' \
+            "CASE WHEN revoked_at_ms IS NOT NULL AND suspended = 1 THEN 'suspended' \
+             WHEN revoked_at_ms IS NOT NULL THEN 'revoked' \
              WHEN last_seen_at_ms IS NULL THEN 'new' \
              WHEN attempt_state = 'silent' OR (cadence_intervals >= 3 AND ",
             patience_ends_sql!(),
@@ -280,6 +281,8 @@ mod tests {
             ("attempt_state = 'healthy', cadence_intervals = 2, last_seen_at_ms = $1 - 70000", "unheard"),
             ("last_seen_at_ms = NULL", "new"),
             ("revoked_at_ms = 1", "revoked"),
+            ("suspended = 1", "suspended"),
+            ("revoked_at_ms = NULL", "new"),
         ];
         for (assignments, expected) in steps {
             set(&store, assignments).await;

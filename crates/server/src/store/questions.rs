@@ -64,6 +64,14 @@ impl Questions {
         }
     }
 
+    /// Has SQLite go through a table by this index; PostgreSQL knows how many rows have which value, and chooses by that.
+    pub(super) fn by_index(&self, index: &str) -> String {
+        match self {
+            Self::Sqlite(_) => format!("INDEXED BY {index}"),
+            Self::Postgres(_) => String::new(),
+        }
+    }
+
     /// Asks one question, which is text of this program with numbered places for `values`.
     pub(super) async fn ask<T>(&self, question: String, values: Vec<Value>) -> Result<Vec<T>, StoreError>
     where

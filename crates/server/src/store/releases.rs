@@ -87,6 +87,19 @@ row! {
 }
 
 impl Store {
+    /// Version, sequence number and digest of the newest releases of a product that are not archived.
+    pub(crate) async fn images(
+        &self,
+        product: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, i64, String)>, StoreError> {
+        let images = sqlx::query_as(
+            "SELECT version, sequence, digest FROM releases WHERE product = $1 AND archived_at_ms IS NULL \
+             ORDER BY sequence DESC LIMIT $2",
+        );
+        Ok(images.bind(product).bind(limit).fetch_all(&self.pool).await?)
+    }
+
     /// The artifacts that devices may be told to install, by their SHA-256.
     pub(crate) async fn artifact_digests(&self) -> Result<Vec<String>, StoreError> {
         Ok(sqlx::query_scalar("SELECT DISTINCT digest FROM releases ORDER BY digest")

@@ -63,6 +63,30 @@ impl Store {
         Ok(sqlx::query_as(ROLLOUT_BY_ID).bind(id).fetch_optional(&self.pool).await?)
     }
 
+    /// The newest rollouts of a product that bring devices their release, or may do so yet, each with the release's manifest in
+    /// base64.
+    pub(crate) async fn rollouts_that_bring(
+        &self,
+        product: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, String)>, StoreError> {
+        let states = State::ALL.into_iter().filter(|state| state.offers(true) || !state.is_finished());
+        let states: Vec<_> = states.map(|state| state.name().to_owned()).collect();
+        let mut conditions = Filter::default();
+        conditions.text("o.product = {}", product);
+        conditions.one_of("o.state", &states);
+        conditions.and("r.archived_at_ms IS NULL");
+        conditions
+            .fetch(
+                &self.questions,
+                "SELECT o.id, r.manifest_base64 \
+                 FROM rollouts o JOIN releases r ON r.product = o.product AND r.sequence = o.sequence",
+                "ORDER BY o.created_at_ms DESC, o.id DESC LIMIT {}",
+                limit,
+            )
+            .await
+    }
+
     /// The channel of a release; `None` when there is no such release.
     pub(crate) async fn release_channel(
         &self,

@@ -30,6 +30,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (80, "suspended", include_str!("migrations/0080_suspended.sql")),
     (85, "attempt lists", include_str!("migrations/0085_attempt_lists.sql")),
     (86, "clones", include_str!("migrations/0086_clones.sql")),
+    (87, "suspended health", include_str!("migrations/0087_suspended_health.sql")),
+    (88, "sorted lists", include_str!("migrations/0088_sorted_lists.sql")),
 ];
 
 /// Brings the schema up to date, on Postgres under an advisory lock, so that of several instances that start at once one does.

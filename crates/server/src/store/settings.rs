@@ -72,7 +72,7 @@ const WITHOUT_NEW_ANCHOR: &str = "d.revoked_at_ms IS NULL AND (d.anchors IS NULL
      AND (c.not_after_ms > $3 OR (c.serial IS NULL AND d.created_at_ms < $4))";
 
 /// `$1`, `$2` and `$3` as above, `$4` the new CA. Suspended devices that would need a new vault when they are resumed.
-const SUSPENDED: &str = "d.health = 'revoked' AND d.suspended = 1 AND c.not_after_ms > $3 \
+const SUSPENDED: &str = "d.health = 'suspended' AND c.not_after_ms > $3 \
      AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2) OR c.issuer IS NULL OR c.issuer <> $4)";
 
 row! {
@@ -243,7 +243,7 @@ impl Store {
     ) -> Result<Vec<Revoked>, StoreError> {
         Ok(sqlx::query_as(
             "SELECT c.serial, d.revoked_at_ms, d.suspended FROM devices d JOIN certificates c ON c.device = d.id \
-             WHERE d.health = 'revoked' AND c.not_after_ms > $1 AND COALESCE(c.issuer, $2) = $3 \
+             WHERE d.health IN ('revoked', 'suspended') AND c.not_after_ms > $1 AND COALESCE(c.issuer, $2) = $3 \
              UNION ALL \
              SELECT serial, revoked_at_ms, CAST(0 AS BIGINT) AS suspended FROM deleted_certificates \
              WHERE not_after_ms > $1 AND COALESCE(issuer, $2) = $3 \

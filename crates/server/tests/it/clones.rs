@@ -62,6 +62,11 @@ async fn two_boards_with_one_identity_are_told_apart_from_one() {
     app.create_device("lamp-2", "lamp").await;
     assert_eq!(ids(&app.get("/devices?clone_suspected=true&total=true").await), ["lamp-1"]);
     assert_eq!(ids(&app.get("/devices").await), ["lamp-1", "lamp-2"]);
+    let cloned =
+        json!({ "filter": { "product": "lamp", "clone_suspected": true }, "expect": 1, "suspend": true });
+    assert_eq!(app.post("/devices/bulk/revoke", &cloned).await.expect(200).json()["changed"], 1);
+    assert_eq!(ids(&app.get("/devices?suspended=true").await), ["lamp-1"]);
+    app.post("/devices/lamp-1/resume", &json!({})).await.expect(200);
 
     // A new token and a new vault: whoever has the old certificate is shut out.
     let token = app.post("/devices/lamp-1/enrollment-token", &json!({})).await.expect(201).json();

@@ -124,7 +124,13 @@ async fn an_archived_release_is_offered_to_nobody_until_it_is_taken_out() {
     assert!(connection.check_in(&check_in(None)).await.expect(200).decision().manifest.is_some());
 
     app.change(archive, "\"r99\"").await.expect(412);
+    assert_eq!(app.get("/products/lamp/releases/1").await["pinned"], Value::Null);
+    app.create_device("lamp-3", "lamp").await;
+    app.admin(Method::PATCH, "/devices/lamp-3", json!({ "pinned_sequence": 1 }).to_string())
+        .await
+        .expect(200);
     let archived = app.admin(Method::POST, archive, "").await.expect(200).json();
+    assert_eq!(archived["pinned"], json!(["lamp-3"]));
     assert!(archived["archived_at"].is_string(), "{archived}");
     assert_eq!(app.admin(Method::POST, archive, "").await.expect(200).json(), archived);
     assert!(connection.check_in(&check_in(None)).await.expect(200).decision().manifest.is_none());

@@ -110,6 +110,41 @@ async fn devices_of_a_filter_are_approved_suspended_and_changed() {
 }
 
 #[tokio::test]
+async fn suspended_devices_are_listed_and_resumed_together() {
+    let app = three().await;
+    let lamps = json!({ "product": "lamp" });
+    app.post("/devices/b/revoke", &Value::Null).await.expect(200);
+    let suspend = with(expected(lamps.clone(), 3), json!({ "suspend": true, "reason": "flood" }));
+    assert_eq!(bulk(&app, "revoke", suspend).await["changed"], 2);
+    for query in ["suspended=true", "health=suspended"] {
+        assert_eq!(ids(&app, query).await, ["a", "c"], "{query}");
+    }
+    assert_eq!(ids(&app, "health=revoked").await, ["b"]);
+    assert_eq!(ids(&app, "state=revoked").await, ["a", "b", "c"]);
+    assert_eq!(ids(&app, "state=enrolled").await, Vec::<String>::new());
+
+    let lab = json!({ "product": "lamp", "tag": "attic" });
+    assert_eq!(bulk(&app, "resume", json!({ "filter": lab })).await["count"], 1);
+    app.post("/devices/bulk/resume", &expected(lab.clone(), 2)).await.expect(409);
+    assert_eq!(ids(&app, "suspended=true").await, ["a", "c"]);
+    assert_eq!(bulk(&app, "resume", expected(lab, 1)).await["changed"], 1);
+    let event = &app.get("/devices/c/events").await["items"][0];
+    assert_eq!(event["kind"], "resumed");
+    // The one that is revoked stays so, and so does the one that is resumed.
+    let all = bulk(&app, "resume", expected(lamps.clone(), 3)).await;
+    assert_eq!(all, json!({ "count": 3, "changed": 1, "next_cursor": null }));
+    let line = &app.get("/audit?limit=1").await["items"][0];
+    assert_eq!(line["action"], "device.resume-bulk");
+    assert_eq!(line["after"], json!({ "filter": lamps, "count": 1, "devices": ["a"] }));
+    assert_eq!(
+        (ids(&app, "state=new").await, ids(&app, "state=revoked").await),
+        (vec!["a".into(), "c".into()], vec!["b".into()])
+    );
+    let none = json!({ "product": "lamp", "suspended": true, "clone_suspected": true });
+    assert_eq!(bulk(&app, "resume", expected(none, 0)).await["count"], 0);
+}
+
+#[tokio::test]
 async fn more_devices_than_one_call_takes_are_done_with_by_cursor() {
     let app = TestApp::start().await;
     app.create_product("lamp").await;

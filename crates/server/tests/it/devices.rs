@@ -150,6 +150,7 @@ async fn a_suspension_is_taken_back_and_a_revocation_is_not() {
     let act = async |action: &str| app.admin(Method::POST, &format!("/devices/lamp-1/{action}"), "").await;
     let suspended = act("suspend").await.expect(200).json();
     assert_eq!((&suspended["state"], &suspended["suspended"]), (&json!("revoked"), &json!(true)));
+    assert_eq!(suspended["health"], "suspended");
     app.connect(Some(&identity)).await.check_in(&check_in(None)).await.expect(403);
     for action in ["approve", "enrollment-token"] {
         assert_eq!(act(action).await.expect(409).json()["type"], "urn:pitstop:problem:device-suspended");
@@ -194,4 +195,58 @@ async fn an_approval_and_a_revocation_count_once() {
     let audit = app.get("/audit?kind=device&subject=a").await;
     let actions: Vec<_> = audit["items"].as_array().unwrap().iter().map(|line| &line["action"]).collect();
     assert_eq!(actions, ["device.revoke", "device.approve", "device.create"]);
+}
+
+#[tokio::test]
+async fn lists_are_sorted_by_when_devices_were_seen_and_made_and_paged_both_ways() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    for id in ["d", "b", "a", "c", "e"] {
+        app.create_device(id, "lamp").await;
+    }
+    let mut database = app.dir.connect().await;
+    for (id, created_at_ms, last_seen_at_ms) in
+        [("a", 30, Some(7)), ("b", 20, None), ("c", 20, Some(9)), ("d", 10, Some(8)), ("e", 40, Some(7))]
+    {
+        sqlx::query("UPDATE devices SET created_at_ms = $1, last_seen_at_ms = $2 WHERE id = $3")
+            .bind(created_at_ms)
+            .bind(last_seen_at_ms)
+            .bind(id)
+            .execute(&mut database)
+            .await
+            .unwrap();
+    }
+    for (query, expected) in [
+        ("sort=id", ["a", "b", "c", "d", "e"]),
+        ("sort=created", ["d", "b", "c", "a", "e"]),
+        ("sort=last-seen", ["b", "a", "e", "d", "c"]),
+        ("sort=last-seen&order=descending", ["c", "d", "e", "a", "b"]),
+        ("sort=created&order=descending&product=lamp", ["e", "a", "c", "b", "d"]),
+    ] {
+        assert_eq!(ids(&app, query).await, expected, "{query}");
+        // By twos to the end, and back.
+        let (mut page, mut seen) =
+            (app.get(&format!("/devices?{query}&limit=2&total=true")).await, Vec::new());
+        assert_eq!(page["total"], json!({ "count": 5, "has_more": false }));
+        let of = |page: &Value| {
+            page["items"].as_array().unwrap().iter().map(|device| device["id"].clone()).collect::<Vec<_>>()
+        };
+        loop {
+            seen.extend(of(&page));
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            page = app.get(&format!("/devices?{query}&limit=2&cursor={cursor}")).await;
+        }
+        assert_eq!(seen, expected, "{query}");
+        let before = page["previous_cursor"].as_str().unwrap();
+        let back = app.get(&format!("/devices?{query}&limit=2&before={before}")).await;
+        assert_eq!(of(&back), expected[2..4], "{query}");
+    }
+    for (status, query) in [
+        (422, "sort=created&cursor=a"),
+        (422, "sort=last-seen&before=x.a"),
+        (400, "sort=health"),
+        (400, "sort=created&order=up"),
+    ] {
+        app.admin(Method::GET, &format!("/devices?{query}"), "").await.expect(status);
+    }
 }

@@ -36,11 +36,12 @@ async fn the_fleet_is_counted_now_and_over_time() {
     let running = check_in(Some((&image, 1)));
     app.connect(Some(&identity)).await.check_in(&running).await.expect(200);
     app.admin(Method::POST, "/devices/lamp-2/revoke", "").await.expect(200);
+    app.admin(Method::POST, "/devices/fan-1/suspend", "").await.expect(200);
 
-    let summary = eventually(&app, "/fleet/summary", |summary| summary["by_health"]["revoked"] == 1).await;
+    let summary = eventually(&app, "/fleet/summary", |summary| summary["by_health"]["suspended"] == 1).await;
     assert_eq!(summary["devices"], 3);
     assert_eq!(summary["seen_last_24h"], 1);
-    let by_health = json!({ "crashing": 0, "failing": 0, "new": 1, "ok": 1, "revoked": 1, "silent": 0, "unheard": 0, "updating": 0 });
+    let by_health = json!({ "crashing": 0, "failing": 0, "new": 0, "ok": 1, "revoked": 1, "silent": 0, "suspended": 1, "unheard": 0, "updating": 0 });
     assert_eq!(summary["by_health"], by_health);
     let nothing =
         |product: &str| json!({ "product": product, "sequence": null, "version": null, "devices": 1 });
@@ -53,7 +54,7 @@ async fn the_fleet_is_counted_now_and_over_time() {
 
     let last = |history: &Value| history["samples"].as_array().unwrap().last().cloned().unwrap_or_default();
     let history =
-        eventually(&app, "/fleet/history", |history| last(history)["by_health"]["revoked"] == 1).await;
+        eventually(&app, "/fleet/history", |history| last(history)["by_health"]["suspended"] == 1).await;
     assert_eq!(last(&history)["by_health"], by_health);
     assert_eq!(last(&history)["by_release"], summary["by_release"]);
     let of_fan = last(&app.get("/fleet/history?product=fan").await);
@@ -70,7 +71,7 @@ async fn the_fleet_is_counted_now_and_over_time() {
         "pitstop_devices{product=\"lamp\",health=\"ok\"} 1",
         "pitstop_devices{product=\"lamp\",health=\"revoked\"} 1",
         "pitstop_devices{product=\"lamp\",health=\"silent\"} 0",
-        "pitstop_devices{product=\"fan\",health=\"new\"} 1",
+        "pitstop_devices{product=\"fan\",health=\"suspended\"} 1",
     ] {
         assert!(metrics.text().lines().any(|found| found == line), "{line} in\n{}", metrics.text());
     }

@@ -17,7 +17,7 @@ use crate::client::{Connection, Identity, request};
 const WATCHED: Duration = Duration::from_secs(3);
 
 /// What people look at: each filter of the dashboard, those that find nothing, and pages that are far behind.
-const PAGES: [&str; 36] = [
+const PAGES: [&str; 46] = [
     "/devices",
     "/devices?cursor=lamp-9",
     "/devices?limit=1000",
@@ -48,6 +48,16 @@ const PAGES: [&str; 36] = [
     "/devices?waiting=true&total=true",
     "/devices?before=lamp-9",
     "/devices?total=true&health=ok&channel=none",
+    "/devices?sort=last-seen",
+    "/devices?sort=last-seen&order=descending&limit=1000",
+    "/devices?sort=created&order=descending",
+    "/devices?sort=created&cursor=0.lamp-9",
+    "/devices?sort=last-seen&health=crashing",
+    "/devices?sort=last-seen&state=revoked",
+    "/devices?sort=created&tag=rare",
+    "/devices?sort=last-seen&tag=common&health=crashing",
+    "/devices?sort=last-seen&waiting=true",
+    "/devices?sort=last-seen&health=ok&channel=none",
     "/devices?q=nowhere",
     "/devices?q=lamp-9",
     "/fleet/summary",

@@ -56,6 +56,18 @@ async fn an_image_for_newer_chips_is_refused_where_the_product_has_older_ones() 
         .expect(200);
     assert_eq!(app.try_publish("lamp", &newer, 1, "1.0.0").await.0, 201);
 
+    // What was published goes to chips that do not start it, so the number stays above.
+    for (status, revision) in [(409, 4), (409, 100), (200, 101), (409, 100), (200, 102)] {
+        let body = json!({ "chip_revision": revision }).to_string();
+        let answer = app.admin(Method::PATCH, "/products/lamp", body).await.expect(status).json();
+        if status == 409 {
+            assert_eq!(kind(&answer), "releases-need-newer-chips");
+            assert!(
+                answer["detail"].as_str().unwrap().contains("1.0.0 (number 1, for 101 and up)"),
+                "{answer}"
+            );
+        }
+    }
     let impossible = with_header(newer, 17, 100);
     let (status, problem) = app.try_publish("lamp", &impossible, 2, "1.1.0").await;
     assert_eq!((status, kind(&problem)), (422, "image-invalid"));

@@ -19,16 +19,17 @@ use serde::Deserialize;
 use crate::api::{Failed, Query, segment};
 use crate::page::{Page, Section};
 use crate::session::Session;
-use crate::table::{self, Column};
+use crate::table::{self, Column, Sorting};
 use crate::view::{self, HEALTHS, when_or};
 
 /// Devices on a page of the list.
 const PAGE: &str = "50";
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     ("Device", ""),
     ("Health", ""),
     ("Runs", ""),
     ("Last seen", ""),
+    ("Made", ""),
     ("Product", ""),
     ("Channel", ""),
     ("Tags", ""),
@@ -50,13 +51,20 @@ pub(super) struct Filter {
     attempt: String,
     epoch: String,
     clone_suspected: String,
+    sort: String,
     order: String,
     cursor: String,
     before: String,
 }
 
 impl Filter {
+    /// With the order.
     fn query(&self) -> Query {
+        self.narrowing().maybe("sort", Some(&self.sort)).maybe("order", Some(&self.order))
+    }
+
+    /// Which devices.
+    fn narrowing(&self) -> Query {
         Query::new()
             .maybe("q", Some(&self.q))
             .maybe("product", Some(&self.product))
@@ -70,7 +78,6 @@ impl Filter {
             .maybe("attempt", Some(&self.attempt))
             .maybe("epoch", Some(&self.epoch))
             .maybe("clone_suspected", Some(&self.clone_suspected))
-            .maybe("order", Some(&self.order))
     }
 }
 
@@ -105,7 +112,7 @@ async fn list_page(session: &Session, filter: &Filter) -> Result<Page, Failed> {
             @if devices.items.is_empty() {
                 (none(&products, filter))
             } @else {
-                (list_table(session, &devices.items))
+                (list_table(session, &devices.items, filter))
                 (view::pager(&devices, "/devices", &here, "device"))
             }
         }
@@ -170,7 +177,15 @@ fn filter_form(products: &[Product], filter: &Filter) -> Markup {
                     }
                 }
             }
-            (view::order(&filter.order, [("", "A to Z"), ("descending", "Z to A")]))
+            div.field {
+                label for="sort" { "Sorted by" }
+                select #sort name="sort" {
+                    @for (value, text) in [("", "id"), ("last-seen", "last seen"), ("created", "made")] {
+                        (view::option(value, text, value == filter.sort))
+                    }
+                }
+            }
+            (view::order(&filter.order, [("", "ascending"), ("descending", "descending")]))
             @if !filter.rollout.is_empty() {
                 @if !filter.wave.is_empty() {
                     (choice("attempt", "With the rollout", &filter.attempt, &Attempt::ALL.map(Attempt::name)))
@@ -188,24 +203,33 @@ fn filter_form(products: &[Product], filter: &Filter) -> Markup {
     }
 }
 
-fn list_table(session: &Session, devices: &[Device]) -> Markup {
+fn list_table(session: &Session, devices: &[Device], filter: &Filter) -> Markup {
     let rows = devices.iter().map(|device| {
         table::row([
             html! { a.id href={ "/devices/" (segment(&device.id)) } { (device.id) } },
             view::health(device.health),
             running(device),
             when_or(device.last_seen_at.as_deref(), session.now, "never"),
+            view::when(&device.created_at, session.now),
             html! { (device.product) },
             html! { (device.channel) },
             tags(&device.tags),
             html! { (device.note) },
         ])
     });
-    table::table("Devices", &COLUMNS, rows)
+    let sorting = Sorting {
+        columns: vec![("Device", "id"), ("Last seen", "last-seen"), ("Made", "created")],
+        usual: "id",
+        sort: if filter.sort.is_empty() { "id" } else { &filter.sort },
+        is_descending: filter.order == "descending",
+        path: "/devices",
+        filter: &filter.narrowing(),
+    };
+    table::sorted("Devices", &COLUMNS, Some(&sorting), rows)
 }
 
 fn none(products: &[Product], filter: &Filter) -> Markup {
-    if !filter.query().is_empty() {
+    if !filter.narrowing().is_empty() {
         return html! { p.empty { "No device matches. " a href="/devices" { "Show all devices" } } };
     }
     let name = products.first().map(|product| product.name.as_str());

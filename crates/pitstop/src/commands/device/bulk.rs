@@ -17,7 +17,8 @@ use crate::ui::Ui;
 const PART: u64 = 1000;
 
 /// What `--filter` may name.
-const KEYS: [&str; 7] = ["product", "channel", "tag", "state", "health", "sequence", "search"];
+const KEYS: [&str; 9] =
+    ["product", "channel", "tag", "state", "health", "sequence", "search", "suspended", "clone-suspected"];
 
 /// One device, or all of a filter.
 #[derive(Debug, Args)]
@@ -141,6 +142,12 @@ fn filter(text: &str) -> Result<Selection, String> {
     let state = given.get("state").map(|name| name.parse()).transpose();
     let health = given.get("health").map(|name| name.parse()).transpose();
     let sequence = given.get("sequence").map(|number| options::number(number)).transpose()?;
+    let mut flag = |key| match given.remove(key) {
+        None => Ok(false),
+        Some("true") => Ok(true),
+        Some(found) => Err(format!("expected {key}=true, found {found:?}")),
+    };
+    let (suspended, clone_suspected) = (flag("suspended")?, flag("clone-suspected")?);
     let mut text = |key| given.remove(key).unwrap_or_default().to_owned();
     Ok(Selection {
         product: options::product(product)?,
@@ -150,6 +157,8 @@ fn filter(text: &str) -> Result<Selection, String> {
         health: health.map_err(|error: UnknownName| error.to_string())?,
         sequence: sequence.map(options::signed),
         q: text("search"),
+        suspended,
+        clone_suspected,
     })
 }
 
@@ -165,6 +174,8 @@ mod tests {
             json!(read),
             json!({ "product": "lamp", "health": "silent", "sequence": 7, "q": "AA:B", "state": "enrolled" })
         );
+        let flags = filter("product=lamp,suspended=true,clone-suspected=true").unwrap();
+        assert_eq!(json!(flags), json!({ "product": "lamp", "suspended": true, "clone_suspected": true }));
         for wrong in [
             "",
             "lamp",
@@ -174,6 +185,7 @@ mod tests {
             "product=lamp,state=old",
             "product=lamp,sequence=x",
             "product=lamp,product=fan",
+            "product=lamp,suspended=no",
             "product=lamp,colour=red",
             "product=Lamp",
         ] {

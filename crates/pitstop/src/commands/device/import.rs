@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use api::bulk::ImportedDevice;
-use api::device::NewToken;
+use api::device::{Device, DeviceState, NewToken};
 use clap::Args;
 use serde::Serialize;
 
 use super::private_file;
-use crate::client::Connection;
+use crate::client::{Client, Connection};
 use crate::commands::consent::devices as counted_devices;
 use crate::commands::options;
 use crate::failure::Failure;
@@ -28,11 +28,24 @@ A line has an id, then a channel if there is to be one, then tags:
   SN-0001
   AA:BB:CC:DD:EE:FF,beta,hall,attic
 
+A first line with id, device, device_id, serial, serial_number, sn, mac or
+mac_address in place of an id is a heading. A device that is called so has
+its line further below.
+
 The whole file is read before the first device is made. Each thousand devices
-are made all or none.";
+are made all or none. With --resume a half line at the end of the --csv file is
+dropped. A device that is there without a line in it, and never enrolled, gets
+a new token: the one that it had is void.";
 
 /// The server makes no more at once.
 const PART: usize = 1000;
+
+/// What the file with tokens begins with.
+const HEADING: &[u8] = b"device_id,enrollment_token\n";
+
+/// What stands above ids, in small letters.
+const HEADINGS: [&str; 8] =
+    ["id", "device", "device_id", "serial", "serial_number", "sn", "mac", "mac_address"];
 
 /// `device import`.
 #[derive(Debug, Args)]
@@ -49,7 +62,7 @@ pub(crate) struct Import {
     #[arg(long, value_name = "FILE")]
     csv: PathBuf,
 
-    /// Go on with a --csv file that is there: devices in it were made before
+    /// Go on with the --csv file of an import that broke off: devices with a whole line in it were made before
     #[arg(long)]
     resume: bool,
 
@@ -61,6 +74,8 @@ pub(crate) struct Import {
 #[derive(Serialize)]
 struct Report<'a> {
     count: usize,
+    /// Made before, without a line: they got new tokens.
+    renewed: usize,
     /// Made before.
     skipped: usize,
     csv: &'a Path,
@@ -70,84 +85,186 @@ impl Import {
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let Self { file, product, csv, resume, connection } = self;
         let devices = read_devices(&file)?;
-        let made_before = if resume { ids_of(&csv)? } else { BTreeSet::new() };
-        let (before, devices): (Vec<_>, Vec<_>) =
-            devices.into_iter().partition(|device| made_before.contains(&device.id));
+        let before = resume.then(|| Before::read(&csv)).transpose()?;
+        let is_made =
+            |device: &ImportedDevice| before.as_ref().is_some_and(|before| before.ids.contains(&device.id));
+        let (skipped, devices): (Vec<_>, Vec<_>) = devices.into_iter().partition(is_made);
         let client = connection.client()?;
         client.product(&product)?;
-        let cannot = |error: std::io::Error| {
-            Failure::new(format!("could not write {}: {error}", csv.display()))
-                .hint("--csv takes a file that does not exist yet, or with --resume the one of an import that broke off")
-        };
         // Before the server is asked: a token that cannot be kept is lost.
-        let mut out = if resume {
-            OpenOptions::new().append(true).open(&csv).map_err(cannot)?
-        } else {
-            let mut out = private_file(&csv).map_err(cannot)?;
-            writeln!(out, "device_id,enrollment_token").map_err(cannot)?;
-            out
+        let out = match &before {
+            Some(before) => before.open(&csv),
+            None => begin(&csv),
         };
+        let out = out.map_err(|error| cannot_write(&csv, &error))?;
+        let mut making = Making { client: &client, product: &product, csv: &csv, out, count: 0, renewed: 0 };
         let progress = ui.count_progress("making devices", devices.len() as u64);
-        let mut made = 0;
         for part in devices.chunks(PART) {
-            let issued = client.import_devices(&product, part).map_err(|error| {
-                let failure = Failure::from(error);
-                match made + before.len() {
-                    0 => failure,
-                    made => failure.hint(format!(
-                        "{made} of the devices were made and are in {0}; `pitstop device import {1} --product {product} --csv \
-                         {0} --resume` makes the others",
-                        hints::word(&csv.display().to_string()),
-                        hints::word(&file.display().to_string())
-                    )),
-                }
+            making.make(part, resume).map_err(|failure| match skipped.len() + making.count + making.renewed {
+                0 => failure,
+                made => failure.hint(format!(
+                    "{made} of the devices are in {0}; `pitstop device import {1} --product {product} --csv {0} --resume` \
+                     makes the others",
+                    hints::word(&csv.display().to_string()),
+                    hints::word(&file.display().to_string())
+                )),
             })?;
-            write_tokens(&mut out, &issued).map_err(cannot)?;
-            made += part.len();
-            progress.set(made as u64, "");
+            progress.set((making.count + making.renewed) as u64, "");
         }
         drop(progress);
-        let report = Report { count: made, skipped: before.len(), csv: &csv };
+        let Making { count, renewed, .. } = making;
+        let report = Report { count, renewed, skipped: skipped.len(), csv: &csv };
         ui.result(&report, || {
-            Page::titled(format!("Made {} of product {product}", counted_devices(made as u64)))
+            let page = Page::titled(format!("Made {} of product {product}", counted_devices(count as u64)))
                 .facts([
-                    ("made before", Cell::from(before.len().to_string())),
+                    ("made before", Cell::from((skipped.len() + renewed).to_string())),
+                    ("of these, new tokens", Cell::from(renewed.to_string())),
                     ("ids and tokens", Cell::from(csv.display().to_string())),
-                ])
-                .note(
-                    "Each token is good once. The server does not have them: whoever has this file can enroll these \
-                     devices.",
-                )
-                .next("Afterwards:", [format!("pitstop device list --product {product} --health new")])
+                ]);
+            let page = match renewed {
+                0 => page,
+                _ => page.note(format!(
+                    "{} made before and had no line in the file. The tokens that they had are void.",
+                    if renewed == 1 { "1 device was".to_owned() } else { format!("{renewed} devices were") }
+                )),
+            };
+            page.note(
+                "Each token is good once. The server does not have them: whoever has this file can enroll these \
+                 devices.",
+            )
+            .next("Afterwards:", [format!("pitstop device list --product {product} --health new")])
         })
     }
 }
 
-fn write_tokens(out: &mut File, issued: &[NewToken]) -> std::io::Result<()> {
-    // Ids are letters, digits and `._:-`, tokens are too: nothing needs quotes.
-    let lines: String =
-        issued.iter().map(|NewToken { id, enrollment_token }| format!("{id},{enrollment_token}\n")).collect();
-    out.write_all(lines.as_bytes())?;
-    out.sync_data()
+/// An import under way.
+struct Making<'a> {
+    client: &'a Client,
+    product: &'a str,
+    csv: &'a Path,
+    out: File,
+    count: usize,
+    renewed: usize,
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::new(format!("could not read {}: {error}", path.display())))?;
+impl Making<'_> {
+    /// Makes some devices, and has their tokens on the disk when it returns.
+    fn make(&mut self, part: &[ImportedDevice], is_resumed: bool) -> Result<(), Failure> {
+        match self.client.import_devices(self.product, part) {
+            Ok(issued) => {
+                self.write(&issued)?;
+                self.count += issued.len();
+                Ok(())
+            }
+            Err(error) if is_resumed && error.is_taken() => self.make_rest(part),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Some of these were made by the import that broke off, and their tokens are lost.
+    fn make_rest(&mut self, part: &[ImportedDevice]) -> Result<(), Failure> {
+        let (mut there, mut missing) = (Vec::new(), Vec::new());
+        for device in part {
+            match self.client.device(&device.id) {
+                Ok(found) => there.push(self.never_enrolled(found)?),
+                Err(error) if error.is_not_found() => missing.push(device.clone()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for id in there {
+            let issued = self.client.issue_enrollment_token(&id)?;
+            self.write(&[issued])?;
+            self.renewed += 1;
+        }
+        if missing.is_empty() { Ok(()) } else { self.make(&missing, false) }
+    }
+
+    /// The id of a device that may have another token.
+    fn never_enrolled(&self, device: Device) -> Result<String, Failure> {
+        let found = match device.state {
+            DeviceState::New if device.product == self.product => return Ok(device.id),
+            DeviceState::New => format!("of product {}", device.product),
+            DeviceState::Enrolled | DeviceState::Revoked => device.state.name().to_owned(),
+        };
+        Err(Failure::new(format!(
+            "expected devices that are new, found {} without a line in {}, which is {found}; leave it out",
+            device.id,
+            self.csv.display()
+        )))
+    }
+
+    /// In one go, so that at most one line is torn by whatever happens.
+    fn write(&mut self, issued: &[NewToken]) -> Result<(), Failure> {
+        // Ids are letters, digits and `._:-`, tokens are too: nothing needs quotes.
+        let lines: String = issued
+            .iter()
+            .map(|NewToken { id, enrollment_token }| format!("{id},{enrollment_token}\n"))
+            .collect();
+        let written = self.out.write_all(lines.as_bytes()).and_then(|()| self.out.sync_data());
+        written.map_err(|error| cannot_write(self.csv, &error))
+    }
+}
+
+/// What an import that broke off has written.
+struct Before {
+    ids: BTreeSet<String>,
+    /// Its whole lines; what is behind them was being written.
+    whole_bytes: usize,
+}
+
+impl Before {
+    fn read(csv: &Path) -> Result<Self, Failure> {
+        let bytes = bytes_of(csv)?;
+        let whole_bytes = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let whole = text_of(csv, bytes.into_iter().take(whole_bytes).collect())?;
+        let rows = rows(&whole).map_err(|problem| in_file(csv, &problem))?;
+        let ids = rows.into_iter().map(|(line, cells)| match <[String; 2]>::try_from(cells) {
+            Ok([id, token]) if !id.is_empty() && !token.is_empty() => Ok(id),
+            Ok(_) | Err(_) => Err(Failure::new(format!(
+                "{}, line {line}: expected an id and a token, found something else",
+                csv.display()
+            ))
+            .hint("delete that line: its device gets a new token")),
+        });
+        Ok(Self { ids: ids.collect::<Result<_, _>>()?, whole_bytes })
+    }
+
+    /// Drops what is behind the whole lines, and goes on there.
+    fn open(&self, csv: &Path) -> io::Result<File> {
+        let mut out = OpenOptions::new().append(true).open(csv)?;
+        out.set_len(self.whole_bytes as u64)?;
+        if self.whole_bytes == 0 {
+            out.write_all(HEADING)?;
+        }
+        Ok(out)
+    }
+}
+
+fn begin(csv: &Path) -> io::Result<File> {
+    let mut out = private_file(csv)?;
+    out.write_all(HEADING)?;
+    Ok(out)
+}
+
+fn cannot_write(csv: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("could not write {}: {error}", csv.display())).hint(
+        "--csv takes a file that does not exist yet, or with --resume the one of an import that broke off",
+    )
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::new(format!("could not read {}: {error}", path.display())))
+}
+
+fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| {
         Failure::new(format!("expected text in UTF-8 in {}, found something else", path.display()))
             .hint("save it as \"CSV UTF-8\"")
     })
 }
 
-/// The ids in the file of an import that broke off.
-fn ids_of(csv: &Path) -> Result<BTreeSet<String>, Failure> {
-    let rows = rows(&read(csv)?).map_err(|problem| in_file(csv, &problem))?;
-    Ok(rows.into_iter().filter_map(|(_, cells)| cells.into_iter().next()).collect())
-}
-
 fn read_devices(path: &Path) -> Result<Vec<ImportedDevice>, Failure> {
-    let devices = devices(&read(path)?).map_err(|problem| in_file(path, &problem))?;
+    let devices = devices(&text_of(path, bytes_of(path)?)?).map_err(|problem| in_file(path, &problem))?;
     if devices.is_empty() {
         return Err(Failure::new(format!("expected device ids in {}, found none", path.display())));
     }
@@ -192,7 +309,7 @@ fn rows(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
             continue;
         }
         let cells = cells(line).ok_or_else(|| format!("line {line_number}: a quote that does not end"))?;
-        let is_heading = matches!(cells[0].to_ascii_lowercase().as_str(), "id" | "device_id");
+        let is_heading = HEADINGS.contains(&cells[0].to_ascii_lowercase().replace([' ', '-'], "_").as_str());
         if !(rows.is_empty() && is_heading) {
             rows.push((line_number, cells));
         }
@@ -242,6 +359,10 @@ mod tests {
         }
         // A device may have the name that a heading has, but not in the first line.
         assert_eq!(of("SN-1\nid\n"), [row("SN-1", "", ""), row("id", "", "")]);
+        for heading in ["serial", "Serial Number", "SN", "MAC", "mac-address", "Device", "device_id,channel"]
+        {
+            assert_eq!(of(&format!("{heading}\nSN-1\nmac\n")), [row("SN-1", "", ""), row("mac", "", "")]);
+        }
     }
 
     #[test]
