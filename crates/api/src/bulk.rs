@@ -58,10 +58,11 @@ pub struct Selection {
     pub clone_suspected: bool,
 }
 
+/// For what needs no more to be said: approving, resuming, deleting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
-pub struct ApproveBulkBody {
+pub struct BulkBody {
     pub filter: Selection,
     /// How many there are, past `cursor`. Another number is refused. Without it, they are counted and nothing is changed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,19 +89,6 @@ pub struct RevokeBulkBody {
     /// Only until they are resumed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ResumeBulkBody {
-    pub filter: Selection,
-    /// How many there are, past `cursor`. Another number is refused. Without it, they are counted and nothing is changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expect: Option<i64>,
-    /// `next_cursor` of the call before.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub cursor: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -20,6 +20,14 @@ fn devices_tokens_and_products_are_deleted_when_that_is_meant() {
     assert_eq!(bench.json(&["device", "delete", "lamp-1", "--yes"])["id"], "lamp-1");
     bench.refusal(&["device", "show", "lamp-1"]);
 
+    bench.json(&["device", "new", "--product", "lamp", "--count", "3", "--csv", "devices.csv"]);
+    let filter = ["device", "delete", "--filter", "product=lamp,state=new"];
+    let asked = bench.question(&filter);
+    assert!(asked.contains("Delete 3 devices of product lamp and their events?"), "{asked}");
+    let deleted = bench.json(&[&filter[..], &["--yes"]].concat());
+    assert_eq!((&deleted["count"], &deleted["changed"]), (&3.into(), &3.into()));
+    assert_eq!(bench.json(&["device", "list"])["items"], serde_json::json!([]));
+
     let id = bench.json(&["token", "new", "ci", "--role", "viewer"])["id"].as_str().unwrap().to_owned();
     let refused = bench.refusal(&["token", "delete", &id, "--yes"]);
     assert!(refused.contains("revoke it first") && refused.contains("hint: "), "{refused}");

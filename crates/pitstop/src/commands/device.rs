@@ -1,6 +1,7 @@
 //! `pitstop device`: which devices there are, and how they do.
 
 mod bulk;
+mod delete;
 mod import;
 mod list;
 mod page;
@@ -10,12 +11,13 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use api::bulk::{ApproveBulkBody, ChangeBulkBody};
+use api::bulk::{BulkBody, ChangeBulkBody};
 use api::device::{DeviceSettingsBody, NewDeviceBody, NewDevicesBody, NewToken};
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
 use self::bulk::{Bulk, Chosen, Part, Which};
+use self::delete::Delete;
 use self::page::{device_page, events_table};
 use crate::client::{self, Client, Connection};
 use crate::commands::consent::{Consent, devices};
@@ -37,14 +39,6 @@ Examples:
   pitstop device set lamp-0001 --pin 1.3.2
   pitstop device set lamp-0001 --unpin --note 'back on rollouts'
   pitstop device set --filter product=lamp,search=AA:BB --channel beta --add-tags lab";
-
-const DELETE_EXAMPLES: &str = "\
-Examples:
-  pitstop device delete lamp-0001
-  pitstop device revoke lamp-0001 && pitstop device delete lamp-0001 --yes
-
-An enrolled device is revoked first. Its certificates stay refused, and the
-audit log keeps its lines; its events go. The id is free again.";
 
 /// As many of its newest events stand below a device.
 const SHOWN_EVENTS: usize = 8;
@@ -129,21 +123,6 @@ pub(crate) struct New {
     /// What the ids begin with [default: the product's name]
     #[arg(long, value_name = "TEXT", value_parser = options::device, requires = "count")]
     prefix: Option<String>,
-
-    #[command(flatten)]
-    connection: Connection,
-}
-
-/// `device delete`.
-#[derive(Debug, Args)]
-#[command(after_help = DELETE_EXAMPLES)]
-pub(crate) struct Delete {
-    /// Id of the device
-    #[arg(value_name = "ID", value_parser = options::device)]
-    id: String,
-
-    #[command(flatten)]
-    consent: Consent,
 
     #[command(flatten)]
     connection: Connection,
@@ -241,15 +220,7 @@ impl DeviceCommand {
             Self::Revoke(revoke) => revoke.run(true, ui),
             Self::Suspend(suspend) => suspend.run(false, ui),
             Self::Resume(resume) => resume.run(ui),
-            Self::Delete(Delete { id, consent, connection }) => {
-                let client = connection.client()?;
-                consent.to(&format!("Delete device {id} and its events?"))?;
-                let device = client.delete_device(&id)?;
-                ui.result(&device, || {
-                    Page::titled(format!("Deleted the device {id}"))
-                        .note("Its certificates stay refused, and the audit log keeps its lines.")
-                })
-            }
+            Self::Delete(delete) => delete.run(ui),
             Self::Token(One { id, connection }) => {
                 let client = connection.client()?;
                 let issued = client.issue_enrollment_token(&id)?;
@@ -340,7 +311,7 @@ impl Approve {
                 })
             }
             Chosen::All(filter) => {
-                let body = |Part { filter, expect, cursor }| ApproveBulkBody { filter, expect, cursor };
+                let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
                 let bulk = Bulk { client: &client, action: "approve", filter, body };
                 let outcome = bulk.run(|what| format!("Approve the enrollment of {what}?"), &consent, ui)?;
                 ui.result(&outcome, || {

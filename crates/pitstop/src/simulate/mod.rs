@@ -66,8 +66,8 @@ The devices are made and enrolled first; with --state they are kept, and a secon
 run begins at once. A rollout of a release that crashes shows how it halts.
 
 They stay on the server. With --tags load, this deletes them when all is over:
-  pitstop device revoke --filter tag=load
-  pitstop device delete --filter tag=load";
+  pitstop device revoke --filter product=lamp,tag=load
+  pitstop device delete --filter product=lamp,tag=load";
 
 /// A time that is no limit; its end can still be added to a clock.
 const NO_LIMIT: Duration = Duration::from_secs(60 * 60 * 24 * 365);

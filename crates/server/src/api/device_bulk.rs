@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::bulk::{
-    ApproveBulkBody, BulkOutcome, ChangeBulkBody, ImportBody, ImportedDevice, ResumeBulkBody, RevokeBulkBody,
-    Selection,
+    BulkBody, BulkOutcome, ChangeBulkBody, ImportBody, ImportedDevice, RevokeBulkBody, Selection,
 };
 use api::device::{CreatedDevices, DeviceState, Health};
 use axum::Json;
@@ -28,6 +27,7 @@ pub(super) fn routes() -> Routes {
         .operator(routes!(approve_bulk))
         .operator(routes!(revoke_bulk))
         .operator(routes!(resume_bulk))
+        .operator(routes!(delete_bulk))
         .operator(routes!(change_bulk))
 }
 
@@ -86,15 +86,15 @@ async fn import(
 #[utoipa::path(
     post,
     path = "/devices/bulk/approve",
-    request_body = ApproveBulkBody,
+    request_body = BulkBody,
     responses((status = 200, body = BulkOutcome))
 )]
 async fn approve_bulk(
     State(people): State<People>,
     caller: Caller,
-    Body(body): Body<ApproveBulkBody>,
+    Body(body): Body<BulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
-    let ApproveBulkBody { filter, expect, cursor } = body;
+    let BulkBody { filter, expect, cursor } = body;
     let filter = checked(filter, &people, &caller).await?;
     act(&people, &caller, &filter, expect, &cursor, BulkAction::Approve).await
 }
@@ -124,17 +124,35 @@ async fn revoke_bulk(
 #[utoipa::path(
     post,
     path = "/devices/bulk/resume",
-    request_body = ResumeBulkBody,
+    request_body = BulkBody,
     responses((status = 200, body = BulkOutcome))
 )]
 async fn resume_bulk(
     State(people): State<People>,
     caller: Caller,
-    Body(body): Body<ResumeBulkBody>,
+    Body(body): Body<BulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
-    let ResumeBulkBody { filter, expect, cursor } = body;
+    let BulkBody { filter, expect, cursor } = body;
     let filter = checked(filter, &people, &caller).await?;
     act(&people, &caller, &filter, expect, &cursor, BulkAction::Resume).await
+}
+
+/// Deletes all devices of a filter, 1000 of them at most, when there are as many as were expected. Those that are enrolled or
+/// suspended stay as they are: they are revoked first.
+#[utoipa::path(
+    post,
+    path = "/devices/bulk/delete",
+    request_body = BulkBody,
+    responses((status = 200, body = BulkOutcome))
+)]
+async fn delete_bulk(
+    State(people): State<People>,
+    caller: Caller,
+    Body(body): Body<BulkBody>,
+) -> Result<Json<BulkOutcome>, Problem> {
+    let BulkBody { filter, expect, cursor } = body;
+    let filter = checked(filter, &people, &caller).await?;
+    act(&people, &caller, &filter, expect, &cursor, BulkAction::Delete).await
 }
 
 /// Changes channel and tags of all devices of a filter, 1000 of them at most, when there are as many as were expected.

@@ -2,6 +2,7 @@
 
 use api::device::DeviceState;
 use serde_json::{Value, json};
+use sqlx::AnyConnection;
 
 use super::devices::{record, take};
 use super::product_row;
@@ -58,6 +59,14 @@ const WITH_A_PRODUCT: [&str; 10] = [
     "DELETE FROM products WHERE name = $1",
 ];
 
+/// Deletes a device that was taken, and may be deleted.
+pub(super) async fn delete(connection: &mut AnyConnection, id: &str, at_ms: i64) -> Result<(), StoreError> {
+    for statement in WITH_A_DEVICE {
+        sqlx::query(statement).bind(id).bind(at_ms).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 impl Store {
     /// Deletes a device that is not enrolled, or revoked. Its events go with it.
     pub(crate) async fn delete_device(
@@ -74,9 +83,7 @@ impl Store {
         if before.state() == DeviceState::Enrolled || before.is_suspended() {
             return Ok(Changed::Done(DeviceDeletion::Enrolled));
         }
-        for statement in WITH_A_DEVICE {
-            sqlx::query(statement).bind(id).bind(change.at_ms).execute(&mut *transaction).await?;
-        }
+        delete(&mut transaction, id, change.at_ms).await?;
         let was = json!({
             "state": before.state(),
             "note": before.note,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
+use super::deletion::delete;
 use super::device_list::DeviceFilter;
 use super::device_row::{DEVICE_BY_ID, DeviceRow};
 use super::devices::{DeviceRevocation, approve, resume, store_settings};
@@ -14,6 +15,7 @@ pub(crate) enum BulkAction<'a> {
     Approve,
     Revoke(DeviceRevocation<'a>),
     Resume,
+    Delete,
     Change {
         channel: Option<&'a str>,
         add_tags: &'a [String],
@@ -52,6 +54,7 @@ impl BulkAction<'_> {
             Self::Approve => "device.approve-bulk",
             Self::Revoke(_) => "device.revoke-bulk",
             Self::Resume => "device.resume-bulk",
+            Self::Delete => "device.delete-bulk",
             Self::Change { .. } => "device.change-bulk",
         }
     }
@@ -74,6 +77,10 @@ impl BulkAction<'_> {
                 "UPDATE devices SET revision = revision + 1 \
                  WHERE id = $1 AND revoked_at_ms IS NOT NULL AND suspended = 1"
             }
+            Self::Delete => {
+                "UPDATE devices SET revision = revision + 1 WHERE id = $1 AND suspended = 0 \
+                 AND (revoked_at_ms IS NOT NULL OR enrolled_at_ms IS NULL)"
+            }
             Self::Change { .. } => "UPDATE devices SET revision = revision + 1 WHERE id = $1",
         }
     }
@@ -81,7 +88,7 @@ impl BulkAction<'_> {
     /// What an audit line tells of it.
     fn told(self) -> Value {
         match self {
-            Self::Approve | Self::Resume => json!({}),
+            Self::Approve | Self::Resume | Self::Delete => json!({}),
             Self::Revoke(DeviceRevocation { reason, suspends }) => {
                 json!({ "state": if suspends { "suspended" } else { "revoked" }, "reason": reason })
             }
@@ -102,6 +109,7 @@ impl BulkAction<'_> {
             Self::Approve => approve(connection, &device.id, change).await?,
             Self::Revoke(revocation) => revocation.apply(connection, device, change).await?,
             Self::Resume => resume(connection, &device.id, change).await?,
+            Self::Delete => delete(connection, &device.id, change.at_ms).await?,
             Self::Change { channel, add_tags, remove_tags, max_tags } => {
                 let mut tags: Vec<String> =
                     serde_json::from_value(json_or_text(&device.tags)).unwrap_or_default();

@@ -160,6 +160,36 @@ async fn more_devices_than_one_call_takes_are_done_with_by_cursor() {
     assert_eq!(bulk(&app, "approve", expected(all, 1005)).await["changed"], 0);
 }
 
+/// The certificate of somebody who is not revoked would be anybody's.
+#[tokio::test]
+async fn what_is_not_enrolled_is_deleted_together_and_the_rest_stays() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    let mut devices = Vec::new();
+    for id in ["lamp-1", "lamp-2", "lamp-3", "lamp-4"] {
+        devices.push(app.create_device(id, "lamp").await);
+    }
+    for device in &devices[..3] {
+        app.enroll(device, &csr(&device.key)).await.expect(200);
+    }
+    app.post("/devices/lamp-2/suspend", &json!({})).await.expect(200);
+    app.post("/devices/lamp-3/revoke", &json!({})).await.expect(200);
+    let all = json!({ "product": "lamp" });
+    app.post("/devices/bulk/delete", &expected(all.clone(), 3)).await.expect(409);
+    assert_eq!(ids(&app, "").await.len(), 4);
+    let done = json!({ "count": 4, "changed": 2, "next_cursor": null });
+    assert_eq!(bulk(&app, "delete", expected(all.clone(), 4)).await, done);
+    assert_eq!(ids(&app, "").await, ["lamp-1", "lamp-2"]);
+    let line = &app.get("/audit?limit=1").await["items"][0];
+    assert_eq!(
+        (&line["action"], &line["after"]["devices"]),
+        (&json!("device.delete-bulk"), &json!(["lamp-3", "lamp-4"]))
+    );
+    // The ids are free; certificates of before are good for nothing.
+    app.create_device("lamp-3", "lamp").await;
+    assert_eq!(bulk(&app, "delete", expected(all, 3)).await["changed"], 1);
+}
+
 #[tokio::test]
 async fn ids_of_ones_own_are_imported_all_or_none() {
     let app = TestApp::start().await;

@@ -76,6 +76,7 @@ const TABLE: &[Row] = &[
     ("post", "/devices/bulk/approve", "operator", NotFound, of_lamp),
     ("post", "/devices/bulk/revoke", "operator", NotFound, of_lamp),
     ("post", "/devices/bulk/resume", "operator", NotFound, of_lamp),
+    ("post", "/devices/bulk/delete", "operator", NotFound, of_lamp),
     (
         "post",
         "/devices/bulk/change",

@@ -1,6 +1,6 @@
 //! `pitstop device revoke`, `suspend` and `resume`.
 
-use api::bulk::{ResumeBulkBody, RevokeBulkBody};
+use api::bulk::{BulkBody, RevokeBulkBody};
 use api::device::{Device, DeviceState};
 use clap::Args;
 use time::OffsetDateTime;
@@ -138,7 +138,7 @@ impl Resume {
             Chosen::All(mut filter) => {
                 // So that as many are asked about as there are to resume.
                 filter.suspended = true;
-                let body = |Part { filter, expect, cursor }| ResumeBulkBody { filter, expect, cursor };
+                let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
                 let bulk = Bulk { client: &client, action: "resume", filter, body };
                 let question = |what: &str| format!("Resume {what}, all that are suspended of the filter?");
                 let outcome = bulk.run(question, &consent, ui)?;
