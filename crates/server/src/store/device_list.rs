@@ -423,7 +423,7 @@ mod tests {
                     0 => conditions.count_statement(ANY_DEVICES),
                     _ => conditions.statement(DEVICES, order),
                 };
-                let sort = if bits & 2 == 0 { DeviceSort::Created } else { DeviceSort::LastSeen };
+                let sort = if bits % 5 < 2 { DeviceSort::Created } else { DeviceSort::LastSeen };
                 // What is found by an index of the filter is sorted by its rows.
                 // A third of the combinations, any of them.
                 let is_looked_at = !has_rollout && bits.count_ones() % 3 == 0;
