@@ -67,7 +67,9 @@ pub(crate) use check_ins::{
 pub(crate) use deletion::{DeviceDeletion, MAX_COUNTED, ProductDeletion};
 pub(crate) use device_bulk::{Bulk, BulkAction, BulkPart};
 pub(crate) use devices::{DeviceChange, DeviceFilter, DeviceRevocation, DeviceRow, NewDevice};
-pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};
+pub(crate) use enrollment::{
+    BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal, UsedCertificate,
+};
 pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow, ExportedEvent};
 pub(crate) use filter::Place;

@@ -30,6 +30,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (80, "suspended", include_str!("migrations/0080_suspended.sql")),
     (85, "attempt lists", include_str!("migrations/0085_attempt_lists.sql")),
     (86, "clones", include_str!("migrations/0086_clones.sql")),
+    (89, "refusals", include_str!("migrations/0089_refusals.sql")),
 ];
 
 /// Brings the schema up to date, on Postgres under an advisory lock, so that of several instances that start at once one does.
