@@ -48,6 +48,11 @@ pub struct Left {
     pub suspended: i64,
     /// Up to 20 of `suspended`; none for a token that is for one product.
     pub suspended_examples: Vec<String>,
+    /// Devices of either kind whose certificate has ended, and who can renew it until then. No step waits for them: who
+    /// comes back afterwards needs a new vault.
+    pub ended: i64,
+    /// Up to 20 of `ended`; none for a token that is for one product.
+    pub ended_examples: Vec<String>,
 }
 
 /// How to go on.

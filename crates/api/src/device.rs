@@ -267,6 +267,8 @@ pub struct Device {
     /// Since when two boards seem to come with its certificate: its vault was copied. Null when they do not.
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub clone_suspected_since: Option<String>,
+    /// It came with a certificate that had ended, was refused, and has got no other since; null else.
+    pub certificate_refused: Option<CertificateRefused>,
     pub attempt: Option<Attempt>,
     pub failures: Option<Failures>,
     pub quarantine: Option<Quarantine>,
@@ -305,6 +307,18 @@ pub struct Outcome {
     pub sequence: Option<i64>,
     pub reason: String,
     pub code: i64,
+    #[cfg_attr(feature = "openapi", schema(format = DateTime))]
+    pub at: String,
+}
+
+/// A certificate that had ended was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CertificateRefused {
+    /// `certificate-ended`: it may renew itself, and has not; `certificate-ended-too-long`, `certificate-replaced`,
+    /// `revoked`: it may not.
+    pub cause: String,
+    /// When that was last, to within an hour.
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     pub at: String,
 }

@@ -632,6 +632,16 @@ async fn two_boards_with_one_identity_stand_on_the_device_s_page() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_was_refused_after_its_end_stands_on_the_device_s_page() {
+    let browser = Browser::logged_in("viewer").await;
+    let page = browser.get("/devices/lamp-0007").await.body;
+    assert!(page.contains("with a certificate that has ended") && page.contains("may renew that"), "{page}");
+    let page = browser.get("/devices/lamp-0008").await.body;
+    assert!(page.contains("cannot be renewed (certificate-ended-too-long)"), "{page}");
+    assert!(!browser.get("/devices/lamp-0001").await.body.contains("certificate that has ended"));
+}
+
+#[tokio::test]
 async fn a_product_without_devices_gets_another_layout() {
     let browser = Browser::new(true).log_in("admin").await;
     let page = browser.get("/products/lamp").await.body;

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use crate::clock::Clock;
 use crate::location::{Artifacts, Database};
 
+const DAY_MS: i64 = 24 * 3_600_000;
+
 /// How a server runs. [`Config::new`] gives the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Life of a device certificate, in days. Devices renew at two thirds of it.
     pub device_certificate_days: u32,
+    /// How long ago a device's certificate may have ended that is still good for its own renewal, in days; `None` for any time.
+    pub renew_ended_days: Option<u32>,
     /// Life of the server's TLS certificate, in days. The server issues another one past two thirds of it.
     pub server_certificate_days: u32,
     /// After a release failed on a device it is offered there again only after this long, in seconds; twice as long after each
@@ -125,6 +129,11 @@ pub struct Limits {
 }
 
 impl Config {
+    /// Certificates of devices that ended before this moment are not good for their renewal.
+    pub(crate) fn renewable_after_ms(&self) -> i64 {
+        self.renew_ended_days.map_or(i64::MIN, |days| self.clock.now_ms() - i64::from(days) * DAY_MS)
+    }
+
     /// The defaults: devices at 127.0.0.1:8443, tools at 127.0.0.1:8080, the name `localhost`.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
@@ -137,7 +146,8 @@ impl Config {
             admin_https: false,
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             public_url: None,
-            device_certificate_days: 90,
+            device_certificate_days: 365,
+            renew_ended_days: None,
             server_certificate_days: 730,
             refusal_backoff_s: 3600,
             next_check_s: None,

@@ -123,7 +123,15 @@ impl Metrics {
             check_ins: Counts::new("verdict", &Verdict::NAMES),
             enrollments: Counts::new(
                 "outcome",
-                &["enrolled", "enrolled-again", "pending", "renewed", "adopted", "refused"],
+                &[
+                    "enrolled",
+                    "enrolled-again",
+                    "pending",
+                    "renewed",
+                    "renewed-after-end",
+                    "adopted",
+                    "refused",
+                ],
             ),
             clones_suspected: Counter::default(),
             artifact_bytes: Counter::default(),

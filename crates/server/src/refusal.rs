@@ -16,8 +16,10 @@ pub(crate) enum Refusal {
     UnknownCertificate,
     #[error("expected the device's newest certificate, found one that was replaced; enroll again")]
     ReplacedCertificate,
-    #[error("the device's certificate has ended; enroll again")]
-    ExpiredCertificate,
+    #[error("the device's certificate has ended; renew it (simplereenroll)")]
+    EndedCertificate,
+    #[error("the device's certificate ended longer ago than this server renews; enroll again")]
+    EndedTooLong,
     #[error("this device is revoked")]
     Revoked,
     #[error("expected a device id and its enrollment token (HTTP Basic), found others; ask for a new token")]
@@ -65,7 +67,8 @@ impl Refusal {
             Self::NoCertificate | Self::Credentials | Self::TokenUsed => StatusCode::UNAUTHORIZED,
             Self::UnknownCertificate
             | Self::ReplacedCertificate
-            | Self::ExpiredCertificate
+            | Self::EndedCertificate
+            | Self::EndedTooLong
             | Self::Revoked => StatusCode::FORBIDDEN,
             // RFC 7030 section 4.2.3.
             Self::Pending { .. } => StatusCode::ACCEPTED,
@@ -134,7 +137,8 @@ impl IntoResponse for Refusal {
             Self::NoCertificate
             | Self::UnknownCertificate
             | Self::ReplacedCertificate
-            | Self::ExpiredCertificate
+            | Self::EndedCertificate
+            | Self::EndedTooLong
             | Self::Revoked
             | Self::MediaType { .. }
             | Self::TooLarge { .. }

@@ -65,9 +65,16 @@ pub(crate) fn server_configs(
         None => {
             let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
                 .map_err(StartError::certificate("make the TLS key"))?;
+            let days = options.server_certificate_days;
+            let shown_until = files::read_if_there(&pem_path)
+                .map_err(StartError::file("read", &pem_path))?
+                .and_then(|pem| not_after(&pem_certificate(&pem, &pem_path).ok()?));
+            // Devices believe the time up to a day before the end of the certificate that they are shown, and a clock that
+            // was years ahead may have made that one: no later one ends before it.
+            let from = shown_until.map_or(now, |end| now.max(end - Duration::days(days.into())));
             let certificate = authorities
                 .for_server()
-                .issue_server(names, &key, now, options.server_certificate_days)
+                .issue_server(names, &key, from, days)
                 .map_err(StartError::certificate("issue the TLS certificate"))?;
             files::write_private(&key_path, key.serialize_pem().as_bytes())
                 .map_err(StartError::file("write", &key_path))?;
@@ -200,8 +207,10 @@ fn config(
     Ok(config)
 }
 
-/// Judges client certificates as webpki does, but none as coming from the future: the server issued it, so that a clock
-/// before its begin is wrong. Devices keep their connection when a clock without a battery starts in the past.
+/// Judges client certificates as webpki does, each at a moment of its own life. None comes from the future: the server
+/// issued it, so that a clock before its begin is wrong, and devices keep their connection when a clock without a battery
+/// starts in the past. One that has ended may still ask for the next one: what a certificate is good for is judged at each
+/// request ([`crate::device`]).
 #[derive(Debug)]
 struct Issued(Arc<dyn ClientCertVerifier>);
 
@@ -212,11 +221,14 @@ impl ClientCertVerifier for Issued {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let begin = X509Certificate::from_der(end_entity)
-            .ok()
-            .and_then(|(_, certificate)| u64::try_from(certificate.validity().not_before.timestamp()).ok());
-        let begin = UnixTime::since_unix_epoch(std::time::Duration::from_secs(begin.unwrap_or_default()));
-        self.0.verify_client_cert(end_entity, intermediates, now.max(begin))
+        let (_, certificate) =
+            X509Certificate::from_der(end_entity).map_err(|_| rustls::CertificateError::BadEncoding)?;
+        let validity = certificate.validity();
+        let [begin, end] = [&validity.not_before, &validity.not_after].map(|at| {
+            let since = u64::try_from(at.timestamp()).unwrap_or_default();
+            UnixTime::since_unix_epoch(std::time::Duration::from_secs(since))
+        });
+        self.0.verify_client_cert(end_entity, intermediates, now.max(begin).min(end))
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -286,9 +298,13 @@ mod tests {
         let renamed = pem_after(&ca, &["ota.example", "127.0.0.1"], 61);
         assert_ne!(renamed, renewed, "other names");
         assert_eq!(pem_after(&ca, &["127.0.0.1", "ota.example"], 61), renamed, "the same names");
+        let end = |pem: &str| not_after(&pem_certificate(pem, &tls).unwrap()).unwrap();
+        let ahead = pem_after(&ca, &["127.0.0.1", "ota.example"], 1000);
+        let renamed = pem_after(&ca, &["127.0.0.1", "other.example"], 61);
+        assert_eq!(end(&renamed), end(&ahead), "a device may take it to be the year of the one before");
         let other_ca =
             Authorities::of_one(CertificateAuthority::open(&dir.path().join("other"), now).unwrap());
-        assert_ne!(pem_after(&other_ca, &["127.0.0.1", "ota.example"], 61), renamed, "another CA");
+        assert_ne!(pem_after(&other_ca, &["127.0.0.1", "other.example"], 61), renamed, "another CA");
         assert!(matches!(server_configs(&tls, &ca, &options(&[]), now), Err(StartError::NoServerName)));
     }
 }

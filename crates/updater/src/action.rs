@@ -31,7 +31,7 @@ pub enum Action {
         /// Give up after this.
         timeout_ms: u64,
     },
-    /// Ask for the next certificate (EST `simplereenroll`).
+    /// Ask for the next certificate (EST `simplereenroll`), with the present one, which may have ended.
     Renew {
         /// What the certificate is to be for.
         key: Key,
@@ -57,7 +57,7 @@ pub enum Action {
         /// What `FetchAnchors` brought.
         anchors: Anchors,
     },
-    /// Check in over mutual TLS.
+    /// Check in over mutual TLS, with the certificate that the vault has now.
     CheckIn {
         /// What to say.
         check_in: CheckIn,

@@ -350,6 +350,12 @@ pub fn renewal_due(life: CertificateLife, now_s: u64) -> bool {
     now_s >= life.not_before_s.saturating_add(life_s - life_s / 3)
 }
 
+/// Has the certificate ended, as far as the device knows?
+#[must_use]
+pub fn has_ended(life: CertificateLife, now_s: u64) -> bool {
+    now_s > life.not_after_s
+}
+
 /// The server's time as far as it is credible. The floor never goes back, so a wrong clock at the server must not
 /// move it to where no certificate is valid any more: a server that has just accepted the device's certificate cannot
 /// be past the end of that, and one whose own certificate was accepted not past the end of its own.

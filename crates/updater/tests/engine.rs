@@ -349,7 +349,9 @@ fn an_application_is_started_whatever_the_network_does() {
             let mut world = World::new(1);
             world.install(0, &release(1, 1, 2));
             let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
-                format!("{action:?}").starts_with(at).then_some(Event::Failed(reason))
+                let action = format!("{action:?}");
+                // A device that is refused asks for another certificate.
+                (action.starts_with(at) || action.starts_with("Renew")).then_some(Event::Failed(reason))
             });
             assert_eq!(verdict, handed_over(0, Some(reason)), "{at}");
             assert_eq!((world.vault_writes, world.slot_writes), (0, 0), "{at}: {reason:?} writes nothing");
@@ -754,6 +756,107 @@ fn the_certificate_is_renewed_at_two_thirds_and_the_update_goes_on() {
         matches!(action, Action::Renew { .. }).then_some(Event::Failed(Reason::ServerFailed))
     });
     assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+}
+
+/// A world with an application, whose certificate has ended by the server's clock, and a release for it.
+fn away() -> World {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.offer(&release(2, 2, 2));
+    world.stay_away();
+    world
+}
+
+/// The names of the actions between joining and the next step with flash or the end, and the verdict.
+fn asked(
+    world: &mut World,
+    mut meddle: impl FnMut(&mut World, &Action) -> Option<Event>,
+) -> (Vec<String>, Verdict) {
+    let mut asked = Vec::new();
+    world.retained = Retained::default();
+    let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |world, action| {
+        let name = format!("{action:?}").split([' ', '(']).next().unwrap().to_owned();
+        if ["CheckIn", "Renew", "SaveCertificate"].contains(&name.as_str()) {
+            asked.push(name);
+        }
+        meddle(world, action)
+    });
+    (asked, verdict)
+}
+
+#[test]
+fn a_refused_check_in_is_tried_again_with_a_new_certificate_in_the_same_pit_stop() {
+    let mut world = away();
+    let floor_s = world.time_floor_s;
+    let (told, verdict) = asked(&mut world, |world, action| {
+        if let Action::SaveCertificate { time_floor_s, .. } = action {
+            assert_eq!((*time_floor_s, world.time_floor_s), (None, floor_s), "no server has told the time");
+        }
+        None
+    });
+    assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+    assert_eq!(told, ["CheckIn", "Renew", "SaveCertificate", "CheckIn"]);
+    // From then on as ever.
+    assert_eq!(asked(&mut world, |_, _| None), (vec!["CheckIn".to_owned()], handed_over(0, None)));
+}
+
+/// A revoked device, a replaced certificate, a server that takes none back: one try, and the application is started.
+#[test]
+fn a_device_that_stays_refused_asks_once_for_another_certificate_at_each_start() {
+    let refused = Event::Failed(Reason::DeviceRefused);
+    for (no, reason) in [
+        (Event::Failed(Reason::EnrollmentRefused), Reason::DeviceRefused),
+        (refused.clone(), Reason::DeviceRefused),
+        (Event::Failed(Reason::ConnectionLost), Reason::ConnectionLost),
+        (Event::PutOff { reason: Reason::ServerFailed, retry_after_s: 60 }, Reason::ServerFailed),
+    ] {
+        let mut world = away();
+        for _ in 0..3 {
+            let (told, verdict) =
+                asked(&mut world, |_, action| matches!(action, Action::Renew { .. }).then(|| no.clone()));
+            assert_eq!(
+                (told, verdict),
+                (vec!["CheckIn".into(), "Renew".into()], handed_over(0, Some(reason)))
+            );
+        }
+        assert_eq!((world.vault_writes, world.slot_writes), (0, 0));
+    }
+    // Refused with the new one too.
+    let mut world = away();
+    let (told, verdict) =
+        asked(&mut world, |_, action| matches!(action, Action::CheckIn { .. }).then(|| refused.clone()));
+    assert_eq!(told, ["CheckIn", "Renew", "SaveCertificate", "CheckIn"]);
+    assert_eq!(verdict, handed_over(0, Some(Reason::DeviceRefused)));
+    // What is issued to a vault that cannot be written would be lost, and so would it be again.
+    let mut world = away();
+    world.is_writable = false;
+    let (told, verdict) = asked(&mut world, |_, _| None);
+    assert_eq!((told, verdict), (vec!["CheckIn".into()], handed_over(0, Some(Reason::DeviceRefused))));
+}
+
+/// The server would refuse it; and where the floor is ahead of the time, the old certificate may serve all the same.
+#[test]
+fn a_certificate_that_has_ended_by_the_floor_is_renewed_before_the_check_in() {
+    let mut world = away();
+    world.time_floor_s = 2 * YEAR_S + 1;
+    let (told, verdict) = asked(&mut world, |_, _| None);
+    assert_eq!(verdict, handed_over(0, Some(Reason::Installed)));
+    assert_eq!(told, ["Renew", "SaveCertificate", "CheckIn"]);
+
+    for (server_time_s, reason) in [(YEAR_S, Reason::Installed), (4 * YEAR_S, Reason::DeviceRefused)] {
+        let mut world = away();
+        world.time_floor_s = 2 * YEAR_S + 1;
+        world.decision.server_time_s = server_time_s;
+        let (told, verdict) = asked(&mut world, |_, action| {
+            matches!(action, Action::Renew { .. }).then_some(Event::Failed(Reason::EnrollmentRefused))
+        });
+        assert_eq!(told[..2], ["Renew", "CheckIn"], "{reason:?}");
+        assert_eq!(verdict, handed_over(0, Some(reason)));
+        assert!(!told.contains(&"SaveCertificate".to_owned()));
+    }
+    let mut world = away();
+    world.time_floor_s = 2 * YEAR_S;
+    assert_eq!(asked(&mut world, |_, _| None).0[0], "CheckIn", "it is good up to its last second");
 }
 
 #[test]

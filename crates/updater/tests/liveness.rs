@@ -338,6 +338,11 @@ fn worlds() -> Vec<(String, World)> {
                 world.decision.anchors = Some([2; 8].into());
                 world.served_anchors = [2; 8].into();
             });
+            add("a certificate that has ended", &|world, old, new| {
+                world.install(0, old);
+                world.offer(new);
+                world.stay_away();
+            });
             add("a release that nobody signed, a week later", &|world, old, _| {
                 world.install(0, old);
                 world.decision.manifest = Some(vec![0; 40].into());

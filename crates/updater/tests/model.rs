@@ -167,7 +167,9 @@ fn every_reachable_state_keeps_the_promise() {
         let mut running = World::new(slots);
         running.install(0, &old);
         running.offer(&new);
-        states.extend([walk(fresh), walk(running)]);
+        let mut away = running.clone();
+        away.stay_away();
+        states.extend([walk(fresh), walk(running), walk(away)]);
     }
     let total: usize = states.iter().sum();
     println!("{states:?}: {total} states");

@@ -139,10 +139,15 @@ fn page(ca: &Ca, title: Option<&str>) -> Page {
         ("devices with an old certificate", count(behind.with_old_certificate)),
         ("such as", Cell::or_dash(examples.as_ref())),
     ];
-    if behind.suspended > 0 {
-        let (suspended, named) = (behind.suspended, behind.suspended_examples.join(", "));
-        let text = format!("{suspended} ({named}): no step waits for them, and then they need a new vault");
-        facts.push(("suspended devices", Cell::new(Tone::Warn, text)));
+    for (what, count, examples) in [
+        ("suspended devices", behind.suspended, &behind.suspended_examples),
+        ("with an ended certificate", behind.ended, &behind.ended_examples),
+    ] {
+        if count > 0 {
+            let named = examples.join(", ");
+            let text = format!("{count} ({named}): no step waits for them, and then they need a new vault");
+            facts.push((what, Cell::new(Tone::Warn, text)));
+        }
     }
     facts.push(("next", Cell::from(&ca.next)));
     page.facts(facts)

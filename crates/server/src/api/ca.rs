@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::auth::Caller;
 use super::request::Body;
 use super::routes::Routes;
-use crate::app::{App, People};
+use crate::app::App;
 use crate::authorities::Authorities;
 use crate::clock;
 use crate::counted::counted;
@@ -30,6 +30,7 @@ async fn show(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Ca>, P
         // They are of any product.
         left.examples.clear();
         left.suspended_examples.clear();
+        left.ended_examples.clear();
     }
     Ok(Json(ca))
 }
@@ -56,7 +57,7 @@ async fn switch(
 ) -> Result<Json<Ca>, Problem> {
     let authorities = take(&app, &caller).await?;
     let rollover = in_phase(&authorities, Phase::Begun, "a rollover that was begun")?;
-    if let Some(behind) = behind(&app.people, &authorities).await?.filter(|_| !step.force) {
+    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force) {
         all_trust_the_new_ca(behind)?;
     }
     let rollover = Rollover { phase: Phase::Switched, ..rollover };
@@ -73,7 +74,7 @@ async fn finish(
 ) -> Result<Json<Ca>, Problem> {
     let authorities = take(&app, &caller).await?;
     let rollover = in_phase(&authorities, Phase::Switched, "a rollover that was switched")?;
-    if let Some(behind) = behind(&app.people, &authorities).await?.filter(|_| !step.force) {
+    if let Some(behind) = behind(&app, &authorities).await?.filter(|_| !step.force) {
         let with_old_certificate = behind.with_old_certificate;
         all_trust_the_new_ca(behind)?;
         if with_old_certificate > 0 {
@@ -124,16 +125,18 @@ async fn refresh(app: &App) -> Result<(), Problem> {
     refreshed.map_err(Problem::internal)
 }
 
-async fn behind(people: &People, authorities: &Authorities) -> Result<Option<Behind>, Problem> {
+async fn behind(app: &App, authorities: &Authorities) -> Result<Option<Behind>, Problem> {
     let Some(rollover) = authorities.rollover() else { return Ok(None) };
     let new = wire::anchors_digest([authorities.for_devices().der().as_ref()]);
     let (both, new) = (hex::encode(*authorities.anchors_digest()), hex::encode(*new));
-    Ok(Some(people.store.behind(rollover, &both, &new, people.clock.now_ms()).await?))
+    let (store, config) = (&app.people.store, &app.config);
+    let (renewable_after_ms, now_ms) = (config.renewable_after_ms(), config.clock.now_ms());
+    Ok(Some(store.behind(rollover, &both, &new, renewable_after_ms, now_ms).await?))
 }
 
 async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
     let authorities = app.ca.get();
-    let behind = behind(&app.people, &authorities).await?;
+    let behind = behind(app, &authorities).await?;
     let anchors = authorities.all().map(|ca| Anchor {
         fingerprint: ca.fingerprint().to_owned(),
         not_after: clock::rfc3339(ca.not_after().unix_timestamp() * 1000),
@@ -164,6 +167,8 @@ async fn answer(app: &App) -> Result<Json<Ca>, Problem> {
             examples: behind.examples,
             suspended: behind.suspended,
             suspended_examples: behind.suspended_examples,
+            ended: behind.ended,
+            ended_examples: behind.ended_examples,
         }),
         next,
         server_not_after: clock::rfc3339(app.ca.server_not_after().unix_timestamp() * 1000),

@@ -1,8 +1,9 @@
 //! `/api/v1/devices`.
 
 use api::device::{
-    Attempt, Certificate, Created, CreatedDevices, Device, DeviceSettingsBody, DeviceState, Event, Failures,
-    Health, ListParams, NewDeviceBody, NewDevicesBody, NewToken, Outcome, Quarantine, RevokeBody, Running,
+    Attempt, Certificate, CertificateRefused, Created, CreatedDevices, Device, DeviceSettingsBody,
+    DeviceState, Event, Failures, Health, ListParams, NewDeviceBody, NewDevicesBody, NewToken, Outcome,
+    Quarantine, RevokeBody, Running,
 };
 use api::page::{Order, Page};
 use axum::Json;
@@ -546,6 +547,10 @@ fn show_device(row: DeviceRow) -> Result<Device, Problem> {
             at: clock::rfc3339(at_ms),
         }),
         clone_suspected_since: row.clone_suspected_at_ms.map(clock::rfc3339),
+        certificate_refused: row
+            .refused_at_ms
+            .zip(row.refused_cause)
+            .map(|(at_ms, cause)| CertificateRefused { cause, at: clock::rfc3339(at_ms) }),
         attempt: row.attempt_state.map(|state| Attempt {
             rollout: row.attempt_rollout,
             wave: row.attempt_wave,

@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 
 pub(crate) use check_in::reason_name;
 pub(crate) use evidence::{Heard, Heeded, Unrelated, hear};
-pub(crate) use identity::Device;
+pub(crate) use identity::{Device, Renewer};
 
 /// The routes of the device listener.
 pub(crate) fn router(app: Arc<App>) -> Router {

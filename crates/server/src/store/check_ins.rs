@@ -39,6 +39,8 @@ row! {
         pub(crate) pinned_sequence: Option<i64>,
         pub(crate) last_seen_at_ms: Option<i64>,
         pub(crate) starts: Option<i64>,
+        /// When a certificate of it that had ended was refused last.
+        pub(crate) refused_at_ms: Option<i64>,
         /// Short runs in a row.
         pub(crate) short_runs: i64,
         failed_sequence: Option<i64>,

@@ -46,6 +46,9 @@ row! {
         pub(crate) outcome_code: Option<i64>,
         pub(crate) outcome_at_ms: Option<i64>,
         pub(crate) clone_suspected_at_ms: Option<i64>,
+        /// When a certificate of it that had ended was refused last.
+        pub(crate) refused_at_ms: Option<i64>,
+        pub(crate) refused_cause: Option<String>,
         pub(crate) attempt_rollout: Option<String>,
         pub(crate) attempt_wave: Option<i64>,
         pub(crate) attempt_sequence: Option<i64>,
@@ -68,7 +71,7 @@ macro_rules! select_devices {
                  c.not_after_ms AS certificate_not_after_ms, d.running_digest, d.running_sequence, \
                  d.running_version, d.slots, d.updater_version, d.reset_cause, d.starts, d.strategy, \
                  d.free_heap_bytes, d.critical_errors, d.last_critical, d.outcome_sequence, d.outcome_code, \
-                 d.outcome_at_ms, d.clone_suspected_at_ms, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, \
+                 d.outcome_at_ms, d.clone_suspected_at_ms, d.refused_at_ms, d.refused_cause, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, \
                  d.attempt_at_ms, d.failed_sequence, d.failed_count, d.quarantined_at_ms, d.revision \
              FROM devices d LEFT JOIN certificates c ON c.serial = d.certificate_serial ",
             $rest

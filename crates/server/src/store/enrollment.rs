@@ -8,6 +8,7 @@ use sqlx::AnyConnection;
 use time::{Duration, OffsetDateTime};
 
 use super::{Change, Event, Record, Store, StoreError};
+use crate::clock;
 
 /// Certificates of devices start this long before they are made, because clocks differ.
 pub(crate) const BACKDATED: Duration = Duration::days(1);
@@ -84,6 +85,15 @@ impl UnseenRow {
     pub(crate) fn der(&self) -> Option<CertificateDer<'static>> {
         BASE64_STANDARD.decode(&self.der_base64).ok().map(CertificateDer::from)
     }
+}
+
+/// The certificate that asks for a renewal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsedCertificate<'a> {
+    /// In hexadecimal.
+    pub(crate) serial: &'a str,
+    /// When it ended, if it has.
+    pub(crate) ended_at_ms: Option<i64>,
 }
 
 /// How a renewal ended.
@@ -214,7 +224,8 @@ impl Store {
         let redeemed = sqlx::query(
             "UPDATE devices SET token_redeemed_key = $1, certificate_serial = $2, previous_serial = NULL, \
                  enrolled_at_ms = COALESCE(enrolled_at_ms, $3), enrollment_pending_at_ms = NULL, \
-                 other_starts = NULL, starts_returns = 0, starts_returned_at_ms = NULL, clone_suspected_at_ms = NULL \
+                 other_starts = NULL, starts_returns = 0, starts_returned_at_ms = NULL, clone_suspected_at_ms = NULL, \
+                 refused_at_ms = NULL, refused_cause = NULL \
              WHERE id = $4 AND token_hash = $5 AND revoked_at_ms IS NULL AND token_void_at_ms IS NULL \
                  AND (token_redeemed_key IS NULL OR token_redeemed_key = $1)",
         )
@@ -244,22 +255,23 @@ impl Store {
         Ok(redemption)
     }
 
-    /// Stores a renewed certificate. The one that asked for it (`used_serial`) stays good until the new one is
-    /// first used.
+    /// Stores a renewed certificate. The one that asked for it stays good until the new one is first used. That it had
+    /// ended stands in the audit log.
     pub(crate) async fn renew_certificate(
         &self,
         device: &str,
-        used_serial: &str,
+        product: &str,
+        used: UsedCertificate<'_>,
         certificate: &DeviceCertificate,
         now_ms: i64,
     ) -> Result<Renewal, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let renewed = sqlx::query(
-            "UPDATE devices SET certificate_serial = $1, previous_serial = $2 \
+            "UPDATE devices SET certificate_serial = $1, previous_serial = $2, refused_at_ms = NULL, refused_cause = NULL \
              WHERE id = $3 AND revoked_at_ms IS NULL AND (certificate_serial = $2 OR previous_serial = $2)",
         )
         .bind(&certificate.serial)
-        .bind(used_serial)
+        .bind(used.serial)
         .bind(device)
         .execute(&mut *transaction)
         .await?
@@ -283,10 +295,42 @@ impl Store {
             return Ok(Renewal::TooMany);
         }
         insert_certificate(&mut transaction, device, certificate, now_ms).await?;
-        let detail = json!({ "serial": certificate.serial, "replaces": used_serial });
-        Event { device, at_ms: now_ms, kind: "certificate-renewed", detail }.insert(&mut transaction).await?;
+        let mut detail = json!({ "serial": certificate.serial, "replaces": used.serial });
+        let kind = match used.ended_at_ms {
+            None => "certificate-renewed",
+            Some(ended_at_ms) => {
+                detail["ended_at"] = clock::rfc3339(ended_at_ms).into();
+                let record = Record {
+                    action: "device.renew-ended-certificate",
+                    kind: "device",
+                    subject: device,
+                    product: Some(product),
+                    before: None,
+                    after: Some(detail.clone()),
+                };
+                Change::by_server(now_ms).record(&mut transaction, record).await?;
+                "ended-certificate-renewed"
+            }
+        };
+        Event { device, at_ms: now_ms, kind, detail }.insert(&mut transaction).await?;
         transaction.commit().await?;
         Ok(Renewal::Done)
+    }
+
+    /// Notes that a certificate of the device that has ended was refused.
+    pub(crate) async fn note_refusal(
+        &self,
+        device: &str,
+        cause: &str,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE devices SET refused_at_ms = $1, refused_cause = $2 WHERE id = $3")
+            .bind(now_ms)
+            .bind(cause)
+            .bind(device)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// Takes a certificate of this server's CA that the database does not know for the device's own: it was issued after

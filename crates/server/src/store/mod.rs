@@ -71,7 +71,9 @@ pub(crate) use device_bulk::{Bulk, BulkAction, BulkPart};
 pub(crate) use device_list::{DeviceFilter, is_place, place_of};
 pub(crate) use device_row::DeviceRow;
 pub(crate) use devices::{DeviceChange, DeviceRevocation, NewDevice};
-pub(crate) use enrollment::{BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal};
+pub(crate) use enrollment::{
+    BACKDATED, DeviceCertificate, EnrollmentRow, Redemption, Renewal, UsedCertificate,
+};
 pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow, ExportedEvent};
 pub(crate) use filter::Place;

@@ -62,7 +62,7 @@ macro_rules! known_columns {
         "d.id, d.product, d.revoked_at_ms, d.certificate_serial, d.previous_serial, \
              d.token_redeemed_key, d.token_void_at_ms, d.anchors, d.publishers, d.running_digest, d.running_sequence, d.running_version, d.updater_version, \
              d.outcome_sequence, d.outcome_code, d.outcome_at_ms, d.channel, d.tags, d.pinned_sequence, \
-             d.last_seen_at_ms, d.starts, d.other_starts, d.starts_returns, d.starts_returned_at_ms, d.clone_suspected_at_ms, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
+             d.last_seen_at_ms, d.starts, d.other_starts, d.starts_returns, d.starts_returned_at_ms, d.clone_suspected_at_ms, d.refused_at_ms, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
              d.attempt_deadline_ms, d.attempt_starts, d.attempt_epoch, d.failed_sequence, d.failed_count, \
              d.failed_at_ms, d.failed_offered, d.quarantined_at_ms, p.generation, p.silence_deadline_s, \
              p.quarantine_after, p.min_run_s"

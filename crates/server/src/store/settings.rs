@@ -60,6 +60,9 @@ pub(crate) struct Behind {
     /// Suspended devices that are of either kind. Nobody waits for them: they may never come back.
     pub(crate) suspended: i64,
     pub(crate) suspended_examples: Vec<String>,
+    /// Devices of either kind whose certificate has ended and may still renew itself. Nobody waits for them either.
+    pub(crate) ended: i64,
+    pub(crate) ended_examples: Vec<String>,
 }
 
 /// What there is about a certificate that a device may come with: the one before, until the newest is first used.
@@ -71,9 +74,14 @@ const HELD: &str =
 const WITHOUT_NEW_ANCHOR: &str = "d.revoked_at_ms IS NULL AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2)) \
      AND (c.not_after_ms > $3 OR (c.serial IS NULL AND d.created_at_ms < $4))";
 
-/// `$1`, `$2` and `$3` as above, `$4` the new CA. Suspended devices that would need a new vault when they are resumed.
-const SUSPENDED: &str = "d.health = 'suspended' AND c.not_after_ms > $3 \
-     AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2) OR c.issuer IS NULL OR c.issuer <> $4)";
+/// `$1` and `$2` as above, `$3` the new CA; certificates that end after `$4`, and by `$5`. Devices that would need a new
+/// vault when they come back.
+const NEED_THE_OLD: &str = "c.not_after_ms > $4 AND c.not_after_ms <= $5 \
+     AND (d.anchors IS NULL OR (d.anchors <> $1 AND d.anchors <> $2) OR c.issuer IS NULL OR c.issuer <> $3)";
+
+const SUSPENDED: &str = "d.health = 'suspended'";
+
+const NOT_REVOKED: &str = "d.revoked_at_ms IS NULL";
 
 row! {
     /// The certificate of a revoked device.
@@ -170,12 +178,13 @@ impl Store {
     }
 
     /// Devices that the next step of a rollover to the CA `next` would leave behind. `both` and `new` are digests of
-    /// trust anchors.
+    /// trust anchors; certificates that ended after `renewable_after_ms` may renew themselves.
     pub(crate) async fn behind(
         &self,
         rollover: &Rollover,
         both: &str,
         new: &str,
+        renewable_after_ms: i64,
         now_ms: i64,
     ) -> Result<Behind, StoreError> {
         let count = format!("SELECT CAST(COUNT(*) AS BIGINT) FROM {HELD} WHERE {WITHOUT_NEW_ANCHOR}");
@@ -204,23 +213,40 @@ impl Store {
             .bind(&rollover.next)
             .fetch_one(&self.pool)
             .await?;
-        let count = format!("SELECT CAST(COUNT(*) AS BIGINT) FROM {HELD} WHERE {SUSPENDED}");
-        let suspended = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+        let left = |whose, until_ms| async move {
+            let devices = format!("FROM {HELD} WHERE {whose} AND {NEED_THE_OLD}");
+            let count: i64 =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT CAST(COUNT(*) AS BIGINT) {devices}")))
+                    .bind(both)
+                    .bind(new)
+                    .bind(&rollover.next)
+                    .bind(renewable_after_ms)
+                    .bind(until_ms)
+                    .fetch_one(&self.pool)
+                    .await?;
+            let examples: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+                "SELECT d.id {devices} ORDER BY d.id LIMIT {EXAMPLES}"
+            )))
             .bind(both)
             .bind(new)
-            .bind(now_ms)
             .bind(&rollover.next)
-            .fetch_one(&self.pool)
-            .await?;
-        let some = format!("SELECT d.id FROM {HELD} WHERE {SUSPENDED} ORDER BY d.id LIMIT {EXAMPLES}");
-        let suspended_examples = sqlx::query_scalar(sqlx::AssertSqlSafe(some))
-            .bind(both)
-            .bind(new)
-            .bind(now_ms)
-            .bind(&rollover.next)
+            .bind(renewable_after_ms)
+            .bind(until_ms)
             .fetch_all(&self.pool)
             .await?;
-        Ok(Behind { without_new_anchor, with_old_certificate, examples, suspended, suspended_examples })
+            Ok::<_, StoreError>((count, examples))
+        };
+        let (suspended, suspended_examples) = left(SUSPENDED, i64::MAX).await?;
+        let (ended, ended_examples) = left(NOT_REVOKED, now_ms).await?;
+        Ok(Behind {
+            without_new_anchor,
+            with_old_certificate,
+            examples,
+            suspended,
+            suspended_examples,
+            ended,
+            ended_examples,
+        })
     }
 
     /// Stores the digest of the trust anchors that a device said it has.

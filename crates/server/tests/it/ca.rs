@@ -69,6 +69,7 @@ async fn one_ca_takes_the_place_of_the_other_and_leaves_nobody_behind() {
         ca["behind"],
         json!({
             "without_new_anchor": 0, "with_old_certificate": 1, "examples": [], "suspended": 0, "suspended_examples": [],
+            "ended": 0, "ended_examples": [],
         })
     );
 
@@ -150,6 +151,44 @@ async fn a_suspended_device_is_named_and_not_waited_for() {
     assert_eq!(ca["behind"]["suspended"], 0);
 }
 
+/// Nor does anybody know whether this one comes back. Until the old CA is gone it may: with a certificate that it trusts.
+#[tokio::test]
+async fn a_device_whose_certificate_has_ended_is_named_and_not_waited_for() {
+    let clock = Clock::default();
+    let app = TestApp::start_with(|config| {
+        config.clock = clock.clone();
+        config.renew_ended_days = Some(500);
+    })
+    .await;
+    let (device, identity) = app.enrolled().await;
+    let old = CertificateDer::from(app.server.ca_certificate_der().to_vec());
+    app.connect(Some(&identity)).await.check_in(&says(&[&old])).await.expect(200);
+    step(&app, "begin").await.expect(200);
+    let behind = async || {
+        let behind = app.get("/ca").await["behind"].clone();
+        (behind["without_new_anchor"].clone(), behind["ended"].clone(), behind["ended_examples"].clone())
+    };
+    assert_eq!(behind().await, (json!(1), json!(0), json!([])));
+    clock.advance_ms(366 * 24 * 3_600_000);
+    assert_eq!(behind().await, (json!(0), json!(1), json!(["lamp-1"])));
+    assert_eq!(app.get("/ca").await["next"], "switch");
+
+    // It knows the old CA alone, and would refuse a certificate of the new one.
+    let mut connection = connect(&app, &old, Some(&identity)).await;
+    let body = BASE64_STANDARD.encode(csr(&device.key));
+    let renewed = connection.post(REENROLL, "application/pkcs10", body).await.expect(200).certificate();
+    let (_, ca) = X509Certificate::from_der(&old).unwrap();
+    let (_, leaf) = X509Certificate::from_der(&renewed).unwrap();
+    leaf.verify_signature(Some(ca.public_key())).unwrap();
+    let renewed = device.identity(renewed);
+    let decision = connect(&app, &old, Some(&renewed)).await.check_in(&says(&[&old])).await.decision();
+    assert_eq!(decision.renew, Some(true), "from here on as any other");
+    assert_eq!(behind().await, (json!(1), json!(0), json!([])));
+    // Past the time in which it may renew itself nobody has to think of it.
+    clock.advance_ms((365 + 501) * 24 * 3_600_000);
+    assert_eq!(behind().await, (json!(0), json!(0), json!([])));
+}
+
 #[tokio::test]
 async fn revoked_devices_are_in_the_list_on_both_listeners() {
     let clock = Clock::default();
@@ -200,7 +239,7 @@ async fn revoked_devices_are_in_the_list_on_both_listeners() {
     assert_eq!(admin.get(path, &[]).await.expect(200).body, body);
 
     // What has ended is no good without a list, which else would only grow.
-    clock.advance_ms(91 * 24 * 3_600_000);
+    clock.advance_ms(366 * 24 * 3_600_000);
     let ends = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while !serials(&admin.get(path, &[]).await.expect(200).body).is_empty() {
         assert!(std::time::Instant::now() < ends, "it stays in the list");

@@ -39,7 +39,7 @@ async fn the_server_says_who_a_device_is_not_the_csr() {
     assert_eq!(certificate.raw_serial().len(), 16);
     let days = (certificate.validity().not_after.timestamp() - certificate.validity().not_before.timestamp())
         / 86_400;
-    assert_eq!(days, 91, "90 days and one before");
+    assert_eq!(days, 366, "365 days and one before");
 
     let shown = app.get("/devices/lamp-1").await;
     assert_eq!(shown["state"], "enrolled");

@@ -36,7 +36,11 @@ pub(crate) struct Lamp {
 impl World {
     pub(crate) async fn new() -> Self {
         let clock = Clock::default();
-        let app = TestApp::start_with(|config| config.clock = clock.clone()).await;
+        let app = TestApp::start_with(|config| {
+            config.clock = clock.clone();
+            config.device_certificate_days = 90;
+        })
+        .await;
         app.create_product("lamp").await;
         let mut world = Self { app, clock, images: vec![Vec::new()] };
         world.publish(&[], "default").await;

@@ -42,7 +42,7 @@ pub const PORT: u16 = 8443;
 pub const PRODUCT: &str = "lamp";
 /// The server's clock at first, seconds since 1970: November 2026.
 pub const START_S: u64 = 1_795_000_000;
-/// Life of a device's certificate, in seconds: 90 days, as the real server's.
+/// Life of a device's certificate, in seconds: 90 days, so that some are renewed in a year.
 pub const CERTIFICATE_S: u64 = 90 * 24 * 3600;
 
 /// The requests that a device makes.

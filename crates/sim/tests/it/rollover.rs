@@ -49,6 +49,7 @@ async fn devices_follow_a_rollover_of_the_ca_and_updates_go_on() {
     let ca = step(&bed, "switch");
     let nobody = json!({
         "without_new_anchor": 0, "with_old_certificate": 0, "examples": [], "suspended": 0, "suspended_examples": [],
+        "ended": 0, "ended_examples": [],
     });
     assert_eq!(ca["behind"], nobody);
     bed.publish(2, "1.1.0", &application("1.1.0", 3));

@@ -100,6 +100,10 @@ impl<B: Board> Shell<'_, B> {
         timeout_ms: u64,
     ) -> Result<Event, Failure> {
         let timer = self.board.timer();
+        if let (Ask::CheckIn(_), Some(online)) = (&ask, &mut account.online) {
+            // On it the device asked for the certificate that it has now.
+            online.identified = false;
+        }
         let exchange = async {
             let mut online = self.online(account, ask.is_identified()).await?;
             let answer = match answer_to::<B>(&mut online.http, &account.settings, ask).await {

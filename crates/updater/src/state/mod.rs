@@ -11,9 +11,9 @@ use manifest::Signed;
 use wire::{Decision, Reason};
 
 use crate::action::{Action, Scope, Verdict};
-use crate::carried::{Key, Token};
+use crate::carried::{Chain, Key, Token};
 use crate::event::{Event, Failure};
-use crate::facts::{Certified, Identity};
+use crate::facts::{CertificateLife, Certified, Identity};
 use crate::limits;
 use crate::plan::{self, Decided};
 use crate::policy::{self, Skip, Start};
@@ -36,8 +36,10 @@ use session::{Link, Session};
 ///      │                                        ▲                  │      │         │
 ///      │ certified                     key only │                  │      │         │
 ///      ├────────────────────────────────────────┘                  │      │         │
-///      ▼                                                           │      │         │
-///  CheckingIn ◄────────────────────────────────────────────────────┘      │         │
+///      ├──(certificate at its end)──► RenewingEnded ───────────────┼──────┼─────────┤
+///      ▼                                    ▲                      │      │         │
+///  CheckingIn ◄─────────────────────────────┼──────────────────────┘      │         │
+///      │    └──(refused for the first time)─┘                             │         │
 ///      │ decision                                                         │         │
 ///      ├──(other trust anchors)──► FetchingAnchors ──► SavingAnchors      │         │
 ///      │                                  │                  │            │         │
@@ -76,7 +78,9 @@ pub enum State {
     /// Waits for a certificate to be in the vault.
     SavingCertificate(Box<Session>, Certified, AfterCertificate),
     /// Waits for the decision.
-    CheckingIn(Box<Session>),
+    CheckingIn(Box<Session>, Renewal),
+    /// Waits for a certificate in place of one that may have ended; nothing is decided yet.
+    RenewingEnded(Box<Session>, Key, Sign),
     /// Waits for the server's trust anchors; the decision is known, and says that the vault has others.
     FetchingAnchors(Box<Session>, Decision),
     /// Waits for the trust anchors to be in the vault.
@@ -111,10 +115,28 @@ pub enum State {
 /// What to do once a certificate is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AfterCertificate {
-    /// It is the first one: check in.
+    /// It is the first one, or in place of one that had ended: check in.
     CheckIn,
     /// It is a renewal: act on the decision.
     Act(Decision),
+}
+
+/// What a refused check-in leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// Another certificate: this one may have ended.
+    Possible,
+    /// The end of the pit stop: that was tried at this start, or the certificate is new.
+    Tried,
+}
+
+/// What shows that a certificate has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// The time floor is past its end.
+    Floor,
+    /// The server has refused the check-in.
+    Refusal,
 }
 
 /// Begins a pit stop. After crashes in a row it looks at nothing but the slots, and where that did not help either it
@@ -164,14 +186,7 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             other => close(*session, failure(other)),
         },
         State::Enrolling(session, key) => match event {
-            Event::CertificateIssued { life, chain } => (
-                State::SavingCertificate(
-                    session,
-                    Certified { key: key.clone(), life },
-                    AfterCertificate::CheckIn,
-                ),
-                Action::SaveCertificate { key, chain, time_floor_s: None },
-            ),
+            Event::CertificateIssued { life, chain } => save_and_check_in(session, key, life, chain),
             other => close(*session, failure(other)),
         },
         State::SavingCertificate(mut session, certified, after) => match event {
@@ -180,7 +195,7 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
                     vault.identity = Identity::Certified(certified);
                 }
                 match after {
-                    AfterCertificate::CheckIn => check_in(session, now_ms),
+                    AfterCertificate::CheckIn => check_in(session, Renewal::Tried, now_ms),
                     AfterCertificate::Act(decision) => {
                         session.floor_is_stored();
                         act(*session, decision, now_ms)
@@ -189,11 +204,23 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             }
             other => close(*session, failure(other)),
         },
-        State::CheckingIn(session) => match event {
-            Event::Decided { decision, server_not_after_s } => {
+        State::CheckingIn(session, renewal) => match (event, renewal) {
+            (Event::Decided { decision, server_not_after_s }, _) => {
                 decided(session, decision, server_not_after_s, now_ms)
             }
-            other => close(*session, failure(other)),
+            (Event::Failed(Reason::DeviceRefused), Renewal::Possible) => {
+                renew_ended(session, Sign::Refusal, now_ms)
+            }
+            (other, _) => close(*session, failure(other)),
+        },
+        State::RenewingEnded(session, key, sign) => match (event, sign) {
+            (Event::CertificateIssued { life, chain }, _) => save_and_check_in(session, key, life, chain),
+            (Event::Failed(Reason::EnrollmentRefused), Sign::Refusal) => {
+                close(*session, Reason::DeviceRefused)
+            }
+            // The floor may be ahead of the time.
+            (Event::Failed(_), Sign::Floor) => check_in(session, Renewal::Tried, now_ms),
+            (other, _) => close(*session, failure(other)),
         },
         // Without the anchors the pit stop goes on with those that led here.
         State::FetchingAnchors(session, decision) => match event {
@@ -301,7 +328,8 @@ impl State {
             | Self::MakingKey(..)
             | Self::Enrolling(..)
             | Self::SavingCertificate(..)
-            | Self::CheckingIn(_)
+            | Self::CheckingIn(..)
+            | Self::RenewingEnded(..)
             | Self::FetchingAnchors(..)
             | Self::SavingAnchors(..)
             | Self::Renewing(..)
@@ -321,7 +349,8 @@ impl State {
             | Self::MakingKey(session, _)
             | Self::Enrolling(session, _)
             | Self::SavingCertificate(session, ..)
-            | Self::CheckingIn(session)
+            | Self::CheckingIn(session, _)
+            | Self::RenewingEnded(session, ..)
             | Self::FetchingAnchors(session, _)
             | Self::SavingAnchors(session, _)
             | Self::Renewing(session, ..) => session.start.retained,
@@ -383,7 +412,10 @@ fn joined(session: Box<Session>, now_ms: u64) -> (State, Action) {
     match session.survey.vault.as_ref().map(|vault| vault.identity.clone()) {
         Ok(Identity::Token(token)) => (State::MakingKey(session, token), Action::MakeKey),
         Ok(Identity::Key { key, token }) => enroll(session, key, token, now_ms),
-        Ok(Identity::Certified(_)) => check_in(session, now_ms),
+        Ok(Identity::Certified(certified)) if policy::has_ended(certified.life, session.now_s()) => {
+            renew_ended(session, Sign::Floor, now_ms)
+        }
+        Ok(Identity::Certified(_)) => check_in(session, Renewal::Possible, now_ms),
         Ok(Identity::Damaged) => close(*session, Reason::IdentityDamaged),
         Ok(Identity::Missing) => close(*session, Reason::NotProvisioned),
         Err(&reason) => close(*session, reason),
@@ -399,13 +431,40 @@ fn enroll(session: Box<Session>, key: Key, token: Token, now_ms: u64) -> (State,
     }
 }
 
-fn check_in(session: Box<Session>, now_ms: u64) -> (State, Action) {
+fn save_and_check_in(
+    session: Box<Session>,
+    key: Key,
+    life: CertificateLife,
+    chain: Chain,
+) -> (State, Action) {
+    let certified = Certified { key: key.clone(), life };
+    (
+        State::SavingCertificate(session, certified, AfterCertificate::CheckIn),
+        Action::SaveCertificate { key, chain, time_floor_s: None },
+    )
+}
+
+fn check_in(session: Box<Session>, renewal: Renewal, now_ms: u64) -> (State, Action) {
     match session.timeout_ms(limits::EXCHANGE_MS, now_ms) {
         Some(timeout_ms) => {
             let check_in = session.check_in();
-            (State::CheckingIn(session), Action::CheckIn { check_in, timeout_ms })
+            (State::CheckingIn(session, renewal), Action::CheckIn { check_in, timeout_ms })
         }
         None => close(*session, Reason::BudgetSpent),
+    }
+}
+
+/// Asks for a certificate before anything is decided, once at a start: whether the present one has ended the server knows,
+/// and whether it may be renewed. What is issued to a vault that cannot be written would be lost.
+fn renew_ended(session: Box<Session>, sign: Sign, now_ms: u64) -> (State, Action) {
+    let key =
+        certified(&session).filter(|_| session.vault_is_writable()).map(|certified| certified.key.clone());
+    match (key, session.timeout_ms(limits::EXCHANGE_MS, now_ms), sign) {
+        (Some(key), Some(timeout_ms), _) => {
+            (State::RenewingEnded(session, key.clone(), sign), Action::Renew { key, timeout_ms })
+        }
+        (None, _, Sign::Floor) | (_, None, Sign::Floor) => check_in(session, Renewal::Tried, now_ms),
+        (None, _, Sign::Refusal) | (_, None, Sign::Refusal) => close(*session, Reason::DeviceRefused),
     }
 }
 

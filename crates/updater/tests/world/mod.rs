@@ -86,6 +86,8 @@ pub(crate) struct World {
     pub(crate) vault: Result<(), Reason>,
     pub(crate) decision: Decision,
     pub(crate) server_not_after_s: Option<u64>,
+    /// The server's clock is right, and it takes no certificate that has ended but for a renewal.
+    pub(crate) refuses_ended: bool,
     pub(crate) serves: Option<Manifest>,
     pub(crate) vault_writes: u32,
     pub(crate) slot_writes: u32,
@@ -119,6 +121,7 @@ impl World {
             vault: Ok(()),
             decision: Decision::new(YEAR_S, None),
             server_not_after_s: Some(10 * YEAR_S),
+            refuses_ended: false,
             serves: None,
             vault_writes: 0,
             slot_writes: 0,
@@ -246,6 +249,9 @@ impl World {
                 self.anchors = self.served_anchors;
                 Event::Saved
             }
+            Action::CheckIn { .. } if self.refuses_ended && self.is_ended() => {
+                Event::Failed(Reason::DeviceRefused)
+            }
             Action::CheckIn { .. } => Event::Decided {
                 decision: self.decision.clone(),
                 server_not_after_s: self.server_not_after_s,
@@ -319,6 +325,20 @@ impl World {
             }
             Action::Finish(_) => panic!("nothing is to be done after the end"),
         }
+    }
+
+    /// Whether the certificate has ended, by the server's clock.
+    fn is_ended(&self) -> bool {
+        match &self.identity {
+            Identity::Certified(certified) => certified.life.not_after_s < self.decision.server_time_s,
+            Identity::Missing | Identity::Token(_) | Identity::Key { .. } | Identity::Damaged => false,
+        }
+    }
+
+    /// Time passes in which the device is not heard: its certificate ends, which it does not know.
+    pub(crate) fn stay_away(&mut self) {
+        self.refuses_ended = true;
+        self.decision.server_time_s = 4 * YEAR_S;
     }
 
     /// The world after half of the action; `None` for one that has no half.

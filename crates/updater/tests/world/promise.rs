@@ -11,9 +11,9 @@ pub(crate) const LOCAL_MS: u64 = 500;
 
 /// The most actions of a pit stop with so many slots and an image of so many chunks: a slot is verified twice before it is
 /// given up; each chunk is hashed once, the slot invalidated for it, and it is fetched as often as is tried; before and
-/// after that comes what a start does once.
+/// after that comes what a start does once, and once more when its certificate had ended.
 fn max_steps(slots: usize, chunks: usize) -> u32 {
-    2 * slots as u32 + (2 + u32::from(limits::CHUNK_TRIES)) * chunks as u32 + 18
+    2 * slots as u32 + (2 + u32::from(limits::CHUNK_TRIES)) * chunks as u32 + 21
 }
 
 /// How long the shell lets an action take.

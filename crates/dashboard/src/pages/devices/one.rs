@@ -121,6 +121,19 @@ fn warnings(session: &Session, device: &Device) -> Markup {
                 }
             }
         }
+        @if let Some(refused) = device.certificate_refused.as_ref().filter(|_| device.revoked_at.is_none()) {
+            div.callout.bad {
+                p {
+                    strong { "It was refused " (when(&refused.at, session.now)) ", with a certificate that has ended." }
+                    @if refused.cause == "certificate-ended" {
+                        " Its updater may renew that, and has not; one of before may need a new token and a new vault: "
+                    } @else {
+                        " That cannot be renewed (" (refused.cause) "): it needs a new token and a new vault: "
+                    }
+                    code { "pitstop device token " (device.id) }
+                }
+            }
+        }
         @if let Some(quarantine) = &device.quarantine {
             div.callout.warn {
                 p {
@@ -160,8 +173,7 @@ fn actions(session: &Session, device: &Device) -> Markup {
                 (view::confirm("resume", "Resume…", "", form("resume", html! {
                     p { strong { "Resume " (device.id) "?" } }
                     p {
-                        "Its next request is answered. If its certificate has ended meanwhile, it needs a new token and a "
-                        "new vault."
+                        "Its next request is answered. If its certificate has ended meanwhile, it renews it."
                     }
                     div.buttons { button type="submit" autofocus { "Resume" } (view::cancel("resume")) }
                 })))
@@ -355,9 +367,13 @@ fn describe(event: &Event) -> (Tone, String) {
             Some("updater-crash") => return (Tone::Bad, "Check-in after a crash of the updater".to_owned()),
             Some(_) | None => Tone::Plain,
         },
-        "enrolled" | "certificate-renewed" | "approved" | "healthy" | "clone-cleared" | "resumed" => {
-            Tone::Good
-        }
+        "enrolled"
+        | "certificate-renewed"
+        | "ended-certificate-renewed"
+        | "approved"
+        | "healthy"
+        | "clone-cleared"
+        | "resumed" => Tone::Good,
         "offered" | "installed" => Tone::Busy,
         "enrollment-refused" | "events-left-out" | "quarantined" | "failed" | "silent" => Tone::Warn,
         "suspended" => Tone::Warn,

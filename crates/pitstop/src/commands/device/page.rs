@@ -50,6 +50,14 @@ pub(super) fn device_page(device: &Device, heading: String, now: OffsetDateTime)
         let text = format!("not offered again, since {since}; pitstop device clear-quarantine {}", device.id);
         facts.push(("quarantine", Cell::new(Tone::Bad, text)));
     }
+    if let Some(refused) = &device.certificate_refused {
+        let at = ago(&refused.at, now);
+        let text = match refused.cause.as_str() {
+            "certificate-ended" => format!("its certificate has ended, {at}; it may renew it, and did not"),
+            cause => format!("{cause}, {at}; pitstop device token {}", device.id),
+        };
+        facts.push(("refused", Cell::new(Tone::Bad, text)));
+    }
     if let Some(since) = &device.clone_suspected_since {
         let since = ago(since, now);
         let text = format!(

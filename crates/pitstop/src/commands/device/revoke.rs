@@ -121,8 +121,7 @@ impl Resume {
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let Self { which, consent, connection } = self;
         let client = connection.client()?;
-        let meaning = "Its next request is answered. If its certificate has ended meanwhile, it needs a new enrollment \
-                       token (`pitstop device token`) and a new vault.";
+        let meaning = "Its next request is answered. If its certificate has ended meanwhile, it renews it.";
         match which.choose()? {
             Chosen::One(id) => {
                 let before = client.device(&id)?;
@@ -147,8 +146,7 @@ impl Resume {
                     match outcome.changed {
                         0 => page.note("No device of the filter is suspended."),
                         _ => page.note(
-                            "Their next requests are answered. Whose certificate has ended meanwhile needs a new \
-                             enrollment token (`pitstop device token`) and a new vault.",
+                            "Their next requests are answered. Whose certificate has ended meanwhile renews it.",
                         ),
                     }
                 })

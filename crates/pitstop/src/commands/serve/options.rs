@@ -183,11 +183,21 @@ pub(crate) struct ServeOptions {
         env = "PITSTOP_DEVICE_CERTIFICATE_DAYS",
         hide_env_values = true,
         value_name = "DAYS",
-        default_value = "90",
+        default_value = "365",
         value_parser = clap::value_parser!(u32).range(1..=MAX_CERTIFICATE_DAYS),
         help_heading = CERTIFICATES
     )]
     pub(super) device_certificate_days: u32,
+
+    /// How long ago a certificate may have ended that is still good for its renewal [default: no limit]
+    #[arg(
+        long,
+        env = "PITSTOP_RENEW_ENDED_DAYS",
+        hide_env_values = true,
+        value_name = "DAYS",
+        help_heading = CERTIFICATES
+    )]
+    pub(super) renew_ended_days: Option<u32>,
 
     /// Life of the server's own certificate; past two thirds of it the server makes a new one
     #[arg(
@@ -503,6 +513,7 @@ impl ServeOptions {
             }
         }
         config.device_certificate_days = self.device_certificate_days;
+        config.renew_ended_days = self.renew_ended_days;
         config.server_certificate_days = self.server_certificate_days;
         config.refusal_backoff_s = self.refusal_backoff_s;
         config.next_check_s = self.next_check_s.map(NonZeroU32::get);

@@ -25,14 +25,14 @@ use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
-use super::Device;
 use super::body::{read_body, require_media_type};
+use super::{Device, Renewer};
 use crate::app::App;
 use crate::ca::CertificateAuthority;
 use crate::gate::retry_after_s;
 use crate::guesses::TooMany;
 use crate::refusal::Refusal;
-use crate::store::{DeviceCertificate, EnrollmentRow, Event, Redemption, Renewal};
+use crate::store::{DeviceCertificate, EnrollmentRow, Event, Redemption, Renewal, UsedCertificate};
 use crate::{clock, secret};
 
 /// The longest enrollment body, in bytes: a CSR with a P-256 key is about 400 bytes of base64.
@@ -155,10 +155,11 @@ async fn token_used(
     Ok(Refusal::TokenUsed)
 }
 
-/// `POST simplereenroll` (section 4.2.2): the current certificate against a new one, for the same key or another.
+/// `POST simplereenroll` (section 4.2.2): the current certificate against a new one, for the same key or another. The
+/// current one may have ended.
 pub(crate) async fn reenroll(
     State(app): State<Arc<App>>,
-    device: Device,
+    Renewer { device, ended_at_ms }: Renewer,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
@@ -166,9 +167,16 @@ pub(crate) async fn reenroll(
     let now_ms = app.config.clock.now_ms();
     let Device { known, serial, .. } = device;
     let authorities = app.ca.get();
-    let certificate = issue(&app, authorities.for_devices(), &known.id, &known.product, &key, now_ms)?;
-    match app.store.renew_certificate(&known.id, &serial, &certificate, now_ms).await? {
-        Renewal::Done => app.metrics.enrollments.add("renewed"),
+    // Who has not checked in since the certificate ended may have no other anchor yet than the one that vouched for this
+    // connection, and verifies what it gets.
+    let ca = if ended_at_ms.is_some() { authorities.for_server() } else { authorities.for_devices() };
+    let certificate = issue(&app, ca, &known.id, &known.product, &key, now_ms)?;
+    let used = UsedCertificate { serial: &serial, ended_at_ms };
+    match app.store.renew_certificate(&known.id, &known.product, used, &certificate, now_ms).await? {
+        Renewal::Done => {
+            let outcome = if ended_at_ms.is_some() { "renewed-after-end" } else { "renewed" };
+            app.metrics.enrollments.add(outcome);
+        }
         Renewal::Replaced => {
             app.metrics.enrollments.add("refused");
             return Err(Refusal::ReplacedCertificate);
