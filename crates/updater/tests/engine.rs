@@ -807,7 +807,7 @@ fn a_device_that_stays_refused_asks_once_for_another_certificate_at_each_start()
     for (no, reason) in [
         (Event::Failed(Reason::EnrollmentRefused), Reason::DeviceRefused),
         (refused.clone(), Reason::DeviceRefused),
-        (Event::Failed(Reason::ConnectionLost), Reason::ConnectionLost),
+        (Event::Failed(Reason::ConnectionLost), Reason::DeviceRefused),
         (Event::PutOff { reason: Reason::ServerFailed, retry_after_s: 60 }, Reason::ServerFailed),
     ] {
         let mut world = away();

@@ -215,9 +215,8 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
         },
         State::RenewingEnded(session, key, sign) => match (event, sign) {
             (Event::CertificateIssued { life, chain }, _) => save_and_check_in(session, key, life, chain),
-            (Event::Failed(Reason::EnrollmentRefused), Sign::Refusal) => {
-                close(*session, Reason::DeviceRefused)
-            }
+            // Whatever became of that, it is refused.
+            (Event::Failed(_), Sign::Refusal) => close(*session, Reason::DeviceRefused),
             // The floor may be ahead of the time.
             (Event::Failed(_), Sign::Floor) => check_in(session, Renewal::Tried, now_ms),
             (other, _) => close(*session, failure(other)),
