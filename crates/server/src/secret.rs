@@ -17,9 +17,14 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// A new token: 32 characters of base64url.
+/// A new token: 32 characters of base64url, of which the first is no `-`: a command line would take the token for an option.
 pub(crate) fn new_token() -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>())
+    loop {
+        let token = BASE64_URL_SAFE_NO_PAD.encode(random::<TOKEN_BYTES>());
+        if !token.starts_with('-') {
+            return token;
+        }
+    }
 }
 
 /// The id of a new API token, which is no secret.
@@ -40,6 +45,14 @@ pub(crate) fn matches(token: &str, stored_hash: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_token_looks_like_an_option() {
+        for _ in 0..2000 {
+            let token = new_token();
+            assert!(!token.starts_with('-'), "{token}");
+        }
+    }
 
     #[test]
     fn a_token_matches_its_own_hash_only() {
