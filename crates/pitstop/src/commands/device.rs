@@ -16,8 +16,7 @@ use api::device::{DeviceSettingsBody, NewDeviceBody, NewDevicesBody, NewToken};
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
-use self::bulk::{Bulk, Chosen, Part, Which};
-use self::delete::Delete;
+use self::bulk::{Act, Bulk, Chosen, Part, Which};
 use self::page::{device_page, events_table};
 use crate::client::{self, Client, Connection};
 use crate::commands::consent::{Consent, devices};
@@ -66,7 +65,7 @@ pub(crate) enum DeviceCommand {
     Set(Set),
 
     /// Approve the enrollment of a device, or of all of a filter, where their product asks for that
-    Approve(Approve),
+    Approve(Act),
 
     /// Forget the failures of a device: the release is offered to it again
     ClearQuarantine(One),
@@ -76,14 +75,15 @@ pub(crate) enum DeviceCommand {
     Revoke(revoke::Revoke),
 
     /// Delete a device that is new or revoked, with its events
-    Delete(Delete),
+    #[command(after_help = delete::EXAMPLES)]
+    Delete(Act),
 
     /// Refuse a device, or all of a filter, until it is resumed: lost, lent, or not understood
     Suspend(revoke::Revoke),
 
     /// Take the suspension of a device, or of all of a filter, back
     #[command(after_help = revoke::RESUME_EXAMPLES)]
-    Resume(revoke::Resume),
+    Resume(Act),
 
     /// Issue a new enrollment token; the old one is void
     Token(One),
@@ -180,19 +180,6 @@ pub(crate) struct One {
     connection: Connection,
 }
 
-/// `device approve`.
-#[derive(Debug, Args)]
-pub(crate) struct Approve {
-    #[command(flatten)]
-    which: Which,
-
-    #[command(flatten)]
-    consent: Consent,
-
-    #[command(flatten)]
-    connection: Connection,
-}
-
 impl DeviceCommand {
     /// Runs the command.
     pub(crate) fn run(self, ui: &Ui) -> Result<(), Failure> {
@@ -209,7 +196,7 @@ impl DeviceCommand {
                 })
             }
             Self::Set(set) => set.run(ui),
-            Self::Approve(approve) => approve.run(ui),
+            Self::Approve(act) => approve(act, ui),
             Self::ClearQuarantine(One { id, connection }) => {
                 let device = connection.client()?.clear_quarantine(&id)?;
                 ui.result(&device, || {
@@ -219,8 +206,8 @@ impl DeviceCommand {
             }
             Self::Revoke(revoke) => revoke.run(true, ui),
             Self::Suspend(suspend) => suspend.run(false, ui),
-            Self::Resume(resume) => resume.run(ui),
-            Self::Delete(delete) => delete.run(ui),
+            Self::Resume(act) => revoke::resume(act, ui),
+            Self::Delete(act) => delete::run(act, ui),
             Self::Token(One { id, connection }) => {
                 let client = connection.client()?;
                 let issued = client.issue_enrollment_token(&id)?;
@@ -298,27 +285,25 @@ impl New {
     }
 }
 
-impl Approve {
-    fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { which, consent, connection } = self;
-        let client = connection.client()?;
-        match which.choose()? {
-            Chosen::One(id) => {
-                let device = client.approve_device(&id)?;
-                ui.result(&device, || {
-                    Page::titled(format!("Approved the enrollment of {id}"))
-                        .note("It gets its certificate when it asks again.")
-                })
-            }
-            Chosen::All(filter) => {
-                let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
-                let bulk = Bulk { client: &client, action: "approve", filter, body };
-                let outcome = bulk.run(|what| format!("Approve the enrollment of {what}?"), &consent, ui)?;
-                ui.result(&outcome, || {
-                    Page::titled(format!("Approved the enrollment of {}", devices(outcome.changed)))
-                        .note(outcome.others("approved or revoked"))
-                })
-            }
+fn approve(act: Act, ui: &Ui) -> Result<(), Failure> {
+    let Act { which, consent, connection } = act;
+    let client = connection.client()?;
+    match which.choose()? {
+        Chosen::One(id) => {
+            let device = client.approve_device(&id)?;
+            ui.result(&device, || {
+                Page::titled(format!("Approved the enrollment of {id}"))
+                    .note("It gets its certificate when it asks again.")
+            })
+        }
+        Chosen::All(filter) => {
+            let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
+            let bulk = Bulk { client: &client, action: "approve", filter, body };
+            let outcome = bulk.run(|what| format!("Approve the enrollment of {what}?"), &consent, ui)?;
+            ui.result(&outcome, || {
+                Page::titled(format!("Approved the enrollment of {}", devices(outcome.changed)))
+                    .note(outcome.others("approved or revoked"))
+            })
         }
     }
 }

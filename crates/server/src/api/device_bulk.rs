@@ -94,9 +94,7 @@ async fn approve_bulk(
     caller: Caller,
     Body(body): Body<BulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
-    let BulkBody { filter, expect, cursor } = body;
-    let filter = checked(filter, &people, &caller).await?;
-    act(&people, &caller, &filter, expect, &cursor, BulkAction::Approve).await
+    act_on_all(&people, &caller, body, BulkAction::Approve).await
 }
 
 /// Revokes or suspends all devices of a filter, 1000 of them at most, when there are as many as were expected.
@@ -132,9 +130,7 @@ async fn resume_bulk(
     caller: Caller,
     Body(body): Body<BulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
-    let BulkBody { filter, expect, cursor } = body;
-    let filter = checked(filter, &people, &caller).await?;
-    act(&people, &caller, &filter, expect, &cursor, BulkAction::Resume).await
+    act_on_all(&people, &caller, body, BulkAction::Resume).await
 }
 
 /// Deletes all devices of a filter, 1000 of them at most, when there are as many as were expected. Those that are enrolled or
@@ -150,9 +146,7 @@ async fn delete_bulk(
     caller: Caller,
     Body(body): Body<BulkBody>,
 ) -> Result<Json<BulkOutcome>, Problem> {
-    let BulkBody { filter, expect, cursor } = body;
-    let filter = checked(filter, &people, &caller).await?;
-    act(&people, &caller, &filter, expect, &cursor, BulkAction::Delete).await
+    act_on_all(&people, &caller, body, BulkAction::Delete).await
 }
 
 /// Changes channel and tags of all devices of a filter, 1000 of them at most, when there are as many as were expected.
@@ -185,6 +179,16 @@ async fn change_bulk(
         max_tags: MAX_TAGS,
     };
     act(&people, &caller, &filter, expect, &cursor, action).await
+}
+
+async fn act_on_all(
+    people: &People,
+    caller: &Caller,
+    BulkBody { filter, expect, cursor }: BulkBody,
+    action: BulkAction<'_>,
+) -> Result<Json<BulkOutcome>, Problem> {
+    let filter = checked(filter, people, caller).await?;
+    act(people, caller, &filter, expect, &cursor, action).await
 }
 
 async fn act(

@@ -7,7 +7,7 @@ use api::bulk::Selection;
 use clap::Args;
 use serde::Serialize;
 
-use crate::client::Client;
+use crate::client::{Client, Connection};
 use crate::commands::consent::{Consent, devices};
 use crate::commands::options;
 use crate::failure::Failure;
@@ -30,6 +30,19 @@ pub(crate) struct Which {
     /// All devices that fit, as `device list` finds them: product=lamp,health=silent
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = filter, conflicts_with = "id")]
     filter: Option<Selection>,
+}
+
+/// What is done to devices without more to say: approving, resuming, deleting.
+#[derive(Debug, Args)]
+pub(crate) struct Act {
+    #[command(flatten)]
+    pub(super) which: Which,
+
+    #[command(flatten)]
+    pub(super) consent: Consent,
+
+    #[command(flatten)]
+    pub(super) connection: Connection,
 }
 
 /// What [`Which`] says.

@@ -1,15 +1,13 @@
 //! `pitstop device delete`.
 
 use api::bulk::BulkBody;
-use clap::Args;
 
-use super::bulk::{Bulk, Chosen, Part, Which};
-use crate::client::Connection;
-use crate::commands::consent::{Consent, devices};
+use super::bulk::{Act, Bulk, Chosen, Part};
+use crate::commands::consent::devices;
 use crate::failure::Failure;
 use crate::ui::{Page, Ui};
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   pitstop device delete lamp-0001
   pitstop device revoke lamp-0001 && pitstop device delete lamp-0001 --yes
@@ -22,38 +20,23 @@ lines; events go. The ids are free again.";
 /// What becomes of who is deleted.
 const KEPT: &str = "Certificates stay refused, and the audit log keeps its lines.";
 
-/// `device delete`.
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(crate) struct Delete {
-    #[command(flatten)]
-    which: Which,
-
-    #[command(flatten)]
-    consent: Consent,
-
-    #[command(flatten)]
-    connection: Connection,
-}
-
-impl Delete {
-    pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { which, consent, connection } = self;
-        let client = connection.client()?;
-        match which.choose()? {
-            Chosen::One(id) => {
-                consent.to(&format!("Delete device {id} and its events?"))?;
-                let device = client.delete_device(&id)?;
-                ui.result(&device, || Page::titled(format!("Deleted the device {id}")).note(KEPT))
-            }
-            Chosen::All(filter) => {
-                let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
-                let bulk = Bulk { client: &client, action: "delete", filter, body };
-                let question = |what: &str| {
-                    format!("Delete {what} and their events? Those that are enrolled or suspended are left.")
-                };
-                let outcome = bulk.run(question, &consent, ui)?;
-                ui.result(&outcome, || {
+pub(super) fn run(act: Act, ui: &Ui) -> Result<(), Failure> {
+    let Act { which, consent, connection } = act;
+    let client = connection.client()?;
+    match which.choose()? {
+        Chosen::One(id) => {
+            consent.to(&format!("Delete device {id} and its events?"))?;
+            let device = client.delete_device(&id)?;
+            ui.result(&device, || Page::titled(format!("Deleted the device {id}")).note(KEPT))
+        }
+        Chosen::All(filter) => {
+            let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
+            let bulk = Bulk { client: &client, action: "delete", filter, body };
+            let question = |what: &str| {
+                format!("Delete {what} and their events? Those that are enrolled or suspended are left.")
+            };
+            let outcome = bulk.run(question, &consent, ui)?;
+            ui.result(&outcome, || {
                     let page = Page::titled(format!("Deleted {}", devices(outcome.changed))).note(KEPT);
                     match outcome.count - outcome.changed {
                         0 => page,
@@ -64,7 +47,6 @@ impl Delete {
                         )),
                     }
                 })
-            }
         }
     }
 }

@@ -5,7 +5,7 @@ use api::device::{Device, DeviceState};
 use clap::Args;
 use time::OffsetDateTime;
 
-use super::bulk::{Bulk, Chosen, Part, Which};
+use super::bulk::{Act, Bulk, Chosen, Part, Which};
 use crate::client::Connection;
 use crate::commands::consent::{Consent, devices};
 use crate::failure::Failure;
@@ -33,19 +33,6 @@ pub(crate) struct Revoke {
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-
-    #[command(flatten)]
-    consent: Consent,
-
-    #[command(flatten)]
-    connection: Connection,
-}
-
-/// `device resume`.
-#[derive(Debug, Args)]
-pub(crate) struct Resume {
-    #[command(flatten)]
-    which: Which,
 
     #[command(flatten)]
     consent: Consent,
@@ -117,40 +104,38 @@ impl Revoke {
     }
 }
 
-impl Resume {
-    pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { which, consent, connection } = self;
-        let client = connection.client()?;
-        let meaning = "Its next request is answered. If its certificate has ended meanwhile, it renews it.";
-        match which.choose()? {
-            Chosen::One(id) => {
-                let before = client.device(&id)?;
-                if before.revoked_at.is_none() {
-                    return ui.result(&before, || {
-                        Page::titled(format!("The device {id} is not suspended"))
-                            .note("Nothing was changed: its requests are answered.")
-                    });
+pub(super) fn resume(act: Act, ui: &Ui) -> Result<(), Failure> {
+    let Act { which, consent, connection } = act;
+    let client = connection.client()?;
+    let meaning = "Its next request is answered. If its certificate has ended meanwhile, it renews it.";
+    match which.choose()? {
+        Chosen::One(id) => {
+            let before = client.device(&id)?;
+            if before.revoked_at.is_none() {
+                return ui.result(&before, || {
+                    Page::titled(format!("The device {id} is not suspended"))
+                        .note("Nothing was changed: its requests are answered.")
+                });
+            }
+            let device = client.resume_device(&id)?;
+            ui.result(&device, || Page::titled(format!("Resumed the device {id}")).note(meaning))
+        }
+        Chosen::All(mut filter) => {
+            // So that as many are asked about as there are to resume.
+            filter.suspended = true;
+            let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
+            let bulk = Bulk { client: &client, action: "resume", filter, body };
+            let question = |what: &str| format!("Resume {what}, all that are suspended of the filter?");
+            let outcome = bulk.run(question, &consent, ui)?;
+            ui.result(&outcome, || {
+                let page = Page::titled(format!("Resumed {}", devices(outcome.changed)));
+                match outcome.changed {
+                    0 => page.note("No device of the filter is suspended."),
+                    _ => page.note(
+                        "Their next requests are answered. Whose certificate has ended meanwhile renews it.",
+                    ),
                 }
-                let device = client.resume_device(&id)?;
-                ui.result(&device, || Page::titled(format!("Resumed the device {id}")).note(meaning))
-            }
-            Chosen::All(mut filter) => {
-                // So that as many are asked about as there are to resume.
-                filter.suspended = true;
-                let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
-                let bulk = Bulk { client: &client, action: "resume", filter, body };
-                let question = |what: &str| format!("Resume {what}, all that are suspended of the filter?");
-                let outcome = bulk.run(question, &consent, ui)?;
-                ui.result(&outcome, || {
-                    let page = Page::titled(format!("Resumed {}", devices(outcome.changed)));
-                    match outcome.changed {
-                        0 => page.note("No device of the filter is suspended."),
-                        _ => page.note(
-                            "Their next requests are answered. Whose certificate has ended meanwhile renews it.",
-                        ),
-                    }
-                })
-            }
+            })
         }
     }
 }
