@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::guests::{Turn, Turns};
+use crate::lingering::Unread;
 
 /// What the time of a body is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +24,11 @@ pub(crate) enum TimeFor {
     EachPart,
 }
 
-/// The body of a request, which has to come in time and notes whose turn it is.
+/// The body of a request, which has to come in time and notes whose turn it is and whether all of it was read.
 pub(crate) struct Watched {
     body: Incoming,
     turns: Turns,
+    unread: Unread,
     limit: Duration,
     time_for: TimeFor,
     ends: Pin<Box<Sleep>>,
@@ -55,6 +57,7 @@ impl Watched {
     pub(crate) fn new(
         body: Incoming,
         turns: Turns,
+        unread: Unread,
         limit: Duration,
         time_for: TimeFor,
         held: Option<OwnedSemaphorePermit>,
@@ -62,7 +65,7 @@ impl Watched {
         let late = Late::default();
         let ends = Box::pin(sleep(limit));
         let watched =
-            Self { body, turns, limit, time_for, ends, is_awaited: false, late: late.clone(), held };
+            Self { body, turns, unread, limit, time_for, ends, is_awaited: false, late: late.clone(), held };
         (watched, late)
     }
 }
@@ -80,6 +83,7 @@ impl Body for Watched {
             self.turns.set(Turn::Server);
             if frame.is_none() || self.body.is_end_stream() {
                 self.held = None;
+                self.unread.set(false);
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
@@ -93,6 +97,8 @@ impl Body for Watched {
         }
         ready!(self.ends.as_mut().poll(context));
         self.late.0.store(true, Ordering::Relaxed);
+        // Its time is over: nothing more is awaited after the answer.
+        self.unread.set(false);
         Poll::Ready(Some(Err(LateBody.into())))
     }
 

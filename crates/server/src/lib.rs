@@ -49,6 +49,7 @@ mod gate;
 mod guesses;
 mod guests;
 mod health;
+mod lingering;
 mod listener;
 #[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "who opens an S3 store asks for its parts"))]
 mod location;

@@ -42,6 +42,7 @@ use crate::config::Limits;
 use crate::deadline::{Answering, Late, TimeFor, Watched, in_time};
 use crate::gate::{Admission, Denial, Gate, InFlight, Place};
 use crate::guests::{Turn, Turns};
+use crate::lingering::{Lingering, Unread};
 use crate::metrics::Metrics;
 use crate::tls::ServerConfigs;
 
@@ -196,6 +197,7 @@ struct Peer {
     /// Whom its requests are counted for.
     device: Option<Vec<u8>>,
     turns: Turns,
+    unread: Unread,
 }
 
 impl Connection {
@@ -264,13 +266,15 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = self.limits;
-        let mut stream = TimeoutStream::new(stream);
+        let unread = Unread::default();
+        let mut stream = TimeoutStream::new(Lingering::new(stream, unread.clone()));
         stream.set_write_timeout(Some(limits.write_timeout));
         let turns = self.place.guest.as_ref().map(|guest| guest.turns().clone());
         let peer = Peer {
             device: certificate.as_ref().map(subject),
             certificate: PeerCertificate(certificate),
             turns: turns.unwrap_or_else(|| Turns::new(Turn::Client)),
+            unread,
         };
         let service = service_fn(|request| self.answer(request, &peer));
         let connection = hyper::server::conn::http1::Builder::new()
@@ -328,6 +332,7 @@ impl Connection {
         request: Request<Incoming>,
         peer: &Peer,
     ) -> Result<(Request<Body>, Late, InFlight), Denial> {
+        peer.unread.set(!request.body().is_end_stream());
         if let Some(denial) = self.denial {
             return Err(denial);
         }
@@ -343,7 +348,8 @@ impl Connection {
         let (body, late, in_flight) = if body.is_end_stream() {
             (Body::empty(), Late::default(), self.gate.pass(false)?)
         } else if is_small && !is_upload {
-            let (body, late) = Watched::new(body, peer.turns.clone(), limit, time_for, None);
+            let (body, late) =
+                Watched::new(body, peer.turns.clone(), peer.unread.clone(), limit, time_for, None);
             let broken = |_| if late.is_late() { Denial::TooSlow } else { Denial::BrokenBody };
             let bytes = body.collect().await.map_err(broken)?.to_bytes();
             peer.turns.set(Turn::Server);
@@ -351,7 +357,8 @@ impl Connection {
         } else {
             let mut in_flight = self.gate.pass(true)?;
             let held = in_flight.awaited.take();
-            let (body, late) = Watched::new(body, peer.turns.clone(), limit, time_for, held);
+            let (body, late) =
+                Watched::new(body, peer.turns.clone(), peer.unread.clone(), limit, time_for, held);
             (Body::new(body), late, in_flight)
         };
         let mut request = Request::from_parts(head, body);

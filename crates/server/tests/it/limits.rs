@@ -442,6 +442,58 @@ async fn a_late_body_is_told_so_and_the_connection_ends() {
 }
 
 /// RFC 9112 section 3.2.
+/// Sends all of it before it reads a byte, as simple clients do.
+async fn sent_to_the_end(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), head: &str) -> String {
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..64 {
+        stream.write_all(&[0; 64 * 1024]).await.unwrap_or_else(|error| panic!("{head}: {error}"));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut answer = [0; 12];
+    timeout(Duration::from_secs(10), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn who_sends_a_body_that_nobody_wants_reads_why() {
+    let app = TestApp::start().await;
+    let path = format!("/api/v1/artifacts/{}", manifest::Digest::of(b"another"));
+    let bearer = format!("authorization: Bearer {}\r\n", app.token);
+    for (expected, target, token, bytes) in [
+        ("413", &*path, &*bearer, server::MAX_ARTIFACT_BYTES + 1),
+        ("401", &path, "", 4 * 1024 * 1024),
+        ("400", "/api/v1/artifacts/nonsense", &bearer, 4 * 1024 * 1024),
+        ("422", &path, &bearer, 4 * 1024 * 1024),
+        ("403", "/nowhere", "", 4 * 1024 * 1024),
+    ] {
+        let head = format!("PUT {target} HTTP/1.1\r\nhost: a\r\n{token}content-length: {bytes}\r\n\r\n");
+        let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+        assert_eq!(sent_to_the_end(&mut tcp, &head).await, format!("HTTP/1.1 {expected}"), "{target}");
+    }
+    // Refused before a route sees it.
+    let head = "PUT / HTTP/1.1\r\ncontent-length: 4194304\r\n\r\n";
+    let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+    assert_eq!(sent_to_the_end(&mut tcp, head).await, "HTTP/1.1 400");
+    let (_, identity) = app.enrolled().await;
+    let mut tls =
+        tls_stream(app.device_addr(), "localhost", app.server.ca_certificate_der(), Some(&identity))
+            .await
+            .unwrap();
+    assert_eq!(sent_to_the_end(&mut tls, head).await, "HTTP/1.1 400");
+}
+
+#[tokio::test]
+async fn who_goes_on_sending_after_the_answer_is_left_in_the_end() {
+    let app = TestApp::start().await;
+    let mut tcp = TcpStream::connect(app.server.admin_addr()).await.unwrap();
+    tcp.write_all(b"PUT / HTTP/1.1\r\ncontent-length: 419430400\r\n\r\n").await.unwrap();
+    let started = Instant::now();
+    while tcp.write_all(&[0; 1024]).await.is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(15), "the server is too patient");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_request_names_its_host_once() {
     let app = TestApp::start().await;
