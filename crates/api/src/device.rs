@@ -179,6 +179,13 @@ pub struct ListParams {
     /// Only devices of which two boards seem to have the identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clone_suspected: bool,
+    /// Only devices that were refused with a certificate that had ended, and have got no other since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub certificate_refused: bool,
+    /// Only devices whose certificate ends within so many days, or has ended; 0: has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(minimum = 0, maximum = 3650))]
+    pub certificate_ends_within_days: Option<i64>,
     /// Whether to count how many devices fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub total: bool,

@@ -41,6 +41,20 @@ pub struct Summary {
     pub active_rollouts: Vec<String>,
     /// Devices that were seen within the last 24 hours.
     pub seen_last_24h: i64,
+    #[serde(default)]
+    pub certificates: Certificates,
+}
+
+/// Devices whose certificate asks for a look; revoked and suspended ones left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Certificates {
+    /// Theirs has ended: they were off, or their application ran without a reset. They renew it when they come.
+    pub ended: i64,
+    /// Theirs ends within 30 days.
+    pub ending: i64,
+    /// They came with one that had ended, were refused, and have got no other since.
+    pub refused: i64,
 }
 
 /// The fleet over time.

@@ -16,7 +16,7 @@ pub struct NewWebhook {
     /// What it is told: `release.publish`, `rollout.start`, `rollout.open-wave`, `rollout.wait`,
     /// `rollout.await-approval`, `rollout.approve`, `rollout.pause`, `rollout.halt`, `rollout.resume`, `rollout.complete`,
     /// `rollout.abort`, `rollout.supersede`, `device.quarantine`, `device.suspect-clone`, `device.revoke`,
-    /// `device.revoke-bulk`, `device.suspend`, `certificate.end`; without it, all.
+    /// `device.revoke-bulk`, `device.suspend`, `certificate.end`, `certificate.devices-end`; without it, all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
     /// The one product that it is about; without it, all.

@@ -639,6 +639,16 @@ async fn a_certificate_that_was_refused_after_its_end_stands_on_the_device_s_pag
     let page = browser.get("/devices/lamp-0008").await.body;
     assert!(page.contains("cannot be renewed (certificate-ended-too-long)"), "{page}");
     assert!(!browser.get("/devices/lamp-0001").await.body.contains("certificate that has ended"));
+    // The way to all of them.
+    let fleet = browser.get("/?product=lamp").await.body;
+    for link in
+        ["certificate_ends_within_days=0", "certificate_ends_within_days=30", "certificate_refused=true"]
+    {
+        let link = format!("/devices?product=lamp&amp;{link}");
+        assert!(fleet.contains(&link), "{link} in {fleet}");
+    }
+    let list = browser.get("/devices?certificate_ends_within_days=30").await.body;
+    assert!(list.contains("ends within 30 days"), "{list}");
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::datetime;
 use tokio::sync::Notify;
 
+/// A day, in the unit of all times.
+pub(crate) const DAY_MS: i64 = 24 * 3_600_000;
+
 /// The server's clock. It shows the time of the machine, and can be set ahead, for tests and for demonstrations of plans
 /// that take days. Clones are one clock.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,5 @@
-//! Certificates of the server that are about to end: told in the log, by `GET /api/v1/ca`, by `/readyz` and as a metric.
+//! Certificates that are about to end. The server's are told in the log, by `GET /api/v1/ca`, by `/readyz` and as a metric; those
+//! of devices by product, in the audit log, which webhooks follow.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use tokio::time::sleep;
 
 use crate::app::App;
 use crate::clock::rfc3339;
-use crate::store::{Change, Record, StoreError};
+use crate::fleet::ENDS_SOON_DAYS;
+use crate::store::{CertificateCount, Change, Record, StoreError};
 
 /// A CA takes a rollover to replace, which takes as long as devices take to come: a year.
 const CA_DAYS: i64 = 365;
@@ -81,6 +83,28 @@ async fn tell(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Notes in the audit log the products with devices whose certificate has ended, ends soon, or was refused: once a month for
+/// each. Whose has ended renews it when it comes; what asks for somebody are those that do not come, and the refused ones.
+async fn tell_of_devices(app: &App) -> Result<(), StoreError> {
+    let now = app.config.clock.now_utc();
+    for CertificateCount { product, ended, ending, refused } in &app.fleet.get().await?.certificates {
+        let record = Record {
+            action: "certificate.devices-end",
+            kind: "product",
+            subject: product,
+            product: Some(product),
+            before: None,
+            after: Some(json!({
+                "ended": ended, "ending": ending, "within_days": ENDS_SOON_DAYS, "refused": refused
+            })),
+        };
+        let change = Change::by_server(app.config.clock.now_ms());
+        let once = format!("devices-end {product} {}-{}", now.year(), u8::from(now.month()));
+        app.people.store.tell_once(&once, record, &change).await?;
+    }
+    Ok(())
+}
+
 /// Sets the metric and writes the log until the server stops.
 pub(crate) async fn keep_watching(app: Arc<App>) {
     let mut until_told = Duration::ZERO;
@@ -95,8 +119,10 @@ pub(crate) async fn keep_watching(app: Arc<App>) {
             for notice in notices(&app, app.config.clock.now_utc()) {
                 tracing::warn!("{notice}");
             }
-            if let Err(error) = tell(&app).await {
-                tracing::error!("what ends is not in the audit log: {error}");
+            for told in [tell(&app).await, tell_of_devices(&app).await] {
+                if let Err(error) = told {
+                    tracing::error!("what ends is not in the audit log: {error}");
+                }
             }
         }
         until_told = until_told.saturating_sub(PERIOD);

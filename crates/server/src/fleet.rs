@@ -13,12 +13,14 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, DAY_MS};
 use crate::metrics::Metrics;
-use crate::store::{Count, Store, StoreError};
+use crate::store::{CertificateCount, Count, Store, StoreError};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// A certificate that ends within this is told of: a device that is on renews a year's one four months before.
+pub(crate) const ENDS_SOON_DAYS: i64 = 30;
 
 /// For so long every sample is kept: at one in 5 minutes 576 of them.
 const FINE_MS: i64 = 2 * DAY_MS;
@@ -63,9 +65,17 @@ pub(crate) struct FleetCounts {
     counting: Arc<Mutex<()>>,
 }
 
+/// How the fleet is.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) devices: Vec<Count>,
+    /// Of products that have any such devices.
+    pub(crate) certificates: Vec<CertificateCount>,
+}
+
 #[derive(Clone, Debug)]
 struct Counted {
-    counts: Arc<[Count]>,
+    counts: Arc<Counts>,
     at: Instant,
     took: Duration,
 }
@@ -83,7 +93,7 @@ impl FleetCounts {
     }
 
     /// The devices as they are now, or were a moment ago.
-    pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<[Count]>, StoreError> {
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<Arc<Counts>, StoreError> {
         match self.last() {
             Some(last) if last.is_fresh() => return Ok(last.counts),
             Some(last) if last.took > AT_ONCE && last.at.elapsed() < last.took * FRESH_FOR + OLDEST => {
@@ -112,9 +122,12 @@ impl FleetCounts {
         self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn count(&self) -> Result<Arc<[Count]>, StoreError> {
+    async fn count(&self) -> Result<Arc<Counts>, StoreError> {
         let began = Instant::now();
-        let counts: Arc<[Count]> = self.people.count_devices(self.clock.now_ms() - DAY_MS).await?.into();
+        let now_ms = self.clock.now_ms();
+        let devices = self.people.count_devices(now_ms - DAY_MS).await?;
+        let certificates = self.people.count_certificates(now_ms, now_ms + ENDS_SOON_DAYS * DAY_MS).await?;
+        let counts = Arc::new(Counts { devices, certificates });
         let counted = Counted { counts: counts.clone(), at: Instant::now(), took: began.elapsed() };
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = Some(counted);
         Ok(counts)
@@ -159,17 +172,27 @@ pub(crate) async fn keep_sampling(
     }
 }
 
+/// What is counted of certificates, by its name in the metrics.
+fn by_state(count: Option<&CertificateCount>) -> [(&'static str, i64); 3] {
+    let of = |devices: fn(&CertificateCount) -> i64| count.map_or(0, devices);
+    [
+        ("ended", of(|count| count.ended)),
+        ("ending", of(|count| count.ending)),
+        ("refused", of(|count| count.refused)),
+    ]
+}
+
 /// Sees that there is a sample of this moment, and sets the metrics by it.
 /// `shown` are the products that the metrics have, and will have.
 async fn sample(
-    fleet: &FleetCounts,
+    fleet: &Arc<FleetCounts>,
     at_ms: i64,
     metrics: &Metrics,
     shown: &mut BTreeSet<String>,
 ) -> Result<(), StoreError> {
     if !fleet.people.is_sampled(at_ms).await? {
         let counts = fleet.count().await?;
-        fleet.people.add_sample(at_ms, &counts).await?;
+        fleet.people.add_sample(at_ms, &counts.devices).await?;
     }
     let stored = fleet.people.samples("", "", at_ms, 1).await?;
     let products: BTreeSet<String> = stored.iter().map(|count| count.product.clone()).collect();
@@ -178,12 +201,20 @@ async fn sample(
         for health in Health::ALL.map(Health::name) {
             metrics.devices.remove(&[("product", product.clone()), ("health", health.to_owned())]);
         }
+        for (state, _) in by_state(None) {
+            metrics.device_certificates.remove(&[("product", product.clone()), ("state", state.to_owned())]);
+        }
     }
+    let counts = fleet.get().await?;
     for product in &products {
         for health in Health::ALL.map(Health::name) {
             let of_both = stored.iter().filter(|count| count.product == *product && count.health == health);
             let labels = [("product", product.clone()), ("health", health.to_owned())];
             metrics.devices.get_or_create(&labels).set(of_both.map(|count| count.devices).sum());
+        }
+        for (state, devices) in by_state(counts.certificates.iter().find(|count| count.product == *product)) {
+            let labels = [("product", product.clone()), ("state", state.to_owned())];
+            metrics.device_certificates.get_or_create(&labels).set(devices);
         }
     }
     *shown = products;

@@ -76,6 +76,8 @@ pub(crate) struct Metrics {
     pub(crate) halts: Counts,
     /// Devices by product and health, sampled.
     pub(crate) devices: Family<Labels<2>, Gauge>,
+    /// Devices by product and by what is about to happen to their certificate, counted with `devices`.
+    pub(crate) device_certificates: Family<Labels<2>, Gauge>,
     /// When `rollouts` and `devices` were set last, in seconds since 1970.
     pub(crate) sampled_at: Gauge<f64, AtomicU64>,
     /// Writes that were committed together.
@@ -145,6 +147,7 @@ impl Metrics {
             rollouts: Family::default(),
             halts: Counts::new("cause", &["failures", "crashes", "silence"]),
             devices: Family::default(),
+            device_certificates: Family::default(),
             sampled_at: Gauge::default(),
             write_batch: Histogram::new(BATCH_BOUNDS),
             write_duration: durations(),
@@ -204,6 +207,11 @@ impl Metrics {
         to.register("rollouts", "Rollouts by state, sampled", self.rollouts.clone());
         to.register("rollout_halts", "Rollouts halted by this process", self.halts.family.clone());
         to.register("devices", "Devices by product and health, sampled", self.devices.clone());
+        to.register(
+            "device_certificates",
+            "Devices whose certificate has ended, is about to or was refused, sampled",
+            self.device_certificates.clone(),
+        );
         to.register_with_unit(
             "fleet_sampled_timestamp",
             "When devices and rollouts were sampled last, since 1970",

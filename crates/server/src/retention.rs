@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::app::App;
 use crate::artifact_store::ArtifactError;
+use crate::clock::DAY_MS;
 use crate::store::{Change, KEYS_KEPT_MS, StoreError};
 
 /// Rows of one transaction, and the pause after it.
@@ -20,8 +21,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// From one round to the next the clock goes well within so much. After a jump a round is left out: a clock that was set ahead by
 /// mistake would have everything deleted.
 const JUMP_MS: u64 = 60_000;
-
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Time for an artifact store to remove a file.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(60);

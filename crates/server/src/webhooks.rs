@@ -30,7 +30,7 @@ use crate::secret;
 use crate::store::{AuditRow, DeliveryRow, NewDelivery, Sent, StoreError, WebhookRow, json_or_text};
 
 /// What a webhook may be told, and when that is.
-pub(crate) const EVENTS: [(&str, &str); 18] = [
+pub(crate) const EVENTS: [(&str, &str); 19] = [
     ("release.publish", "a release was published"),
     (START, "a rollout began: by `release publish`, `rollout new` or `rollout start`"),
     ("rollout.open-wave", "the next wave is offered the release"),
@@ -49,6 +49,7 @@ pub(crate) const EVENTS: [(&str, &str); 18] = [
     ("device.revoke-bulk", "all devices of a filter were revoked or suspended"),
     ("device.suspend", "a device was suspended"),
     ("certificate.end", "the CA or the server's certificate is about to end"),
+    ("certificate.devices-end", "a product has devices whose certificate ended, is about to, or was refused"),
 ];
 
 /// A rollout began.

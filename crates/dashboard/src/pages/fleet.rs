@@ -3,7 +3,7 @@
 use ::rollout::State;
 use api::ca::Ca;
 use api::device::Health;
-use api::fleet::{ByRelease, History, Sample, Summary};
+use api::fleet::{ByRelease, Certificates, History, Sample, Summary};
 use api::product::Product;
 use api::rollout::Rollout;
 use axum::extract::Query as Params;
@@ -66,6 +66,7 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
                     p { (waiting) " for approval. " a href=(query.on("/approvals")) { "Look at them" } }
                 }
             }
+            (certificates(summary.certificates, &scope.product))
             @if summary.devices == 0 { (first_device(&products)) } @else {
                 (tiles(&summary, &scope.product))
             }
@@ -91,6 +92,36 @@ async fn page(session: &Session, scope: &Scope) -> Result<Page, Failed> {
         }
     };
     Ok(Page { title, section: Section::Fleet, body })
+}
+
+/// Devices whose certificate asks for a look, and the way to them.
+fn certificates(counts: Certificates, product: &str) -> Markup {
+    let Certificates { ended, ending, refused } = counts;
+    let link = |name, value| Query::new().maybe("product", Some(product)).and(name, value).on("/devices");
+    html! {
+        @if ended + ending + refused > 0 {
+            div.callout.warn {
+                p {
+                    "Certificates: "
+                    @if ended > 0 {
+                        a href=(link("certificate_ends_within_days", "0")) { "of " (count(ended, "device")) " ended" }
+                        ", to be renewed when they come"
+                    }
+                    @if ending > 0 {
+                        @if ended > 0 { "; " }
+                        a href=(link("certificate_ends_within_days", "30")) {
+                            "of " (count(ending, "device")) " about to end"
+                        }
+                    }
+                    @if refused > 0 {
+                        @if ended + ending > 0 { "; " }
+                        a href=(link("certificate_refused", "true")) { (count(refused, "device")) " refused" }
+                    }
+                    "."
+                }
+            }
+        }
+    }
 }
 
 /// Neither done with nor given up.

@@ -1,7 +1,7 @@
 //! `pitstop fleet`: how all devices do.
 
 use api::device::Health;
-use api::fleet::Summary;
+use api::fleet::{Certificates, Summary};
 use api::rollout::Rollout;
 use clap::{Args, Subcommand};
 
@@ -61,6 +61,7 @@ fn page(summary: &Summary, rollouts: &[Rollout]) -> Page {
         ("devices", Cell::from(summary.devices.to_string())),
         ("seen within a day", Cell::from(summary.seen_last_24h.to_string())),
     ]);
+    let page = certificates(page, summary);
     let health = summary.by_health.iter().filter(|(_, devices)| **devices > 0).map(|(name, devices)| {
         // A health of a newer server is one to look at.
         let tone = name.parse().map_or(Tone::Warn, health_tone);
@@ -90,6 +91,23 @@ fn page(summary: &Summary, rollouts: &[Rollout]) -> Page {
         ]
     });
     page.table(["ROLLOUT", "RELEASE", "STATE", "NEXT"], rows)
+}
+
+/// Devices whose certificate asks for a look, and how to see which they are.
+fn certificates(page: Page, summary: &Summary) -> Page {
+    let Certificates { ended, ending, refused } = summary.certificates;
+    let mut page = page;
+    for (what, devices, option) in [
+        ("certificate has ended", ended, "--certificate-ends-within 0d"),
+        ("certificate ends within 30 days", ended + ending, "--certificate-ends-within 30d"),
+        ("refused with an ended certificate", refused, "--certificate-refused"),
+    ] {
+        if devices > 0 {
+            let text = format!("{devices}: pitstop device list {option}");
+            page = page.facts([(what, Cell::new(Tone::Warn, text))]);
+        }
+    }
+    page
 }
 
 /// What is there at all is shown.

@@ -101,6 +101,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| "expected a length of time with its unit, such as 30s, 90m, 2h or 7d".to_owned())
 }
 
+/// A length of time in whole days, such as `30d`.
+pub(crate) fn days(text: &str) -> Result<i64, String> {
+    const DAY_S: u64 = 24 * 60 * 60;
+    match duration(text) {
+        Ok(length) if length.as_secs() % DAY_S == 0 => Ok(signed(length.as_secs() / DAY_S)),
+        Ok(_) | Err(_) => Err("expected a number of whole days, such as 30d".to_owned()),
+    }
+}
+
 /// A share, such as `1%`, `2.5%` or `50`.
 pub(crate) fn share(text: &str) -> Result<Percent, String> {
     text.parse()

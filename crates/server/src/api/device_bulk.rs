@@ -13,7 +13,9 @@ use axum::http::StatusCode;
 use utoipa_axum::routes;
 
 use super::auth::Caller;
-use super::devices::{MAX_BULK, MAX_TAGS, MAX_TEXT_CHARS, check_tags, existing_channel, with_token};
+use super::devices::{
+    MAX_BULK, MAX_TAGS, MAX_TEXT_CHARS, check_tags, ends_before, existing_channel, with_token,
+};
 use super::request::{Body, check_device_id, check_text};
 use super::routes::Routes;
 use super::{channels, product};
@@ -227,6 +229,8 @@ async fn checked(selection: Selection, people: &People, caller: &Caller) -> Resu
         part: selection.q,
         is_suspended: selection.suspended,
         is_cloned: selection.clone_suspected,
+        is_refused: selection.certificate_refused,
+        ends_before_ms: ends_before(selection.certificate_ends_within_days, people.clock.now_ms())?,
         ..DeviceFilter::default()
     })
 }

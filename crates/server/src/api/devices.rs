@@ -19,7 +19,7 @@ use super::request::{Body, InPath, Params, check_device_id, check_text, optional
 use super::routes::{IfMatchHeader, Routes};
 use super::{channels, product};
 use crate::app::People;
-use crate::clock;
+use crate::clock::{self, DAY_MS};
 use crate::device::reason_name;
 use crate::problem::{Problem, Refused};
 use crate::secret;
@@ -133,6 +133,19 @@ async fn create_bulk(
     }
 }
 
+/// The longest that a list looks ahead: the life of a CA.
+const MAX_ENDS_WITHIN_DAYS: i64 = 3650;
+
+/// Before when certificates end that end within so many days.
+pub(super) fn ends_before(within_days: Option<i64>, now_ms: i64) -> Result<Option<i64>, Problem> {
+    match within_days {
+        Some(days) if !(0..=MAX_ENDS_WITHIN_DAYS).contains(&days) => Err(Problem::Invalid(format!(
+            "certificate_ends_within_days: expected 0 to {MAX_ENDS_WITHIN_DAYS} days, found {days}"
+        ))),
+        days => Ok(days.map(|days| now_ms + days * DAY_MS)),
+    }
+}
+
 /// Lists devices by id.
 #[utoipa::path(get, path = "/devices", params(ListParams), responses((status = 200, body = Page<Device>)))]
 async fn list(
@@ -163,6 +176,8 @@ async fn list(
         waits: params.waiting,
         is_suspended: params.suspended,
         is_cloned: params.clone_suspected,
+        is_refused: params.certificate_refused,
+        ends_before_ms: ends_before(params.certificate_ends_within_days, people.clock.now_ms())?,
     };
     let sort = params.sort.unwrap_or_default();
     if let Place::After(cursor) | Place::Before(cursor) = page.place()

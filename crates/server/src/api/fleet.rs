@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::device::Health;
-use api::fleet::{ByRelease, History, HistoryParams, Sample, Summary, SummaryParams};
+use api::fleet::{ByRelease, Certificates, History, HistoryParams, Sample, Summary, SummaryParams};
 use axum::Json;
 use axum::extract::State;
 use utoipa_axum::routes;
@@ -41,9 +41,15 @@ async fn summary(
         |product: &str| caller.sees(product) && (params.product.is_empty() || params.product == product);
     let mut tally = Tally::new(app.people.store.versions(&params.product).await?);
     let mut seen_last_24h = 0;
-    for count in counts.iter().filter(|count| is_asked_for(&count.product)) {
+    for count in counts.devices.iter().filter(|count| is_asked_for(&count.product)) {
         tally.add(&count.product, count.sequence, &count.health, count.devices);
         seen_last_24h += count.seen;
+    }
+    let mut certificates = Certificates::default();
+    for count in counts.certificates.iter().filter(|count| is_asked_for(&count.product)) {
+        certificates.ended += count.ended;
+        certificates.ending += count.ending;
+        certificates.refused += count.refused;
     }
     let (by_health, by_release) = tally.take();
     Ok(Json(Summary {
@@ -52,6 +58,7 @@ async fn summary(
         by_release,
         active_rollouts: app.people.store.active_rollouts(caller.scope(), &params.product).await?,
         seen_last_24h,
+        certificates,
     }))
 }
 

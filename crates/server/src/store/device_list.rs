@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::device_row::select_devices;
 use super::filter::{Filter, Place};
 use super::{DeviceRow, Store, StoreError};
+use crate::clock;
 
 /// Which devices; empty texts fit all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,10 @@ pub(crate) struct DeviceFilter {
     pub(crate) is_suspended: bool,
     /// Only devices of which two boards seem to have the identity.
     pub(crate) is_cloned: bool,
+    /// Only devices that were refused with a certificate that had ended.
+    pub(crate) is_refused: bool,
+    /// Only devices whose newest certificate ends before this.
+    pub(crate) ends_before_ms: Option<i64>,
 }
 
 const DEVICES: &str = select_devices!("WHERE d.id IN (SELECT id FROM devices");
@@ -137,15 +142,22 @@ fn read_place(cursor: &str) -> Option<(i64, &str)> {
     Some((at_ms.parse().ok()?, id))
 }
 
-/// A tag that no more devices than this have is where a search begins; of a commoner one a page is soon full.
-const COMMON_TAG: i64 = 20_000;
+/// What no more devices than this have is where a search begins; of what is commoner a page is soon full.
+const COMMON: i64 = 20_000;
+
+/// What of a filter many devices have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Commons {
+    tag: bool,
+    end: bool,
+}
 
 impl DeviceFilter {
     /// What of it an index finds by itself, each alone.
     fn found_by_index(&self) -> Vec<Self> {
         let none = Self::default();
         let Self { scope, product, tag, health, state, rollout, wave, attempt, .. } = self.clone();
-        let Self { waits, is_suspended, is_cloned, .. } = *self;
+        let Self { waits, is_suspended, is_cloned, is_refused, ends_before_ms, .. } = *self;
         // Who is enrolled is most of all.
         let state = if state == "enrolled" { String::new() } else { state };
         let parts = [
@@ -158,12 +170,14 @@ impl DeviceFilter {
             Self { waits, ..none.clone() },
             Self { is_suspended, ..none.clone() },
             Self { is_cloned, ..none.clone() },
+            Self { is_refused, ..none.clone() },
+            Self { ends_before_ms, ..none.clone() },
         ];
         parts.into_iter().filter(|part| *part != none).collect()
     }
 
-    /// `is_common`: many devices have the tag. `id_has`: as [`super::questions::Questions::id_has`] has it.
-    fn conditions(&self, place: Place<'_>, is_common: bool, id_has: &'static str) -> Filter {
+    /// `id_has`: as [`super::questions::Questions::id_has`] has it.
+    fn conditions(&self, place: Place<'_>, commons: Commons, id_has: &'static str) -> Filter {
         let mut conditions = Filter::default();
         match place {
             Place::After(id) => conditions.text("id > {}", id),
@@ -200,7 +214,7 @@ impl DeviceFilter {
             let part = format!("%{}%", escape_like(&self.part.to_ascii_lowercase()));
             conditions.text(id_has, &part);
         }
-        let with_tag = if is_common {
+        let with_tag = if commons.tag {
             "EXISTS (SELECT 1 FROM device_tags t WHERE t.tag = {} AND t.device = devices.id)"
         } else {
             "id IN (SELECT t.device FROM device_tags t WHERE t.tag = {})"
@@ -216,6 +230,17 @@ impl DeviceFilter {
         if self.is_cloned {
             conditions.and("id IN (SELECT w.id FROM devices w WHERE w.clone_suspected_at_ms IS NOT NULL)");
         }
+        if self.is_refused {
+            conditions.and("id IN (SELECT w.id FROM devices w WHERE w.refused_at_ms IS NOT NULL)");
+        }
+        if let Some(before_ms) = self.ends_before_ms {
+            let ends = if commons.end {
+                "EXISTS (SELECT 1 FROM devices w WHERE w.id = devices.id AND w.certificate_ends_at_ms < {})"
+            } else {
+                "id IN (SELECT w.id FROM devices w WHERE w.certificate_ends_at_ms < {})"
+            };
+            conditions.number(ends, before_ms);
+        }
         conditions
     }
 
@@ -223,6 +248,7 @@ impl DeviceFilter {
     pub(super) fn told(&self) -> Value {
         let Self { scope: _, product, channel, tag, state, health, sequence, part, .. } = self;
         let Self { rollout, wave, attempt, epoch, waits, is_suspended, is_cloned, .. } = self;
+        let Self { is_refused, ends_before_ms, .. } = self;
         let texts = [("product", product), ("channel", channel), ("tag", tag), ("state", state)];
         let texts = texts.into_iter().chain([
             ("health", health),
@@ -238,10 +264,18 @@ impl DeviceFilter {
         told.extend(
             numbers.iter().filter_map(|(name, number)| Some(((*name).to_owned(), json!((**number)?)))),
         );
-        for (name, is) in [("waits", waits), ("suspended", is_suspended), ("clone_suspected", is_cloned)] {
+        for (name, is) in [
+            ("waits", waits),
+            ("suspended", is_suspended),
+            ("clone_suspected", is_cloned),
+            ("certificate_refused", is_refused),
+        ] {
             if *is {
                 told.insert(name.to_owned(), json!(true));
             }
+        }
+        if let Some(before_ms) = ends_before_ms {
+            told.insert("certificate_ends_before".to_owned(), json!(clock::rfc3339(*before_ms)));
         }
         Value::Object(told)
     }
@@ -277,7 +311,7 @@ impl Store {
             if !part.tag.is_empty() && self.has_more(&part.tag, FEW).await? {
                 continue;
             }
-            let conditions = part.conditions(Place::After(""), false, self.questions.id_has());
+            let conditions = part.conditions(Place::After(""), Commons::default(), self.questions.id_has());
             if conditions.count(&self.questions, ANY_DEVICES, FEW + 1).await? <= FEW {
                 return Ok(true);
             }
@@ -342,8 +376,24 @@ impl Store {
     }
 
     async fn conditions(&self, filter: &DeviceFilter, place: Place<'_>) -> Result<Filter, StoreError> {
-        let is_common = !filter.tag.is_empty() && self.has_more(&filter.tag, COMMON_TAG - 1).await?;
-        Ok(filter.conditions(place, is_common, self.questions.id_has()))
+        let tag = !filter.tag.is_empty() && self.has_more(&filter.tag, COMMON - 1).await?;
+        let end = match filter.ends_before_ms {
+            Some(before_ms) => self.has_ending(before_ms).await?,
+            None => false,
+        };
+        Ok(filter.conditions(place, Commons { tag, end }, self.questions.id_has()))
+    }
+
+    /// Whether the certificates of many devices end before this.
+    async fn has_ending(&self, before_ms: i64) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM devices WHERE certificate_ends_at_ms < $1 LIMIT $2) AS found",
+        )
+        .bind(before_ms)
+        .bind(COMMON)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(count == COMMON)
     }
 
     /// Whether more devices than this have a tag.
@@ -407,8 +457,11 @@ mod tests {
                 waits: bits >> 12 & 1 == 1,
                 is_suspended: bits % 7 == 1,
                 is_cloned: bits % 5 == 1,
+                is_refused: bits % 11 == 1,
+                ends_before_ms: (bits % 13 == 1).then_some(7),
             };
             for is_common in [false, true] {
+                let commons = Commons { tag: is_common, end: is_common };
                 let place = match (bits >> 8 & 1, is_common) {
                     (0, _) => Place::After(""),
                     (_, false) => Place::After("lamp-3"),
@@ -418,7 +471,7 @@ mod tests {
                     Place::After(_) => DEVICES_IN_ORDER,
                     Place::Before(_) => DEVICES_BEFORE,
                 };
-                let mut conditions = filter.conditions(place, is_common, "id LIKE {} ESCAPE '!'");
+                let mut conditions = filter.conditions(place, commons, "id LIKE {} ESCAPE '!'");
                 let by_id = match bits % 3 {
                     0 => conditions.count_statement(ANY_DEVICES),
                     _ => conditions.statement(DEVICES, order),
@@ -428,7 +481,7 @@ mod tests {
                 // A third of the combinations, any of them.
                 let is_looked_at = !has_rollout && bits.count_ones() % 3 == 0;
                 let by_time = ByTime::new(sort, Way::InOrder).filter(|_| is_looked_at).map(|by_time| {
-                    conditions = filter.conditions(Place::After(""), is_common, "id LIKE {} ESCAPE '!'");
+                    conditions = filter.conditions(Place::After(""), commons, "id LIKE {} ESCAPE '!'");
                     let place = match place {
                         Place::After("") => Place::After(""),
                         Place::After(_) => Place::After("7.lamp-3"),
@@ -438,14 +491,19 @@ mod tests {
                     let (select, order) = by_time.around(&mut conditions, place, &by_index);
                     conditions.statement(&select, &order)
                 });
+                // By an index of another condition, or one that many devices fit.
+                let is_found = !is_common
+                    || filter.waits
+                    || filter.is_cloned
+                    || filter.is_refused
+                    || filter.ends_before_ms.is_some();
                 for statement in [Some(by_id), by_time].into_iter().flatten() {
                     let plan = format!("EXPLAIN QUERY PLAN {statement}");
                     for step in sqlx::query(AssertSqlSafe(plan)).fetch_all(&store.pool).await.unwrap() {
                         let step: String = step.get("detail");
                         let is_by_rows = step.contains("devices") && !step.contains("COVERING INDEX");
                         // The rare tag's devices, one by one.
-                        let is_one = step.contains("devices_1 (id=?)")
-                            || (!is_common || filter.waits || filter.is_cloned) && step.contains("(id=?");
+                        let is_one = step.contains("devices_1 (id=?)") || is_found && step.contains("(id=?");
                         assert!(!is_by_rows || is_one, "{filter:?}: {step}");
                         plans.insert(step);
                     }
@@ -458,6 +516,8 @@ mod tests {
             "devices_by_rollout",
             "devices_waiting",
             "devices_with_clone",
+            "devices_refused",
+            "devices_by_certificate_end",
             "devices_by_age",
             "devices_by_hour",
         ] {

@@ -32,6 +32,11 @@ impl DeviceCertificate {
     pub(crate) fn issued_at_ms(&self) -> i64 {
         (self.not_before + BACKDATED).unix_timestamp() * 1000
     }
+
+    /// When it ends, as `issued_at_ms`.
+    pub(crate) fn ends_at_ms(&self) -> i64 {
+        self.not_after.unix_timestamp() * 1000
+    }
 }
 
 row! {
@@ -225,7 +230,7 @@ impl Store {
             "UPDATE devices SET token_redeemed_key = $1, certificate_serial = $2, previous_serial = NULL, \
                  enrolled_at_ms = COALESCE(enrolled_at_ms, $3), enrollment_pending_at_ms = NULL, \
                  other_starts = NULL, starts_returns = 0, starts_returned_at_ms = NULL, clone_suspected_at_ms = NULL, \
-                 refused_at_ms = NULL, refused_cause = NULL \
+                 refused_at_ms = NULL, refused_cause = NULL, certificate_ends_at_ms = $6 \
              WHERE id = $4 AND token_hash = $5 AND revoked_at_ms IS NULL AND token_void_at_ms IS NULL \
                  AND (token_redeemed_key IS NULL OR token_redeemed_key = $1)",
         )
@@ -234,6 +239,7 @@ impl Store {
         .bind(now_ms)
         .bind(&device.id)
         .bind(&device.token_hash)
+        .bind(certificate.ends_at_ms())
         .execute(&mut *transaction)
         .await?
         .rows_affected();
@@ -267,12 +273,14 @@ impl Store {
     ) -> Result<Renewal, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let renewed = sqlx::query(
-            "UPDATE devices SET certificate_serial = $1, previous_serial = $2, refused_at_ms = NULL, refused_cause = NULL \
+            "UPDATE devices SET certificate_serial = $1, previous_serial = $2, refused_at_ms = NULL, refused_cause = NULL, \
+                 certificate_ends_at_ms = $4 \
              WHERE id = $3 AND revoked_at_ms IS NULL AND (certificate_serial = $2 OR previous_serial = $2)",
         )
         .bind(&certificate.serial)
         .bind(used.serial)
         .bind(device)
+        .bind(certificate.ends_at_ms())
         .execute(&mut *transaction)
         .await?
         .rows_affected();
@@ -361,7 +369,7 @@ impl Store {
             "UPDATE devices SET certificate_serial = $1, previous_serial = NULL, \
                  enrolled_at_ms = COALESCE(enrolled_at_ms, $2), enrollment_pending_at_ms = NULL, \
                  token_redeemed_key = COALESCE(token_redeemed_key, $5), \
-                 token_void_at_ms = COALESCE(token_void_at_ms, $6) \
+                 token_void_at_ms = COALESCE(token_void_at_ms, $6), certificate_ends_at_ms = $7 \
              WHERE ",
             may_adopt!()
         ))
@@ -371,6 +379,7 @@ impl Store {
         .bind(product)
         .bind(&certificate.key_digest)
         .bind(change.at_ms)
+        .bind(certificate.ends_at_ms())
         .execute(&mut *transaction)
         .await?
         .rows_affected();
@@ -433,7 +442,7 @@ async fn insert_certificate(
     .bind(device)
     .bind(&certificate.key_digest)
     .bind(certificate.not_before.unix_timestamp() * 1000)
-    .bind(certificate.not_after.unix_timestamp() * 1000)
+    .bind(certificate.ends_at_ms())
     .bind(now_ms)
     .bind(BASE64_STANDARD.encode(&certificate.der))
     .bind(&certificate.issuer)

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, AnyPool};
 
 use super::questions::Value;
 use super::{Store, StoreError};
+use crate::clock::DAY_MS;
 use crate::secret;
 
 /// Something that happened to a device.
@@ -46,8 +47,6 @@ row! {
 
 /// Events that a device may cause in a day by what it says: a start every ten minutes, with news each time, stays below.
 const MAX_EVENTS_A_DAY: i64 = 200;
-
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// A window of [`Store::export_events`]. Only its rows are read.
 const EXPORT: &str = "SELECT e.id, e.at_ms, d.product, e.device, e.kind, e.detail FROM \

@@ -29,6 +29,27 @@ row! {
     }
 }
 
+row! {
+    /// So many devices of a product have a certificate that is about to end, or was refused.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct CertificateCount {
+        pub(crate) product: String,
+        pub(crate) ended: i64,
+        pub(crate) ending: i64,
+        pub(crate) refused: i64,
+    }
+}
+
+/// Each part by an index that has all of it.
+const COUNT_CERTIFICATES: &str = "SELECT product, CAST(SUM(ended) AS BIGINT) AS ended, \
+     CAST(SUM(ending) AS BIGINT) AS ending, CAST(SUM(refused) AS BIGINT) AS refused FROM ( \
+         SELECT product, CASE WHEN certificate_ends_at_ms < $1 THEN 1 ELSE 0 END AS ended, \
+             CASE WHEN certificate_ends_at_ms < $1 THEN 0 ELSE 1 END AS ending, 0 AS refused FROM devices \
+         WHERE certificate_ends_at_ms < $2 AND health NOT IN ('revoked', 'suspended') \
+         UNION ALL \
+         SELECT product, 0, 0, 1 FROM devices WHERE refused_at_ms IS NOT NULL AND health NOT IN ('revoked', 'suspended') \
+     ) AS found GROUP BY product ORDER BY product";
+
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
 /// Sequence number of what has none.
@@ -49,6 +70,17 @@ impl Store {
     pub(crate) async fn count_devices(&self, seen_since_ms: i64) -> Result<Vec<Count>, StoreError> {
         let since = Value::Number(seen_since_ms.div_euclid(HOUR_MS));
         self.questions.ask(COUNT_DEVICES.to_owned(), vec![since]).await
+    }
+
+    /// Counts, by product, the devices whose certificate has ended or ends before a time, and those that were refused; not
+    /// those that are refused whatever they have.
+    pub(crate) async fn count_certificates(
+        &self,
+        now_ms: i64,
+        soon_ms: i64,
+    ) -> Result<Vec<CertificateCount>, StoreError> {
+        let values = vec![Value::Number(now_ms), Value::Number(soon_ms)];
+        self.questions.ask(COUNT_CERTIFICATES.to_owned(), values).await
     }
 
     /// Rollouts by state.

@@ -77,7 +77,7 @@ pub(crate) use enrollment::{
 pub(crate) use error::StoreError;
 pub(crate) use events::{Event, EventRow, ExportedEvent};
 pub(crate) use filter::Place;
-pub(crate) use fleet::{Count, NO_SEQUENCE};
+pub(crate) use fleet::{CertificateCount, Count, NO_SEQUENCE};
 pub(crate) use idempotency::{Begun, KEYS_KEPT_MS, Once};
 pub(crate) use presence::Candidate;
 pub(crate) use product_row::ProductRow;

@@ -249,3 +249,73 @@ async fn what_a_renewal_after_the_end_needs_is_kept() {
     }
     renew(&mut app.connect(Some(&second)).await, &device.key).await.expect(200);
 }
+
+/// The ids of devices that a list has, and its total.
+async fn listed(app: &TestApp, query: &str) -> (Vec<String>, Value) {
+    let list = app.get(&format!("/devices?total=true&{query}")).await;
+    let ids =
+        list["items"].as_array().unwrap().iter().map(|device| device["id"].as_str().unwrap().to_owned());
+    (ids.collect(), list["total"].clone())
+}
+
+#[tokio::test]
+async fn devices_whose_certificates_end_are_listed_counted_and_told_once_a_month() {
+    let (app, clock) = start(|_| {}).await;
+    let (_, first) = app.enrolled().await;
+    app.create_device("lamp-new", "lamp").await;
+    let mut identities = Vec::new();
+    for (id, days) in [("lamp-2", 40), ("lamp-3", 40), ("lamp-4", 0)] {
+        clock.advance_ms(days * DAY_MS);
+        let device = app.create_device(id, "lamp").await;
+        let certificate = app.enroll(&device, &csr(&device.key)).await.expect(200).certificate();
+        identities.push((device.identity(certificate), device));
+    }
+    app.post("/devices/lamp-4/suspend", &json!({ "reason": "a test" })).await.expect(200);
+    // The first has 10 days left, the second 50, the third and the fourth 90.
+    for (days, expected) in [(0, 0), (9, 0), (10, 1), (49, 1), (50, 2), (90, 4)] {
+        let (ids, total) = listed(&app, &format!("certificate_ends_within_days={days}")).await;
+        assert_eq!((ids.len(), &total["count"]), (expected, &json!(expected)), "{days}: {total}");
+    }
+    let certificates = json!({ "ended": 0, "ending": 1, "refused": 0 });
+    app.until("/fleet/summary", |summary| summary["certificates"] == certificates).await;
+
+    clock.advance_ms(51 * DAY_MS);
+    let mut connection = app.connect(Some(&first)).await;
+    assert_served_nothing(&mut connection, "has ended").await;
+    assert_eq!(listed(&app, "certificate_refused=true").await.0, ["lamp-1"]);
+    assert_eq!(listed(&app, "certificate_ends_within_days=0").await.0, ["lamp-1", "lamp-2"]);
+    // Every list takes it: ordered by a time, and narrowed.
+    let query = "certificate_ends_within_days=30&sort=created&order=descending&health=new";
+    assert_eq!(listed(&app, query).await.0, ["lamp-2", "lamp-1"]);
+    let certificates = json!({ "ended": 2, "ending": 0, "refused": 1 });
+    app.until("/fleet/summary", |summary| summary["certificates"] == certificates).await;
+    app.until("/fleet/summary?product=lamp", |summary| summary["certificates"] == certificates).await;
+
+    let app = app.restart_with(|config| config.clock = clock.clone()).await;
+    let is_told = |line: &Value| line["action"] == "certificate.devices-end";
+    let lines = app.until("/audit?kind=product", |lines| is_told(&lines["items"][0])).await;
+    let line = &lines["items"][0];
+    assert_eq!((&line["subject"], &line["product"]), (&json!("lamp"), &json!("lamp")));
+    assert_eq!(line["after"], json!({ "ended": 2, "ending": 0, "within_days": 30, "refused": 1 }));
+    let mut admin = Connection::plain(app.server.admin_addr()).await.unwrap();
+    let metrics = admin.get("/metrics", &[]).await.expect(200);
+    for (state, devices) in [("ended", 2), ("ending", 0), ("refused", 1)] {
+        let line = format!("pitstop_device_certificates{{product=\"lamp\",state=\"{state}\"}} {devices}");
+        assert!(metrics.text().lines().any(|found| found == line), "{line} in {}", metrics.text());
+    }
+    // Who renews is none of them, and what was told is not told again before the next month.
+    let (identity, device) = &identities[0];
+    let mut connection = app.connect(Some(identity)).await;
+    renew(&mut connection, &device.key).await.expect(200);
+    assert_eq!(listed(&app, "certificate_ends_within_days=0").await.0, ["lamp-1"]);
+    let app = app.restart_with(|config| config.clock = clock.clone()).await;
+    app.until("/fleet/summary", |summary| summary["certificates"]["ended"] == 1).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let lines = app.get("/audit?kind=product").await;
+    assert_eq!(lines["items"].as_array().unwrap().iter().filter(|line| is_told(line)).count(), 1);
+    for wrong in ["-1", "3651", "30d"] {
+        app.admin(Method::GET, &format!("/devices?certificate_ends_within_days={wrong}"), "")
+            .await
+            .expect(400);
+    }
+}

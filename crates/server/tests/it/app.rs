@@ -62,9 +62,13 @@ impl TestApp {
 
     /// Stops the server and starts it again on the same data.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { server, token, dir } = self;
         server.shutdown().await;
-        let server = start_in(&dir, |_| {}).await;
+        let server = start_in(&dir, change).await;
         Self { server, token, dir }
     }
 

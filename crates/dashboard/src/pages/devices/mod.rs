@@ -51,6 +51,8 @@ pub(super) struct Filter {
     attempt: String,
     epoch: String,
     clone_suspected: String,
+    certificate_refused: String,
+    certificate_ends_within_days: String,
     sort: String,
     order: String,
     cursor: String,
@@ -78,6 +80,8 @@ impl Filter {
             .maybe("attempt", Some(&self.attempt))
             .maybe("epoch", Some(&self.epoch))
             .maybe("clone_suspected", Some(&self.clone_suspected))
+            .maybe("certificate_refused", Some(&self.certificate_refused))
+            .maybe("certificate_ends_within_days", Some(&self.certificate_ends_within_days))
     }
 }
 
@@ -158,6 +162,16 @@ fn filter_form(products: &[Product], filter: &Filter) -> Markup {
         }
     };
     let names = products.iter().map(|product| product.name.as_str()).collect::<Vec<_>>();
+    let ends_within = match filter.certificate_ends_within_days.as_str() {
+        "0" => "ended".to_owned(),
+        days => format!("ends within {days} days"),
+    };
+    // What few devices are: asked for by a link, and shown then.
+    let rare = [
+        ("clone_suspected", "Two boards", &filter.clone_suspected, "suspected".to_owned()),
+        ("certificate_refused", "Ended certificate", &filter.certificate_refused, "refused".to_owned()),
+        ("certificate_ends_within_days", "Certificate", &filter.certificate_ends_within_days, ends_within),
+    ];
     html! {
         form.filters role="search" method="get" action="/devices" hx-get="/devices" hx-target="#devices"
             hx-select="#devices" hx-swap="outerHTML" hx-push-url="true" hx-trigger="change, input delay:250ms, submit" {
@@ -168,12 +182,14 @@ fn filter_form(products: &[Product], filter: &Filter) -> Markup {
             (text("channel", "Channel", &filter.channel))
             (text("tag", "Tag", &filter.tag))
             (text("sequence", "Runs number", &filter.sequence))
-            @if !filter.clone_suspected.is_empty() {
-                div.field {
-                    label for="clone_suspected" { "Two boards" }
-                    select #clone_suspected name="clone_suspected" {
-                        (view::option("true", "suspected", true))
-                        (view::option("", "any", false))
+            @for (name, label, value, meaning) in rare {
+                @if !value.is_empty() {
+                    div.field {
+                        label for=(name) { (label) }
+                        select #(name) name=(name) {
+                            (view::option(value, &meaning, true))
+                            (view::option("", "any", false))
+                        }
                     }
                 }
             }

@@ -17,8 +17,19 @@ use crate::ui::Ui;
 const PART: u64 = 1000;
 
 /// What `--filter` may name.
-const KEYS: [&str; 9] =
-    ["product", "channel", "tag", "state", "health", "sequence", "search", "suspended", "clone-suspected"];
+const KEYS: [&str; 11] = [
+    "product",
+    "channel",
+    "tag",
+    "state",
+    "health",
+    "sequence",
+    "search",
+    "suspended",
+    "clone-suspected",
+    "certificate-refused",
+    "certificate-ends-within",
+];
 
 /// One device, or all of a filter.
 #[derive(Debug, Args)]
@@ -155,12 +166,14 @@ fn filter(text: &str) -> Result<Selection, String> {
     let state = given.get("state").map(|name| name.parse()).transpose();
     let health = given.get("health").map(|name| name.parse()).transpose();
     let sequence = given.get("sequence").map(|number| options::number(number)).transpose()?;
+    let ends_within = given.get("certificate-ends-within").map(|length| options::days(length)).transpose()?;
     let mut flag = |key| match given.remove(key) {
         None => Ok(false),
         Some("true") => Ok(true),
         Some(found) => Err(format!("expected {key}=true, found {found:?}")),
     };
     let (suspended, clone_suspected) = (flag("suspended")?, flag("clone-suspected")?);
+    let certificate_refused = flag("certificate-refused")?;
     let mut text = |key| given.remove(key).unwrap_or_default().to_owned();
     Ok(Selection {
         product: options::product(product)?,
@@ -172,6 +185,8 @@ fn filter(text: &str) -> Result<Selection, String> {
         q: text("search"),
         suspended,
         clone_suspected,
+        certificate_refused,
+        certificate_ends_within_days: ends_within,
     })
 }
 
@@ -189,6 +204,11 @@ mod tests {
         );
         let flags = filter("product=lamp,suspended=true,clone-suspected=true").unwrap();
         assert_eq!(json!(flags), json!({ "product": "lamp", "suspended": true, "clone_suspected": true }));
+        let certificates =
+            filter("product=lamp,certificate-refused=true,certificate-ends-within=30d").unwrap();
+        let expected =
+            json!({ "product": "lamp", "certificate_refused": true, "certificate_ends_within_days": 30 });
+        assert_eq!(json!(certificates), expected);
         for wrong in [
             "",
             "lamp",
@@ -199,6 +219,7 @@ mod tests {
             "product=lamp,sequence=x",
             "product=lamp,product=fan",
             "product=lamp,suspended=no",
+            "product=lamp,certificate-ends-within=soon",
             "product=lamp,colour=red",
             "product=Lamp",
         ] {

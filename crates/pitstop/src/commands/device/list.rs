@@ -20,6 +20,7 @@ Examples:
   pitstop device list --product lamp --sort last-seen
   pitstop device list --sort created --descending --limit 10
   pitstop device list --clone-suspected
+  pitstop device list --certificate-ends-within 30d
   pitstop device list --search 0001 --json | jq -r '.items[].id'";
 
 /// What `--health` takes, from good to bad.
@@ -74,6 +75,14 @@ pub(crate) struct List {
     #[arg(long)]
     clone_suspected: bool,
 
+    /// Only devices whose certificate ends within this, or has ended; 0d: has ended
+    #[arg(long, value_name = "DURATION", value_parser = options::days)]
+    certificate_ends_within: Option<i64>,
+
+    /// Only devices that were refused with a certificate that had ended
+    #[arg(long)]
+    certificate_refused: bool,
+
     /// What they are ordered by: the longest not seen first, or the oldest. Of more than 5,000 devices last-seen is to the hour
     #[arg(long, value_name = "ORDER", value_parser = options::one_of::<DeviceSort>(DeviceSort::ALL.map(DeviceSort::name)))]
     sort: Option<DeviceSort>,
@@ -102,6 +111,8 @@ impl List {
             search,
             suspended,
             clone_suspected,
+            certificate_ends_within,
+            certificate_refused,
             sort,
             descending,
             limit,
@@ -117,6 +128,8 @@ impl List {
             q: search.unwrap_or_default(),
             suspended,
             clone_suspected,
+            certificate_refused,
+            certificate_ends_within_days: certificate_ends_within,
             sort,
             order: descending.then_some(Order::Descending),
             ..ListParams::default()
