@@ -14,6 +14,7 @@ mod nvs;
 mod power_cuts;
 mod rollback;
 mod rollover;
+mod ten_years;
 mod tls_traps;
 mod wear;
 mod world;

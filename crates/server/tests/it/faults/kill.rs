@@ -30,8 +30,8 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
         let mut instance = Instance::start(&dir, &token, TEST);
         prepare(&instance.remote).await;
         let kills = rounds(8);
-        for _ in 0..kills {
-            work_until_killed(instance, &ledger, &mut random).await;
+        for kill in 1..=kills {
+            work_until_killed(instance, &ledger, kill == kills, &mut random).await;
             instance = Instance::start(&dir, &token, TEST);
             check(&instance.remote, &dir, &ledger).await;
         }
@@ -55,9 +55,9 @@ fn killing_one_of_two_instances_loses_nothing() {
         let other = Instance::start(&other_dir, &token, TEST);
         prepare(&other.remote).await;
         let kills = rounds(8);
-        for _ in 0..kills {
+        for kill in 1..=kills {
             let instance = Instance::start(&dir, &token, TEST);
-            work_until_killed(instance, &ledger, &mut random).await;
+            work_until_killed(instance, &ledger, kill == kills, &mut random).await;
             // The other one has it all, at once.
             check(&other.remote, &other_dir, &ledger).await;
         }
@@ -66,15 +66,15 @@ fn killing_one_of_two_instances_loses_nothing() {
     });
 }
 
-/// Clients work with a server that is killed at some moment.
-async fn work_until_killed(instance: Instance, ledger: &Shared, random: &mut impl Rng) {
+/// Clients work with a server that is killed at some moment, the last time not before there is something to lose.
+async fn work_until_killed(instance: Instance, ledger: &Shared, is_last: bool, random: &mut impl Rng) {
     let remote = instance.remote.clone();
     let acknowledged = || ledger.lock().unwrap().acknowledged();
     let last = acknowledged() + random.gen_range(LIFE);
     work(&remote, ledger, async {
         // Not at the very moment of an answer alone.
         tokio::time::sleep(Duration::from_millis(random.gen_range(0..50))).await;
-        while acknowledged() < last {
+        while acknowledged() < last || is_last && !ledger.lock().unwrap().is_put_to_test() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         instance.kill();
