@@ -8,6 +8,7 @@ use flashfmt::layout::{self, LayoutError};
 pub(crate) use flashfmt::layout::{JOURNAL_LABEL, LayoutProblem, Places, VAULT_LABEL};
 
 use crate::failure::Failure;
+use crate::text_file;
 
 /// A layout with its name and its text.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ impl NamedLayout {
         }
         let path = Path::new(text);
         let csv = std::fs::read(path)
-            .and_then(text_of)
+            .and_then(text_file::text_of)
             .map_err(|source| LayoutFileError::Unknown { text: text.to_owned(), source })?;
         let layout = Self::parse(text, &csv)?;
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -77,28 +78,6 @@ impl NamedLayout {
     pub(crate) fn flash_bytes(&self) -> u32 {
         flash_bytes(&self.layout)
     }
-}
-
-/// The text of a file in UTF-8, or in UTF-16 with a byte order mark, as PowerShell 5 writes what is redirected.
-pub(crate) fn text_of(bytes: Vec<u8>) -> io::Result<String> {
-    let is_little_endian = match bytes.get(..2) {
-        Some([0xFF, 0xFE]) => true,
-        Some([0xFE, 0xFF]) => false,
-        Some(_) | None => {
-            return String::from_utf8(bytes).map_err(|_| invalid("expected text in UTF-8 or UTF-16"));
-        }
-    };
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    let unit = |pair: &[u8; 2]| {
-        if is_little_endian { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) }
-    };
-    let units: Vec<u16> = pairs.iter().skip(1).map(unit).collect();
-    let text = String::from_utf16(&units).ok().filter(|_| rest.is_empty());
-    text.ok_or_else(|| invalid("expected text in UTF-16, as its byte order mark says"))
-}
-
-fn invalid(expected: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, expected)
 }
 
 /// The smallest flash that holds a layout, in bytes.
@@ -200,18 +179,6 @@ mod tests {
             NamedLayout::read(&write("broken.csv", "factory,app,factory,0x10000,1M\nota_0,app,ota_0,,big\n"));
         let message = broken.unwrap_err().to_string();
         assert!(message.contains("line 2"), "{message}");
-        let utf16 = |unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
-            let text = "\u{feff}factory,app,factory,0x10000,1M\rota_0,app,ota_0,,1M\r";
-            text.encode_utf16().flat_map(unit).collect()
-        };
-        for bytes in [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)] {
-            let path = folder.path().join("utf16.csv");
-            std::fs::write(&path, &bytes).unwrap();
-            assert_eq!(NamedLayout::read(path.to_str().unwrap()).unwrap().layout.partitions().len(), 2);
-            std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-            let message = NamedLayout::read(path.to_str().unwrap()).unwrap_err().to_string();
-            assert!(message.contains("expected text in UTF-16"), "{message}");
-        }
         let slotless = NamedLayout::read(&write("slotless.csv", "factory,app,factory,0x10000,1M\n"));
         assert!(matches!(slotless, Err(LayoutFileError::NoSlot { .. })));
     }

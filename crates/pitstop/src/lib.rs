@@ -37,6 +37,7 @@ mod layouts;
 mod publish;
 mod publisher;
 mod simulate;
+mod text_file;
 mod ui;
 
 use std::process::ExitCode;

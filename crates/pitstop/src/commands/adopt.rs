@@ -16,6 +16,7 @@ use crate::flash::serial_options::SerialOptions;
 use crate::flash::updater;
 use crate::inspect::ImageFile;
 use crate::layouts::{self, Places, Strategy};
+use crate::text_file;
 use crate::ui::{Page, Ui, size};
 
 const EXAMPLES: &str = "\
@@ -211,7 +212,7 @@ fn read(path: &Path) -> Result<Present, Failure> {
         Failure::new(format!("expected a partition table, as CSV or binary, in {name}: {reason}"))
             .hint("ESP-IDF leaves it in build/partition_table, Arduino's core has it in tools/partitions")
     };
-    let text = layouts::text_of(bytes).map_err(|error| not_csv(error.to_string()))?;
+    let text = text_file::text_of(bytes).map_err(|error| not_csv(error.to_string()))?;
     Layout::parse_csv(&text).map(alone).map_err(|error| not_csv(error.to_string()))
 }
 

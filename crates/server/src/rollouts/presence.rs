@@ -50,11 +50,12 @@ pub(crate) async fn keep_counting(app: Arc<App>) {
 }
 
 async fn count_all(app: &App) -> Result<(), StoreError> {
+    // Of before what is read: a wave that opens meanwhile is not in it, and is counted the next time.
+    let now_ms = app.config.clock.now_ms();
     let rows = app.store.rollouts_under_way().await?;
     let waves = app.store.waves_of(&rows).await?;
     for row in rows {
         let waves = waves.get(&row.id).map(Vec::as_slice).unwrap_or_default();
-        let now_ms = app.config.clock.now_ms();
         if is_due(&row, waves, now_ms) {
             let stand_ins = stand_ins(waves);
             let (present, waiting, stand_in) = count(app, &row, &row.plan()?, &stand_ins).await?;
@@ -75,7 +76,7 @@ fn is_due(row: &RolloutRow, waves: &[WaveRow], now_ms: i64) -> bool {
     let devices: u64 = waves.iter().filter_map(|wave| wave.observed().present).sum();
     let good_for_ms = GOOD_FOR_MS.saturating_add(i64::try_from(devices).unwrap_or(i64::MAX));
     let is_of_now = (0..good_for_ms).contains(&now_ms.saturating_sub(counted_ms));
-    !is_of_now || row.wave_started_at_ms.is_some_and(|started_ms| started_ms > counted_ms)
+    !is_of_now || row.wave_started_at_ms.is_some_and(|started_ms| started_ms >= counted_ms)
 }
 
 async fn count(

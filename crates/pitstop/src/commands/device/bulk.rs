@@ -72,6 +72,9 @@ impl Which {
     }
 }
 
+/// What is said when there was nothing to do it to.
+pub(super) const NONE: &str = "No device fits the filter.";
+
 /// What was done.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
@@ -85,6 +88,7 @@ impl Outcome {
     /// What is said of those that were not changed.
     pub(super) fn others(&self, what: &str) -> String {
         match self.count - self.changed {
+            _ if self.count == 0 => NONE.to_owned(),
             0 => "That is all that fit the filter.".to_owned(),
             others => format!("Of those that fit the filter, {} were {what} before.", devices(others)),
         }

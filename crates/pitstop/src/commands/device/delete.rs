@@ -2,7 +2,7 @@
 
 use api::bulk::BulkBody;
 
-use super::bulk::{Act, Bulk, Chosen, Part};
+use super::bulk::{Act, Bulk, Chosen, NONE, Part};
 use crate::commands::consent::devices;
 use crate::failure::Failure;
 use crate::ui::{Page, Ui};
@@ -37,7 +37,8 @@ pub(super) fn run(act: Act, ui: &Ui) -> Result<(), Failure> {
             };
             let outcome = bulk.run(question, &consent, ui)?;
             ui.result(&outcome, || {
-                    let page = Page::titled(format!("Deleted {}", devices(outcome.changed))).note(KEPT);
+                    let kept = if outcome.count == 0 { NONE } else { KEPT };
+                    let page = Page::titled(format!("Deleted {}", devices(outcome.changed))).note(kept);
                     match outcome.count - outcome.changed {
                         0 => page,
                         left => page.note(format!(

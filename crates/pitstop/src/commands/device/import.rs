@@ -15,6 +15,7 @@ use crate::client::{Client, Connection};
 use crate::commands::consent::devices as counted_devices;
 use crate::commands::options;
 use crate::failure::Failure;
+use crate::text_file;
 use crate::ui::{Cell, Page, Ui, hints};
 
 pub(super) const EXAMPLES: &str = "\
@@ -257,8 +258,8 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|_| {
-        Failure::new(format!("expected text in UTF-8 in {}, found something else", path.display()))
+    text_file::text_of(bytes).map_err(|error| {
+        Failure::new(format!("{}: {error}, found something else", path.display()))
             .hint("save it as \"CSV UTF-8\"")
     })
 }
@@ -302,6 +303,8 @@ fn devices(text: &str) -> Result<Vec<ImportedDevice>, String> {
 fn rows(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
     // Spreadsheets begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // Old ones end lines with CR alone.
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut rows = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
@@ -353,6 +356,7 @@ mod tests {
         for text in [
             "SN-1\nAA:BB:CC:DD:EE:FF,beta,hall,attic\n",
             "\u{feff}ID,channel,tags\r\nSN-1,,\r\n\r\nAA:BB:CC:DD:EE:FF,beta,hall,attic\r\n",
+            "id\rSN-1\r\rAA:BB:CC:DD:EE:FF,beta,hall,attic\r",
             "device_id\n \"SN-1\" \n\"AA:BB:CC:DD:EE:FF\" , beta,\"hall\",attic",
         ] {
             assert_eq!(of(text), both, "{text:?}");
