@@ -100,7 +100,10 @@ pub(crate) enum PublishError {
         found: String,
     },
     /// The product does not trust the key.
-    #[error("product {product} does not trust the key {found} ({name}); it trusts {trusted}")]
+    #[error(
+        "product {product} does not trust the key {found} ({name}), or it was revoked; it trusts {}",
+        one_or(trusted)
+    )]
     UntrustedKey {
         /// The product.
         product: String,
@@ -308,7 +311,8 @@ impl PublishError {
             }
             Self::NoVersion | Self::ConstantVersion { .. } => Some("give one with --version".to_owned()),
             Self::UntrustedKey { product, .. } => Some(format!(
-                "sign with one of those keys (--key), or trust this one: `pitstop product key add {product} --key FILE`"
+                "sign with one of those keys (--key), or trust this one, unless it was revoked, which is final: `pitstop product \
+                 key add {product} --key FILE`"
             )),
             Self::SequenceUsed { .. } => Some("leave out --sequence to take the next number".to_owned()),
             Self::AmbiguousRelease { .. } => {
@@ -317,6 +321,11 @@ impl PublishError {
             Self::UnknownVersion { .. } | Self::NoSequenceLeft | Self::Manifest(_) | Self::Sign(_) => None,
         }
     }
+}
+
+/// Names, if there are any.
+fn one_or(names: &str) -> &str {
+    if names.is_empty() { "none" } else { names }
 }
 
 /// What to do about an image that is not taken for an application.

@@ -24,7 +24,7 @@ pub(crate) enum Problem {
     TokenExpired { at: String },
     #[error("this API token was revoked at {at}; ask an admin for a new one")]
     TokenRevoked { at: String },
-    #[error("expected a token of role {needed} (or admin) for this, found one of role {found}")]
+    #[error("expected a token of role {} for this, found one of role {found}", or_admin(*.needed))]
     Forbidden { needed: Role, found: Role },
     #[error("expected a token that is for all products, found one for {product} only")]
     Scoped { product: String },
@@ -79,7 +79,7 @@ pub(crate) enum Problem {
     /// What another part has against it, in its words.
     #[error("{}", .0.detail)]
     Refused(Refused),
-    #[error("expected {expected}, found {found}; see `GET /api/v1/ca`")]
+    #[error("expected {expected}, found {found}")]
     RolloverPhase { expected: &'static str, found: &'static str },
     #[error(
         "{} {lack} would be left behind{}; wait until all have checked in, or force it: they need a new vault then",
@@ -251,4 +251,8 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+/// The roles that may do what this one may.
+fn or_admin(needed: Role) -> String {
+    if needed == Role::Admin { needed.to_string() } else { format!("{needed} (or admin)") }
 }

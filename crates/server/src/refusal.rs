@@ -20,7 +20,7 @@ pub(crate) enum Refusal {
     EndedCertificate,
     #[error("the device's certificate ended longer ago than this server renews; enroll again")]
     EndedTooLong,
-    #[error("this device is revoked")]
+    #[error("this device is revoked or suspended")]
     Revoked,
     #[error("expected a device id and its enrollment token (HTTP Basic), found others; ask for a new token")]
     Credentials,

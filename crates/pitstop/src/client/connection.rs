@@ -52,7 +52,8 @@ impl Connection {
     /// # Errors
     /// When there is no token, or nobody to trust.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let token = match &self.token {
+        // Where secrets are left empty their variables are there all the same.
+        let token = match self.token.as_deref().filter(|token| !token.trim().is_empty()) {
             Some(token) => token.trim().to_owned(),
             None => admin_token(&self.data)?,
         };

@@ -24,7 +24,15 @@ fn hint(problem: &Problem) -> Option<&'static str> {
             "`pitstop whoami` shows what this token is good for; an admin makes another: `pitstop token new NAME \
                  --role ROLE`",
         ),
-        "not-found" => Some("the `list` of its kind shows what there is, such as `pitstop product list`"),
+        "not-found" => Some(match problem.detail.split(' ').nth(3)? {
+            "device" => "`pitstop device list --search TEXT` finds it by a part of its id",
+            "product" => "`pitstop product list` shows which there are",
+            "release" => "`pitstop release list --product NAME` shows which there are",
+            "rollout" => "`pitstop rollout list` shows which there are",
+            "token" => "`pitstop token list` shows which there are",
+            "webhook" => "`pitstop webhook list` shows which there are",
+            _ => "the `list` of its kind shows what there is, such as `pitstop product list`",
+        }),
         "image-published" => Some(
             "bring that release to devices with `pitstop rollout new`, or publish the image anew with --same-image",
         ),
@@ -33,7 +41,9 @@ fn hint(problem: &Problem) -> Option<&'static str> {
         }
         "device-enrolled" => Some("`pitstop device revoke ID` first; `pitstop device delete ID` then"),
         "token-good" => Some("`pitstop token revoke ID` first; `pitstop token delete ID` then"),
-        "product-in-use" => Some("`pitstop device list --product NAME` shows its devices"),
+        "product-in-use" => {
+            Some("`pitstop device list --product NAME` and `pitstop release list --product NAME` show them")
+        }
         "release-archived" => Some("`pitstop release unarchive RELEASE` takes it out of the archive"),
         "quota" => Some(
             "`pitstop product show NAME` tells how much its artifacts take; `pitstop artifact prune` deletes what no release has",

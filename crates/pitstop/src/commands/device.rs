@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use api::bulk::{BulkBody, ChangeBulkBody};
 use api::device::{DeviceSettingsBody, NewDeviceBody, NewDevicesBody, NewToken};
+use api::product::Product;
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 
@@ -198,8 +199,14 @@ impl DeviceCommand {
             Self::Set(set) => set.run(ui),
             Self::Approve(act) => approve(act, ui),
             Self::ClearQuarantine(One { id, connection }) => {
-                let device = connection.client()?.clear_quarantine(&id)?;
+                let client = connection.client()?;
+                let before = client.device(&id)?;
+                let device = client.clear_quarantine(&id)?;
                 ui.result(&device, || {
+                    if before.failures.is_none() && before.quarantine.is_none() {
+                        return Page::plain()
+                            .note(format!("Device {id} had no failures; nothing was changed."));
+                    }
                     Page::titled(format!("Forgot the failures of {id}"))
                         .note("The release that failed is offered to it again, as far as a rollout does.")
                 })
@@ -251,7 +258,7 @@ impl New {
         let mut out: Box<dyn Write> = if is_stdout {
             Box::new(std::io::stdout())
         } else {
-            Box::new(private_file(path).map_err(cannot)?)
+            Box::new(private_file(path, OpenOptions::new().create_new(true).write(true)).map_err(cannot)?)
         };
         writeln!(out, "device_id,enrollment_token").map_err(cannot)?;
         let progress = ui.count_progress("making devices", count as u64);
@@ -265,11 +272,19 @@ impl New {
         };
         for devices in client::in_parts(devices) {
             // Ids are letters, digits and `._-`, tokens are too: nothing needs quotes.
-            for NewToken { id, enrollment_token } in client.create_devices(&devices)? {
-                writeln!(out, "{id},{enrollment_token}").map_err(cannot)?;
-            }
-            out.flush().map_err(cannot)?;
+            let issued = client.create_devices(&devices)?;
             made += devices.count.unsigned_abs();
+            let written = issued
+                .iter()
+                .try_for_each(|NewToken { id, enrollment_token }| writeln!(out, "{id},{enrollment_token}"));
+            written.and_then(|()| out.flush()).map_err(|error| {
+                cannot(error).hint(format!(
+                    "{} were made; those whose token was not written are new: `pitstop device list --product {} --health \
+                     new` shows them, and `pitstop device token ID` gives another",
+                    counted(made, "device"),
+                    self.product
+                ))
+            })?;
             progress.set(made, "");
         }
         drop(progress);
@@ -291,20 +306,35 @@ fn approve(act: Act, ui: &Ui) -> Result<(), Failure> {
     match which.choose()? {
         Chosen::One(id) => {
             let device = client.approve_device(&id)?;
+            let product = client.product(&device.product)?;
             ui.result(&device, || {
-                Page::titled(format!("Approved the enrollment of {id}"))
-                    .note("It gets its certificate when it asks again.")
+                Page::titled(format!("Approved the enrollment of {id}")).note(approved(&product))
             })
         }
         Chosen::All(filter) => {
+            let product = client.product(&filter.product)?;
             let body = |Part { filter, expect, cursor }| BulkBody { filter, expect, cursor };
             let bulk = Bulk { client: &client, action: "approve", filter, body };
             let outcome = bulk.run(|what| format!("Approve the enrollment of {what}?"), &consent, ui)?;
             ui.result(&outcome, || {
                 Page::titled(format!("Approved the enrollment of {}", devices(outcome.changed)))
                     .note(outcome.others("approved or revoked"))
+                    .note(approved(&product))
             })
         }
+    }
+}
+
+/// What an approval is good for.
+fn approved(product: &Product) -> String {
+    if product.enrollment_approval {
+        "Whoever is approved gets a certificate when it asks, or asks again.".to_owned()
+    } else {
+        let name = &product.name;
+        format!(
+            "Product {name} asks for no approval: it counts once it does (`pitstop product set {name} \
+             --enrollment-approval true`)."
+        )
     }
 }
 
@@ -337,7 +367,10 @@ impl Set {
                 };
                 let bulk = Bulk { client: &client, action: "change", filter, body };
                 let outcome = bulk.run(|what| format!("Change {what}?"), &consent, ui)?;
-                return ui.result(&outcome, || Page::titled(format!("Changed {}", devices(outcome.changed))));
+                return ui.result(&outcome, || {
+                    let page = Page::titled(format!("Changed {}", devices(outcome.changed)));
+                    if outcome.count == 0 { page.note(bulk::NONE) } else { page }
+                });
             }
         };
         let pinned_sequence = match pin {
@@ -357,12 +390,10 @@ impl Set {
     }
 }
 
-/// A new file that holds secrets.
-fn private_file(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create_new(true).write(true);
+/// A file that holds secrets, as `options` open it.
+fn private_file(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)
 }
 

@@ -235,6 +235,9 @@ impl Quickstart {
 
     /// Refuses before anything is made what would be asked for later, where there is nobody to ask.
     fn check_answers(&self) -> Result<(), Failure> {
+        if let (Some(chip), Some(flash_bytes), None) = (self.chip, self.flash_size, &self.layout) {
+            layout_for(chip, flash_bytes)?;
+        }
         if self.app.is_none() && !self.no_app {
             return Err(Failure::usage(
                 "expected --app FILE, the application to publish, and there is no terminal to ask at",
@@ -305,18 +308,19 @@ impl Quickstart {
         }
         // The user's own layout is asked for, whatever the flash.
         if let (Some(flash_bytes), None) = (flash_bytes, &self.layout) {
-            layout_for(flash_bytes)?;
+            layout_for(chip, flash_bytes)?;
         }
         Ok(Board { chip, flash_bytes })
     }
 
     /// The layout of a new product.
-    fn layout(&self, board: Option<&Board>) -> Result<String, Failure> {
+    fn layout(&self, chip: &str, board: Option<&Board>) -> Result<String, Failure> {
         if let Some(layout) = &self.layout {
             return Ok(layout.clone());
         }
         let known = board.and_then(|board| board.flash_bytes).or(self.flash_size);
-        Ok(layout_for(known.map_or_else(answers::flash_size, Ok)?)?.to_owned())
+        let chip = options::chip(chip).map_err(Failure::new)?;
+        Ok(layout_for(chip, known.map_or_else(answers::flash_size, Ok)?)?.to_owned())
     }
 
     /// A server of this process, unless one answers.
@@ -385,7 +389,7 @@ impl Quickstart {
                 self.check_known(known, &chip)?;
                 known.layout.name.clone()
             }
-            None => self.layout(board)?,
+            None => self.layout(&chip, board)?,
         };
         if self.app.is_none() && !self.no_app {
             self.app = answers::app()?;
@@ -507,16 +511,24 @@ fn there<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
 }
 
 /// The built-in layout for a flash of this size.
-fn layout_for(flash_bytes: u32) -> Result<&'static str, Failure> {
-    match flash_bytes >> 20 {
-        0..4 => {
+fn layout_for(chip: Chip, flash_bytes: u32) -> Result<&'static str, Failure> {
+    // Their updaters cannot start an application themselves (docs/handover.md).
+    let by_otadata = matches!(chip, Chip::Esp32 | Chip::Esp32S3);
+    match (flash_bytes >> 20, by_otadata) {
+        (8.., true) => Ok("8mb-rollback"),
+        (4..8, false) => Ok("4mb"),
+        (8..16, false) => Ok("8mb"),
+        (16.., false) => Ok("16mb"),
+        (0..8, _) => {
+            let (least, beginning) = if by_otadata { (8, "8mb-rollback") } else { (4, "4mb") };
             let found = size(flash_bytes.into());
-            Err(Failure::new(format!("expected a flash of 4 MiB or more, found {found}"))
-                .hint("give a layout of your own with --layout; `pitstop layout show 4mb` is a beginning"))
+            Err(Failure::new(format!("expected a flash of {least} MiB or more with {chip}, found {found}")).hint(
+                format!(
+                    "give a layout of your own with --layout in place of --flash-size; `pitstop layout show {beginning}` is a \
+                     beginning"
+                ),
+            ))
         }
-        4..8 => Ok("4mb"),
-        8..16 => Ok("8mb"),
-        16.. => Ok("16mb"),
     }
 }
 
@@ -557,8 +569,14 @@ mod tests {
     #[test]
     fn a_layout_for_every_flash_that_has_room() {
         for (megabytes, layout) in [(4, "4mb"), (8, "8mb"), (16, "16mb"), (32, "16mb")] {
-            assert_eq!(layout_for(megabytes << 20), Ok(layout));
+            assert_eq!(layout_for(Chip::Esp32C3, megabytes << 20), Ok(layout));
         }
-        assert!(layout_for(2 << 20).unwrap_err().message().contains("found 2.00 MiB"));
+        for chip in [Chip::Esp32, Chip::Esp32S3] {
+            assert_eq!(layout_for(chip, 8 << 20), Ok("8mb-rollback"));
+            assert_eq!(layout_for(chip, 16 << 20), Ok("8mb-rollback"));
+            let refused = layout_for(chip, 4 << 20).unwrap_err();
+            assert!(refused.message().contains("8 MiB or more with esp32"), "{}", refused.message());
+        }
+        assert!(layout_for(Chip::Esp32C3, 2 << 20).unwrap_err().message().contains("found 2.00 MiB"));
     }
 }

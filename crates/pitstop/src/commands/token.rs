@@ -124,7 +124,7 @@ impl TokenCommand {
                             ("id", Cell::from(&made.description.id)),
                             ("role", Cell::from(made.description.role.name())),
                             ("product", scope(&made.description)),
-                            ("expires", Cell::or_dash(made.description.expires_at.as_ref())),
+                            ("expires", Cell::from(made.description.expires_at.as_deref().unwrap_or("never"))),
                         ])
                         .note("It is shown this once: the server keeps its hash. Give it with --token or PITSTOP_TOKEN.")
                         .next("To take it back:", [format!("pitstop token revoke {}", made.description.id)])

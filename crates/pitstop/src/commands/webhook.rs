@@ -36,6 +36,7 @@ pub(crate) enum WebhookCommand {
     Test(One),
 
     /// Remove a webhook; what was not delivered yet is not sent any more
+    #[command(visible_alias = "delete")]
     Remove(Remove),
 }
 

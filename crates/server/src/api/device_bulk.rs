@@ -218,6 +218,7 @@ async fn checked(selection: Selection, people: &People, caller: &Caller) -> Resu
     if let Some(found) = selection.sequence.filter(|sequence| *sequence < 0) {
         return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }
+    check_text("part of an id", &selection.q, 0, MAX_TEXT_CHARS)?;
     Ok(DeviceFilter {
         scope: caller.scope().to_owned(),
         product,

@@ -156,6 +156,7 @@ async fn list(
     if let Some(found) = params.sequence.filter(|sequence| *sequence < 0) {
         return Err(Problem::Invalid(format!("expected a sequence number of 0 and up, found {found}")));
     }
+    check_text("part of an id", &params.q, 0, MAX_TEXT_CHARS)?;
     product::require(&people, &caller, &params.product).await?;
     check_rollout(&people, &caller, &params).await?;
     let page =

@@ -274,8 +274,8 @@ async fn remove(
                 kind: "product-in-use",
                 title: "The product is in use",
                 detail: format!(
-                    "expected a product without devices and releases, found {name} with {devices} and {releases}; \
-                     delete the devices first, and keep a product that has releases"
+                    "expected a product without devices and releases, found {name} with {devices} and {releases}; its \
+                     devices can be deleted, and what was released is kept for good"
                 ),
             }))
         }

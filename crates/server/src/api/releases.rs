@@ -158,6 +158,7 @@ impl From<ArchiveRefusal> for Problem {
                 ("release-needed", "Another release needs it")
             }
             ArchiveRefusal::NeedsArchived { .. } => ("release-archived", "The release is archived"),
+            ArchiveRefusal::Layout { .. } => ("releases-do-not-fit", "Releases do not fit"),
         };
         Self::Refused(Refused { status: StatusCode::CONFLICT, kind, title, detail: refusal.to_string() })
     }

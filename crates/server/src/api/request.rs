@@ -57,9 +57,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(value) = Query::from_request_parts(parts, state)
-            .await
-            .map_err(|rejection| Problem::Invalid(rejection.body_text()))?;
+        let Query(value) = Query::from_request_parts(parts, state).await.map_err(|rejection| {
+            let text = rejection.body_text();
+            let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+            Problem::Invalid(format!("the query cannot be read: {reason}"))
+        })?;
         Ok(Self(value))
     }
 }

@@ -34,7 +34,8 @@ use std::sync::Arc;
 
 use api::access::Role;
 use api::problem;
-use axum::extract::Request;
+use axum::extract::{Query, Request};
+use axum::http::Uri;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
@@ -50,6 +51,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::auth::Caller;
 use crate::app::App;
+use crate::problem::Problem;
 
 /// Name of the security scheme.
 const TOKEN: &str = "token";
@@ -98,19 +100,51 @@ impl Routes {
                 describe(operation, self.resource, needed);
             }
         }
+        let parameters: Arc<[String]> =
+            paths.paths.values_mut().flat_map(operations).flat_map(in_query).collect();
         let guard = middleware::from_fn(move |caller: Caller, request: Request, next: Next| {
-            judge(needed, caller, request, next)
+            judge(needed, parameters.clone(), caller, request, next)
         });
         self.router = self.router.routes((schemas, paths, router.route_layer(guard)));
         self
     }
 }
 
-async fn judge(needed: Role, caller: Caller, request: Request, next: Next) -> Response {
-    match caller.require(needed) {
+async fn judge(
+    needed: Role,
+    parameters: Arc<[String]>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
+    match caller.require(needed).and_then(|()| check_query(request.uri(), &parameters)) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Refuses a parameter that the document does not have: with a misspelt filter a list would be of everything.
+fn check_query(uri: &Uri, known: &[String]) -> Result<(), Problem> {
+    let Ok(Query(given)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
+        return Err(Problem::Invalid("expected a query of names and values, found another".to_owned()));
+    };
+    match given.iter().find(|(name, _)| !known.contains(name)) {
+        None => Ok(()),
+        Some((found, _)) if known.is_empty() => {
+            Err(Problem::Invalid(format!("expected a query without parameters, found {found:?}")))
+        }
+        Some((found, _)) => {
+            Err(Problem::Invalid(format!("expected parameters of {}, found {found:?}", known.join(", "))))
+        }
+    }
+}
+
+/// The names of an operation's query parameters.
+fn in_query(operation: &mut Operation) -> impl Iterator<Item = String> {
+    let parameters = operation.parameters.iter().flatten();
+    parameters
+        .filter(|parameter| parameter.parameter_in == ParameterIn::Query)
+        .map(|parameter| parameter.name.clone())
 }
 
 /// The document without paths.

@@ -67,7 +67,7 @@ pub(crate) enum PublishError {
     ConstantVersion { found: String },
     #[error(
         "expected an image that is not published yet, found that of release {sequence} ({version}), which differs in \
-         {differs}; roll that release out, or publish the image as a new release with same_image"
+         {differs}; roll that release out (out of the archive first, if it is there), or publish the image as a new release with same_image"
     )]
     SameImage { sequence: i64, version: String, differs: String },
     #[error(transparent)]

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use api::product::SlotSize;
 use rollout::State;
 use serde_json::json;
 use sqlx::AnyConnection;
 
 use super::archived::archived;
-use super::product_row::take;
+use super::product_row::{ProductRow, take};
 use super::releases::named;
 use super::{Change, Changed, IfMatch, Record, ReleaseRow, Store, StoreError};
 
@@ -31,6 +32,11 @@ pub(crate) enum ArchiveRefusal {
         Releases(.of)
     )]
     NeedsArchived { sequence: i64, of: Vec<i64> },
+    #[error(
+        "expected a release for slots of {slot_bytes} bytes that are handed over to by {strategy}, as the product's layout has \
+         them now, found {sequence} for {found_bytes} bytes by {found}; publish the application again"
+    )]
+    Layout { sequence: i64, slot_bytes: i64, strategy: String, found_bytes: i64, found: String },
 }
 
 /// What became of it.
@@ -82,11 +88,15 @@ impl Store {
     ) -> Result<Changed<Archived>, StoreError> {
         let (product, sequence) = (&release.product, release.sequence);
         let mut transaction = self.pool.begin().await?;
-        if let Changed::Not(why) = take(&mut transaction, product, if_match).await? {
-            return Ok(Changed::Not(why));
-        }
+        let owner = match take(&mut transaction, product, if_match).await? {
+            Changed::Done(owner) => owner,
+            Changed::Not(why) => return Ok(Changed::Not(why)),
+        };
         if archived(&mut transaction, product, &BTreeSet::from([sequence])).await?.is_empty() {
             return Ok(Changed::Done(Ok(release.clone())));
+        }
+        if let Some(misfit) = misfit(&mut transaction, &owner, release).await? {
+            return Ok(Changed::Done(Err(misfit)));
         }
         let of = archived(&mut transaction, product, &named(release)?).await?;
         if !of.is_empty() {
@@ -97,6 +107,35 @@ impl Store {
         transaction.commit().await?;
         Ok(Changed::Done(Ok(after)))
     }
+}
+
+/// Whether the layout of a product that is taken changed so that devices could not install a release.
+async fn misfit(
+    connection: &mut AnyConnection,
+    product: &ProductRow,
+    release: &ReleaseRow,
+) -> Result<Option<ArchiveRefusal>, StoreError> {
+    let strategy: Option<String> =
+        sqlx::query_scalar("SELECT strategy FROM releases WHERE product = $1 AND sequence = $2")
+            .bind(&release.product)
+            .bind(release.sequence)
+            .fetch_one(connection)
+            .await?;
+    let slots: Vec<SlotSize> = serde_json::from_str(&product.slots).map_err(|error| {
+        StoreError::Unreadable { what: format!("product {}", product.name), error: error.to_string() }
+    })?;
+    let slot_bytes = slots.iter().map(|slot| i64::from(slot.size_bytes)).min().unwrap_or_default();
+    let found = strategy.unwrap_or_else(|| product.strategy.clone());
+    if release.min_slot_bytes <= slot_bytes && found == product.strategy {
+        return Ok(None);
+    }
+    Ok(Some(ArchiveRefusal::Layout {
+        sequence: release.sequence,
+        slot_bytes,
+        strategy: product.strategy.clone(),
+        found_bytes: release.min_slot_bytes,
+        found,
+    }))
 }
 
 /// What is against archiving a release of a product that is taken.

@@ -158,13 +158,23 @@ impl Store {
         }
         // As everybody takes rows: the database may have another order.
         ids.sort_unstable();
-        let mut changed = Vec::new();
+        let again = self.ids_question(filter, after, limit).await?;
         let mut transaction = self.pool.begin().await?;
+        let mut taken = Vec::new();
         for id in &ids {
-            let taken = sqlx::query(action.take()).bind(id).execute(&mut *transaction).await?;
-            if taken.rows_affected() == 0 {
-                continue;
+            if sqlx::query(action.take()).bind(id).execute(&mut *transaction).await?.rows_affected() > 0 {
+                taken.push(id);
             }
+        }
+        // What was counted may have changed meanwhile; from here on what is taken stays as it is.
+        let mut still: Vec<(String,)> = again.fetch_on(&mut transaction).await?;
+        still.sort_unstable();
+        if !still.iter().map(|(id,)| id).eq(&ids) {
+            transaction.rollback().await?;
+            return Ok(Bulk::Differs { count: self.count_of_filter(filter, after).await? });
+        }
+        let mut changed = Vec::new();
+        for id in taken {
             let device: DeviceRow =
                 sqlx::query_as(DEVICE_BY_ID).bind(id).fetch_one(&mut *transaction).await?;
             if !action.apply(&mut transaction, &device, change).await? {

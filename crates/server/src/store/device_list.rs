@@ -4,7 +4,7 @@ use api::device::DeviceSort;
 use serde_json::{Value, json};
 
 use super::device_row::select_devices;
-use super::filter::{Filter, Place};
+use super::filter::{Filter, Place, Question};
 use super::{DeviceRow, Store, StoreError};
 use crate::clock;
 
@@ -363,6 +363,17 @@ impl Store {
         let ids: Vec<(String,)> =
             conditions.fetch(&self.questions, DEVICE_IDS, "ORDER BY id LIMIT {}", limit).await?;
         Ok(ids.into_iter().map(|(id,)| id).collect())
+    }
+
+    /// Asks for the ids of devices, in their order, past `after`; to be asked in a transaction.
+    pub(super) async fn ids_question(
+        &self,
+        filter: &DeviceFilter,
+        after: &str,
+        limit: i64,
+    ) -> Result<Question, StoreError> {
+        let conditions = self.conditions(filter, Place::After(after)).await?;
+        Ok(conditions.question(DEVICE_IDS, "ORDER BY id LIMIT {}", limit))
     }
 
     /// How many devices there are past `after`.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use sqlx::FromRow;
 use sqlx::any::AnyRow;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{AnyConnection, AssertSqlSafe, FromRow};
 
 use super::StoreError;
 use super::questions::{Questions, Value};
@@ -23,6 +23,31 @@ pub(crate) enum Place<'a> {
 pub(super) struct Filter {
     sql: String,
     values: Vec<Value>,
+}
+
+/// A list that was not asked for yet.
+#[derive(Debug)]
+pub(super) struct Question {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Question {
+    /// Asks on a connection, which may be in a transaction.
+    pub(super) async fn fetch_on<T>(self, connection: &mut AnyConnection) -> Result<Vec<T>, StoreError>
+    where
+        T: for<'row> FromRow<'row, AnyRow> + Send + Unpin,
+    {
+        // Safe: whatever comes from outside is bound.
+        let mut query = sqlx::query_as(AssertSqlSafe(self.sql));
+        for value in self.values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Number(number) => query.bind(number),
+            };
+        }
+        Ok(query.fetch_all(connection).await?)
+    }
 }
 
 impl Filter {
@@ -82,7 +107,7 @@ impl Filter {
 
     /// The rows of `select`, the conditions, and `order`, which ends with the place of the limit.
     pub(super) async fn fetch<T>(
-        mut self,
+        self,
         questions: &Questions,
         select: &str,
         order: &str,
@@ -91,9 +116,15 @@ impl Filter {
     where
         T: for<'row> FromRow<'row, AnyRow> + for<'row> FromRow<'row, SqliteRow> + Send + Unpin,
     {
-        let question = self.statement(select, order);
+        let Question { sql, values } = self.question(select, order, limit);
+        questions.ask(sql, values).await
+    }
+
+    /// The same, to be asked later.
+    pub(super) fn question(mut self, select: &str, order: &str, limit: i64) -> Question {
+        let sql = self.statement(select, order);
         self.values.push(Value::Number(limit));
-        questions.ask(question, self.values).await
+        Question { sql, values: self.values }
     }
 
     /// How many rows of `from` fit, counted up to `most`.

@@ -139,8 +139,9 @@ impl Store {
         let added = sqlx::query(
             "INSERT INTO releases (product, sequence, version, channel, digest, size_bytes, chip, app, \
                  min_slot_bytes, revert_to, elf_digest, notes, warnings, manifest_base64, created_at_ms, \
-                 requires) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 \
+                 requires, strategy) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+                 (SELECT strategy FROM products WHERE name = $1) \
              WHERE NOT EXISTS (SELECT 1 FROM releases WHERE product = $1 AND sequence >= $2)",
         )
         .bind(&release.product)

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (88, "sorted lists", include_str!("migrations/0088_sorted_lists.sql")),
     (89, "refusals", include_str!("migrations/0089_refusals.sql")),
     (92, "certificate ends", include_str!("migrations/0092_certificate_ends.sql")),
+    (93, "release strategy", include_str!("migrations/0093_release_strategy.sql")),
 ];
 
 /// Brings the schema up to date, on Postgres under an advisory lock, so that of several instances that start at once one does.

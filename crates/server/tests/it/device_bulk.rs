@@ -69,6 +69,31 @@ async fn no_more_devices_are_revoked_than_were_seen() {
     app.post("/devices/a/resume", &Value::Null).await.expect(409);
 }
 
+/// Of several that count and act at once, one does; the others find that there are others than they saw.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_counted_is_what_it_is_done_to() {
+    let app = TestApp::start().await;
+    for round in 0..5 {
+        let product = format!("lamp{round}");
+        app.create_product(&product).await;
+        let devices: Vec<_> =
+            (0..200).map(|n| json!({ "id": format!("{product}-{n}"), "tags": ["lab"] })).collect();
+        app.post("/devices/bulk/import", &json!({ "product": product, "devices": devices }))
+            .await
+            .expect(201);
+        let filter = json!({ "product": product, "tag": "lab" });
+        let body = expected(filter.clone(), 200);
+        let delete = || app.post("/devices/bulk/delete", &body);
+        let change = with(body.clone(), json!({ "remove_tags": ["lab"] }));
+        let (one, other, changed) =
+            tokio::join!(delete(), delete(), app.post("/devices/bulk/change", &change));
+        let mut statuses = [&one, &other, &changed].map(|answer| answer.status.as_u16());
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409, 409], "{one:?} {other:?} {changed:?}");
+        assert_eq!(bulk(&app, "delete", json!({ "filter": filter })).await["count"], 0);
+    }
+}
+
 #[tokio::test]
 async fn devices_of_a_filter_are_approved_suspended_and_changed() {
     let app = three().await;

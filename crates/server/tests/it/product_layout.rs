@@ -75,8 +75,27 @@ async fn releases_that_would_not_fit_another_layout_are_named() {
     }
     app.patch_product(&json!({ "layout": builtin("4mb") })).await.expect(200);
 
+    // What was put away comes back only where it fits.
+    let unarchive = "/products/lamp/releases/2/unarchive";
+    let refused = app.admin(Method::POST, unarchive, "").await.expect(409).json();
+    assert_eq!(refused["type"], "urn:pitstop:problem:releases-do-not-fit");
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("found 2 for ") && detail.contains("publish the application again"), "{detail}");
+
     // An image was never looked at for another way of the hand-over.
     let refused = app.patch_product(&json!({ "layout": builtin("8mb-rollback") })).await.expect(409).json();
     let detail = refused["detail"].as_str().unwrap();
     assert!(detail.contains("1.0.0 (number 1, ") && detail.contains("otadata-rollback"), "{detail}");
+    for path in ["/rollouts/ro-lamp-1/abort", "/products/lamp/releases/1/archive"] {
+        app.admin(Method::POST, path, "").await.expect(200);
+    }
+    app.patch_product(&json!({ "layout": builtin("8mb-rollback") })).await.expect(200);
+    let unarchive = "/products/lamp/releases/1/unarchive";
+    let refused = app.admin(Method::POST, unarchive, "").await.expect(409).json();
+    assert!(refused["detail"].as_str().unwrap().contains("by chain-load"), "{refused}");
+    app.patch_product(&json!({ "layout": builtin("16mb") })).await.expect(200);
+    for release in [1, 2] {
+        let unarchive = format!("/products/lamp/releases/{release}/unarchive");
+        app.admin(Method::POST, &unarchive, "").await.expect(200);
+    }
 }

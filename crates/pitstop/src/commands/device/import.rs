@@ -1,7 +1,7 @@
 //! `pitstop device import`: devices of ids that are there already, such as serial numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,8 @@ Examples:
   pitstop device import ids.csv --product lamp --csv tokens.csv
   pitstop device import ids.csv --product lamp --csv tokens.csv --resume
 
-A line has an id, then a channel if there is to be one, then tags:
+A line has an id, then a channel if there is to be one, then tags, or in the
+order that a heading says:
 
   id,channel,tags
   SN-0001
@@ -48,6 +49,17 @@ const HEADING: &[u8] = b"device_id,enrollment_token\n";
 const HEADINGS: [&str; 8] =
     ["id", "device", "device_id", "serial", "serial_number", "sn", "mac", "mac_address"];
 
+/// What a column has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Id,
+    Channel,
+    Tag,
+}
+
+/// Columns without a heading, and behind one that names the ids alone.
+const COLUMNS: [Column; 3] = [Column::Id, Column::Channel, Column::Tag];
+
 /// `device import`.
 #[derive(Debug, Args)]
 pub(crate) struct Import {
@@ -60,7 +72,7 @@ pub(crate) struct Import {
     product: String,
 
     /// Write ids and enrollment tokens into this new file, which only you may read
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = new_file)]
     csv: PathBuf,
 
     /// Go on with the --csv file of an import that broke off: devices with a whole line in it were made before
@@ -86,23 +98,21 @@ impl Import {
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
         let Self { file, product, csv, resume, connection } = self;
         let devices = read_devices(&file)?;
-        let before = resume.then(|| Before::read(&csv)).transpose()?;
-        let is_made =
-            |device: &ImportedDevice| before.as_ref().is_some_and(|before| before.ids.contains(&device.id));
-        let (skipped, devices): (Vec<_>, Vec<_>) = devices.into_iter().partition(is_made);
         let client = connection.client()?;
         client.product(&product)?;
-        // Before the server is asked: a token that cannot be kept is lost.
-        let out = match &before {
-            Some(before) => before.open(&csv),
-            None => begin(&csv),
-        };
-        let out = out.map_err(|error| cannot_write(&csv, &error))?;
+        // Before the server is asked for tokens: one that cannot be kept is lost.
+        let (out, before) = if resume { go_on(&csv)? } else { (begin(&csv)?, BTreeSet::new()) };
+        let (skipped, devices): (Vec<_>, Vec<_>) =
+            devices.into_iter().partition(|device: &ImportedDevice| before.contains(&device.id));
         let mut making = Making { client: &client, product: &product, csv: &csv, out, count: 0, renewed: 0 };
         let progress = ui.count_progress("making devices", devices.len() as u64);
         for part in devices.chunks(PART) {
-            making.make(part, resume).map_err(|failure| match skipped.len() + making.count + making.renewed {
-                0 => failure,
+            making.make(part, resume).map_err(|failure| match before.len() + making.count + making.renewed {
+                0 => {
+                    // Nothing is in it, and the next try makes it again.
+                    let _ = std::fs::remove_file(&csv);
+                    failure
+                }
                 made => failure.hint(format!(
                     "{made} of the devices are in {0}; `pitstop device import {1} --product {product} --csv {0} --resume` \
                      makes the others",
@@ -158,6 +168,9 @@ impl Making<'_> {
                 Ok(())
             }
             Err(error) if is_resumed && error.is_taken() => self.make_rest(part),
+            Err(error) if error.is_taken() => Err(Failure::from(error).hint(
+                "leave out devices that are there; those of an import that broke off get new tokens with --resume",
+            )),
             Err(error) => Err(error.into()),
         }
     }
@@ -206,45 +219,57 @@ impl Making<'_> {
     }
 }
 
-/// What an import that broke off has written.
-struct Before {
-    ids: BTreeSet<String>,
-    /// Its whole lines; what is behind them was being written.
-    whole_bytes: usize,
+/// Goes on where an import broke off: the ids of its whole lines. What is behind them was being written, and is dropped.
+fn go_on(csv: &Path) -> Result<(File, BTreeSet<String>), Failure> {
+    // One that broke off before its first line left no file.
+    let mut out = private_file(csv, OpenOptions::new().create(true).append(true))
+        .map_err(|error| cannot_write(csv, &error))?;
+    lock(&out, csv)?;
+    let bytes = bytes_of(csv)?;
+    let whole_bytes = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let whole = text_of(csv, bytes.into_iter().take(whole_bytes).collect())?;
+    let rows = rows(&whole).map_err(|problem| in_file(csv, &problem))?;
+    let ids = rows.lines.into_iter().map(|(line, cells)| match <[String; 2]>::try_from(cells) {
+        Ok([id, token]) if !id.is_empty() && !token.is_empty() => Ok(id),
+        Ok(_) | Err(_) => Err(Failure::new(format!(
+            "{}, line {line}: expected an id and a token, found something else",
+            csv.display()
+        ))
+        .hint("delete that line: its device gets a new token")),
+    });
+    let ids = ids.collect::<Result<_, _>>()?;
+    let cut = out.set_len(whole_bytes as u64).and_then(|()| match whole_bytes {
+        0 => out.write_all(HEADING),
+        _ => Ok(()),
+    });
+    cut.map_err(|error| cannot_write(csv, &error))?;
+    Ok((out, ids))
 }
 
-impl Before {
-    fn read(csv: &Path) -> Result<Self, Failure> {
-        let bytes = bytes_of(csv)?;
-        let whole_bytes = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let whole = text_of(csv, bytes.into_iter().take(whole_bytes).collect())?;
-        let rows = rows(&whole).map_err(|problem| in_file(csv, &problem))?;
-        let ids = rows.into_iter().map(|(line, cells)| match <[String; 2]>::try_from(cells) {
-            Ok([id, token]) if !id.is_empty() && !token.is_empty() => Ok(id),
-            Ok(_) | Err(_) => Err(Failure::new(format!(
-                "{}, line {line}: expected an id and a token, found something else",
-                csv.display()
-            ))
-            .hint("delete that line: its device gets a new token")),
-        });
-        Ok(Self { ids: ids.collect::<Result<_, _>>()?, whole_bytes })
-    }
-
-    /// Drops what is behind the whole lines, and goes on there.
-    fn open(&self, csv: &Path) -> io::Result<File> {
-        let mut out = OpenOptions::new().append(true).open(csv)?;
-        out.set_len(self.whole_bytes as u64)?;
-        if self.whole_bytes == 0 {
-            out.write_all(HEADING)?;
-        }
-        Ok(out)
-    }
+/// A path that is none of standard output: what breaks off there cannot be gone on with.
+fn new_file(text: &str) -> Result<PathBuf, String> {
+    if text == "-" { Err("expected a file, found - for standard output".to_owned()) } else { Ok(text.into()) }
 }
 
-fn begin(csv: &Path) -> io::Result<File> {
-    let mut out = private_file(csv)?;
-    out.write_all(HEADING)?;
+fn begin(csv: &Path) -> Result<File, Failure> {
+    let out = private_file(csv, OpenOptions::new().create_new(true).write(true));
+    let mut out = out.map_err(|error| cannot_write(csv, &error))?;
+    lock(&out, csv)?;
+    out.write_all(HEADING).map_err(|error| cannot_write(csv, &error))?;
     Ok(out)
+}
+
+/// Keeps other imports out until the file is closed: each would void tokens that the other has written.
+fn lock(out: &File, csv: &Path) -> Result<(), Failure> {
+    match out.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
+            "expected to write {} alone, found another import at it",
+            csv.display()
+        ))
+        .hint("wait until it has ended; --resume goes on where it broke off")),
+        Err(TryLockError::Error(error)) => Err(cannot_write(csv, &error)),
+    }
 }
 
 fn cannot_write(csv: &Path, error: &io::Error) -> Failure {
@@ -281,16 +306,41 @@ fn in_file(path: &Path, problem: &str) -> Failure {
 fn devices(text: &str) -> Result<Vec<ImportedDevice>, String> {
     let mut lines = BTreeMap::new();
     let mut devices = Vec::new();
-    for (line, cells) in rows(text)? {
-        let wrong = |problem: String| format!("line {line}: {problem}");
-        let mut cells = cells.into_iter();
-        let id = options::new_device(&cells.next().unwrap_or_default()).map_err(wrong)?;
-        let channel = cells.next().filter(|channel| !channel.is_empty());
-        let channel = channel.map(|channel| options::product(&channel)).transpose().map_err(wrong)?;
-        let tags: Vec<_> = cells.filter(|tag| !tag.is_empty()).collect();
-        for tag in &tags {
-            rollout::check_tag(tag).map_err(wrong)?;
+    let Rows { heading, lines: rows } = rows(text)?;
+    let columns = match heading {
+        Some((line, cells)) if cells.len() > 1 => {
+            columns(&cells).map_err(|problem| format!("line {line}: {problem}"))?
         }
+        Some(_) | None => COLUMNS.to_vec(),
+    };
+    for (line, cells) in rows {
+        let wrong = |problem: String| format!("line {line}: {problem}");
+        let (mut id, mut channel, mut tags) = (String::new(), None, Vec::new());
+        // More cells than columns are of the last one.
+        let last = columns.last().copied().into_iter().cycle();
+        for (column, cell) in columns.iter().copied().chain(last).zip(cells) {
+            let is_empty = cell.is_empty();
+            match column {
+                Column::Id => id = cell,
+                _ if is_empty => {}
+                Column::Channel if channel.is_some() => {
+                    return Err(wrong(format!("expected one channel, found {cell:?} too")));
+                }
+                Column::Channel => {
+                    let of_channel = |problem| wrong(format!("{problem} in the channel, found {cell:?}"));
+                    channel = Some(options::product(&cell).map_err(of_channel)?);
+                }
+                Column::Tag => {
+                    rollout::check_tag(&cell).map_err(wrong)?;
+                    tags.push(cell);
+                }
+            }
+        }
+        let id = options::new_device(&id).map_err(|problem| {
+            let is_separated = id.contains([';', '\t']);
+            let commas = if is_separated { "; separate cells with commas" } else { "" };
+            wrong(format!("{problem}, found {id:?}{commas}"))
+        })?;
         if let Some(first) = lines.insert(id.clone(), line) {
             return Err(wrong(format!("expected each id once, found {id} in line {first} already")));
         }
@@ -299,22 +349,57 @@ fn devices(text: &str) -> Result<Vec<ImportedDevice>, String> {
     Ok(devices)
 }
 
-/// The cells of a CSV file (RFC 4180) with their line numbers, without a heading and empty lines. A cell ends with its line.
-fn rows(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
+/// What the columns below a heading are.
+fn columns(heading: &[String]) -> Result<Vec<Column>, String> {
+    let named = |cell: &String| match name_of(cell).as_str() {
+        "channel" => Ok(Column::Channel),
+        "tag" | "tags" => Ok(Column::Tag),
+        name if HEADINGS.contains(&name) => Ok(Column::Id),
+        _ => Err(format!("expected columns id, channel and tags, found {cell:?}; take it out")),
+    };
+    let columns: Vec<_> = heading.iter().map(named).collect::<Result<_, _>>()?;
+    for once in [Column::Id, Column::Channel] {
+        if columns.iter().filter(|column| **column == once).count() > 1 {
+            return Err(format!("expected one column of each kind, found {heading:?}"));
+        }
+    }
+    Ok(columns)
+}
+
+/// A name in a heading, as it is known here.
+fn name_of(cell: &str) -> String {
+    cell.to_ascii_lowercase().replace([' ', '-'], "_")
+}
+
+/// A line of a CSV file: its number, and its cells.
+type Line = (usize, Vec<String>);
+
+/// The cells of a CSV file.
+struct Rows {
+    heading: Option<Line>,
+    lines: Vec<Line>,
+}
+
+/// The cells of a CSV file (RFC 4180) with their line numbers, without empty lines. A cell ends with its line.
+fn rows(text: &str) -> Result<Rows, String> {
     // Spreadsheets begin a file with a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // Old ones end lines with CR alone.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    let mut rows = Vec::new();
+    let mut rows = Rows { heading: None, lines: Vec::new() };
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
         if line.trim().is_empty() {
             continue;
         }
         let cells = cells(line).ok_or_else(|| format!("line {line_number}: a quote that does not end"))?;
-        let is_heading = HEADINGS.contains(&cells[0].to_ascii_lowercase().replace([' ', '-'], "_").as_str());
-        if !(rows.is_empty() && is_heading) {
-            rows.push((line_number, cells));
+        // The ids need not be the first column, as long as the others are known.
+        let is_heading = |cell: &String| HEADINGS.contains(&name_of(cell).as_str());
+        let is_first = rows.heading.is_none() && rows.lines.is_empty();
+        if is_first && (is_heading(&cells[0]) || cells.iter().any(is_heading) && columns(&cells).is_ok()) {
+            rows.heading = Some((line_number, cells));
+        } else {
+            rows.lines.push((line_number, cells));
         }
     }
     Ok(rows)
@@ -361,6 +446,13 @@ mod tests {
         ] {
             assert_eq!(of(text), both, "{text:?}");
         }
+        for text in [
+            "id,tags,channel\nSN-1\nAA:BB:CC:DD:EE:FF,hall,beta\n",
+            "Tag,Channel,Serial-Number\n,,SN-1\nhall,beta,AA:BB:CC:DD:EE:FF\n",
+        ] {
+            let expected = [row("SN-1", "", ""), row("AA:BB:CC:DD:EE:FF", "beta", "hall")];
+            assert_eq!(of(text), expected, "{text:?}");
+        }
         // A device may have the name that a heading has, but not in the first line.
         assert_eq!(of("SN-1\nid\n"), [row("SN-1", "", ""), row("id", "", "")]);
         for heading in ["serial", "Serial Number", "SN", "MAC", "mac-address", "Device", "device_id,channel"]
@@ -378,9 +470,18 @@ mod tests {
             ("a\n..\n", "line 2: expected"),
             ("a\n.\n", "line 2: expected"),
             (":a\n", "line 1: expected"),
+            (
+                "serial_number,model\nZ1,beta\n",
+                "line 1: expected columns id, channel and tags, found \"model\"",
+            ),
+            ("id,channel,channel\nZ1\n", "line 1: expected one column of each kind"),
+            ("id,tags,channel\na,b,beta,gamma\n", "line 2: expected one channel, found \"gamma\" too"),
             ("a,Beta\n", "line 1: expected lower-case letters"),
             ("a,beta,UPPER\n", "line 1: "),
-            ("a;beta\n", "line 1: expected letters, digits"),
+            (
+                "a;beta\n",
+                "line 1: expected letters, digits, `.`, `_`, `:` and `-` only, found \"a;beta\"; separate cells with commas",
+            ),
             ("a\n\"b\n", "line 2: a quote that does not end"),
             (",beta\n", "line 1: expected 1 to 64 characters"),
         ] {

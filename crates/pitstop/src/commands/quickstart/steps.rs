@@ -85,7 +85,7 @@ impl<'a> Steps<'a> {
             return Ok(());
         }
         Err(Failure::new(format!("`{}` failed, as told above", shell(line)))
-            .hint("when that is mended, give the same `pitstop quickstart` again: what is done is kept"))
+            .hint("when that is mended, or with --yes if it asked, give the same `pitstop quickstart` again: what is done is kept"))
     }
 }
 

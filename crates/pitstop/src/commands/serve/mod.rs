@@ -9,6 +9,7 @@ mod options;
 mod otlp;
 mod settings;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -202,6 +203,9 @@ impl Places {
 
 pub(crate) fn failure(error: StartError) -> Failure {
     let hint = match &error {
+        StartError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrNotAvailable => Some(
+            "this machine has no such address: `ip address` shows those that it has; 0.0.0.0 is all of them",
+        ),
         StartError::Listen { .. } => Some(
             "something else listens there, or the port is reserved: choose another with --listen or --admin",
         ),
