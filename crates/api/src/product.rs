@@ -25,6 +25,9 @@ pub struct NewProductBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 86_400))]
     pub min_run_s: Option<i64>,
+    /// Whether its devices renew their certificates with new keys; not, when it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotate_keys: Option<bool>,
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(max_items = 16))]
     pub publisher_keys: Vec<NewKey>,
@@ -63,6 +66,9 @@ pub struct ProductSettingsBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 0, maximum = 86_400))]
     pub min_run_s: Option<i64>,
+    /// Whether its devices renew their certificates with new keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotate_keys: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +98,8 @@ pub struct Product {
     pub enrollment_approval: bool,
     /// A run of the application shorter than this shows nothing, and five in a row are a failure.
     pub min_run_s: i64,
+    /// Whether its devices renew their certificates with new keys.
+    pub rotate_keys: bool,
     /// The rollout plan that a published release starts with; null: all devices at once.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Value>))]
     pub default_plan: Option<Plan>,

@@ -535,7 +535,7 @@ async fn a_product_is_changed_by_those_who_may() {
     let csrf = browser.csrf("/products/lamp").await;
     let form = format!(
         "csrf={csrf}&revision=5&approval=automatic&silence=36&silence_unit=hours&quarantine_after=2&min_run_s=0\
-         &chip_revision=v0.4"
+         &rotate_keys=rotated&chip_revision=v0.4"
     );
     let answer = browser.post("/products/lamp", &form).await;
     assert_eq!(answer.header("location"), "/products/lamp");
@@ -552,7 +552,7 @@ async fn a_product_is_changed_by_those_who_may() {
     let changes = browser.changes();
     let expected = serde_json::json!({
         "silence_deadline_s": 129_600, "enrollment_approval": false, "quarantine_after": 2, "min_run_s": 0,
-        "chip_revision": 4,
+        "rotate_keys": true, "chip_revision": 4,
     });
     let revision = Some("\"r5\"".to_owned());
     assert_eq!(changes[0], (Method::PATCH, "/products/lamp".to_owned(), revision.clone(), expected));

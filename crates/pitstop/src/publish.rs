@@ -383,6 +383,7 @@ mod tests {
             }],
             silence_deadline_s: 604_800,
             min_run_s: 60,
+            rotate_keys: false,
             quarantine_after: 3,
             enrollment_approval: false,
             default_plan: None,

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use manifest::{PublisherKey, PublisherKeys};
 use proptest::prelude::*;
 use rustls::pki_types::CertificateDer;
@@ -14,7 +16,7 @@ use updater_io::platform::{AccessPoint, WifiCredentials};
 use updater_io::region::{Region, SECTOR_BYTES};
 use updater_io::shell::{KnownDamage, with_vault};
 use updater_io::vault::{
-    ItemError, MAX_WIFI_NETWORKS, Provisioning, ServerUrl, Vault, VaultError, provision,
+    ANY_DAMAGE, ItemError, MAX_WIFI_NETWORKS, Provisioning, ServerUrl, Vault, VaultError, provision,
 };
 use wire::ResetCause;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -94,8 +96,7 @@ fn what_the_updater_saves_is_there_after_a_restart_and_saving_it_again_writes_no
     let chain = [CertificateDer::from(include_bytes!("golden/leaf.der").as_slice()), anchor()];
     let save = |flash: &mut NorMock| {
         let mut vault = Vault::open(flash, REGION).unwrap();
-        vault.set_key(b"key bytes").unwrap();
-        vault.set_chain(&chain).unwrap();
+        vault.set_identity(b"key bytes", &chain).unwrap();
         vault.set_record(b"record").unwrap();
         vault.set_outcome(b"outcome").unwrap();
         vault.set_time_floor_s(1_900_000_000).unwrap();
@@ -171,11 +172,12 @@ fn a_damaged_item_leaves_the_others_readable_and_is_named() {
 #[test]
 fn items_that_make_no_sense_are_named_with_the_reason() {
     let mut flash = provisioned();
-    Vault::open(&mut flash, REGION).unwrap().set_chain(&[CertificateDer::from(&b"no DER"[..])]).unwrap();
+    let chain = [CertificateDer::from(&b"no DER"[..])];
+    Vault::open(&mut flash, REGION).unwrap().set_identity(b"key bytes", &chain).unwrap();
     let contents = Vault::open(&mut flash, REGION).unwrap().load().unwrap();
     assert!(matches!(
         contents.chain,
-        Err(VaultError::Invalid { key: "cert", source: ItemError::Certificates(_) })
+        Err(VaultError::Invalid { key: "cert2", source: ItemError::Certificates(_) })
     ));
     assert!(contents.settings.is_ok());
 }
@@ -231,7 +233,7 @@ fn bad_provisioning_is_refused_before_anything_is_erased() {
 fn a_power_cut_while_saving_leaves_the_old_or_the_new_value() {
     let save = |flash: &mut NorMock, number: u32| -> Result<(), VaultError> {
         let mut vault = Vault::open(flash, REGION)?;
-        vault.set_chain(&vec![anchor(); 1 + number as usize % 2])?;
+        vault.set_identity(&[0x42; 100], &vec![anchor(); 1 + number as usize % 2])?;
         vault.set_record(&[number as u8; 100])?;
         vault.set_time_floor_s(1_800_000_000 + number)
     };
@@ -379,6 +381,175 @@ fn with_identity() -> (NorMock, impl Fn(&NorMock, &str) -> usize) {
         // The last one is the newest; the key stands 8 bytes behind the start of its entry.
         flash.bytes.windows(16).rposition(|window| window == name).unwrap() - 8
     })
+}
+
+/// A key in PKCS#8, and a certificate for it.
+fn identity() -> Identity {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    (key.serialize_der(), [certificate.der().clone()])
+}
+
+type Identity = (Vec<u8>, [CertificateDer<'static>; 1]);
+
+/// What the vault holds, which is one of these identities as a whole; which one, and whether it is half saved.
+fn held(flash: &mut NorMock, identities: &[Identity]) -> (usize, bool) {
+    held_by(&mut Vault::open(flash, REGION).unwrap(), identities)
+}
+
+/// The same at a start that finds the damage that the one before has found.
+fn held_later(flash: &mut NorMock, identities: &[Identity]) -> (usize, bool) {
+    let mut vault = Vault::open(flash, REGION).unwrap();
+    vault.accept_damage(ANY_DAMAGE);
+    held_by(&mut vault, identities)
+}
+
+fn held_by(vault: &mut Vault<'_, NorMock>, identities: &[Identity]) -> (usize, bool) {
+    let contents = vault.load().unwrap();
+    let (key, chain) = (contents.key.unwrap().unwrap(), contents.chain.unwrap().unwrap());
+    let which = identities.iter().position(|(own, certificate)| own == &*key && chain == certificate);
+    (which.expect("a key, and the certificate for it"), contents.is_half_saved)
+}
+
+fn save(flash: &mut NorMock, (key, chain): &Identity) -> Result<(), VaultError> {
+    Vault::open(flash, REGION)?.set_identity(key, chain)
+}
+
+/// A vault in which power was lost between the copies of the second identity and those of the first.
+fn half_saved(identities: &[Identity; 2]) -> (NorMock, impl Fn(&NorMock, &str) -> usize) {
+    let mut flash = provisioned();
+    save(&mut flash, &identities[0]).unwrap();
+    let half = (0..)
+        .map(|power_bytes| {
+            let mut cut = NorMock { power_bytes: Some(power_bytes), ..flash.clone() };
+            save(&mut cut, &identities[1]).unwrap_err();
+            cut.revived()
+        })
+        .find(|flash| held(&mut flash.clone(), identities) == (1, true));
+    (half.unwrap(), with_identity().1)
+}
+
+/// Goes on with the damage that another start has found.
+fn save_anyhow(flash: &mut NorMock, identity: &Identity) {
+    let mut vault = Vault::open(flash, REGION).unwrap();
+    vault.accept_damage(ANY_DAMAGE);
+    vault.set_identity(&identity.0, &identity.1).unwrap();
+}
+
+/// Cut at every byte of storing a new key with its certificate, and of the next one in a vault where that was cut: one that
+/// is whole is there, the old or the new one, and what is half saved says so. What the second start shows is never taken back:
+/// the server has seen it.
+#[test]
+fn a_power_cut_while_a_new_key_is_saved_leaves_one_identity_that_is_whole() {
+    let identities = [identity(), identity(), identity()];
+    let mut before = provisioned();
+    save(&mut before, &identities[0]).unwrap();
+    assert_eq!(held(&mut before, &identities), (0, false));
+    let (mut first, mut second) = (BTreeMap::<_, usize>::new(), BTreeMap::<_, usize>::new());
+    for power_bytes in 0.. {
+        let mut cut = NorMock { power_bytes: Some(power_bytes), ..before.clone() };
+        if save(&mut cut, &identities[1]).is_ok() {
+            break;
+        }
+        let what = format!("cut after {power_bytes} bytes");
+        let mut revived = cut.revived();
+        *first.entry(held(&mut revived, &identities)).or_default() += 1;
+        let shown = held_later(&mut revived, &identities);
+        *second.entry(shown).or_default() += 1;
+        // Power is lost again while this one is being replaced.
+        for again_bytes in (0..).step_by(16).take_while(|_| power_bytes % 8 == 0) {
+            let mut again = NorMock { power_bytes: Some(again_bytes), ..revived.clone() };
+            let mut vault = Vault::open(&mut again, REGION).unwrap();
+            vault.accept_damage(ANY_DAMAGE);
+            if vault.set_identity(&identities[2].0, &identities[2].1).is_ok() {
+                break;
+            }
+            let mut again = again.revived();
+            held(&mut again, &identities);
+            let (found, _) = held_later(&mut again, &identities);
+            assert!(found == shown.0 || found == 2, "{what} and {again_bytes}: {found}, not {shown:?}");
+        }
+        save_anyhow(&mut revived, &identities[1]);
+        assert_eq!(held(&mut revived, &identities), (1, false), "{what}");
+    }
+    for seen in [&first, &second] {
+        let kinds: Vec<_> = seen.keys().copied().collect();
+        assert_eq!(kinds, [(0, false), (0, true), (1, false), (1, true)], "{first:?} {second:?}");
+    }
+    assert!(first.values().sum::<usize>() > 1000, "{first:?}");
+}
+
+/// Any two of the four may go, unless both are keys or both are certificates; and a vault of before has one of each.
+#[test]
+fn any_key_that_can_be_read_goes_with_any_certificate_for_it() {
+    let identities = [identity(), identity()];
+    let mut flash = provisioned();
+    for identity in &identities {
+        save(&mut flash, identity).unwrap();
+    }
+    let (_, find) = with_identity();
+    for lost in [
+        &["key"][..],
+        &["key2"],
+        &["cert"],
+        &["cert2"],
+        &["key", "cert"],
+        &["key2", "cert"],
+        &["key", "cert2"],
+        &["key2", "cert2"],
+    ] {
+        let mut damaged = flash.clone();
+        for name in lost {
+            let head = find(&damaged, name);
+            damaged.bytes[head + 4] ^= 0x10;
+        }
+        assert_eq!(held(&mut damaged, &identities), (1, false), "{lost:?}");
+        let mut vault = Vault::open(&mut damaged, REGION).unwrap();
+        vault.accept_damage(ANY_DAMAGE);
+        vault.set_outcome(b"repaired").unwrap();
+        assert_eq!(held(&mut damaged, &identities), (1, false), "{lost:?} given up");
+        // Power is lost while that is replaced by another.
+        for power_bytes in (0..).step_by(32) {
+            let mut cut = NorMock { power_bytes: Some(power_bytes), ..damaged.clone() };
+            if save(&mut cut, &identities[0]).is_ok() {
+                break;
+            }
+            held_later(&mut cut.revived(), &identities);
+        }
+        save(&mut damaged, &identities[0]).unwrap();
+        assert_eq!(held(&mut damaged, &identities), (0, false), "{lost:?} and renewed");
+    }
+}
+
+/// What is torn may read as whole once. The server would take the old certificate no more once it has seen the new one.
+#[test]
+fn the_old_identity_is_shown_while_something_is_damaged() {
+    let identities = [identity(), identity()];
+    let (mut flash, find) = half_saved(&identities);
+    assert_eq!(held(&mut flash, &identities), (1, true));
+    let head = find(&flash, "product");
+    flash.bytes[head + 4] ^= 0x10;
+    assert_eq!(held(&mut flash, &identities), (0, true));
+    let mut vault = Vault::open(&mut flash, REGION).unwrap();
+    vault.accept_damage(ANY_DAMAGE);
+    assert_eq!(vault.key().unwrap().unwrap().as_slice(), identities[1].0, "at the second start");
+}
+
+/// The key of one and the certificate of another, while something cannot be read: not taken for a device without a
+/// certificate.
+#[test]
+fn what_does_not_belong_together_is_damage_while_something_cannot_be_read() {
+    let identities = [identity(), identity()];
+    let (mut half, _) = half_saved(&identities);
+    // The new key stands there once, and of the old certificate the last one is the copy that counts.
+    for content in [identities[1].0.as_slice(), &identities[0].1[0]] {
+        // Up to there all of a kind are the same.
+        let end = &content[content.len() - 40..][..16];
+        let at = half.bytes.windows(16).rposition(|bytes| bytes == end).unwrap();
+        half.bytes[at] ^= 1;
+    }
+    let contents = Vault::open(&mut half, REGION).unwrap().load().unwrap();
+    assert!(contents.key.is_ok() && contents.chain.is_err());
 }
 
 /// A head or data that reads wrong once costs nothing: not at this start, where the copy stands in, and not for good.
@@ -559,9 +730,8 @@ fn before_a_write() -> [(NorMock, bool); 3] {
     for number in 0..7 {
         let mut vault = Vault::open(&mut crowded, REGION).unwrap();
         vault.add_wifi(&network(&format!("network {number}"), &"long passphrase ".repeat(3))).unwrap();
-        vault.set_chain(&vec![anchor(); 3]).unwrap();
+        vault.set_identity(&[0x42; 120], &vec![anchor(); 3]).unwrap();
         vault.set_record(&[number; 900]).unwrap();
-        vault.set_key(&[0x42; 120]).unwrap();
     }
     let (full, crowded) = (fill(&roomy), fill(&crowded));
     [(roomy, false), (full, true), (crowded, true)]

@@ -31,14 +31,14 @@ pub enum Action {
         /// Give up after this.
         timeout_ms: u64,
     },
-    /// Ask for the next certificate (EST `simplereenroll`), with the present one, which may have ended.
+    /// Ask for the next certificate (EST `simplereenroll`), with the present one, which may have ended. Stores nothing.
     Renew {
         /// What the certificate is to be for.
-        key: Key,
+        key: NextKey,
         /// Give up after this.
         timeout_ms: u64,
     },
-    /// Store a certificate.
+    /// Store a certificate and its key, so that the vault holds the one before or this one whole at every moment.
     SaveCertificate {
         /// What it is for.
         key: Key,
@@ -130,6 +130,15 @@ pub enum Action {
     },
     /// The pit stop is over.
     Finish(Verdict),
+}
+
+/// What the next certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextKey {
+    /// The present key.
+    Same(Key),
+    /// A new one, which is made for it.
+    New,
 }
 
 /// How much a survey looks at.

@@ -18,8 +18,10 @@ pub enum Event {
     },
     /// Answers `MakeKey`: a new key is in the vault.
     KeyStored(Key),
-    /// Answers `Enroll` and `Renew`: a certificate for the device's key has been issued.
+    /// Answers `Enroll` and `Renew`: a certificate has been issued.
     CertificateIssued {
+        /// What it is for.
+        key: Key,
         /// Its validity.
         life: CertificateLife,
         /// The certificate with what leads to its issuer.

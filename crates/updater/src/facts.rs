@@ -126,6 +126,8 @@ pub struct Certified {
     pub key: Key,
     /// How long its certificate is valid.
     pub life: CertificateLife,
+    /// Whether the two copies in the vault differ: power was lost while the next certificate was being stored.
+    pub is_half_saved: bool,
 }
 
 /// The validity of the device's certificate, seconds since 1970.

@@ -32,7 +32,7 @@ pub mod retained;
 mod slot;
 pub mod state;
 
-pub use action::{Action, FetchChunk, Preview, Scope, Verdict, Writes};
+pub use action::{Action, FetchChunk, NextKey, Preview, Scope, Verdict, Writes};
 pub use carried::{Anchors, Chain, FirstSector, Key, Token};
 pub use event::{Event, Failure};
 pub use facts::{

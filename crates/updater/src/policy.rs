@@ -1,9 +1,9 @@
 //! Questions with one answer, as pure functions that return their reason.
 
-use wire::{HandOverStrategy, Reason, ResetCause};
+use wire::{Decision, HandOverStrategy, Reason, ResetCause};
 
-use crate::action::Verdict;
-use crate::facts::CertificateLife;
+use crate::action::{NextKey, Verdict};
+use crate::facts::{CertificateLife, Certified};
 use crate::limits;
 use crate::retained::{CRASHES_MAX, Phase, Retained};
 use crate::slot::SlotIndex;
@@ -348,6 +348,18 @@ pub fn backoff_ms(failures: u8, server_backoff_s: Option<u32>, jitter: u32) -> u
 pub fn renewal_due(life: CertificateLife, now_s: u64) -> bool {
     let life_s = life.not_after_s.saturating_sub(life.not_before_s);
     now_s >= life.not_before_s.saturating_add(life_s - life_s / 3)
+}
+
+/// What the next certificate is to be for; `None` while it is not time to ask for one. An identity of which the vault holds
+/// one copy is stored anew at once, with the key that it has.
+#[must_use]
+pub fn renewal(certified: &Certified, decision: &Decision, now_s: u64) -> Option<NextKey> {
+    let is_time = decision.renew == Some(true) || renewal_due(certified.life, now_s);
+    match decision.rotate_key {
+        Some(true) if is_time => Some(NextKey::New),
+        Some(_) | None if is_time || certified.is_half_saved => Some(NextKey::Same(certified.key.clone())),
+        Some(_) | None => None,
+    }
 }
 
 /// Has the certificate ended, as far as the device knows?

@@ -8,12 +8,12 @@ use manifest::{Digest, PublisherKey, PublisherSigningKey, Sequence};
 use proptest::prelude::*;
 
 use updater::{
-    Action, Anchors, CertificateLife, Chain, Event, Identity, ImageFacts, InstallRecord, Phase, Retained,
-    Scope, SlotIndex, Start, Verdict, Writes, limits,
+    Action, Anchors, CertificateLife, Chain, Event, Identity, ImageFacts, InstallRecord, NextKey, Phase,
+    Retained, Scope, SlotIndex, Start, Verdict, Writes, limits,
 };
 use wire::{Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 use world::promise::Watch;
-use world::{World, YEAR_S, certified, enrolling, first_chunk, key, release, sign, token};
+use world::{World, YEAR_S, certified, enrolling, first_chunk, key, new_key, release, sign, token};
 
 fn handed_over(slot: u8, reason: Option<Reason>) -> Verdict {
     Verdict::HandOver { slot: SlotIndex(slot), reason }
@@ -922,6 +922,71 @@ fn the_certificate_is_renewed_when_the_server_asks_for_it() {
     assert_eq!(renewed(&mut world), 1);
 }
 
+/// What a renewal asks a certificate for, and which key is in the vault at the end. The event's answer counts, not a guess of
+/// it: the shell makes the key.
+#[test]
+fn a_renewal_is_with_a_new_key_only_when_the_server_asks_for_one() {
+    let ask = |world: &mut World| {
+        let mut asked = Vec::new();
+        world.retained = Retained::default();
+        let (verdict, _) = world.pit_stop(ResetCause::PowerOn, |_, action| {
+            if let Action::Renew { key, .. } = action {
+                asked.push(key.clone());
+            }
+            None
+        });
+        assert_eq!(verdict, handed_over(0, None));
+        let Identity::Certified(certified) = &world.identity else { panic!("{:?}", world.identity) };
+        (asked, certified.key.clone())
+    };
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    world.decision.rotate_key = Some(true);
+    assert_eq!(ask(&mut world), (vec![], key()), "the hint alone renews nothing");
+    for hint in [None, Some(false)] {
+        (world.decision.renew, world.decision.rotate_key) = (Some(true), hint);
+        assert_eq!(ask(&mut world), (vec![NextKey::Same(key())], key()));
+    }
+    world.decision.rotate_key = Some(true);
+    for number in 1..4 {
+        assert_eq!(ask(&mut world), (vec![NextKey::New], new_key(number)));
+    }
+    // The life of the certificate is reason enough too.
+    world.decision.renew = None;
+    world.decision.server_time_s = YEAR_S + YEAR_S / 3 * 2 + 1;
+    assert_eq!(ask(&mut world), (vec![NextKey::New], new_key(4)));
+}
+
+/// Who has an ended certificate got no decision that would ask for a new key.
+#[test]
+fn a_renewal_after_the_end_keeps_the_key() {
+    let mut world = away();
+    world.decision.rotate_key = Some(true);
+    let (told, _) = asked(&mut world, |_, action| {
+        assert!(!matches!(action, Action::Renew { key: NextKey::New, .. }));
+        None
+    });
+    assert!(told.contains(&"Renew".to_owned()));
+}
+
+/// Power was lost between the two copies of an identity: one of them may be lost some day.
+#[test]
+fn a_half_saved_identity_is_renewed_at_once_with_its_key() {
+    let mut world = World::new(1);
+    world.install(0, &release(1, 1, 2));
+    for rotate_key in [None, Some(true)] {
+        world.decision.rotate_key = rotate_key;
+        let Identity::Certified(certified) = &mut world.identity else { panic!("{:?}", world.identity) };
+        certified.is_half_saved = true;
+        let (told, _) = asked(&mut world, |_, action| {
+            assert!(!matches!(action, Action::Renew { key: NextKey::New, .. }));
+            None
+        });
+        assert_eq!(told, ["CheckIn", "Renew", "SaveCertificate"]);
+        assert_eq!(asked(&mut world, |_, _| None).0, ["CheckIn"], "once");
+    }
+}
+
 /// With an application to start the server's wish is no reason to wait; without one it is the least that is waited.
 #[test]
 fn a_device_that_is_put_off_waits_as_told_only_when_it_has_nothing_to_start() {
@@ -1097,6 +1162,7 @@ fn the_longest_manifest_fits_into_a_decision() {
         backoff_s: Some(u32::MAX),
         anchors: Some([2; 8].into()),
         renew: Some(true),
+        rotate_key: Some(true),
         ..Decision::new(u64::MAX, Some(sign(&manifest)))
     };
     let found_bytes = decision.to_cbor().len();
@@ -1111,7 +1177,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Joined { free_heap_bytes: None }),
         Just(Event::KeyStored(key())),
-        Just(Event::CertificateIssued { life, chain: Chain(vec![]) }),
+        Just(Event::CertificateIssued { key: key(), life, chain: Chain(vec![]) }),
         Just(Event::Saved),
         Just(Event::AnchorsFetched { digest: [2; 8].into(), anchors: Anchors(vec![]) }),
         any::<u32>().prop_map(|retry_after_s| Event::PutOff { reason: Reason::ServerFailed, retry_after_s }),
@@ -1119,6 +1185,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             decision: Decision {
                 anchors: Some([2; 8].into()),
                 renew: Some(true),
+                rotate_key: Some(true),
                 ..Decision::new(YEAR_S, None)
             },
             server_not_after_s: None,

@@ -30,6 +30,9 @@ pub struct Decision {
     /// Hint: the device should renew its certificate now, however much of its life is left.
     #[n(5)]
     pub renew: Option<bool>,
+    /// Hint: the device's next renewal is to be with a new key.
+    #[n(6)]
+    pub rotate_key: Option<bool>,
 }
 
 impl Decision {
@@ -49,6 +52,7 @@ impl Decision {
             backoff_s: None,
             anchors: None,
             renew: None,
+            rotate_key: None,
         }
     }
 }

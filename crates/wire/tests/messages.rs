@@ -67,6 +67,7 @@ fn full_decision() -> Decision {
         backoff_s: Some(60),
         anchors: None,
         renew: None,
+        rotate_key: None,
     }
 }
 
@@ -82,6 +83,11 @@ fn check_in_with_publishers() -> CheckIn {
 
 fn decision_with_anchors() -> Decision {
     Decision { anchors: Some([0xa2; 8].into()), renew: Some(true), ..full_decision() }
+}
+
+/// Key 6 of a decision came with new keys at renewals.
+fn decision_with_a_new_key() -> Decision {
+    Decision { rotate_key: Some(true), ..decision_with_anchors() }
 }
 
 fn full_report() -> Report {
@@ -111,6 +117,7 @@ fn golden_bytes_of_version_1() {
     check(include_str!("golden/check-in-1-publishers.hex"), &check_in_with_publishers());
     check(include_str!("golden/check-in-1-updater-crash.hex"), &check_in_after_an_updater_crash());
     check(include_str!("golden/decision-1-anchors.hex"), &decision_with_anchors());
+    check(include_str!("golden/decision-1-new-key.hex"), &decision_with_a_new_key());
 }
 
 #[test]
@@ -232,7 +239,7 @@ proptest! {
 
     #[test]
     fn decisions_round_trip(server_time_s: u64, manifest: Option<Vec<u8>>, next_check_s: Option<u32>, backoff_s: Option<u32>) {
-        let decision = Decision { server_time_s, manifest: manifest.map(Into::into), next_check_s, backoff_s, ..decision_with_anchors() };
+        let decision = Decision { server_time_s, manifest: manifest.map(Into::into), next_check_s, backoff_s, ..decision_with_a_new_key() };
         prop_assert_eq!(Decision::from_cbor(&decision.to_cbor()).unwrap(), decision);
     }
 }

@@ -182,7 +182,7 @@ impl AnyEvent {
             Self::KeyStored => Event::KeyStored(key()),
             Self::CertificateIssued(not_before_s, not_after_s) => {
                 let life = CertificateLife { not_before_s, not_after_s };
-                Event::CertificateIssued { life, chain: Chain(Vec::new()) }
+                Event::CertificateIssued { key: key(), life, chain: Chain(Vec::new()) }
             }
             Self::AnchorsFetched(digest) => {
                 Event::AnchorsFetched { digest: digest.into(), anchors: Anchors(Vec::new()) }
@@ -193,6 +193,7 @@ impl AnyEvent {
                     decision: Decision {
                         anchors: anchors.map(Into::into),
                         renew: Some(renew),
+                        rotate_key: Some(server_time_s % 2 == 1),
                         backoff_s,
                         ..Decision::new(server_time_s, offer.map(|offer| made_at(offer).message.clone()))
                     },

@@ -114,6 +114,7 @@ fn pit_stop(world: &mut World, input: &Start, trusted: &mut Vec<Manifest>) {
     }
     world.decision.server_time_s = input.server_time_s;
     world.decision.renew = Some(input.renew);
+    world.decision.rotate_key = Some(input.server_time_s % 2 == 1);
     world.decision.anchors = input.other_anchors.then_some([2; 8].into());
     world.served_anchors = [2; 8].into();
 

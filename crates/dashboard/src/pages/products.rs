@@ -112,6 +112,7 @@ fn settings(fields: &Fields) -> Result<ProductSettingsBody, Failed> {
         enrollment_approval: Some(fields.text("approval") == "manual"),
         quarantine_after: Some(whole("quarantine_after", "Quarantine after")?),
         min_run_s: Some(whole("min_run_s", "Shortest run")?),
+        rotate_keys: Some(fields.text("rotate_keys") == "rotated"),
         chip_revision: Some(chip_revision),
         ..ProductSettingsBody::default()
     })
@@ -220,6 +221,7 @@ fn facts(session: &Session, product: &Product) -> Markup {
             Some(html! { "after " (view::count(product.quarantine_after, "failure")) " of a release" }),
         ),
         ("Shortest run", view::some(view::exact_duration(product.min_run_s))),
+        ("Device keys", view::some(if product.rotate_keys { "new at each renewal" } else { "kept" })),
         (
             "Chip revision",
             product.chip_revision.map(|revision| html! { (chip_revision::text(revision)) " and up" }),
@@ -294,6 +296,13 @@ fn settings_form(session: &Session, product: &Product) -> Markup {
                 select #approval name="approval" {
                     (view::option("automatic", "by token alone", !product.enrollment_approval))
                     (view::option("manual", "waits for approval", product.enrollment_approval))
+                }
+            }
+            div.field {
+                label for="rotate_keys" { "Device keys" }
+                select #rotate_keys name="rotate_keys" {
+                    (view::option("kept", "kept", !product.rotate_keys))
+                    (view::option("rotated", "new at each renewal", product.rotate_keys))
                 }
             }
             (whole("silence", "Silent after", &(seconds / unit_s).to_string()))
@@ -419,14 +428,14 @@ mod tests {
 
     #[test]
     fn settings_are_whole_numbers_with_units() {
-        let form =
-            "silence=36&silence_unit=hours&approval=manual&quarantine_after=2&min_run_s=0&chip_revision=";
+        let form = "silence=36&silence_unit=hours&approval=manual&quarantine_after=2&min_run_s=0&rotate_keys=rotated\
+             &chip_revision=";
         let body = settings(&Fields::parse(form.as_bytes())).unwrap();
         assert_eq!(
             json!(body),
             json!({
                 "silence_deadline_s": 129_600, "enrollment_approval": true, "quarantine_after": 2, "min_run_s": 0,
-                "chip_revision": null,
+                "rotate_keys": true, "chip_revision": null,
             })
         );
         for wrong in ["silence=1.5", "silence=", "silence=36&silence_unit=years", "silence=soon"] {

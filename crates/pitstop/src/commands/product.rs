@@ -56,7 +56,7 @@ pub(crate) enum ProductCommand {
     /// Show one product
     Show(Show),
 
-    /// Change silence deadline, quarantine, approval of enrollments, chip revision, layout, or the default plan
+    /// Change silence deadline, quarantine, approval of enrollments, new keys, chip revision, layout, or the default plan
     #[command(after_help = SET_EXAMPLES)]
     Set(Box<Set>),
 
@@ -118,6 +118,10 @@ pub(crate) struct New {
     /// ones are not published
     #[arg(long, value_name = "REVISION", value_parser = options::chip_revision)]
     chip_revision: Option<i64>,
+
+    /// Its devices renew their certificates with new keys
+    #[arg(long)]
+    rotate_keys: bool,
 
     /// Whose releases its devices accept: a key file, a public key file (PEM), or a public key as [NAME=]HEX; may be
     /// given more than once
@@ -187,6 +191,10 @@ pub(crate) struct Set {
     /// A shorter run of the application shows nothing, and five in a row are a failure: 60s; 0s for none
     #[arg(long, value_name = "TIME", value_parser = options::duration)]
     min_run: Option<Duration>,
+
+    /// Whether its devices renew their certificates with new keys
+    #[arg(long, value_name = "BOOL")]
+    rotate_keys: Option<bool>,
 
     /// The lowest revision of its chips: v0.4; any. Images for newer ones are not published
     #[arg(long, value_name = "REVISION", value_parser = options::chip_revision_or_any)]
@@ -303,6 +311,7 @@ impl Set {
             quarantine_after: self.quarantine_after.map(options::signed),
             enrollment_approval: self.enrollment_approval,
             min_run_s: self.min_run.map(seconds),
+            rotate_keys: self.rotate_keys,
             default_plan: default_plan.map(|plan| plan.map(|plan| json!(plan))),
         };
         if settings == ProductSettingsBody::default() {
@@ -425,13 +434,16 @@ impl ChannelCommand {
 
 impl New {
     fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let Self { name, chip, layout, chip_revision, keys, connection } = self;
+        let Self { name, chip, layout, chip_revision, rotate_keys, keys, connection } = self;
         let publisher_keys =
             keys.iter().map(|key| Publisher::read(key).map(NewKey::from)).collect::<Result<_, _>>()?;
         let NamedLayout { name: layout_name, csv, .. } = NamedLayout::read(&layout)?;
         let layout = LayoutBody { name: layout_name, csv };
         let chip = chip.name().to_owned();
-        let product = NewProductBody { name, chip, layout, chip_revision, min_run_s: None, publisher_keys };
+        let rotate_keys = rotate_keys.then_some(true);
+        let min_run_s = None;
+        let product =
+            NewProductBody { name, chip, layout, chip_revision, min_run_s, rotate_keys, publisher_keys };
         let product = connection.client()?.create_product(&product)?;
         ui.result(&product, || {
             page(&product, format!("Made the product {}", product.name)).next(
@@ -486,6 +498,7 @@ fn page(product: &Product, heading: String) -> Page {
     let keys = product.publisher_keys.iter().map(|key| [Cell::from(&key.name), (&key.id).into()]);
     let plan = product.default_plan.as_ref().map_or_else(|| "100 % at once".to_owned(), plan::in_a_line);
     let enrollment = if product.enrollment_approval { "waits for an approval" } else { "by token alone" };
+    let keys_of_devices = if product.rotate_keys { "new at each renewal" } else { "kept" };
     Page::titled(heading)
         .facts([
             ("chip", chip(product).into()),
@@ -503,6 +516,7 @@ fn page(product: &Product, heading: String) -> Page {
                 .into(),
             ),
             ("enrollment", Cell::from(enrollment)),
+            ("device keys", Cell::from(keys_of_devices)),
             (
                 "artifacts",
                 format!("{} of {}", size(product.artifact_bytes), size(product.artifact_quota_bytes)).into(),

@@ -107,6 +107,7 @@ impl Backend {
             publisher_keys: vec![NewKey { name: key.name.clone(), key: public }],
             // The demo's devices run for moments.
             min_run_s: Some(0),
+            rotate_keys: None,
             chip_revision: None,
         };
         let product = ask(|| client.create_product(&new_product))?;

@@ -142,6 +142,7 @@ fn make_product(client: &Client, key: &KeyFile) -> Result<Product, Failure> {
         publisher_keys: vec![NewKey { name: key.name.clone(), key: hex::encode(key.public().to_sec1()) }],
         chip_revision: None,
         min_run_s: None,
+        rotate_keys: None,
     };
     ask(|| client.create_product(&product))?;
     let settings = ProductSettingsBody {

@@ -96,6 +96,7 @@ async fn create(
         default_plan: None,
         chip_revision: body.chip_revision,
         min_run_s: body.min_run_s.unwrap_or(60),
+        rotate_keys: body.rotate_keys.map_or(0, i64::from),
         created_at_ms: now_ms,
         revision: 1,
     };
@@ -189,6 +190,7 @@ async fn change(
         },
         chip_revision: body.chip_revision,
         min_run_s: body.min_run_s,
+        rotate_keys: body.rotate_keys,
     };
     let row = app.people.store.change_product(&name, settings, &caller.change(), &condition.0).await?;
     match row.done("product", &name)? {
@@ -403,6 +405,7 @@ fn show_product(row: ProductRow, beside: Beside) -> Result<Product, Problem> {
         quarantine_after: row.quarantine_after,
         enrollment_approval: row.enrollment_approval != 0,
         min_run_s: row.min_run_s,
+        rotate_keys: row.rotate_keys != 0,
         default_plan: row.default_plan.map(|plan| serde_json::from_str(&plan)).transpose()?,
         chip_revision: row.chip_revision,
         created_at: clock::rfc3339(row.created_at_ms),

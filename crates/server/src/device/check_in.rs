@@ -83,6 +83,7 @@ pub(super) async fn check_in(
     let mut decision = answer(&app, &known.id, &plan, verdict, now_ms);
     decision.anchors = app.ca.announced();
     decision.renew = device.should_renew.then_some(true);
+    decision.rotate_key = (known.rotate_keys != 0).then_some(true);
     if let Some(anchors) = check_in.anchors.filter(|_| decision.anchors.is_some()) {
         let anchors = hex::encode(*anchors);
         if known.anchors.as_ref() != Some(&anchors) {

@@ -56,6 +56,8 @@ row! {
         pub(crate) quarantine_after: i64,
         /// Of the product.
         pub(crate) min_run_s: i64,
+        /// Of the product.
+        pub(crate) rotate_keys: i64,
     }
     with {
         cadence: CadenceColumns,

@@ -23,6 +23,7 @@ row! {
         /// Lowest revision of its chips: major * 100 + minor.
         pub(crate) chip_revision: Option<i64>,
         pub(crate) min_run_s: i64,
+        pub(crate) rotate_keys: i64,
         pub(crate) created_at_ms: i64,
         pub(crate) revision: i64,
     }
@@ -30,7 +31,8 @@ row! {
 
 /// `$1` the name, or empty for all; `$2` the name past which to start; `$3` how many.
 pub(super) const SELECT_PRODUCTS: &str = "SELECT name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
-         quarantine_after, enrollment_approval, default_plan, chip_revision, min_run_s, created_at_ms, revision \
+         quarantine_after, enrollment_approval, default_plan, chip_revision, min_run_s, rotate_keys, created_at_ms, \
+         revision \
      FROM products WHERE ($1 = '' OR name = $1) AND name > $2 ORDER BY name LIMIT $3";
 
 /// Takes a product for a change, at the beginning of a transaction: nobody else changes it until that ends. The row is

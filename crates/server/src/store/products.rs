@@ -26,6 +26,7 @@ pub(crate) struct SettingsChange {
     /// `Some(None)`: nobody knows any more.
     pub(crate) chip_revision: Option<Option<i64>>,
     pub(crate) min_run_s: Option<i64>,
+    pub(crate) rotate_keys: Option<bool>,
     pub(crate) layout: Option<LayoutChange>,
 }
 
@@ -70,6 +71,7 @@ impl ProductRow {
             "default_plan": self.default_plan.as_deref().map(json_or_text),
             "chip_revision": self.chip_revision,
             "min_run_s": self.min_run_s,
+            "rotate_keys": self.rotate_keys != 0,
             "layout": { "name": self.layout_name, "csv": self.layout_csv },
         })
     }
@@ -82,9 +84,9 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO products (name, chip, layout_name, layout_csv, strategy, slots, silence_deadline_s, \
-                 quarantine_after, enrollment_approval, default_plan, chip_revision, min_run_s, created_at_ms, \
-                 revision, generation) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, \
+                 quarantine_after, enrollment_approval, default_plan, chip_revision, min_run_s, rotate_keys, \
+                 created_at_ms, revision, generation) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
                  COALESCE((SELECT generation FROM deleted_products WHERE name = $1), 0) + 1)",
         )
         .bind(&row.name)
@@ -99,6 +101,7 @@ impl Store {
         .bind(&row.default_plan)
         .bind(row.chip_revision)
         .bind(row.min_run_s)
+        .bind(row.rotate_keys)
         .bind(row.created_at_ms)
         .bind(row.revision)
         .execute(&mut *transaction)
@@ -181,6 +184,7 @@ impl Store {
             default_plan: settings.default_plan.unwrap_or_else(|| before.default_plan.clone()),
             chip_revision: settings.chip_revision.unwrap_or(before.chip_revision),
             min_run_s: settings.min_run_s.unwrap_or(before.min_run_s),
+            rotate_keys: settings.rotate_keys.map_or(before.rotate_keys, i64::from),
             ..before.clone()
         };
         if let Some(LayoutChange { name, csv, strategy, slots, slot_bytes: _ }) = layout {
@@ -190,7 +194,7 @@ impl Store {
         sqlx::query(
             "UPDATE products SET silence_deadline_s = $1, quarantine_after = $2, enrollment_approval = $3, \
                  default_plan = $4, chip_revision = $5, min_run_s = $6, layout_name = $8, layout_csv = $9, \
-                 strategy = $10, slots = $11, \
+                 strategy = $10, slots = $11, rotate_keys = $12, \
                  looked_until = CASE WHEN silence_deadline_s = $1 THEN looked_until ELSE '' END \
              WHERE name = $7",
         )
@@ -205,6 +209,7 @@ impl Store {
         .bind(&after.layout_csv)
         .bind(&after.strategy)
         .bind(&after.slots)
+        .bind(after.rotate_keys)
         .execute(&mut *transaction)
         .await?;
         let (was, is) = differences(&before.settings(), &after.settings());

@@ -65,7 +65,7 @@ macro_rules! known_columns {
              d.last_seen_at_ms, d.starts, d.other_starts, d.starts_returns, d.starts_returned_at_ms, d.clone_suspected_at_ms, d.refused_at_ms, d.short_runs, d.cadence_ms, d.cadence_intervals, d.attempt_rollout, d.attempt_wave, d.attempt_sequence, d.attempt_state, d.attempt_at_ms, \
              d.attempt_deadline_ms, d.attempt_starts, d.attempt_epoch, d.failed_sequence, d.failed_count, \
              d.failed_at_ms, d.failed_offered, d.quarantined_at_ms, p.generation, p.silence_deadline_s, \
-             p.quarantine_after, p.min_run_s"
+             p.quarantine_after, p.min_run_s, p.rotate_keys"
     };
 }
 

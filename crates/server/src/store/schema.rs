@@ -33,6 +33,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (87, "suspended health", include_str!("migrations/0087_suspended_health.sql")),
     (88, "sorted lists", include_str!("migrations/0088_sorted_lists.sql")),
     (89, "refusals", include_str!("migrations/0089_refusals.sql")),
+    (91, "rotate keys", include_str!("migrations/0091_rotate_keys.sql")),
     (92, "certificate ends", include_str!("migrations/0092_certificate_ends.sql")),
     (93, "release strategy", include_str!("migrations/0093_release_strategy.sql")),
 ];

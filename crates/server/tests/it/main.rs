@@ -23,6 +23,7 @@ mod fuzz;
 mod idempotency;
 mod limits;
 mod lists;
+mod new_keys;
 mod observability;
 mod openapi;
 mod openssl;

@@ -266,8 +266,7 @@ impl RunningTrap {
         };
         provision(flash, region, &provisioning)?;
         let mut vault = Vault::open(flash, region)?;
-        vault.set_key(&self.device.key_pkcs8)?;
-        vault.set_chain(&self.device.chain)?;
+        vault.set_identity(&self.device.key_pkcs8, &self.device.chain)?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod faults;
 mod heap;
 mod hostile;
 mod lifecycle;
+mod new_keys;
 mod nvs;
 mod power_cuts;
 mod rollback;

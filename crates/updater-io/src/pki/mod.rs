@@ -11,6 +11,7 @@ pub use certificate::{
     LeafFacts, MAX_CERTIFICATES, certs_only, is_self_issued, leaf_facts, split_certificates,
 };
 pub use csr::{MAX_DEVICE_ID_BYTES, csr};
+pub(crate) use key::names;
 pub use key::{DeviceKey, PUBLIC_KEY_BYTES};
 
 /// Why a key, a request or a certificate could not be made or read.

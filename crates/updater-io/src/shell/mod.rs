@@ -12,7 +12,7 @@ use core::error::Error;
 
 use manifest::Digest;
 use sha2::digest::consts::U32;
-use updater::{Action, Event, Failure, Retained, SlotIndex, Start, Verdict, policy};
+use updater::{Action, Event, Failure, Key, NextKey, Retained, SlotIndex, Start, Verdict, policy};
 use wire::Reason;
 
 use crate::board::{Board, Observed};
@@ -90,6 +90,10 @@ impl<'b, B: Board> Shell<'b, B> {
                 self.exchange(known(account)?, Ask::Enroll { key, token }, timeout_ms).await
             }
             Action::Renew { key, timeout_ms } => {
+                let key = match key {
+                    NextKey::Same(key) => key,
+                    NextKey::New => Key(self.new_key()?),
+                };
                 self.exchange(known(account)?, Ask::Renew { key }, timeout_ms).await
             }
             Action::SaveCertificate { key, chain, time_floor_s } => {

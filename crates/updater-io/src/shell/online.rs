@@ -57,7 +57,7 @@ impl Ask {
 /// What the server answers; certificates are still to be tried.
 enum Answer {
     Event(Event),
-    Chain(EnrolledChain),
+    Chain(Key, EnrolledChain),
     Anchors { anchors: Vec<CertificateDer<'static>>, server: Option<CertificateDer<'static>> },
 }
 
@@ -113,7 +113,7 @@ impl<B: Board> Shell<'_, B> {
             account.online = Some(online);
             Ok(match answer {
                 Answer::Event(event) => event,
-                Answer::Chain(chain) => self.certificate_issued(&account.settings, chain)?,
+                Answer::Chain(key, chain) => self.certificate_issued(&account.settings, key, chain)?,
                 Answer::Anchors { anchors, server } => self.anchors_fetched(account, &anchors, server)?,
             })
         };
@@ -123,7 +123,12 @@ impl<B: Board> Shell<'_, B> {
         }
     }
 
-    fn certificate_issued(&mut self, settings: &Settings, chain: EnrolledChain) -> Result<Event, Reason> {
+    fn certificate_issued(
+        &mut self,
+        settings: &Settings,
+        key: Key,
+        chain: EnrolledChain,
+    ) -> Result<Event, Reason> {
         let leaf = chain.certificates.first().map(|leaf| leaf.as_ref()).unwrap_or_default();
         let facts = self.pki(pki::leaf_facts(leaf))?;
         let life = life(&facts);
@@ -132,7 +137,7 @@ impl<B: Board> Shell<'_, B> {
         let provider = self.board.crypto_provider();
         let tried = try_identity(&provider, now_s, &settings.anchors, &chain.certificates);
         tried.map_err(|error| self.fault(tls_reason(&error), &error))?;
-        Ok(Event::CertificateIssued { life, chain: Chain(concatenate(&chain.certificates)) })
+        Ok(Event::CertificateIssued { key, life, chain: Chain(concatenate(&chain.certificates)) })
     }
 
     /// Tries anchors on the server that they came from: a set that would lock the device out is refused.
@@ -414,12 +419,12 @@ async fn answer_to<B: Board>(http: &mut Client<B>, settings: &Settings, ask: Ask
     let (host, device_id) = (settings.server.authority(), &settings.device_id);
     Ok(match ask {
         Ask::Enroll { key, token } => {
-            let key = DeviceKey::from_pkcs8(&key.0).map_err(Fault::Key)?;
-            Answer::Chain(est::simpleenroll(http, &host, &key, device_id, &token.0).await?)
+            let device_key = DeviceKey::from_pkcs8(&key.0).map_err(Fault::Key)?;
+            Answer::Chain(key, est::simpleenroll(http, &host, &device_key, device_id, &token.0).await?)
         }
         Ask::Renew { key } => {
-            let key = DeviceKey::from_pkcs8(&key.0).map_err(Fault::Key)?;
-            Answer::Chain(est::simplereenroll(http, &host, &key, device_id).await?)
+            let device_key = DeviceKey::from_pkcs8(&key.0).map_err(Fault::Key)?;
+            Answer::Chain(key, est::simplereenroll(http, &host, &device_key, device_id).await?)
         }
         Ask::Anchors => {
             let anchors = est::cacerts(http, &host).await?;

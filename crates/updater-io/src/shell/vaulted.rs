@@ -81,6 +81,7 @@ impl<B: Board> Shell<'_, B> {
             token,
             key,
             chain,
+            is_half_saved,
             record,
             sequence,
             outcome,
@@ -93,7 +94,7 @@ impl<B: Board> Shell<'_, B> {
         let damaged = key.is_err() || chain.is_err();
         let key = self.optional(key);
         let chain = self.optional(chain);
-        let identity = identity(key, chain.as_deref(), token, damaged);
+        let identity = identity(key, chain.as_deref(), token, damaged, is_half_saved);
         let shown = match &identity {
             Identity::Certified(certified) => {
                 chain.map(|chain| tls::Identity { chain, key_pkcs8: certified.key.0.clone() })
@@ -130,13 +131,18 @@ impl<B: Board> Shell<'_, B> {
         })
     }
 
-    pub(super) fn make_key(&mut self) -> Result<Event, Reason> {
+    /// Makes a key, PKCS#8 DER. Nothing is written.
+    pub(super) fn new_key(&mut self) -> Result<Zeroizing<Vec<u8>>, Reason> {
         // The key's generator cannot say that there are no random numbers.
         let random = self.board.rng().try_fill_bytes(&mut [0; 32]);
         random.map_err(|_| self.fault(Reason::Randomness, &NoRandomness))?;
         let made = DeviceKey::generate(self.board.rng());
         let key = made.map_err(|error| self.fault(Reason::Crypto, &error))?;
-        let pkcs8 = key.to_pkcs8();
+        Ok(key.to_pkcs8())
+    }
+
+    pub(super) fn make_key(&mut self) -> Result<Event, Reason> {
+        let pkcs8 = self.new_key()?;
         self.with_vault(|vault| vault.set_key(&pkcs8))?;
         Ok(Event::KeyStored(Key(pkcs8)))
     }
@@ -162,9 +168,7 @@ impl<B: Board> Shell<'_, B> {
     ) -> Result<Event, Reason> {
         let certificates = self.certificates(&chain.0)?;
         self.with_vault(|vault| {
-            vault.set_chain(&certificates)?;
-            // A vault of before has one copy.
-            vault.set_key(&key.0)?;
+            vault.set_identity(&key.0, &certificates)?;
             // The token has done its work. It goes after the certificate is safe.
             vault.clear_token()?;
             time_floor_s.map_or(Ok(()), |time_floor_s| vault.set_time_floor_s(seconds(time_floor_s)))
@@ -285,6 +289,7 @@ fn identity(
     chain: Option<&[CertificateDer<'_>]>,
     token: Option<Zeroizing<String>>,
     damaged: bool,
+    is_half_saved: bool,
 ) -> Identity {
     let token = token.map(Token);
     let Some(key) = key.map(Key) else {
@@ -294,12 +299,12 @@ fn identity(
             None => Identity::Missing,
         };
     };
-    let Ok(public_key) = DeviceKey::from_pkcs8(&key.0).map(|key| key.public_key()) else {
+    if DeviceKey::from_pkcs8(&key.0).is_err() {
         return Identity::Damaged;
-    };
+    }
     let leaf = chain.and_then(<[_]>::first).and_then(|leaf| pki::leaf_facts(leaf).ok());
-    match (leaf.filter(|leaf| leaf.public_key == public_key), token) {
-        (Some(leaf), _) => Identity::Certified(Certified { key, life: life(&leaf) }),
+    match (leaf.filter(|leaf| pki::names(&key.0, leaf.public_key)), token) {
+        (Some(leaf), _) => Identity::Certified(Certified { key, life: life(&leaf), is_half_saved }),
         (None, Some(token)) => Identity::Key { key, token },
         (None, None) if damaged => Identity::Damaged,
         (None, None) => Identity::Missing,
@@ -339,15 +344,19 @@ mod tests {
     fn a_certificate_counts_only_for_the_key_beside_it() {
         let ((own, certificate), (other, _)) = (key(), key());
         let chain = [certificate];
-        let found = identity(Some(own.clone()), Some(&chain), None, false);
+        let found = identity(Some(own.clone()), Some(&chain), None, false, false);
         assert!(matches!(found, Identity::Certified(Certified { key, .. }) if key.0 == own));
         for (key, chain) in [(other, Some(&chain[..])), (own, None)] {
-            let found = identity(Some(key.clone()), chain, token(), false);
+            let found = identity(Some(key.clone()), chain, token(), false, false);
             assert!(matches!(found, Identity::Key { key: found, .. } if found.0 == key));
-            assert_eq!(identity(Some(key), chain, None, false), Identity::Missing, "nothing to enroll with");
+            assert_eq!(
+                identity(Some(key), chain, None, false, false),
+                Identity::Missing,
+                "nothing to enroll with"
+            );
         }
-        assert!(matches!(identity(None, Some(&chain), token(), false), Identity::Token(_)));
-        assert_eq!(identity(None, None, None, false), Identity::Missing);
+        assert!(matches!(identity(None, Some(&chain), token(), false, false), Identity::Token(_)));
+        assert_eq!(identity(None, None, None, false, false), Identity::Missing);
     }
 
     /// What is damaged may read right the next time: no new key is made in its place.
@@ -355,12 +364,12 @@ mod tests {
     fn a_damaged_identity_is_not_taken_for_a_missing_one() {
         let (key, _) = key();
         for token in [None, token()] {
-            assert_eq!(identity(None, None, token.clone(), true), Identity::Damaged);
+            assert_eq!(identity(None, None, token.clone(), true, false), Identity::Damaged);
             let damaged = Zeroizing::new(key[1..].to_vec());
-            assert_eq!(identity(Some(damaged), None, token, false), Identity::Damaged);
+            assert_eq!(identity(Some(damaged), None, token, false, false), Identity::Damaged);
         }
-        assert_eq!(identity(Some(key.clone()), None, None, true), Identity::Damaged);
-        let found = identity(Some(key), None, token(), true);
+        assert_eq!(identity(Some(key.clone()), None, None, true, false), Identity::Damaged);
+        let found = identity(Some(key), None, token(), true, false);
         assert!(matches!(found, Identity::Key { .. }), "a token lets it enroll again");
     }
 }

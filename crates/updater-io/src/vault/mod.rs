@@ -20,7 +20,8 @@
 //! Power cuts: replacing a value writes the new one first and then marks the old one erased; where both are found
 //! at the next open, the newer one stays, and where the new one is torn, the old one. Setting a value that is
 //! there already writes nothing, and opening a vault never does: what a power cut left in the middle of something is
-//! repaired with the next write that is meant (`guard.rs`).
+//! repaired with the next write that is meant (`guard.rs`). A new key and its certificate are written as `key2` and `cert2`,
+//! and when these are whole as `key` and `cert`: at every moment a key and a certificate for it are whole (`identity.rs`).
 //!
 //! Damage: while something reads as damaged nothing is written, for the next start may read it right, and the repair would
 //! erase it. When that start finds the same damage, it is accepted ([`Vault::accept_damage`]). What a power cut left in the
@@ -30,6 +31,7 @@
 mod damage;
 mod error;
 mod guard;
+mod identity;
 mod nvs;
 mod provision;
 mod server_url;
@@ -51,6 +53,7 @@ use crate::country::CountryCode;
 use crate::pki::{MAX_DEVICE_ID_BYTES, split_certificates};
 use crate::platform::{AccessPoint, WifiCredentials};
 use crate::region::Region;
+use identity::Found;
 use nvs::Store;
 use provision::check_network;
 
@@ -125,8 +128,10 @@ pub struct VaultContents {
     pub token: Result<Option<Zeroizing<String>>, VaultError>,
     /// The device's key, PKCS#8 DER.
     pub key: Result<Option<Zeroizing<Vec<u8>>>, VaultError>,
-    /// The device's chain, its own certificate first.
+    /// The device's chain, its own certificate first: one for the key, where there is one.
     pub chain: Result<Option<Vec<CertificateDer<'static>>>, VaultError>,
+    /// Whether two copies of the key, or of the chain, can be read and differ.
+    pub is_half_saved: bool,
     /// The record of the last install, as the shell encodes it.
     pub record: Result<Option<Vec<u8>>, VaultError>,
     /// The sequence number of the record, kept a second time.
@@ -183,11 +188,13 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     /// # Errors
     /// [`VaultError::Flash`] when the flash cannot be read; other errors are in the items that they concern.
     pub fn load(&mut self) -> Result<VaultContents, VaultError> {
+        let Found { key, chain, is_half_saved } = self.identity()?;
         Ok(VaultContents {
             settings: unless_flash_fails(self.settings())?,
             token: unless_flash_fails(self.token())?,
-            key: unless_flash_fails(self.key())?,
-            chain: unless_flash_fails(self.chain())?,
+            key,
+            chain,
+            is_half_saved,
             record: unless_flash_fails(self.record())?,
             sequence: unless_flash_fails(self.sequence())?,
             outcome: unless_flash_fails(self.outcome())?,
@@ -224,38 +231,12 @@ impl<'f, F: NorFlash> Vault<'f, F> {
         Ok(self.0.string(key::TOKEN)?.filter(|token| !token.is_empty()).map(Zeroizing::new))
     }
 
-    /// Reads the device's key, PKCS#8 DER: the first copy that can be read.
+    /// Reads the device's key, PKCS#8 DER.
     ///
     /// # Errors
     /// [`VaultError`], when neither copy can be read.
     pub fn key(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, VaultError> {
-        Ok(self.first_of([key::KEY, key::KEY_COPY], |_, der| Ok(der))?.map(Zeroizing::new))
-    }
-
-    /// Reads the device's chain: the first copy that can be read.
-    ///
-    /// # Errors
-    /// As [`Vault::key`].
-    pub fn chain(&mut self) -> Result<Option<Vec<CertificateDer<'static>>>, VaultError> {
-        self.first_of([key::CHAIN, key::CHAIN_COPY], |key, der| accept(key, der, |der| certificates(&der)))
-    }
-
-    fn first_of<T>(
-        &mut self,
-        copies: [&'static str; 2],
-        make: impl Fn(&'static str, Vec<u8>) -> Result<T, VaultError>,
-    ) -> Result<Option<T>, VaultError> {
-        let mut found = Ok(None);
-        for key in copies {
-            match unless_flash_fails(self.0.blob(key))?
-                .and_then(|der| der.map(|der| make(key, der)).transpose())
-            {
-                Ok(Some(made)) => return Ok(Some(made)),
-                Ok(None) => {}
-                Err(error) => found = found.and(Err(error)),
-            }
-        }
-        found
+        self.identity()?.key
     }
 
     /// Reads the record of the last install.
@@ -319,16 +300,6 @@ impl<'f, F: NorFlash> Vault<'f, F> {
     pub fn set_key(&mut self, pkcs8: &[u8]) -> Result<(), VaultError> {
         self.0.set_blob(key::KEY, pkcs8)?;
         self.0.set_blob(key::KEY_COPY, pkcs8)
-    }
-
-    /// Saves the device's chain, its own certificate first.
-    ///
-    /// # Errors
-    /// [`VaultError`]
-    pub fn set_chain(&mut self, chain: &[CertificateDer<'_>]) -> Result<(), VaultError> {
-        let chain = concatenate(chain);
-        self.0.set_blob(key::CHAIN, &chain)?;
-        self.0.set_blob(key::CHAIN_COPY, &chain)
     }
 
     /// Saves the trust anchors in place of those that are there; at least one.

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use manifest::Signed;
 use wire::{Decision, Reason};
 
-use crate::action::{Action, Scope, Verdict};
+use crate::action::{Action, NextKey, Scope, Verdict};
 use crate::carried::{Chain, Key, Token};
 use crate::event::{Event, Failure};
 use crate::facts::{CertificateLife, Certified, Identity};
@@ -44,7 +44,7 @@ use session::{Link, Session};
 ///      ├──(other trust anchors)──► FetchingAnchors ──► SavingAnchors      │         │
 ///      │                                  │                  │            │         │
 ///      │◄─────────────────────────────────┴──────────────────┘            │         │
-///      ├──(certificate at two thirds, or told to)── Renewing ─────────────┼─────────┘
+///      ├──(at two thirds, told to, or half saved)─── Renewing ─────────────┼─────────┘
 ///      ▼                                                                  │
 ///   judge ◄───────────────────────────────────────────────────────────────┘
 ///      │ install
@@ -74,19 +74,19 @@ pub enum State {
     /// Waits for the device's key to be in the vault.
     MakingKey(Box<Session>, Token),
     /// Waits for the first certificate.
-    Enrolling(Box<Session>, Key),
+    Enrolling(Box<Session>),
     /// Waits for a certificate to be in the vault.
     SavingCertificate(Box<Session>, Certified, AfterCertificate),
     /// Waits for the decision.
     CheckingIn(Box<Session>, Renewal),
     /// Waits for a certificate in place of one that may have ended; nothing is decided yet.
-    RenewingEnded(Box<Session>, Key, Sign),
+    RenewingEnded(Box<Session>, Sign),
     /// Waits for the server's trust anchors; the decision is known, and says that the vault has others.
     FetchingAnchors(Box<Session>, Decision),
     /// Waits for the trust anchors to be in the vault.
     SavingAnchors(Box<Session>, Decision),
     /// Waits for the next certificate; the decision is known.
-    Renewing(Box<Session>, Key, Decision),
+    Renewing(Box<Session>, Decision),
     /// Waits for the digest of a chunk in the slot.
     Scanning(Box<Install>),
     /// Waits for the judgement on the new image, before the only application is given up for it.
@@ -185,8 +185,8 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             Event::KeyStored(key) => enroll(session, key, token, now_ms),
             other => close(*session, failure(other)),
         },
-        State::Enrolling(session, key) => match event {
-            Event::CertificateIssued { life, chain } => save_and_check_in(session, key, life, chain),
+        State::Enrolling(session) => match event {
+            Event::CertificateIssued { key, life, chain } => save_and_check_in(session, key, life, chain),
             other => close(*session, failure(other)),
         },
         State::SavingCertificate(mut session, certified, after) => match event {
@@ -213,8 +213,10 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             }
             (other, _) => close(*session, failure(other)),
         },
-        State::RenewingEnded(session, key, sign) => match (event, sign) {
-            (Event::CertificateIssued { life, chain }, _) => save_and_check_in(session, key, life, chain),
+        State::RenewingEnded(session, sign) => match (event, sign) {
+            (Event::CertificateIssued { key, life, chain }, _) => {
+                save_and_check_in(session, key, life, chain)
+            }
             // Whatever became of that, it is refused.
             (Event::Failed(_), Sign::Refusal) => close(*session, Reason::DeviceRefused),
             // The floor may be ahead of the time.
@@ -236,14 +238,10 @@ pub fn step(state: State, event: Event, now_ms: u64) -> (State, Action) {
             Event::Saved | Event::Failed(_) => renew_or_act(session, decision, now_ms),
             other => close(*session, failure(other)),
         },
-        State::Renewing(session, key, decision) => match event {
-            Event::CertificateIssued { life, chain } => {
+        State::Renewing(session, decision) => match event {
+            Event::CertificateIssued { key, life, chain } => {
                 let time_floor_s = Some(session.now_s());
-                let certified = Certified { key: key.clone(), life };
-                (
-                    State::SavingCertificate(session, certified, AfterCertificate::Act(decision)),
-                    Action::SaveCertificate { key, chain, time_floor_s },
-                )
+                save(session, key, life, chain, time_floor_s, AfterCertificate::Act(decision))
             }
             // A third of the old certificate's life is left for another try; an update does not wait for it.
             Event::Failed(_) | Event::PutOff { .. } => act(*session, decision, now_ms),
@@ -346,7 +344,7 @@ impl State {
             Self::Remembering(session)
             | Self::Joining(session)
             | Self::MakingKey(session, _)
-            | Self::Enrolling(session, _)
+            | Self::Enrolling(session)
             | Self::SavingCertificate(session, ..)
             | Self::CheckingIn(session, _)
             | Self::RenewingEnded(session, ..)
@@ -423,9 +421,7 @@ fn joined(session: Box<Session>, now_ms: u64) -> (State, Action) {
 
 fn enroll(session: Box<Session>, key: Key, token: Token, now_ms: u64) -> (State, Action) {
     match session.timeout_ms(limits::EXCHANGE_MS, now_ms) {
-        Some(timeout_ms) => {
-            (State::Enrolling(session, key.clone()), Action::Enroll { key, token, timeout_ms })
-        }
+        Some(timeout_ms) => (State::Enrolling(session), Action::Enroll { key, token, timeout_ms }),
         None => close(*session, Reason::BudgetSpent),
     }
 }
@@ -436,10 +432,21 @@ fn save_and_check_in(
     life: CertificateLife,
     chain: Chain,
 ) -> (State, Action) {
-    let certified = Certified { key: key.clone(), life };
+    save(session, key, life, chain, None, AfterCertificate::CheckIn)
+}
+
+fn save(
+    session: Box<Session>,
+    key: Key,
+    life: CertificateLife,
+    chain: Chain,
+    time_floor_s: Option<u64>,
+    after: AfterCertificate,
+) -> (State, Action) {
+    let certified = Certified { key: key.clone(), life, is_half_saved: false };
     (
-        State::SavingCertificate(session, certified, AfterCertificate::CheckIn),
-        Action::SaveCertificate { key, chain, time_floor_s: None },
+        State::SavingCertificate(session, certified, after),
+        Action::SaveCertificate { key, chain, time_floor_s },
     )
 }
 
@@ -460,7 +467,8 @@ fn renew_ended(session: Box<Session>, sign: Sign, now_ms: u64) -> (State, Action
         certified(&session).filter(|_| session.vault_is_writable()).map(|certified| certified.key.clone());
     match (key, session.timeout_ms(limits::EXCHANGE_MS, now_ms), sign) {
         (Some(key), Some(timeout_ms), _) => {
-            (State::RenewingEnded(session, key.clone(), sign), Action::Renew { key, timeout_ms })
+            // It has no decision to know by whether the key is to be a new one.
+            (State::RenewingEnded(session, sign), Action::Renew { key: NextKey::Same(key), timeout_ms })
         }
         (None, _, Sign::Floor) | (_, None, Sign::Floor) => check_in(session, Renewal::Tried, now_ms),
         (None, _, Sign::Refusal) | (_, None, Sign::Refusal) => close(*session, Reason::DeviceRefused),
@@ -492,13 +500,11 @@ fn decided(
 
 /// Renews the certificate when it is time, or when the server asks for it; else acts on the decision.
 fn renew_or_act(session: Box<Session>, decision: Decision, now_ms: u64) -> (State, Action) {
-    let is_due = |certified: &&Certified| {
-        decision.renew == Some(true) || policy::renewal_due(certified.life, session.now_s())
-    };
-    let due = certified(&session).filter(is_due).map(|certified| certified.key.clone());
+    let due =
+        certified(&session).and_then(|certified| policy::renewal(certified, &decision, session.now_s()));
     match (due, session.timeout_ms(limits::EXCHANGE_MS, now_ms)) {
         (Some(key), Some(timeout_ms)) => {
-            (State::Renewing(session, key.clone(), decision), Action::Renew { key, timeout_ms })
+            (State::Renewing(session, decision), Action::Renew { key, timeout_ms })
         }
         (None, _) | (_, None) => act(*session, decision, now_ms),
     }

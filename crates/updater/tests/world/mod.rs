@@ -7,8 +7,8 @@ pub(crate) mod promise;
 use manifest::{Digest, Manifest, PublisherKeys, PublisherSigningKey, Sequence, Signed};
 use updater::{
     Action, Anchors, CertificateLife, Certified, Chain, Event, FirstSector, Identity, ImageFacts,
-    InstallRecord, JournalFacts, Key, Phase, Retained, Scope, SlotFacts, SlotIndex, Start, State, Survey,
-    Token, VaultFacts, Verdict,
+    InstallRecord, JournalFacts, Key, NextKey, Phase, Retained, Scope, SlotFacts, SlotIndex, Start, State,
+    Survey, Token, VaultFacts, Verdict,
 };
 use wire::{AnchorsDigest, Decision, HandOverStrategy, Outcome, Reason, ResetCause};
 
@@ -53,13 +53,18 @@ pub(crate) fn token() -> Token {
     Token(String::from("token").into())
 }
 
+/// The key of so many-th renewal with a new one.
+pub(crate) fn new_key(number: u8) -> Key {
+    Key(vec![number.wrapping_add(0x10); 8].into())
+}
+
 /// A key, and the token to ask for a certificate with.
 pub(crate) fn enrolling() -> Identity {
     Identity::Key { key: key(), token: token() }
 }
 
 pub(crate) fn certified(life: CertificateLife) -> Identity {
-    Identity::Certified(Certified { key: key(), life })
+    Identity::Certified(Certified { key: key(), life, is_half_saved: false })
 }
 
 /// What is in a slot, chunk by chunk. The first sector of chunk 0 is kept apart.
@@ -90,6 +95,8 @@ pub(crate) struct World {
     pub(crate) refuses_ended: bool,
     pub(crate) serves: Option<Manifest>,
     pub(crate) vault_writes: u32,
+    /// Renewals with a new key.
+    pub(crate) keys_made: u8,
     pub(crate) slot_writes: u32,
     pub(crate) fetched: Vec<u32>,
     pub(crate) reports: Vec<Outcome>,
@@ -124,6 +131,7 @@ impl World {
             refuses_ended: false,
             serves: None,
             vault_writes: 0,
+            keys_made: 0,
             slot_writes: 0,
             fetched: Vec::new(),
             reports: Vec::new(),
@@ -228,16 +236,19 @@ impl World {
                 self.identity = enrolling();
                 Event::KeyStored(key())
             }
-            Action::Enroll { .. } | Action::Renew { .. } => {
-                let now_s = self.decision.server_time_s;
-                let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
-                Event::CertificateIssued { life, chain: Chain(vec![1; 8]) }
+            Action::Enroll { key, .. } | Action::Renew { key: NextKey::Same(key), .. } => {
+                self.issued(key.clone())
             }
-            Action::SaveCertificate { time_floor_s, .. } => {
+            Action::Renew { key: NextKey::New, .. } => {
+                self.keys_made = self.keys_made.wrapping_add(1);
+                self.issued(new_key(self.keys_made))
+            }
+            Action::SaveCertificate { key, time_floor_s, .. } => {
                 self.vault_writes += 1;
                 let now_s = self.decision.server_time_s;
                 let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
-                self.identity = certified(life);
+                self.identity =
+                    Identity::Certified(Certified { key: key.clone(), life, is_half_saved: false });
                 self.time_floor_s = time_floor_s.unwrap_or(self.time_floor_s);
                 Event::Saved
             }
@@ -325,6 +336,12 @@ impl World {
             }
             Action::Finish(_) => panic!("nothing is to be done after the end"),
         }
+    }
+
+    fn issued(&self, key: Key) -> Event {
+        let now_s = self.decision.server_time_s;
+        let life = CertificateLife { not_before_s: now_s, not_after_s: now_s.saturating_add(YEAR_S) };
+        Event::CertificateIssued { key, life, chain: Chain(vec![1; 8]) }
     }
 
     /// Whether the certificate has ended, by the server's clock.
