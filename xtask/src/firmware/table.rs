@@ -63,7 +63,7 @@ impl Image {
     pub(super) fn most_bytes(&self) -> Option<usize> {
         match (self.kind, self.chip) {
             (Kind::Application, _) => None,
-            (Kind::Updater, Chip::Esp32c3) => Some(827_000),
+            (Kind::Updater, Chip::Esp32c3) => Some(829_000),
             (Kind::Updater, Chip::Esp32c6) => Some(UPDATER_SLOT_BYTES - 48 * 1024),
         }
     }

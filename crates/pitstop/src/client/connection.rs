@@ -52,8 +52,7 @@ impl Connection {
     /// # Errors
     /// When there is no token, or nobody to trust.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        // Where secrets are left empty their variables are there all the same.
-        let token = match self.token.as_deref().filter(|token| !token.trim().is_empty()) {
+        let token = match &self.token {
             Some(token) => token.trim().to_owned(),
             None => admin_token(&self.data)?,
         };

@@ -211,3 +211,28 @@ async fn a_nul_character_is_no_failure_of_the_server() {
     }
     app.enroll_as("a\0b", "token", "csr").await.expect(401);
 }
+
+/// With a misspelt filter a list would be of everything.
+#[tokio::test]
+async fn a_parameter_that_a_query_does_not_have_is_refused() {
+    let app = TestApp::start().await;
+    app.create_product("lamp").await;
+    for path in [
+        "/devices?suspened=true",
+        "/events/export?untill=2020-01-01T00:00:00Z",
+        "/audit?sinze=x&limit=5",
+        "/audit/export?sinze=x",
+        "/artifacts?page=2",
+        "/products?name=lamp",
+        "/products/lamp?limit=5",
+        "/webhooks?limit=5",
+        "/fleet/summary?prodct=lamp",
+    ] {
+        let problem = app.admin(Method::GET, path, "").await.expect(400).json();
+        let detail = problem["detail"].as_str().unwrap();
+        let name = path.split(['?', '=']).nth(1).unwrap();
+        assert!(detail.starts_with("expected ") && detail.contains(&format!("found {name:?}")), "{detail}");
+    }
+    app.admin(Method::GET, "/audit?kind=product&limit=5&order=ascending", "").await.expect(200);
+    app.admin(Method::GET, "/devices?product=lamp&limit=5&total=true", "").await.expect(200);
+}

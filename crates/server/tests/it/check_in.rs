@@ -228,7 +228,7 @@ async fn a_revoked_device_is_refused_at_its_next_request_on_an_open_connection()
         (Some("revoked"), Some("stolen"))
     );
     let refused = connection.check_in(&check_in(None)).await.expect(403);
-    assert_eq!(refused.text(), "this device is revoked\n", "the reason is the operator's");
+    assert_eq!(refused.text(), "this device is revoked or suspended\n", "the reason is the operator's");
     connection.report(1, Reason::Installed).await.expect(403);
     connection.get(&format!("/v1/artifacts/{}", "0".repeat(64)), &[]).await.expect(403);
 }

@@ -340,7 +340,7 @@ async fn a_revoked_device_gets_no_certificate() {
     let (device, identity) = app.enrolled().await;
     app.post("/devices/lamp-1/revoke", &json!({ "reason": "stolen" })).await.expect(200);
     let answer = app.enroll(&device, &csr(&device.key)).await.expect(403);
-    assert_eq!(answer.text(), "this device is revoked\n", "the reason is the operator's");
+    assert_eq!(answer.text(), "this device is revoked or suspended\n", "the reason is the operator's");
     let mut connection = app.connect(Some(&identity)).await;
     let body = BASE64_STANDARD.encode(csr(&device.key));
     connection.post(REENROLL, "application/pkcs10", body).await.expect(403);

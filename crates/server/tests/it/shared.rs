@@ -98,7 +98,7 @@ async fn what_one_instance_is_told_the_other_heeds_at_once() {
 
     one.post("/devices/lamp-1/revoke", &json!({ "reason": "stolen" })).await.expect(200);
     let refused = at_other.check_in(&check_in(None)).await.expect(403);
-    assert_eq!(refused.text(), "this device is revoked\n");
+    assert_eq!(refused.text(), "this device is revoked or suspended\n");
 }
 
 #[tokio::test]
