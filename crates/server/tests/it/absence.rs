@@ -1,5 +1,7 @@
 //! A certificate that has ended is good for one thing: the next one.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hyper::Method;
@@ -298,10 +300,17 @@ async fn devices_whose_certificates_end_are_listed_counted_and_told_once_a_month
     assert_eq!((&line["subject"], &line["product"]), (&json!("lamp"), &json!("lamp")));
     assert_eq!(line["after"], json!({ "ended": 2, "ending": 0, "within_days": 30, "refused": 1 }));
     let mut admin = Connection::plain(app.server.admin_addr()).await.unwrap();
-    let metrics = admin.get("/metrics", &[]).await.expect(200);
-    for (state, devices) in [("ended", 2), ("ending", 0), ("refused", 1)] {
-        let line = format!("pitstop_device_certificates{{product=\"lamp\",state=\"{state}\"}} {devices}");
-        assert!(metrics.text().lines().any(|found| found == line), "{line} in {}", metrics.text());
+    let counted = [("ended", 2), ("ending", 0), ("refused", 1)].map(|(state, devices)| {
+        format!("pitstop_device_certificates{{product=\"lamp\",state=\"{state}\"}} {devices}")
+    });
+    let ends = Instant::now() + Duration::from_secs(20);
+    loop {
+        let metrics = admin.get("/metrics", &[]).await.expect(200);
+        if counted.iter().all(|line| metrics.text().lines().any(|found| found == line)) {
+            break;
+        }
+        assert!(Instant::now() < ends, "{counted:?} in {}", metrics.text());
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     // Who renews is none of them, and what was told is not told again before the next month.
     let (identity, device) = &identities[0];
@@ -310,7 +319,7 @@ async fn devices_whose_certificates_end_are_listed_counted_and_told_once_a_month
     assert_eq!(listed(&app, "certificate_ends_within_days=0").await.0, ["lamp-1"]);
     let app = app.restart_with(|config| config.clock = clock.clone()).await;
     app.until("/fleet/summary", |summary| summary["certificates"]["ended"] == 1).await;
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let lines = app.get("/audit?kind=product").await;
     assert_eq!(lines["items"].as_array().unwrap().iter().filter(|line| is_told(line)).count(), 1);
     for wrong in ["-1", "3651", "30d"] {

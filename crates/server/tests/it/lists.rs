@@ -222,8 +222,9 @@ async fn a_large_fleet_is_listed_at_once_and_holds_up_no_device() {
         "pages": pages,
     });
     println!("figures: {figures}");
-    // Without optimisation, making the text of 1,000 devices takes a fifth of a second.
-    let slower = if cfg!(debug_assertions) { 5 } else { 1 };
+    // Without optimisation, making the text of 1,000 devices takes a fifth of a second, and other tests run beside this one.
+    // What reads each device takes ten seconds and more.
+    let slower = if cfg!(debug_assertions) { 10 } else { 1 };
     assert!(worst < slower * Duration::from_millis(200), "{path}: {worst:?}");
     assert!(beside < slower * Duration::from_millis(50).max(alone * 3), "{alone:?} {beside:?}");
 }
